@@ -1,0 +1,34 @@
+# What people and CI run. Python 3.11 to 3.13; nothing but this file and the network for installing is needed.
+PYTHON ?= python3
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+export TF_CPP_MIN_LOG_LEVEL ?= 2
+
+.PHONY: venv train test test-all parity clean
+venv: .venv/.installed
+.venv/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(PIP) -e .
+	touch $@
+
+.venv/.tested: .venv/.installed
+	$(PIP) -e ".[test]"
+	touch $@
+
+train: venv
+	$(BIN)/python -m cloudml_tf.train configs/tier1.json
+
+test: .venv/.tested
+	$(BIN)/ruff check . && $(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/pytest -m "not slow" --cov --cov-report=term --cov-fail-under=90
+
+test-all: test
+	$(BIN)/pytest -m slow
+
+# Our R2 against tensorflow-addons, which needs Keras 2: a second environment of its own.
+parity: venv
+	bash benchmarks/parity.sh
+
+clean:
+	rm -rf .venv .venv-parity build *.egg-info

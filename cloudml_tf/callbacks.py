@@ -1,0 +1,311 @@
+"""Callbacks that watch what the validation loss hides. Each works in any `model.fit` whose log has the named keys.
+
+A callback that remembers something carries `get_state()` and `set_state(state)`, a dictionary of plain values, arrays
+and lists of arrays, so that a resumed run goes on deciding as if it had never stopped.
+"""
+
+import math
+from typing import Any
+
+import keras
+
+COMPOSITE = "composite"
+
+
+def composite_score(val_loss: float, val_r2: float) -> float:
+    """The original's composite `val_loss - 2 R²`, turned round so that more is better."""
+    return 2.0 * val_r2 - val_loss
+
+
+def _copy_weights(model: keras.Model) -> list[Any]:
+    return [keras.ops.convert_to_numpy(weight) for weight in model.weights]
+
+
+class _BestWeights(keras.callbacks.Callback):
+    """Keeps the weights of the epoch with the highest score. A NaN is never the best, and never ends the search."""
+
+    monitor: str
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._reset()
+
+    def _reset(self) -> None:
+        self.best = -math.inf
+        self.best_epoch: int | None = None
+        self.best_weights: list[Any] | None = None
+
+    def _score(self, logs: dict[str, Any]) -> float:
+        needed = ("val_loss", "val_r2") if self.monitor == COMPOSITE else (self.monitor,)
+        missing = [key for key in needed if key not in logs]
+        if missing:
+            raise ValueError(
+                f"{type(self).__name__} needs {missing} in the training log. Received: {sorted(logs)}. "
+                "Compile with cloudml_tf.metrics.regression_metrics() and pass validation_data to fit."
+            )
+        if self.monitor == COMPOSITE:
+            return composite_score(float(logs["val_loss"]), float(logs["val_r2"]))
+        sign = -1.0 if self.monitor.endswith("loss") else 1.0
+        return sign * float(logs[self.monitor])
+
+    def _keep_if_best(self, epoch: int, score: float, min_delta: float = 0.0) -> bool:
+        if not math.isfinite(score) or score <= self.best + min_delta:
+            return False
+        self.best, self.best_epoch, self.best_weights = score, epoch, _copy_weights(self.model)
+        return True
+
+    def get_state(self) -> dict[str, Any]:
+        """What a resumed run needs."""
+        best = self.best if math.isfinite(self.best) else None
+        return {"best": best, "best_epoch": self.best_epoch, "best_weights": self.best_weights}
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Put a state of `get_state` back."""
+        self.best = -math.inf if state["best"] is None else state["best"]
+        self.best_epoch, self.best_weights = state["best_epoch"], state["best_weights"]
+
+    def restore_best(self) -> None:
+        """Put the best weights back into the model; leaves it as it is where no epoch had a finite score."""
+        if self.best_weights is not None:
+            self.model.set_weights(self.best_weights)
+
+
+class R2EarlyStopping(_BestWeights):
+    """Stop when the validation R² has not risen for `patience` epochs; restore the best weights.
+
+    Args:
+        patience: epochs without a rise before stopping.
+        monitor: "val_r2"; or "composite", the original's `val_loss - 2 R²`; or "val_loss", which the original warns
+            of: a validation loss of 0.51 went with R² of -0.02 and of -0.20 alike.
+        min_delta: the smallest rise that counts.
+        restore_best_weights: put the best epoch's weights back at the end.
+    """
+
+    def __init__(
+        self,
+        patience: int = 10,
+        monitor: str = "val_r2",
+        min_delta: float = 0.0,
+        restore_best_weights: bool = True,
+    ) -> None:
+        super().__init__()
+        if patience < 1:
+            raise ValueError(f"R2EarlyStopping needs `patience` of 1 or more. Received: patience={patience}")
+        self.patience, self.monitor, self.min_delta = patience, monitor, min_delta
+        self.restore_best_weights = restore_best_weights
+        self.wait = 0
+        self.stopped_epoch: int | None = None
+
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
+        """Start anew; a resumed run puts its state back afterwards."""
+        self._reset()
+        self.wait, self.stopped_epoch = 0, None
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Compare this epoch with the best so far."""
+        if self._keep_if_best(epoch, self._score(logs or {}), self.min_delta):
+            self.wait = 0
+            return
+        self.wait += 1
+        if self.wait >= self.patience:
+            self.stopped_epoch = epoch
+            self.model.stop_training = True
+
+    def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
+        """Restore the best weights."""
+        if self.restore_best_weights:
+            self.restore_best()
+
+    def get_state(self) -> dict[str, Any]:
+        """What a resumed run needs."""
+        return {**super().get_state(), "wait": self.wait}
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Put a state of `get_state` back."""
+        super().set_state(state)
+        self.wait = state["wait"]
+
+
+class CollapseAbort(_BestWeights):
+    """Stop a run whose predictions have collapsed: std(p)/std(t) under `threshold` after `grace` epochs.
+
+    Sets `collapsed` and `message`, and keeps the weights of the epoch with the best `keep` score. A ratio that is NaN
+    counts as collapsed only if the predictions have no spread; a NaN loss is another matter (`NotFinite`).
+
+    Args:
+        threshold: the ratio of standard deviations under which a run is given up (the original's 0.05).
+        grace: epochs at the start that are not judged.
+        monitor: the log key of the ratio.
+        keep: the log key by which the best epoch is chosen.
+    """
+
+    def __init__(
+        self,
+        threshold: float = 0.05,
+        grace: int = 3,
+        monitor: str = "val_variance_ratio",
+        keep: str = "val_r2",
+    ) -> None:
+        super().__init__()
+        if not 0 < threshold < 1:
+            raise ValueError(f"CollapseAbort needs `threshold` between 0 and 1. Received: threshold={threshold}")
+        if grace < 0:
+            raise ValueError(f"CollapseAbort needs `grace` of 0 or more. Received: grace={grace}")
+        self.threshold, self.grace, self.ratio_key, self.monitor = threshold, grace, monitor, keep
+        self.collapsed, self.message = False, ""
+
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
+        """Start anew."""
+        self._reset()
+        self.collapsed, self.message = False, ""
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Judge the spread of this epoch's validation predictions."""
+        logs = logs or {}
+        if self.ratio_key not in logs:
+            raise ValueError(
+                f"CollapseAbort needs '{self.ratio_key}' in the training log. Received: {sorted(logs)}. "
+                "Compile with cloudml_tf.metrics.VarianceRatio() and pass validation_data to fit."
+            )
+        if self.monitor in logs:
+            self._keep_if_best(epoch, self._score(logs))
+        ratio = float(logs[self.ratio_key])
+        if epoch + 1 > self.grace and ratio < self.threshold:
+            self.collapsed = True
+            self.message = (
+                f"Variance collapse: at epoch {epoch + 1} the predictions spread {100 * ratio:.1f} % of the truth "
+                f"(limit {100 * self.threshold:.0f} % after {self.grace} epochs). Look at the correlation first: "
+                "where it is near 0 no loss can raise R². Then try a larger output init or learning rate, less dropout "
+                "and weight decay, or fewer frames."
+            )
+            self.model.stop_training = True
+
+    def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
+        """Put the best weights back if the run was given up."""
+        if self.collapsed:
+            self.restore_best()
+
+
+class NotFinite(keras.callbacks.Callback):
+    """Stop at once when the loss of a batch is NaN or infinite; puts the last finite epoch's weights back.
+
+    Sets `message`. Reads the running mean of the loss, which stays NaN once a batch was.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.message = ""
+        self._last_good: list[Any] | None = None
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Remember the weights before this epoch."""
+        self._epoch = epoch
+        if not self.message:
+            self._last_good = _copy_weights(self.model)
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+        """Look at the loss."""
+        loss = float((logs or {}).get("loss", 0.0))
+        if not math.isfinite(loss) and not self.message:
+            self.message = (
+                f"The loss became {loss} in epoch {self._epoch + 1}, batch {batch + 1}. Lower training.learning_rate, "
+                "set training.gradient_clip_norm, or look for extreme values in the frames and labels."
+            )
+            self.model.stop_training = True
+            if self._last_good is not None:
+                self.model.set_weights(self._last_good)
+
+
+class WeightAverage(keras.callbacks.Callback):
+    """Validate, keep and return an exponential average of the weights (Polyak & Juditsky 1992). Put it first.
+
+    From the first validation of an epoch to the start of the next the model holds the average, so that callbacks
+    which look at the epoch's end see what was validated; training goes on from the weights themselves.
+
+    Args:
+        momentum: share of the old average that a step keeps; less at the start, where there is little to average.
+    """
+
+    def __init__(self, momentum: float = 0.99) -> None:
+        super().__init__()
+        if not 0 < momentum < 1:
+            raise ValueError(f"WeightAverage needs `momentum` between 0 and 1. Received: momentum={momentum}")
+        self.momentum = momentum
+        self.steps = 0
+        self.average: list[Any] | None = None
+        self.own: list[Any] | None = None  # the training weights, while the model holds the average
+
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
+        """Start anew."""
+        self.steps, self.average, self.own = 0, None, None
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Go on training from the weights themselves."""
+        if self.own is not None:
+            self._assign(self.own)
+            self.own = None
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+        """Add the new weights to the average."""
+        weights = [keras.ops.convert_to_numpy(weight) for weight in self.model.trainable_variables]
+        momentum = min(self.momentum, (1.0 + self.steps) / (10.0 + self.steps))
+        self.steps += 1
+        if self.average is None:
+            self.average = [weight.copy() for weight in weights]
+            return
+        for average, weight in zip(self.average, weights, strict=True):
+            average += (1.0 - momentum) * (weight - average)
+
+    def on_test_begin(self, logs: dict[str, Any] | None = None) -> None:
+        """Validate the average."""
+        self._show_average()
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Show the average to the callbacks that follow."""
+        self._show_average()
+
+    def get_state(self) -> dict[str, Any]:
+        """What a resumed run needs."""
+        return {"steps": self.steps, "average": self.average, "own": self.own}
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Put a state of `get_state` back, into a model that holds the average."""
+        self.steps, self.average, self.own = state["steps"], state["average"], state["own"]
+
+    def _show_average(self) -> None:
+        if self.own is None and self.average is not None:
+            self.own = [keras.ops.convert_to_numpy(weight) for weight in self.model.trainable_variables]
+            self._assign(self.average)
+
+    def _assign(self, values: list[Any]) -> None:
+        for variable, value in zip(self.model.trainable_variables, values, strict=True):
+            variable.assign(value)
+
+
+class PredictionSnapshots(keras.callbacks.Callback):
+    """Keep the validation predictions of chosen epochs (1, 5, 10, 20 as the original asks), to see them spread out.
+
+    Args:
+        inputs: what `model.predict` takes.
+        epochs: 1-based epochs to keep.
+        batch_size: for `model.predict`.
+    """
+
+    def __init__(self, inputs: Any, epochs: tuple[int, ...] = (1, 5, 10, 20), batch_size: int = 256) -> None:
+        super().__init__()
+        self.inputs, self.epochs, self.batch_size = inputs, epochs, batch_size
+        self.predictions: dict[int, Any] = {}
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Predict, at a chosen epoch."""
+        if epoch + 1 in self.epochs:
+            prediction = self.model.predict(self.inputs, batch_size=self.batch_size, verbose=0)
+            self.predictions[epoch + 1] = prediction.reshape(-1)
+
+    def get_state(self) -> dict[str, Any]:
+        """What a resumed run needs."""
+        return {f"epoch_{epoch}": values for epoch, values in self.predictions.items()}
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Put a state of `get_state` back."""
+        self.predictions = {int(name.removeprefix("epoch_")): values for name, values in state.items()}

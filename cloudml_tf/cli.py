@@ -1,0 +1,120 @@
+"""The console script `cloudml`: one door to every verb, with the same options and exit codes.
+
+Each verb is a module of this package with `add_arguments(parser)` and `run(args) -> exit code`, and can be run as
+`python -m cloudml_tf.<verb>`. Nothing here loads Keras or TensorFlow.
+"""
+
+import argparse
+import importlib
+import json
+import os
+import sys
+import warnings
+from typing import Any
+
+from cloudml_tf.config import Config, load_config, parse_overrides
+from cloudml_tf.errors import EXIT_CODES, EXIT_INTERRUPTED, CloudMLError
+
+VERBS = {
+    "train": (
+        "train, judge and export a model",
+        "cloudml train configs/tier1.json --set training.max_epochs=20",
+    ),
+    "evaluate": (
+        "score a run or an exported model on labelled flights",
+        "cloudml evaluate runs/tier1_variance_fix_test/20260101-120000 --flights flights/",
+    ),
+    "export": (
+        "write a run's SavedModel again",
+        "cloudml export runs/tier1_variance_fix_test/20260101-120000",
+    ),
+    "simulate": (
+        "write simulated flights in the instruments' layout",
+        "cloudml simulate flights --preset hard",
+    ),
+    "config": ("print a configuration or its JSON Schema", "cloudml config print configs/tier1.json"),
+}
+
+
+def add_common(parser: argparse.ArgumentParser) -> None:
+    """The options that every verb takes."""
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="override a configuration field by its path",
+    )
+    parser.add_argument("--seed", type=int, help="the seed of every random choice (overrides the configuration's)")
+    parser.add_argument("--json", action="store_true", help="print the result as JSON, and nothing else, on stdout")
+    parser.add_argument("--run-dir", metavar="DIR", help="where to write, instead of the default folder")
+
+
+def config_from(args: argparse.Namespace, seed_key: str = "seed") -> Config:
+    """The configuration that a command line asks for."""
+    overrides = parse_overrides(args.set)
+    if args.seed is not None:
+        overrides[seed_key] = args.seed
+    return load_config(args.config, overrides)
+
+
+def print_json(content: Any) -> None:
+    """Print for machines: one JSON document on stdout."""
+    from cloudml_tf.files import finite
+
+    print(json.dumps(finite(content), indent=2))
+
+
+def exit_code_table() -> str:
+    """The exit codes, for help texts."""
+    return "exit codes: " + "; ".join(f"{code} {text}" for code, text in EXIT_CODES.items())
+
+
+def build_parser(verb: str | None = None) -> argparse.ArgumentParser:
+    """The parser; only the asked verb's module is imported."""
+    parser = argparse.ArgumentParser(prog="cloudml", description=__doc__.splitlines()[0], epilog=exit_code_table())
+    from cloudml_tf import __version__
+
+    parser.add_argument("--version", action="version", version=f"cloudml_tf {__version__}")
+    verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
+    for name, (text, example) in VERBS.items():
+        room = verbs.add_parser(
+            name,
+            help=text,
+            description=text[0].upper() + text[1:] + ".",
+            epilog=f"example: {example}\n\n{exit_code_table()}",
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        if name == verb:
+            module = importlib.import_module(f"cloudml_tf.{name}")
+            module.add_arguments(room)
+            room.set_defaults(run=module.run)
+    return parser
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run a verb; turn a user's mistake into one clear message and its exit code."""
+    argv = sys.argv[1:] if argv is None else argv
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    args = build_parser(argv[0] if argv and argv[0] in VERBS else None).parse_args(argv)
+    try:
+        with warnings.catch_warnings():
+            return int(args.run(args))
+    except CloudMLError as error:
+        if getattr(args, "json", False):
+            print_json({"error": str(error), "exit_code": error.exit_code})
+        print(f"cloudml {args.verb}: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print(
+            f"cloudml {args.verb}: interrupted; `cloudml train --resume` continues a training.",
+            file=sys.stderr,
+        )
+        return EXIT_INTERRUPTED
+    except BrokenPipeError:
+        sys.stderr.close()
+        return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,185 @@
+"""Load, override, print and describe configurations: `python -m cloudml_tf.config print|schema`.
+
+config = load_config("configs/tier1.json", {"training.max_epochs": 5})
+"""
+
+import argparse
+import difflib
+import json
+import os
+import re
+import types
+import typing
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from cloudml_tf.errors import ConfigError
+from cloudml_tf.files import write_text
+from cloudml_tf.settings import Config as Config
+
+SCHEMA_PATH = Path("configs/schema.json")
+
+
+def load_config(path: str | Path, overrides: Mapping[str, Any] | None = None) -> Config:
+    """Read and validate a JSON file. `overrides` maps dotted paths to values, e.g. {"training.max_epochs": 5}.
+
+    Raises `ConfigError`, naming the file, each bad field by its path, and the nearest known name of an unknown key.
+    """
+    path = Path(path)
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(f"{path}: no such configuration file.{_similar_files(path)}") from None
+    except (IsADirectoryError, PermissionError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: cannot be read as a text file ({error}). Give a JSON file.") from None
+    except json.JSONDecodeError as error:
+        raise ConfigError(
+            f"{path}: not valid JSON at line {error.lineno}, column {error.colno}: {error.msg}."
+        ) from None
+    if not isinstance(content, dict):
+        raise ConfigError(f"{path}: a configuration is a JSON object {{...}}. Received: {type(content).__name__}.")
+    content.pop("$schema", None)
+    for key, value in (overrides or {}).items():
+        _set(content, key, value)
+    return parse_config(content, source=str(path))
+
+
+def parse_config(content: Mapping[str, Any], source: str = "configuration") -> Config:
+    """Validate a dictionary; `source` names it in errors."""
+    try:
+        return Config.model_validate(content)
+    except ValidationError as error:
+        lines = [_explain(detail) for detail in error.errors()]
+        raise ConfigError(f"{source}: " + "\n  ".join(lines)) from None
+
+
+def parse_overrides(pairs: list[str]) -> dict[str, Any]:
+    """["training.max_epochs=5", ...] to a mapping. Values are JSON where they parse as it, text where not."""
+    overrides = {}
+    for pair in pairs:
+        key, separator, text = pair.partition("=")
+        if not separator or not key:
+            raise ConfigError(f"--set needs key=value, such as training.max_epochs=5. Received: {pair!r}")
+        try:
+            overrides[key.strip()] = json.loads(text)
+        except json.JSONDecodeError:
+            overrides[key.strip()] = text
+    return overrides
+
+
+def resolved_json(config: Config) -> str:
+    """The whole configuration with every default, as JSON text."""
+    return json.dumps(config.model_dump(mode="json"), indent=2) + "\n"
+
+
+def schema_json() -> str:
+    """The JSON Schema that lets an editor complete and check configurations."""
+    schema = Config.model_json_schema()
+    schema["properties"]["$schema"] = {"type": "string"}
+    return json.dumps(schema, indent=2) + "\n"
+
+
+def expand(text: str) -> Path:
+    """A path of a configuration: `~`, ${NAME} and ${NAME:-default} are replaced."""
+
+    def value(match: re.Match[str]) -> str:
+        name, default = match.group(1), match.group(3)
+        found = os.environ.get(name) or default
+        if found is None:
+            raise ConfigError(f"The path '{text}' needs the environment variable {name}. Set it, or give a default.")
+        return found
+
+    return Path(re.sub(r"\$\{(\w+)(:-([^}]*))?\}", value, text)).expanduser()
+
+
+def _set(content: dict[str, Any], key: str, value: Any) -> None:
+    *parents, last = key.split(".")
+    place = content
+    for name in parents:
+        place = place.setdefault(name, {})
+        if not isinstance(place, dict):
+            raise ConfigError(f"--set {key}: '{name}' is a value, not a section.")
+    place[last] = value
+
+
+def _explain(detail: Any) -> str:
+    location = [str(part) for part in detail["loc"]]
+    where = ".".join(location) or "the file as a whole"
+    if detail["type"] == "extra_forbidden":
+        known = _known_keys(detail["loc"][:-1])
+        near = difflib.get_close_matches(location[-1], known, n=1, cutoff=0.5)
+        hint = f"did you mean '{near[0]}'?" if near else f"known here: {', '.join(known)}"
+        return f"unknown key '{where}'; {hint}"
+    if detail["type"] == "missing":
+        return f"'{where}' is required and missing"
+    message = detail["msg"].removeprefix("Value error, ")
+    received = detail.get("input")
+    shown = "" if isinstance(received, dict | BaseModel) else f" Received: {json.dumps(received, default=str)}"
+    return f"'{where}': {message}.{shown}"
+
+
+def _known_keys(location: tuple[Any, ...]) -> list[str]:
+    """The field names of the section that a pydantic error location leads to."""
+    models: list[Any] = [Config]
+    for part in location:
+        fields = [model.model_fields[part].annotation for model in models if part in model.model_fields]
+        tagged = [m for m in models if part in [f.default for k, f in m.model_fields.items() if k == "kind"]]
+        if fields or tagged:
+            models = [m for field in fields for m in _models_in(field)] or tagged
+    return sorted({name for model in models for name in model.model_fields})
+
+
+def _models_in(annotation: Any) -> list[Any]:
+    if isinstance(annotation, type) and not isinstance(annotation, types.GenericAlias):
+        return [annotation] if issubclass(annotation, BaseModel) else []
+    return [model for part in typing.get_args(annotation) for model in _models_in(part)]
+
+
+def _similar_files(path: Path) -> str:
+    names = [str(p) for p in sorted(path.parent.glob("*.json"))] if path.parent.is_dir() else []
+    near = difflib.get_close_matches(str(path), names, n=1)
+    return f" Did you mean {near[0]}?" if near else ""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Arguments of this room."""
+    actions = parser.add_subparsers(dest="action", required=True, metavar="print|schema")
+    show = actions.add_parser("print", help="print a configuration with every default filled in")
+    show.add_argument("config", metavar="CONFIG")
+    schema = actions.add_parser("schema", help="write the JSON Schema of configurations")
+    schema.add_argument("-o", "--output", metavar="FILE", help="write there instead of printing")
+    schema.add_argument("--check", metavar="FILE", help="only say whether FILE is current")
+    from cloudml_tf.cli import add_common
+
+    for action in (show, schema):
+        add_common(action)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print a resolved configuration, or its schema."""
+    if args.action == "print":
+        from cloudml_tf.cli import config_from
+
+        print(resolved_json(config_from(args)), end="")
+        return 0
+    if args.check is not None:
+        current = Path(args.check).is_file() and Path(args.check).read_text(encoding="utf-8") == schema_json()
+        if not current:
+            raise ConfigError(f"{args.check} is not current; run `cloudml config schema -o {args.check}`.")
+        return 0
+    if args.output is None:
+        print(schema_json(), end="")
+    else:
+        write_text(Path(args.output), schema_json())
+    return 0
+
+
+if __name__ == "__main__":
+    import sys
+
+    from cloudml_tf.cli import main
+
+    sys.exit(main(["config", *sys.argv[1:]]))

@@ -1,0 +1,255 @@
+"""Three instrument files to one validated `Flight`. Image data stay in the file until `frames.py` asks for them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+from cloudml_tf.data import hdf5, times
+from cloudml_tf.data.lidar import Profiles, read_profiles
+from cloudml_tf.errors import DataError
+from cloudml_tf.settings import Camera, Data, Feature, FlightFiles, Navigation, Target
+
+
+@dataclass(frozen=True)
+class Flight:
+    """A flight's frames in order of time, with what is known of each. N frames, F further features.
+
+    Checked at the boundary; code that takes a `Flight` trusts it.
+    """
+
+    name: str
+    camera_path: Path
+    frame_shape: tuple[int, int, int]  # (H, W, C) after slicing and down-sampling
+    row: np.ndarray  # (N,) row of each frame in the camera file
+    time_s: np.ndarray  # (N,) seconds since 1970 UTC, increasing
+    piece: np.ndarray  # (N,) index of the gap-free piece
+    label: np.ndarray  # (N,) optical depth or km; NaN where unlabelled
+    sun_angles_deg: np.ndarray | None  # (N, 2) solar zenith, azimuth relative to heading; NaN where unknown
+    features: np.ndarray  # (N, F); NaN where unknown
+    latitude_deg: np.ndarray  # (N,)
+    longitude_deg: np.ndarray  # (N,)
+    counts: dict[str, int] = field(default_factory=dict)  # what was left out, by reason
+
+    def __len__(self) -> int:
+        return len(self.time_s)
+
+
+def find_flights(root: Path, data: Data) -> dict[str, FlightFiles]:
+    """Flights below a folder: each sub-folder with a camera file is one, or the folder itself."""
+    if not root.is_dir():
+        raise DataError(f"{root}: no such folder of flights. Set data.path, or leave it out to simulate.")
+    folders = [root, *sorted(p for p in root.iterdir() if p.is_dir() and not p.name.startswith("."))]
+    found = {}
+    for folder in folders:
+        if any(p.is_file() for pattern in data.camera.files for p in folder.glob(pattern)):
+            found[folder.name] = flight_files(folder, data)
+    if not found:
+        patterns = ", ".join(data.camera.files)
+        raise DataError(f"{root}: no camera file ({patterns}) here or one folder below. See data.camera.files.")
+    return found
+
+
+def flight_files(folder: Path, data: Data) -> FlightFiles:
+    """The three files of one folder by their name patterns."""
+    camera = _one_file(folder, data.camera.files, "camera")
+    lidar = _one_file(folder, data.lidar.files, "lidar")
+    needs_navigation = data.sun_angles or any(f.file == "navigation" for f in data.features)
+    navigation = _one_file(folder, data.navigation.files, "navigation") if needs_navigation else None
+    return FlightFiles(camera=str(camera), lidar=str(lidar), navigation=navigation and str(navigation))
+
+
+def _one_file(folder: Path, patterns: Sequence[str], role: str) -> Path:
+    matches = sorted({p for pattern in patterns for p in folder.glob(pattern) if p.is_file()})
+    if len(matches) == 1:
+        return matches[0]
+    names = ", ".join(p.name for p in matches)
+    problem = f"{len(matches)} {role} files ({names})" if matches else f"no {role} file"
+    raise DataError(
+        f"{folder}: {problem}; one is needed that matches {', '.join(patterns)}. "
+        f"Set data.{role}.files, or name each flight's files in data.flights."
+    )
+
+
+def load_flight(name: str, files: FlightFiles, data: Data, target: Target) -> Flight:
+    """Read and check one flight. Raises `DataError` naming the file and field of the first fault."""
+    camera_path = Path(files.camera)
+    counts: dict[str, int] = {}
+    with hdf5.open_file(camera_path) as file:
+        frame_shape, total = _frame_shape(file, data.camera)
+        time_s, row = _frame_times(file, data.camera, total, counts)
+        columns = {
+            ("camera", f.name): _feature_rows(file, f, total, "frames")[row]
+            for f in data.features
+            if f.file == "camera"
+        }
+    profiles = read_profiles(Path(files.lidar), data.lidar, target)
+    counts.update(profiles.counts)
+    _check_overlap(name, camera_path, Path(files.lidar), time_s, profiles.middle_s)
+    label, matched = _label_frames(time_s, profiles, data)
+    counts["frames labelled"] = int(np.isfinite(label).sum())
+    sun, navigation_columns = _navigation(files, data, total, row, counts)
+    columns |= navigation_columns | _lidar_features(files, data, time_s, profiles)
+    by_name = {key[1]: values for key, values in columns.items()}
+    features = [by_name[f.name] for f in data.features]
+    return Flight(
+        name=name,
+        camera_path=camera_path,
+        frame_shape=frame_shape,
+        row=row,
+        time_s=time_s,
+        piece=times.pieces(time_s, data.camera.max_gap_s),
+        label=label,
+        sun_angles_deg=sun,
+        features=np.stack(features, axis=1) if features else np.zeros((len(time_s), 0)),
+        latitude_deg=profiles.latitude_deg[matched],
+        longitude_deg=profiles.longitude_deg[matched],
+        counts=counts,
+    )
+
+
+def _frame_shape(file: h5py.File, camera: Camera) -> tuple[tuple[int, int, int], int]:
+    """(H, W, C) as the network will see it, and the number of frames in the file."""
+    shapes = {}
+    for name in camera.channels:
+        shapes[name] = hdf5.dataset(file, name, 3, "data.camera.channels").shape
+    if len(set(shapes.values())) > 1:
+        raise DataError(f"{file.filename}: channels differ in shape: {shapes}. Choose others in data.camera.channels.")
+    total, rows, columns = next(iter(shapes.values()))
+    if total == 0:
+        raise DataError(f"{file.filename}: '{camera.channels[0]}' holds no frame.")
+    sides = []
+    for length, cut, key in ((rows, camera.rows, "rows"), (columns, camera.columns, "columns")):
+        first, end = cut or (0, length)
+        if not 0 <= first < end <= length:
+            raise DataError(f"{file.filename}: data.camera.{key} {list(cut or ())} does not fit {length} {key}.")
+        sides.append((end - first) // camera.downsample)
+    if min(sides) < 1:
+        raise DataError(
+            f"{file.filename}: nothing is left of a frame after data.camera.downsample {camera.downsample}."
+        )
+    return (sides[0], sides[1], len(camera.channels)), total
+
+
+def _frame_times(file: h5py.File, camera: Camera, total: int, counts: dict[str, int]) -> tuple[np.ndarray, np.ndarray]:
+    """Sorted times (N,) in s and the file row of each; frames without a time, or with one seen before, are left out."""
+    raw = hdf5.read(file, camera.time, 1, "data.camera.time")
+    if len(raw) != total:
+        raise DataError(f"{file.filename}: '{camera.time}' must have one time a frame, {total}. Received: {len(raw)}.")
+    if camera.time_unit == "attribute":
+        text = file[camera.time].attrs.get("units", "")
+        unit_s, reference_s = times.unit_of(text.decode() if isinstance(text, bytes) else str(text))
+    else:
+        unit_s, reference_s = times.UNIT_SECONDS[camera.time_unit], 0.0
+    time_s = raw * unit_s + reference_s + camera.time_offset_s
+    order = np.argsort(time_s, kind="stable")
+    order = order[np.isfinite(time_s[order])]
+    if len(order) == 0:
+        raise DataError(f"{file.filename}: '{camera.time}' holds no finite time.")
+    kept = np.concatenate([[True], np.diff(time_s[order]) > 0])
+    counts["frames"] = total
+    counts["frames without a time"] = total - len(order)
+    counts["frames duplicated"] = int((~kept).sum())
+    return time_s[order[kept]], order[kept]
+
+
+def _check_overlap(name: str, camera: Path, lidar: Path, frame_s: np.ndarray, profile_s: np.ndarray) -> None:
+    if len(profile_s) and profile_s[0] <= frame_s[-1] and frame_s[0] <= profile_s[-1]:
+        return
+    if len(profile_s) == 0:
+        raise DataError(f"{lidar}: no profile of flight {name} has a time.")
+    shift_h = (profile_s[0] - frame_s[0]) / 3600.0
+    raise DataError(
+        f"{camera} and {lidar} do not overlap in time: the lidar starts {shift_h:+.2f} h after the camera. "
+        "For another time zone or unit set data.camera.time_offset_s or time_unit; check data.lidar.year."
+    )
+
+
+def _label_frames(time_s: np.ndarray, profiles: Profiles, data: Data) -> tuple[np.ndarray, np.ndarray]:
+    """(N,) labels, and (N,) the nearest profile of each frame (for its position)."""
+    lidar = data.lidar
+    labelled = np.flatnonzero(np.isfinite(profiles.label))
+    label = np.full(len(time_s), np.nan)
+    if lidar.match == "nearest":
+        frames, found = times.match_nearest(time_s, profiles.middle_s[labelled], lidar.tolerance_s)
+        label[frames] = profiles.label[labelled][found]
+    else:
+        spans = (profiles.start_s[labelled], profiles.end_s[labelled], profiles.label[labelled])
+        label = times.average_over_spans(time_s, *spans, lidar.tolerance_s)
+    return label, times.nearest(profiles.middle_s, time_s)[0]
+
+
+def _navigation(
+    files: FlightFiles, data: Data, total: int, row: np.ndarray, counts: dict[str, int]
+) -> tuple[np.ndarray | None, dict[tuple[str, str], np.ndarray]]:
+    wanted = [f for f in data.features if f.file == "navigation"]
+    if not data.sun_angles and not wanted:
+        return None, {}
+    if files.navigation is None:
+        raise DataError(
+            f"{files.camera}: this flight has no navigation file, and the sun's angles are inputs. "
+            "Name one in data.flights, or set data.sun_angles to false."
+        )
+    with hdf5.open_file(Path(files.navigation)) as file:
+        columns = {("navigation", f.name): _feature_rows(file, f, total, "frames")[row] for f in wanted}
+        sun = _sun_angles(file, data.navigation, total)[row] if data.sun_angles else None
+    if sun is not None:
+        counts["frames without sun angles"] = int(np.isnan(sun).any(axis=1).sum())
+    return sun, columns
+
+
+def _sun_angles(file: h5py.File, navigation: Navigation, total: int) -> np.ndarray:
+    """(N, 2): solar zenith, and solar azimuth relative to the heading in [-180, 180), degrees."""
+    angles = {}
+    for key in ("solar_zenith", "solar_azimuth", "heading"):
+        name = getattr(navigation, key)
+        values = hdf5.read(file, name, 1, f"data.navigation.{key}")
+        if len(values) != total:
+            raise DataError(
+                f"{file.filename}: '{name}' must have one row a camera frame, {total}. Received: {len(values)}."
+            )
+        angles[key] = _fill_angles(values, navigation.max_filled_frames)
+    relative = (angles["solar_azimuth"] - angles["heading"] + 180.0) % 360.0 - 180.0
+    return np.stack([angles["solar_zenith"], relative], axis=1)
+
+
+def _fill_angles(degrees: np.ndarray, longest: int) -> np.ndarray:
+    """Fill NaN runs of up to `longest` from both sides, through sine and cosine, so that 359 and 1 average to 0."""
+    degrees = np.where(np.isfinite(degrees), degrees, np.nan)
+    known = np.flatnonzero(~np.isnan(degrees))
+    if len(known) in (0, len(degrees)):
+        return degrees
+    index = np.arange(len(degrees))
+    radians = np.deg2rad(degrees[known])
+    sine, cosine = np.interp(index, known, np.sin(radians)), np.interp(index, known, np.cos(radians))
+    filled = np.where(np.isnan(degrees), np.rad2deg(np.arctan2(sine, cosine)), degrees)
+    before = known[np.clip(np.searchsorted(known, index, "right") - 1, 0, len(known) - 1)]
+    after = known[np.clip(np.searchsorted(known, index, "left"), 0, len(known) - 1)]
+    run = np.where(after > before, after - before - 1, np.abs(index - before))
+    return np.where(run <= longest, filled, degrees)
+
+
+def _feature_rows(file: h5py.File, feature: Feature, total: int, what: str) -> np.ndarray:
+    values = hdf5.read(file, feature.dataset, (1, 2), f"data.features '{feature.name}'")
+    values = values if values.ndim == 1 else values[:, values.shape[1] // 2]
+    if len(values) != total:
+        raise DataError(
+            f"{file.filename}: '{feature.dataset}' of feature '{feature.name}' must have one row for each of the "
+            f"{total} {what}. Received: {len(values)}."
+        )
+    return np.where(np.isfinite(values), values, np.nan)
+
+
+def _lidar_features(
+    files: FlightFiles, data: Data, time_s: np.ndarray, profiles: Profiles
+) -> dict[tuple[str, str], np.ndarray]:
+    """Features that live beside lidar profiles, taken at the profile nearest in time to each frame."""
+    wanted = [f for f in data.features if f.file == "lidar"]
+    if not wanted:
+        return {}
+    index, _ = times.nearest(profiles.middle_s, time_s)
+    total = profiles.counts["profiles"]
+    with hdf5.open_file(Path(files.lidar)) as file:
+        return {("lidar", f.name): _feature_rows(file, f, total, "profiles")[profiles.order][index] for f in wanted}

@@ -1,0 +1,176 @@
+"""Frames from the files into one table, each decoded once, in the order of the file's chunks.
+
+The table holds only frames that some sequence needs. Up to `data.memory_gb` it is an array; beyond, it is a file in
+the cache folder, mapped into memory, so flights larger than memory work.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+from cloudml_tf.config import expand
+from cloudml_tf.data import hdf5
+from cloudml_tf.data.flights import Flight
+from cloudml_tf.files import whole_file
+from cloudml_tf.settings import Camera, Data
+
+SLAB_BYTES = 64 * 2**20  # how much is read from a file at once
+
+
+@dataclass(frozen=True)
+class FrameTable:
+    """Decoded frames of several flights. M frames."""
+
+    radiance: np.ndarray  # (M, H, W, C) float32, in the file's unit after scale and offset
+    bad: np.ndarray  # (M,) black, saturated, or with pixels that are no number
+    start: dict[str, int]  # where each flight's frames begin
+    frames: dict[str, np.ndarray]  # the flight's frame indices, sorted
+
+    def index(self, flight: str, frames: np.ndarray) -> np.ndarray:
+        """Frame indices of a flight, any shape, to rows of the table."""
+        return self.start[flight] + np.searchsorted(self.frames[flight], frames)
+
+
+def build_table(
+    flights: list[Flight],
+    wanted: dict[str, np.ndarray],
+    data: Data,
+    progress: Callable[[int, int], None] | None = None,
+) -> FrameTable:
+    """Decode the wanted frames (a sorted index array a flight); `progress` is told (frames done, of all)."""
+    counts = [len(wanted[flight.name]) for flight in flights]
+    starts = np.concatenate([[0], np.cumsum(counts)]).astype(int)
+    shape = (int(starts[-1]), *flights[0].frame_shape)
+    start = {flight.name: int(s) for flight, s in zip(flights, starts, strict=False)}
+    picked = {flight.name: wanted[flight.name] for flight in flights}
+    if 4.0 * float(np.prod(shape)) <= data.memory_gb * 2**30:
+        radiance = np.empty(shape, "float32")
+        bad = _fill(radiance, flights, wanted, data.camera, progress)
+        return FrameTable(radiance, bad, start, picked)
+    path = expand(data.cache) / f"frames-{_fingerprint(flights, wanted, data.camera)}.npy"
+    bad_path = path.with_suffix(".bad.npy")
+    if not (path.is_file() and bad_path.is_file()):
+        with whole_file(path) as temporary:
+            mapped = np.lib.format.open_memmap(temporary, "w+", "float32", shape)
+            bad = _fill(mapped, flights, wanted, data.camera, progress)
+            mapped.flush()
+            with whole_file(bad_path) as temporary_bad, open(temporary_bad, "wb") as file:
+                np.save(file, bad)
+    return FrameTable(np.load(path, mmap_mode="r"), np.load(bad_path), start, picked)
+
+
+def _fill(
+    out: np.ndarray,
+    flights: list[Flight],
+    wanted: dict[str, np.ndarray],
+    camera: Camera,
+    progress: Callable[[int, int], None] | None,
+) -> np.ndarray:
+    bad = np.zeros(len(out), bool)
+    done = 0
+    for flight in flights:
+        for position, radiance, faulty in read_frames(flight, wanted[flight.name], camera):
+            place = done + position
+            out[place], bad[place] = radiance, faulty
+            if progress is not None:
+                progress(int(place.max()) + 1, len(out))
+        done += len(wanted[flight.name])
+    return bad
+
+
+def read_frames(
+    flight: Flight, frames: np.ndarray, camera: Camera
+) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """Yield (positions in `frames`, radiance (n,H,W,C), faulty (n,)), slab by slab in the order of the file."""
+    rows = flight.row[frames]
+    order = np.argsort(rows)
+    with hdf5.open_file(flight.camera_path) as file:
+        sets = [hdf5.dataset(file, name, 3, "data.camera.channels") for name in camera.channels]
+        for first, last in _slabs(rows[order], sets[0]):
+            chosen = order[first:last]
+            low, high = int(rows[chosen].min()), int(rows[chosen].max()) + 1
+            channels = [_read_channel(file, item, low, high, rows[chosen] - low, camera) for item in sets]
+            radiance = np.stack([channel for channel, _ in channels], axis=-1)  # (n,H,W,C)
+            saturated = np.stack([flag for _, flag in channels]).any(axis=0)
+            yield chosen, radiance, saturated | _not_an_image(radiance)
+
+
+def _slabs(sorted_rows: np.ndarray, item: h5py.Dataset) -> Iterator[tuple[int, int]]:
+    """Cut sorted rows into runs, [first, last), that touch whole chunks and stay small; far-apart rows are not bridged."""
+    chunk = item.chunks[0] if item.chunks else 1
+    frame_bytes = max(int(np.prod(item.shape[1:])) * item.dtype.itemsize, 1)
+    most = max(SLAB_BYTES // frame_bytes, chunk, 1)
+    blocks = sorted_rows // chunk
+    first = 0
+    for i in range(1, len(sorted_rows) + 1):
+        ends = i == len(sorted_rows)
+        if (
+            ends
+            or blocks[i] > blocks[i - 1] + 1
+            or (blocks[i] != blocks[i - 1] and sorted_rows[i] - sorted_rows[first] >= most)
+        ):
+            yield first, i
+            first = i
+
+
+def _read_channel(
+    file: h5py.File, item: h5py.Dataset, low: int, high: int, keep: np.ndarray, camera: Camera
+) -> tuple[np.ndarray, np.ndarray]:
+    """One channel of chosen frames, (n,H,W) float32 and (n,) saturated, sliced and down-sampled."""
+    rows, columns = (slice(*cut) if cut else slice(None) for cut in (camera.rows, camera.columns))
+    try:
+        raw = item[low:high, rows, columns][keep]
+    except OSError as error:
+        raise hdf5.damaged(file, item.name, error) from None
+    values = hdf5.unpack(raw, item.attrs, "float32")
+    if camera.saturation is not None:
+        full = values >= camera.saturation
+    elif raw.dtype.kind in "iu":
+        full = raw == np.iinfo(raw.dtype).max
+    else:
+        full = np.isposinf(raw)
+    return _downsample(values, camera.downsample), full.mean(axis=(1, 2)) > camera.bad_pixel_fraction
+
+
+def _downsample(images: np.ndarray, factor: int) -> np.ndarray:
+    """(n,H,W) -> (n,H//factor,W//factor) by the mean over squares; a remainder at the far edge is cut."""
+    if factor == 1:
+        return images
+    count, height, width = images.shape
+    height, width = height // factor, width // factor
+    cut = images[:, : height * factor, : width * factor]
+    return cut.reshape(count, height, factor, width, factor).mean(axis=(2, 4))
+
+
+def _not_an_image(radiance: np.ndarray) -> np.ndarray:
+    """(n,H,W,C) -> (n,): some channel has a pixel that is no number, or no structure at all (black, or one value)."""
+    flat = radiance.reshape(len(radiance), -1, radiance.shape[-1])
+    finite = np.isfinite(flat).all(axis=(1, 2))
+    with np.errstate(invalid="ignore"):
+        constant = (flat.max(axis=1) == flat.min(axis=1)).any(axis=1)
+    return ~finite | constant
+
+
+def _fingerprint(flights: list[Flight], wanted: dict[str, np.ndarray], camera: Camera) -> str:
+    digest = hashlib.sha256(json.dumps(camera.model_dump(mode="json"), sort_keys=True).encode())
+    for flight in flights:
+        state = flight.camera_path.stat()
+        digest.update(f"{flight.camera_path.resolve()} {state.st_size} {state.st_mtime_ns}".encode())
+        digest.update(np.ascontiguousarray(flight.row[wanted[flight.name]]).tobytes())
+    return digest.hexdigest()[:20]
+
+
+def camera_fingerprint(path: Path) -> str:
+    """A short hash of a file's size and of its first and last MB: cheap, and enough to tell two data sets apart."""
+    size = path.stat().st_size
+    digest = hashlib.sha256(str(size).encode())
+    with open(path, "rb") as file:
+        digest.update(file.read(2**20))
+        file.seek(max(size - 2**20, 0))
+        digest.update(file.read(2**20))
+    return digest.hexdigest()[:16]

@@ -1,0 +1,177 @@
+"""Sequences of frames with a label: what a network, a baseline and a score all work on."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cloudml_tf.data.flights import Flight
+from cloudml_tf.data.frames import build_table
+from cloudml_tf.errors import DataError
+from cloudml_tf.settings import Config, Data
+
+
+@dataclass(frozen=True)
+class Samples:
+    """n sequences of T frames. Frames lie in a shared table of M; a sequence is a row of indices into it."""
+
+    table: np.ndarray  # (M, H, W, C) radiance
+    sun_angles_deg: np.ndarray | None  # (M, 2)
+    features: np.ndarray  # (M, F)
+    index: np.ndarray  # (n, T) rows of the table
+    label: np.ndarray  # (n,) of the middle frame, in the target's own unit
+    weight: np.ndarray  # (n,)
+    time_s: np.ndarray  # (n,) of the middle frame
+    flight: np.ndarray  # (n,) index into flight_names
+    piece: np.ndarray  # (n,) gap-free piece within the flight
+    flight_names: tuple[str, ...]
+    nadir: tuple[int, int]  # (row, column) of the lidar's footprint
+
+    def __len__(self) -> int:
+        return len(self.label)
+
+    def take(self, chosen: np.ndarray) -> "Samples":
+        """A part of the sequences, by a mask or indices; the table stays shared."""
+        names = ("index", "label", "weight", "time_s", "flight", "piece")
+        return replace(self, **{name: getattr(self, name)[chosen] for name in names})
+
+    def inputs(self, chosen: Any = slice(None)) -> dict[str, np.ndarray]:
+        """What the network takes: frames (n,T,H,W,C), sun_angles_deg (n,T,2), features (n,T,F)."""
+        index = self.index[chosen]
+        found = {"frames": self.table[index]}
+        if self.sun_angles_deg is not None:
+            found["sun_angles_deg"] = self.sun_angles_deg[index]
+        if self.features.shape[1]:
+            found["features"] = self.features[index]
+        return found
+
+    @property
+    def frame_shape(self) -> tuple[int, int, int]:
+        """(H, W, C)."""
+        return self.table.shape[1:]
+
+
+def sequences(flight: Flight, temporal_frames: int) -> np.ndarray:
+    """(n, T) frame indices around each labelled frame, whole: no gap inside, every frame with its angles and features."""
+    half = temporal_frames // 2
+    usable = np.isfinite(flight.features).all(axis=1)
+    if flight.sun_angles_deg is not None:
+        usable &= np.isfinite(flight.sun_angles_deg).all(axis=1)
+    middle = np.flatnonzero(np.isfinite(flight.label))
+    middle = middle[(middle >= half) & (middle + half < len(flight))]
+    found = middle[:, None] + np.arange(-half, half + 1)[None, :]  # (n,T)
+    whole = flight.piece[found[:, 0]] == flight.piece[found[:, -1]]
+    return found[whole & usable[found].all(axis=1)]
+
+
+def build_samples(
+    flights: list[Flight], config: Config, progress: Callable[[int, int], None] | None = None
+) -> tuple[Samples, dict[str, dict[str, int]]]:
+    """All sequences of the flights, in order of flight and time, and what was left out of each flight, by reason."""
+    _same_frames(flights)
+    found = {flight.name: sequences(flight, config.temporal_frames) for flight in flights}
+    for flight in flights:
+        _explain_if_empty(flight, found[flight.name], config)
+    wanted = {name: np.unique(windows) for name, windows in found.items()}
+    table = build_table(flights, wanted, config.data, progress)
+    parts, counts = [], {}
+    for number, flight in enumerate(flights):
+        windows = found[flight.name]
+        index = table.index(flight.name, windows)  # (n,T)
+        good = ~table.bad[index].any(axis=1)
+        bad_frames = int(table.bad[table.index(flight.name, wanted[flight.name])].sum())
+        counts[flight.name] = {
+            **flight.counts,
+            "frames black, saturated or not finite": bad_frames,
+            "sequences left out for them": int((~good).sum()),
+            "sequences": int(good.sum()),
+        }
+        if not good.any():
+            raise DataError(
+                f"{flight.camera_path}: every labelled sequence of flight {flight.name} has a black, saturated or "
+                "non-finite frame. Check data.camera.channels, saturation and bad_pixel_fraction."
+            )
+        middle = windows[good, windows.shape[1] // 2]
+        parts.append(
+            (
+                index[good],
+                flight.label[middle],
+                flight.time_s[middle],
+                np.full(len(middle), number),
+                flight.piece[middle],
+            )
+        )
+    index, label, time_s, which, piece = (np.concatenate(column) for column in zip(*parts, strict=True))
+    samples = Samples(
+        table=table.radiance,
+        sun_angles_deg=_per_frame(flights, wanted, "sun_angles_deg") if config.data.sun_angles else None,
+        features=_per_frame(flights, wanted, "features"),
+        index=index,
+        label=label,
+        weight=_weights(label, which, flights, config),
+        time_s=time_s,
+        flight=which,
+        piece=piece,
+        flight_names=tuple(flight.name for flight in flights),
+        nadir=_nadir(flights[0], config.data),
+    )
+    return samples, counts
+
+
+def _same_frames(flights: list[Flight]) -> None:
+    shapes = {flight.name: flight.frame_shape for flight in flights}
+    if len(set(shapes.values())) > 1:
+        raise DataError(f"flights differ in frame shape (rows, columns, channels): {shapes}. Slice them to one shape.")
+    seen: dict[Path, str] = {}
+    for flight in flights:
+        path = flight.camera_path.resolve()
+        if path in seen:
+            raise DataError(f"flights {seen[path]} and {flight.name} are the same file {path}: it would leak.")
+        seen[path] = flight.name
+
+
+def _explain_if_empty(flight: Flight, windows: np.ndarray, config: Config) -> None:
+    if len(windows):
+        return
+    if not np.isfinite(flight.label).any():
+        lost = {reason: count for reason, count in flight.counts.items() if count}
+        raise DataError(
+            f"{flight.camera_path.parent}: flight {flight.name} has no label for {config.target.name} "
+            f"between {config.target.minimum} and {config.target.maximum}. Counts: {lost}. "
+            "Check data.lidar and target.minimum, target.maximum, or leave the flight out of the split."
+        )
+    longest = int(np.bincount(flight.piece).max())
+    raise DataError(
+        f"{flight.camera_path}: no labelled sequence of temporal_frames = {config.temporal_frames} fits into flight "
+        f"{flight.name}, whose longest piece without a gap has {longest} frames. Lower temporal_frames, or set "
+        "data.camera.max_gap_s."
+    )
+
+
+def _per_frame(flights: list[Flight], wanted: dict[str, np.ndarray], name: str) -> np.ndarray:
+    return np.concatenate([getattr(flight, name)[wanted[flight.name]] for flight in flights]).astype("float32")
+
+
+def _weights(label: np.ndarray, which: np.ndarray, flights: list[Flight], config: Config) -> np.ndarray:
+    """1, or `overweight_factor` for high labels and named flights."""
+    rule = config.overweight
+    unknown = set(rule.flights) - {flight.name for flight in flights}
+    if unknown and config.overweight_factor != 1.0:
+        raise DataError(f"overweight.flights names {sorted(unknown)}; there is {[flight.name for flight in flights]}.")
+    chosen = np.isin(which, [n for n, flight in enumerate(flights) if flight.name in rule.flights])
+    if rule.threshold is not None:
+        chosen |= label >= rule.threshold
+    return np.where(chosen, config.overweight_factor, 1.0).astype("float32")
+
+
+def _nadir(flight: Flight, data: Data) -> tuple[int, int]:
+    height, width, _ = flight.frame_shape
+    row, column = data.camera.nadir or (height // 2, width // 2)
+    row, column = row + data.camera.boresight_offset[0], column + data.camera.boresight_offset[1]
+    if not (0 <= row < height and 0 <= column < width):
+        raise DataError(
+            f"data.camera.nadir with boresight_offset is ({row}, {column}), outside of a frame of {height} x {width}."
+        )
+    return row, column

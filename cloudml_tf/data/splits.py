@@ -1,0 +1,91 @@
+"""Training, validation and test parts, and the proof that no frame is in two of them."""
+
+import difflib
+from collections.abc import Sequence
+
+import numpy as np
+
+from cloudml_tf.data.samples import Samples
+from cloudml_tf.errors import DataError
+from cloudml_tf.settings import FlightSplit, LeaveOneOut, TimeBlocks
+
+PARTS = ("train", "val", "test")
+
+
+def flights_needed(split: FlightSplit | LeaveOneOut | TimeBlocks, available: Sequence[str]) -> dict[str, list[str]]:
+    """Which flights each part draws on. Raises `DataError` where the split names one that is not there."""
+    names = sorted(available)
+    if isinstance(split, TimeBlocks):
+        return dict.fromkeys(PARTS, names)
+    if isinstance(split, FlightSplit):
+        wanted = {part: list(getattr(split, part)) for part in PARTS}
+    else:
+        kept = [name for name in names if name not in split.exclude]
+        _check_names([split.test, *([split.val] if split.val else [])], kept)
+        val = split.val or kept[(kept.index(split.test) + 1) % len(kept)]
+        train = [name for name in kept if name not in (split.test, val)]
+        wanted = {"train": train, "val": [val], "test": [split.test]}
+        if not train or val == split.test:
+            raise DataError(f"split leave_one_out needs three flights or more. Received: {kept}")
+    _check_names([name for part in PARTS for name in wanted[part]], names)
+    return wanted
+
+
+def split_samples(samples: Samples, split: FlightSplit | LeaveOneOut | TimeBlocks) -> dict[str, Samples]:
+    """The three parts. Raises `DataError` for an empty part, a constant training target or a leak."""
+    if isinstance(split, TimeBlocks):
+        masks = _time_masks(samples, split)
+    else:
+        needed = flights_needed(split, samples.flight_names)
+        numbers = {name: n for n, name in enumerate(samples.flight_names)}
+        masks = {part: np.isin(samples.flight, [numbers[name] for name in needed[part]]) for part in PARTS}
+    parts = {part: samples.take(mask) for part, mask in masks.items()}
+    for part, chosen in parts.items():
+        if len(chosen) < 2:
+            raise DataError(f"the {part} part of the split has {len(chosen)} labelled sequences; it needs 2 or more.")
+        if np.ptp(chosen.label) == 0:
+            raise DataError(
+                f"all {len(chosen)} labels of the {part} part are {chosen.label[0]:g}: nothing can be learned or "
+                "judged. Check data.lidar and the target's name."
+            )
+    check_leak(parts)
+    return parts
+
+
+def check_leak(parts: dict[str, Samples]) -> None:
+    """Refuse parts that share a frame. Raises `DataError` naming the parts, the flights and how many frames."""
+    names = list(parts)
+    for i, first in enumerate(names):
+        for second in names[i + 1 :]:
+            shared = np.intersect1d(parts[first].index, parts[second].index)
+            if not len(shared):
+                continue
+            hit = np.isin(parts[second].index, shared).any(axis=1)
+            flights = sorted({parts[second].flight_names[n] for n in parts[second].flight[hit]})
+            raise DataError(
+                f"leak: {len(shared)} frames of flight {', '.join(flights)} are in both the {first} and the {second} "
+                "part. Split by flight, or set a gap of at least the length of a sequence."
+            )
+
+
+def _time_masks(samples: Samples, split: TimeBlocks) -> dict[str, np.ndarray]:
+    """Cut each flight's time axis at two instants, with `gap_s` left out around each."""
+    masks = {part: np.zeros(len(samples), bool) for part in PARTS}
+    for number in np.unique(samples.flight):
+        here = samples.flight == number
+        begin, end = samples.time_s[here].min(), samples.time_s[here].max()
+        to_val = begin + (1.0 - split.val_fraction - split.test_fraction) * (end - begin)
+        to_test = begin + (1.0 - split.test_fraction) * (end - begin)
+        t, half = samples.time_s, 0.5 * split.gap_s
+        masks["train"] |= here & (t < to_val - half)
+        masks["val"] |= here & (t > to_val + half) & (t < to_test - half)
+        masks["test"] |= here & (t > to_test + half)
+    return masks
+
+
+def _check_names(wanted: Sequence[str], available: Sequence[str]) -> None:
+    for name in wanted:
+        if name not in available:
+            near = difflib.get_close_matches(name, available, n=1)
+            hint = f" Did you mean '{near[0]}'?" if near else ""
+            raise DataError(f"the split names flight '{name}', and there is only {', '.join(available)}.{hint}")

@@ -1,0 +1,43 @@
+"""The errors that a user can mend, and the exit codes of every command."""
+
+EXIT_OK = 0
+EXIT_BAD_INPUT = 2
+EXIT_COLLAPSED = 3
+EXIT_NOT_FINITE = 4
+EXIT_INTERRUPTED = 130
+
+EXIT_CODES = {
+    EXIT_OK: "done",
+    1: "an error inside cloudml_tf (please report it)",
+    EXIT_BAD_INPUT: "bad input: the message names the file, the field and the remedy",
+    EXIT_COLLAPSED: "training stopped because the predictions collapsed to a constant",
+    EXIT_NOT_FINITE: "training stopped because the loss was not finite",
+    EXIT_INTERRUPTED: "interrupted; `train --resume` continues",
+}
+
+
+class CloudMLError(Exception):
+    """A mistake in the input that the user can mend. The command line prints its text alone, with no traceback.
+
+    The text says what rule was broken, where, what was found, and what to do.
+    """
+
+    exit_code = EXIT_BAD_INPUT
+
+
+class ConfigError(CloudMLError):
+    """A configuration file or override that cannot be used."""
+
+
+class DataError(CloudMLError):
+    """A flight file, or a set of flights, that cannot be used."""
+
+
+class RunError(CloudMLError):
+    """A run folder or an exported model that cannot be read or written."""
+
+
+class NotFiniteError(CloudMLError):
+    """The training loss became NaN or infinite."""
+
+    exit_code = EXIT_NOT_FINITE

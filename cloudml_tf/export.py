@@ -1,0 +1,147 @@
+"""Write a run as a SavedModel: raw radiance and degrees in, physical units out, preprocessing inside.
+
+`savedmodels/<experiment>/` loads with `tf.saved_model.load` in a process without this package. Its signature
+`serving_default` takes float32 tensors named as the model's inputs, with any batch size, and returns one named as
+the target. `cloudml.json` beside it says how flights are to be read for it and how well it agrees with Keras.
+"""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cloudml_tf.config import Config, expand, load_config, parse_overrides
+from cloudml_tf.errors import RunError
+from cloudml_tf.files import whole_folder, write_json
+from cloudml_tf.quiet import quiet_tensorflow
+from cloudml_tf.runs import read_json, read_run
+
+TOLERANCE = 1e-4  # largest difference to Keras, in standard deviations of the target
+
+
+def export_model(
+    model: Any, folder: Path, config: Config, description: dict[str, Any], seed: int = 0
+) -> dict[str, Any]:
+    """Write the SavedModel of a regressor (standardised output); returns the parity record.
+
+    Raises `RunError` where the export differs from the Keras model by more than `TOLERANCE`.
+    """
+    import tensorflow as tf
+    from keras.export import ExportArchive
+
+    from cloudml_tf.data.scaling import Scaling
+    from cloudml_tf.training import with_units
+
+    scaling = Scaling.from_json(description["scaling"])
+    physical = with_units(model, scaling)
+    names = list(physical.input_names) if hasattr(physical, "input_names") else [t.name for t in physical.inputs]
+    output = config.target.name
+
+    def serve(*tensors: Any) -> dict[str, Any]:
+        return {output: physical(dict(zip(names, tensors, strict=True)), training=False)}
+
+    shapes = {tensor.name: (None, *tensor.shape[1:]) for tensor in physical.inputs}
+    signature = [tf.TensorSpec(shapes[name], tf.float32, name=name) for name in names]
+    with whole_folder(folder) as temporary:
+        archive = ExportArchive()
+        archive.track(physical)
+        archive.add_endpoint("serving_default", serve, input_signature=signature)
+        archive.write_out(str(temporary), verbose=False)
+        record = check_parity(temporary, physical, shapes, output, scaling, seed)
+        content = {"inputs": shapes, "output": output, "parity": record, "data": description}
+        write_json(temporary / "cloudml.json", {**content, "config": config.model_dump(mode="json")})
+    return record
+
+
+def check_parity(
+    folder: Path, physical: Any, shapes: dict[str, Any], output: str, scaling: Any, seed: int
+) -> dict[str, Any]:
+    """Compare the written SavedModel with the Keras model on random inputs in the training range, batches 1 and 5.
+
+    The difference is taken in standard deviations of the target, in the loss's space.
+    """
+    rng = np.random.default_rng(seed)
+    loaded = SavedModel(folder)
+    worst = 0.0
+    for batch in (1, 5):
+        inputs = {name: _typical(name, (batch, *shape[1:]), scaling, rng) for name, shape in shapes.items()}
+        ours = np.asarray(physical(inputs, training=False)).reshape(-1)
+        theirs = loaded.predict(inputs, output)
+        target = scaling.target
+        worst = max(worst, float(np.abs(target.transform(ours) - target.transform(theirs)).max() / target.std))
+    if not worst <= TOLERANCE:
+        raise RunError(f"{folder}: the SavedModel differs from the Keras model by {worst:.2g} std; not exported.")
+    return {"max_difference_std": worst, "tolerance_std": TOLERANCE, "batches": [1, 5]}
+
+
+def _typical(name: str, shape: tuple[int, ...], scaling: Any, rng: np.random.Generator) -> np.ndarray:
+    """Random inputs like those of training."""
+    if name == "sun_angles_deg":
+        return rng.uniform((10.0, -180.0), (70.0, 180.0), shape).astype("float32")
+    mean, std = (
+        (scaling.frame_mean, scaling.frame_std) if name == "frames" else (scaling.feature_mean, scaling.feature_std)
+    )
+    return (np.asarray(mean) + np.asarray(std) * rng.standard_normal(shape)).astype("float32")
+
+
+class SavedModel:
+    """A SavedModel loaded without Keras, as any other process would."""
+
+    def __init__(self, folder: Path) -> None:
+        import tensorflow as tf
+
+        if not (folder / "saved_model.pb").is_file():
+            raise RunError(f"{folder}: no saved_model.pb here; it is not an exported model.")
+        self._kept = tf.saved_model.load(str(folder))  # without this reference its variables are freed
+        self._serve = self._kept.signatures["serving_default"]
+        self._constant = tf.constant
+
+    def predict(self, inputs: dict[str, np.ndarray], output: str) -> np.ndarray:
+        """(n,) values in physical units."""
+        tensors = {name: self._constant(value, "float32") for name, value in inputs.items()}
+        return np.asarray(self._serve(**tensors)[output].numpy()).reshape(-1)
+
+
+def target_folder(config: Config, run_dir: str | None = None) -> Path:
+    """Where the SavedModel of an experiment goes."""
+    return Path(run_dir) if run_dir is not None else expand(config.output.savedmodels) / config.experiment_name
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Arguments of this room."""
+    from cloudml_tf.cli import add_common
+
+    parser.add_argument("run", metavar="RUN", help="a run folder")
+    add_common(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Export a finished run."""
+    quiet_tensorflow()
+    from cloudml_tf.cli import print_json
+    from cloudml_tf.evaluate import load_regressor
+
+    path = Path(args.run)
+    read_run(path)
+    overrides = parse_overrides(args.set)
+    if args.seed is not None:
+        overrides["seed"] = args.seed
+    config = load_config(path / "config.json", overrides)
+    description = read_json(path / "data.json")
+    model = load_regressor(path, config, description)
+    folder = target_folder(config, args.run_dir)
+    record = export_model(model, folder, config, description, config.seed)
+    if args.json:
+        print_json({"savedmodel": str(folder), "parity": record})
+    else:
+        print(f"{folder}: largest difference to Keras {record['max_difference_std']:.1e} std of the target")
+    return 0
+
+
+if __name__ == "__main__":
+    import sys
+
+    from cloudml_tf.cli import main
+
+    sys.exit(main(["export", *sys.argv[1:]]))

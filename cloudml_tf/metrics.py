@@ -1,0 +1,207 @@
+"""Streaming Keras metrics over a whole split: R², the variance ratio, correlation, spread, std, bias, MAE and RMSE.
+
+All but the spread read one set of additive sums (`cloudml_tf.moments`), kept in float64, so they are the same numbers
+as a computation over the whole array: under batches of any size, several replicas, mixed precision, and a mean many
+times the standard deviation. Each works alone in any `model.compile(metrics=[...])`; `regression_metrics()` gives the
+whole set with the sums kept once.
+
+JAX keeps float32 unless `JAX_ENABLE_X64` is set; there, pass a standardised target (as our training does) or a
+`shift` near its mean.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import keras
+from keras import ops
+
+from cloudml_tf import moments as formulas
+from cloudml_tf.moments import Moments, per_sample
+from cloudml_tf.replicas import replica_count, replica_index
+
+
+def _flatten(y_true: Any, y_pred: Any, sample_weight: Any = None) -> tuple[Any, Any, Any]:
+    """Targets, predictions and weights as float64 vectors of one length. A weight a sample covers all its values."""
+    y_pred = ops.cast(ops.convert_to_tensor(y_pred), "float64")
+    y_true = ops.reshape(ops.cast(ops.convert_to_tensor(y_true), "float64"), ops.shape(y_pred))
+    weight = ops.ones_like(y_pred)
+    if sample_weight is not None:
+        sample_weight = ops.cast(ops.convert_to_tensor(sample_weight), "float64")
+        missing = len(y_pred.shape) - len(sample_weight.shape)
+        if missing < 0:
+            sample_weight = ops.reshape(sample_weight, ops.shape(y_pred))
+        for _ in range(missing):
+            sample_weight = ops.expand_dims(sample_weight, -1)
+        weight = weight * sample_weight
+    return ops.reshape(y_true, (-1,)), ops.reshape(y_pred, (-1,)), ops.reshape(weight, (-1,))
+
+
+class MomentMetric(keras.metrics.Metric):
+    """A formula over the additive sums of targets and predictions.
+
+    Args:
+        name: the key in the training log.
+        shift: subtracted from targets and predictions before they are squared. It changes no score; it keeps digits
+            where float64 is not to be had.
+        source: another `MomentMetric` whose sums this one reads instead of keeping its own (it then ignores
+            updates, so both must be compiled together). Not kept by `get_config`: a reloaded metric keeps its own.
+    """
+
+    formula: Callable[..., Any]
+
+    def __init__(self, name: str, shift: float = 0.0, source: "MomentMetric | None" = None, dtype: Any = None) -> None:
+        super().__init__(name=name, dtype=dtype)
+        self.shift = float(shift)
+        self._owner: Callable[[], MomentMetric] = lambda: self if source is None else source
+        self._owns_sums = source is None
+        if self._owns_sums:
+            # Plain sums only: a running mean would be *added* across replicas and be wrong there.
+            self.sums = self.add_variable(
+                shape=(len(Moments._fields),), initializer="zeros", dtype="float64", name="sums"
+            )
+
+    def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
+        """Add a batch. `y_true` and `y_pred` hold the same number of values; `sample_weight` is (B,) or as them."""
+        if not self._owns_sums:
+            return
+        target, prediction, weight = _flatten(y_true, y_pred, sample_weight)
+        summands = per_sample(target - self.shift, prediction - self.shift, weight, xp=ops)  # (8, N)
+        self.sums.assign(self.sums + ops.cast(ops.sum(summands, axis=1), self.sums.dtype))
+
+    def result(self) -> Any:
+        """The score over all that was added, as a float32 scalar."""
+        sums = self._owner().sums
+        m = Moments(*(sums[i] for i in range(len(Moments._fields))))
+        return ops.cast(type(self).formula(m, ops), "float32")
+
+    def get_config(self) -> dict[str, Any]:
+        """The arguments that rebuild this metric."""
+        return {"name": self.name, "dtype": self.dtype, "shift": self.shift}
+
+
+@keras.saving.register_keras_serializable(package="cloudml_tf")
+class R2(MomentMetric):
+    """R² = 1 - Σ(p-t)²/Σ(t-mean t)² over the whole split. 1 is perfect, 0 is the mean, below 0 is worse than it."""
+
+    formula = staticmethod(formulas.r2)
+
+    def __init__(self, name: str = "r2", **kwargs: Any) -> None:
+        super().__init__(name, **kwargs)
+
+
+@keras.saving.register_keras_serializable(package="cloudml_tf")
+class VarianceRatio(MomentMetric):
+    """s = std(p)/std(t): 1 keeps the spread of the truth, 0 is collapse. Best at s = r (then R² = r²)."""
+
+    formula = staticmethod(formulas.variance_ratio)
+
+    def __init__(self, name: str = "variance_ratio", **kwargs: Any) -> None:
+        super().__init__(name, **kwargs)
+
+
+@keras.saving.register_keras_serializable(package="cloudml_tf")
+class PearsonCorrelation(MomentMetric):
+    """Pearson's r, -1 to 1; NaN while all predictions are equal. r² is the ceiling of R²."""
+
+    formula = staticmethod(formulas.correlation)
+
+    def __init__(self, name: str = "correlation", **kwargs: Any) -> None:
+        super().__init__(name, **kwargs)
+
+
+@keras.saving.register_keras_serializable(package="cloudml_tf")
+class PredictionStd(MomentMetric):
+    """std(p), in units of the target."""
+
+    formula = staticmethod(formulas.pred_std)
+
+    def __init__(self, name: str = "pred_std", **kwargs: Any) -> None:
+        super().__init__(name, **kwargs)
+
+
+@keras.saving.register_keras_serializable(package="cloudml_tf")
+class Bias(MomentMetric):
+    """mean(p) - mean(t), in units of the target."""
+
+    formula = staticmethod(formulas.bias)
+
+    def __init__(self, name: str = "bias", **kwargs: Any) -> None:
+        super().__init__(name, **kwargs)
+
+
+@keras.saving.register_keras_serializable(package="cloudml_tf")
+class MeanAbsoluteError(MomentMetric):
+    """Mean |p - t|, in units of the target."""
+
+    formula = staticmethod(formulas.mae)
+
+    def __init__(self, name: str = "mae", **kwargs: Any) -> None:
+        super().__init__(name, **kwargs)
+
+
+@keras.saving.register_keras_serializable(package="cloudml_tf")
+class RootMeanSquaredError(MomentMetric):
+    """√(mean (p - t)²), in units of the target."""
+
+    formula = staticmethod(formulas.rmse)
+
+    def __init__(self, name: str = "rmse", **kwargs: Any) -> None:
+        super().__init__(name, **kwargs)
+
+
+@keras.saving.register_keras_serializable(package="cloudml_tf")
+class PredictionSpread(keras.metrics.Metric):
+    """max(p) - min(p) over the whole split, in units of the target. Samples of weight 0 are left out.
+
+    Extremes do not add up, but slots do: each replica writes its own row and leaves the others at zero, so that the
+    sum over replicas, which is all that `tf.distribute` offers, holds the extremes of each.
+    """
+
+    def __init__(self, name: str = "pred_spread", dtype: Any = None) -> None:
+        super().__init__(name=name, dtype=dtype)
+        self.replicas = replica_count()
+        self.extremes = self.add_variable(
+            shape=(self.replicas, 3), initializer="zeros", dtype="float64", name="extremes"
+        )  # a row: lowest, highest, 1 once anything was seen
+
+    def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
+        """Add a batch of predictions; `y_true` only gives the shape."""
+        _, prediction, weight = _flatten(y_true, y_pred, sample_weight)
+        here = ops.expand_dims(ops.equal(ops.arange(self.replicas), replica_index()), -1)  # (replicas, 1)
+        lowest = ops.min(
+            ops.where(weight > 0, prediction, ops.full_like(prediction, float("inf"))), initial=float("inf")
+        )
+        highest = ops.max(
+            ops.where(weight > 0, prediction, ops.full_like(prediction, -float("inf"))), initial=-float("inf")
+        )
+        seen = ops.cast(lowest <= highest, self.extremes.dtype)
+        batch = ops.where(seen > 0, ops.stack([lowest, highest, seen]), ops.zeros(3, dtype=self.extremes.dtype))
+        old = self.extremes[:, :]
+        joined = ops.stack(
+            [ops.minimum(old[:, 0], batch[0]), ops.maximum(old[:, 1], batch[1]), ops.ones_like(old[:, 2])],
+            axis=-1,
+        )
+        first = ops.expand_dims(old[:, 2] > 0, -1)
+        new = ops.where(first, joined, ops.broadcast_to(batch, ops.shape(old)))
+        self.extremes.assign(ops.where(ops.logical_and(here, seen > 0), new, old))
+
+    def result(self) -> Any:
+        """Highest minus lowest prediction; NaN before any was seen."""
+        seen = self.extremes[:, 2] > 0
+        lowest = ops.min(ops.where(seen, self.extremes[:, 0], float("inf")))
+        highest = ops.max(ops.where(seen, self.extremes[:, 1], -float("inf")))
+        return ops.cast(ops.where(ops.any(seen), highest - lowest, float("nan")), "float32")
+
+
+def regression_metrics() -> list[keras.metrics.Metric]:
+    """All scores for `model.compile(metrics=...)`, with one set of sums between them."""
+    r2 = R2()
+    readers = (
+        VarianceRatio,
+        PearsonCorrelation,
+        Bias,
+        PredictionStd,
+        MeanAbsoluteError,
+        RootMeanSquaredError,
+    )
+    return [r2, *(reader(source=r2) for reader in readers), PredictionSpread()]

@@ -1,0 +1,109 @@
+"""From a configuration to samples that are ready to train on. NumPy only."""
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cloudml_tf.config import Config, expand
+from cloudml_tf.data.flights import Flight, find_flights, load_flight
+from cloudml_tf.data.frames import camera_fingerprint
+from cloudml_tf.data.samples import Samples, build_samples
+from cloudml_tf.data.scaling import Scaling, fit_scaling
+from cloudml_tf.data.simulator import simulate_flights
+from cloudml_tf.data.splits import PARTS, flights_needed, split_samples
+from cloudml_tf.errors import DataError
+from cloudml_tf.settings import FlightFiles
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Everything that training needs, and what is written down about it."""
+
+    parts: dict[str, Samples]
+    scaling: Scaling
+    counts: dict[str, dict[str, int]]  # per flight: what was read and what was left out
+    fingerprint: str  # changes with the files, the labels and the split
+    flights: dict[str, FlightFiles]
+
+    def description(self) -> dict[str, Any]:
+        """For the run folder."""
+        parts = {
+            part: {
+                "flights": sorted({samples.flight_names[n] for n in samples.flight}),
+                "sequences": len(samples),
+                "label_mean": float(samples.label.mean()),
+                "label_std": float(samples.label.std()),
+            }
+            for part, samples in self.parts.items()
+        }
+        train = self.parts["train"]
+        return {
+            "fingerprint": self.fingerprint,
+            "split": parts,
+            "files": {name: files.model_dump() for name, files in self.flights.items()},
+            "counts": self.counts,
+            "scaling": self.scaling.to_json(),
+            "frame_shape": list(train.frame_shape),
+            "nadir": list(train.nadir),
+        }
+
+
+def available_flights(config: Config, progress: Progress | None = None) -> dict[str, FlightFiles]:
+    """The flights that a configuration names, finds, or simulates (once; kept in the cache folder)."""
+    data = config.data
+    if data.flights is not None:
+        return dict(data.flights)
+    if data.path is not None:
+        return find_flights(expand(data.path), data)
+    folders = simulate_flights(data.simulation, expand(data.cache) / "simulated", progress)
+    return find_flights(Path(folders[0]).parent, data)
+
+
+def read_flights(files: dict[str, FlightFiles], names: list[str], config: Config) -> list[Flight]:
+    """Load flights by name."""
+    return [load_flight(name, files[name], config.data, config.target) for name in names]
+
+
+def prepare(config: Config, simulating: Progress | None = None, decoding: Progress | None = None) -> Prepared:
+    """Read the flights of the split, cut the parts, check for leaks and fit the scaling on the training part."""
+    files = available_flights(config, simulating)
+    needed = flights_needed(config.split, list(files))
+    names = sorted({name for part in PARTS for name in needed[part]})
+    flights = read_flights(files, names, config)
+    samples, counts = build_samples(flights, config, decoding)
+    parts = split_samples(samples, config.split)
+    return Prepared(
+        parts=parts,
+        scaling=fit_scaling(parts["train"], config.target, config.preprocessing),
+        counts=counts,
+        fingerprint=_fingerprint(flights, parts),
+        flights={name: files[name] for name in names},
+    )
+
+
+def _fingerprint(flights: list[Flight], parts: dict[str, Samples]) -> str:
+    digest = hashlib.sha256()
+    for flight in flights:
+        digest.update(f"{flight.name} {camera_fingerprint(flight.camera_path)}".encode())
+    for part in PARTS:
+        for array in (parts[part].label, parts[part].time_s, parts[part].index):
+            digest.update(np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()[:16]
+
+
+def samples_of_folders(folders: list[str], config: Config, decoding: Progress | None = None) -> Samples:
+    """All labelled sequences of other flights, for judging a finished model on them."""
+    files: dict[str, FlightFiles] = {}
+    for folder in folders:
+        for name, found in find_flights(Path(folder), config.data).items():
+            if name in files:
+                raise DataError(f"two flights are called {name}: {files[name].camera} and {found.camera}. Rename one.")
+            files[name] = found
+    flights = read_flights(files, sorted(files), config)
+    return build_samples(flights, config, decoding)[0]

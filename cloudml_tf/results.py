@@ -1,0 +1,86 @@
+"""The scores of a run, in the loss's space and in physical units, for every part, baseline and ceiling."""
+
+from typing import Any
+
+import numpy as np
+
+from cloudml_tf import baselines
+from cloudml_tf.data.samples import Samples
+from cloudml_tf.data.scaling import TargetScaling
+from cloudml_tf.judge import block_ids, judge, phase3, scores, tier
+from cloudml_tf.settings import Config
+
+Predictions = dict[str, np.ndarray]  # part -> (n,) standardised predictions
+
+
+def spaces(config: Config) -> dict[str, str]:
+    """What the two spaces are, in words."""
+    name = config.target.name
+    return {"loss": f"ln({name})" if config.target.transform == "log" else name, "physical": name}
+
+
+def score_part(samples: Samples, z: np.ndarray, scaling: TargetScaling, config: Config) -> dict[str, Any]:
+    """Scores of standardised predictions: in the loss's space (its own units, unscaled), and under `physical`."""
+    blocks = block_ids(samples.time_s, samples.flight, samples.piece, config.evaluation.block_s)
+    options = {"samples": config.evaluation.bootstrap_samples, "seed": config.seed}
+    found = judge(scaling.transform(samples.label), scaling.unscale(z), blocks, samples.flight, **options)
+    found["physical"] = judge(samples.label, scaling.physical(z), blocks, samples.flight, **options)
+    return found
+
+
+def per_flight(samples: Samples, z: np.ndarray, scaling: TargetScaling) -> dict[str, dict[str, float]]:
+    """Scores of each flight of a part, in the loss's space."""
+    target, prediction = scaling.transform(samples.label), scaling.unscale(z)
+    found = {}
+    for number in np.unique(samples.flight):
+        here = samples.flight == number
+        found[samples.flight_names[number]] = scores(target[here], prediction[here])
+    return found
+
+
+def collect(
+    parts: dict[str, Samples],
+    predictions: Predictions,
+    scaling: TargetScaling,
+    config: Config,
+    history: list[dict[str, float]],
+    best_epoch: int | None,
+) -> dict[str, Any]:
+    """The content of metrics.json, but for the baselines."""
+    found: dict[str, Any] = {
+        "experiment": config.experiment_name,
+        "seed": config.seed,
+        "space": spaces(config),
+    }
+    for part, samples in parts.items():
+        found[part] = score_part(samples, predictions[part], scaling, config)
+    found["tier"] = tier(found["test"])
+    found["phase3"] = phase3(found["test"], history, best_epoch)
+    found["per_flight"] = {part: per_flight(s, predictions[part], scaling) for part, s in parts.items()}
+    return found
+
+
+def collect_baselines(
+    parts: dict[str, Samples], scaling: TargetScaling, config: Config
+) -> tuple[dict[str, Any], dict[str, Predictions]]:
+    """Scores of each baseline on each part, and their predictions."""
+    predictions = baselines.fit_predict(parts, scaling, config.preprocessing.log_offset, config.seed)
+    found = {
+        name: {part: score_part(parts[part], z, scaling, config) for part, z in by_part.items()}
+        for name, by_part in predictions.items()
+    }
+    return found, predictions
+
+
+def smearing_factor(val: Samples, z: np.ndarray, scaling: TargetScaling) -> float:
+    """Mean of exp(residual) on the validation part (Duan 1983): exp of a predicted mean log is a median, not a mean."""
+    return float(np.mean(np.exp(scaling.transform(val.label) - scaling.unscale(z))))
+
+
+def table_rows(metrics: dict[str, Any], part: str = "test") -> list[tuple[str, dict[str, Any]]]:
+    """Network, baselines and oracle of one part, in the order that people read them."""
+    rows = [(name, by_part[part]) for name, by_part in metrics.get("baselines", {}).items() if part in by_part]
+    rows.append(("network", metrics[part]))
+    if part in metrics.get("oracle", {}):
+        rows.append(("oracle", metrics["oracle"][part]))
+    return rows

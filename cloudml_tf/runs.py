@@ -1,0 +1,157 @@
+"""The run folder: what is in it, how it is made and found again. No Keras here.
+
+config.json        the resolved configuration        environment.json   versions, machine, command
+data.json          files, split, counts, scaling     history.csv        a row an epoch
+metrics.json       scores, tiers, baselines          report.html        all of it to look at
+best.weights.h5    of the best epoch                 last.weights.h5    of the last
+checkpoint.npz     for --resume                      predictions.npz    of every part
+plots/             pictures
+"""
+
+import csv
+import datetime
+import json
+import platform
+import sys
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from cloudml_tf.config import Config, expand, load_config, resolved_json
+from cloudml_tf.data.scaling import Scaling
+from cloudml_tf.errors import RunError
+from cloudml_tf.files import write_json, write_text
+
+PACKAGES = ("cloudml-tf", "tensorflow", "keras", "numpy", "h5py", "scikit-learn", "pydantic")
+
+
+def new_run(config: Config, run_dir: str | None) -> Path:
+    """Make a new folder: `run_dir`, or runs/<experiment>/<stamp>. Two runs started at once get two folders."""
+    if run_dir is not None:
+        path = Path(run_dir)
+        if path.exists() and any(path.iterdir() if path.is_dir() else [path]):
+            raise RunError(f"{path}: is there and not empty. Choose another --run-dir, or continue it with --resume.")
+        _make(path, exist_ok=True)
+        return path
+    parent = expand(config.output.runs) / config.experiment_name
+    stamp = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
+    for number in range(1, 1000):
+        path = parent / (stamp if number == 1 else f"{stamp}-{number}")
+        try:
+            _make(path, exist_ok=False)
+        except FileExistsError:
+            continue
+        return path
+    raise RunError(f"{parent}: too many runs of this second.")
+
+
+def _make(path: Path, exist_ok: bool) -> None:
+    try:
+        path.mkdir(parents=True, exist_ok=exist_ok)
+        probe = path / ".writing-probe"
+        probe.touch()
+        probe.unlink()
+    except FileExistsError:
+        raise
+    except OSError as error:
+        raise RunError(
+            f"{path}: the run folder cannot be written ({error.strerror}). "
+            "Set --run-dir or output.runs to a writable folder."
+        ) from None
+
+
+def run_to_resume(config: Config, run_dir: str | None) -> Path:
+    """The folder to continue: `run_dir`, or the newest run of the experiment that did not finish."""
+    if run_dir is not None:
+        if not (Path(run_dir) / "checkpoint.npz").is_file():
+            raise RunError(f"{run_dir}: no checkpoint.npz to resume from. Start it without --resume.")
+        return Path(run_dir)
+    parent = expand(config.output.runs) / config.experiment_name
+    found = [p.parent for p in sorted(parent.glob("*/checkpoint.npz")) if not (p.parent / "metrics.json").exists()]
+    if not found:
+        raise RunError(f"{parent}: no interrupted run to resume. Start one without --resume.")
+    return found[-1]
+
+
+def check_same(path: Path, config: Config, fingerprint: str) -> None:
+    """Refuse to resume with another configuration or other data. Raises `RunError` naming what differs."""
+    before, now = (_flat(json.loads(text)) for text in (_read(path / "config.json"), resolved_json(config)))
+    changed = sorted(key for key in before.keys() | now.keys() if before.get(key) != now.get(key))
+    if changed:
+        shown = ", ".join(f"{key} was {before.get(key)!r}, is {now.get(key)!r}" for key in changed[:5])
+        raise RunError(f"{path}: the configuration has changed since this run began ({shown}). Start a new run.")
+    if read_json(path / "data.json")["fingerprint"] != fingerprint:
+        raise RunError(f"{path}: the flight files have changed since this run began. Start a new run.")
+
+
+def write_start(path: Path, config: Config, description: dict[str, Any]) -> None:
+    """What is known before training."""
+    write_text(path / "config.json", resolved_json(config))
+    write_json(path / "environment.json", environment())
+    write_json(path / "data.json", description)
+
+
+def environment() -> dict[str, Any]:
+    """Versions and machine. Nothing of the shell's environment, which may hold secrets."""
+    versions = {}
+    for package in PACKAGES:
+        try:
+            versions[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            versions[package] = "not installed"
+    return {
+        "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "python": platform.python_version(),
+        "packages": versions,
+        "system": f"{platform.system()} {platform.machine()}",
+        "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+    }
+
+
+def write_history(path: Path, rows: list[dict[str, float]]) -> None:
+    """One row an epoch; columns are those of the first row."""
+    if not rows:
+        return
+    names = list(rows[0])
+    lines = [",".join(names)]
+    lines += [",".join(repr(row.get(name, float("nan"))) for name in names) for row in rows]
+    write_text(path / "history.csv", "\n".join(lines) + "\n")
+
+
+def read_history(path: Path) -> list[dict[str, float]]:
+    """The inverse of `write_history`."""
+    with open(path / "history.csv", encoding="utf-8", newline="") as file:
+        return [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
+
+
+def read_run(path: Path) -> tuple[Config, dict[str, Any], Scaling]:
+    """Configuration, data description and scaling of a run."""
+    if not (path / "config.json").is_file():
+        raise RunError(f"{path}: no config.json here; it is not a run folder.")
+    description = read_json(path / "data.json")
+    return load_config(path / "config.json"), description, Scaling.from_json(description["scaling"])
+
+
+def read_json(path: Path) -> Any:
+    """A JSON file of a run folder. Raises `RunError` where it is missing or broken."""
+    try:
+        return json.loads(_read(path))
+    except json.JSONDecodeError as error:
+        raise RunError(f"{path}: is not valid JSON ({error}). The run folder is damaged.") from None
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise RunError(f"{path}: cannot be read ({error.strerror}). The run folder is incomplete.") from None
+
+
+def _flat(content: Any, prefix: str = "") -> dict[str, Any]:
+    if not isinstance(content, dict):
+        return {prefix: content}
+    return {
+        key: value
+        for name, part in content.items()
+        for key, value in _flat(part, f"{prefix}.{name}".strip(".")).items()
+    }

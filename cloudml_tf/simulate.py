@@ -1,0 +1,70 @@
+"""Write simulated flights in the instruments' layout: `python -m cloudml_tf.simulate flights --preset hard`.
+
+The physics is in `cloudml_tf.data.simulator`; every number is a field of `SimulationConfig`, set with
+`--set frames_per_flight=600`.
+"""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from cloudml_tf.config import parse_overrides
+from cloudml_tf.console import Console
+from cloudml_tf.errors import ConfigError
+from cloudml_tf.simulation_settings import PRESETS, SimulationConfig
+
+
+def simulation_config(preset: str | None, overrides: dict[str, Any]) -> SimulationConfig:
+    """Settings from a preset and dotless overrides. Raises `ConfigError` naming the field."""
+    content = {**({"preset": preset} if preset else {}), **overrides}
+    try:
+        return SimulationConfig.model_validate(content)
+    except ValidationError as error:
+        known = ", ".join(sorted(SimulationConfig.model_fields))
+        lines = [
+            f"'{'.'.join(str(p) for p in e['loc'])}': "
+            + (f"unknown setting; known: {known}" if e["type"] == "extra_forbidden" else e["msg"])
+            for e in error.errors()
+        ]
+        raise ConfigError("simulation settings: " + "\n  ".join(lines)) from None
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Arguments of this room."""
+    from cloudml_tf.cli import add_common
+
+    parser.add_argument("output", metavar="DIR", nargs="?", help="where to write; --run-dir does the same")
+    parser.add_argument("--preset", choices=sorted(PRESETS), help="how much signal there is")
+    parser.add_argument("--flights", type=int, metavar="N", help="how many flights")
+    add_common(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Simulate into a folder; flights that are there already with the same settings are kept."""
+    from cloudml_tf.cli import print_json
+    from cloudml_tf.data.simulator import simulate_flights
+
+    target = args.run_dir or args.output
+    if target is None:
+        raise ConfigError("simulate needs a folder to write to, such as: cloudml simulate flights")
+    overrides = parse_overrides(args.set)
+    overrides |= {} if args.seed is None else {"seed": args.seed}
+    overrides |= {} if args.flights is None else {"flight_count": args.flights}
+    settings = simulation_config(args.preset, overrides)
+    console = Console(machine=args.json)
+    with console.progress("simulating flights") as progress:
+        folders = simulate_flights(settings, Path(target), progress)
+    console.say(f"{len(folders)} flights in {Path(folders[0]).parent}")
+    if args.json:
+        print_json({"flights": [str(folder) for folder in folders]})
+    return 0
+
+
+if __name__ == "__main__":
+    import sys
+
+    from cloudml_tf.cli import main
+
+    sys.exit(main(["simulate", *sys.argv[1:]]))

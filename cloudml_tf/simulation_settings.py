@@ -1,0 +1,197 @@
+"""Every number of the flight simulator, typed, bounded and described (pydantic only, no heavy import)."""
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+PresetName = Literal["default", "hard", "no_signal"]
+
+# A preset is a set of overrides of the field defaults; fields given explicitly win over it.
+PRESETS: dict[str, dict[str, Any]] = {
+    "default": {},
+    "hard": {
+        "surface_albedo": 0.22,
+        "surface_contrast": 0.35,
+        "read_noise": 0.03,
+        "shot_noise": 0.03,
+        "diffusion_scale": 0.9,
+        "gain_drift": 0.06,
+    },
+    # Image and lidar see two unrelated cloud fields, and no flight differs from another in its clouds:
+    # otherwise the flight mean alone would carry information about the label.
+    "no_signal": {"image_sees_lidar_cloud": False, "regime_spread": 0.0},
+}
+
+
+class FlightRegime(BaseModel):
+    """Weather and geometry of one flight."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str = Field(..., description="Short name of the cloud regime.", min_length=1)
+    optical_depth_median: float = Field(..., description="Median in-cloud optical depth.", gt=0, le=20)
+    cloud_fraction: float = Field(..., description="Share of the area that is cloudy.", gt=0, lt=1)
+    spectral_slope: float = Field(..., description="Exponent b of the 1-D spectrum k^-b.", gt=1, le=4)
+    outer_scale_m: float = Field(..., description="Scale above which the spectrum is flat, m.", gt=0)
+    base_height_km: float = Field(..., description="Mean cloud base height, km.", gt=0, le=12)
+    solar_zenith_deg: float = Field(..., description="Solar zenith angle, degrees.", ge=0, le=80)
+    sun_azimuth_deg: float = Field(..., description="Solar azimuth, degrees from north.", ge=0, lt=360)
+    heading_deg: float = Field(..., description="Flight direction, degrees from north.", ge=0, lt=360)
+    start_utc: str = Field(
+        ..., description="Start, YYYY-MM-DDTHH:MM:SS in UTC.", pattern=r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d$"
+    )
+
+
+def _regime(name: str, cloud: tuple[float, ...], sun: tuple[float, ...], start_utc: str) -> FlightRegime:
+    """Regime from (median, fraction, slope, outer scale m, base km) and (zenith, azimuth, heading)."""
+    keys = ("optical_depth_median", "cloud_fraction", "spectral_slope", "outer_scale_m", "base_height_km")
+    angles = ("solar_zenith_deg", "sun_azimuth_deg", "heading_deg")
+    values = {**dict(zip(keys, cloud, strict=True)), **dict(zip(angles, sun, strict=True))}
+    return FlightRegime.model_validate({"name": name, "start_utc": start_utc, **values})
+
+
+# The last two flights are held out by convention: their sun and clouds lie inside the range of the rest.
+DEFAULT_REGIMES: tuple[FlightRegime, ...] = (
+    _regime("stratocumulus", (1.00, 0.92, 1.67, 2200.0, 1.6), (48.0, 150.0, 90.0), "2024-06-03T17:05:00"),
+    _regime("broken", (0.98, 0.78, 1.60, 1600.0, 2.0), (53.0, 230.0, 305.0), "2024-06-05T19:30:00"),
+    _regime("altocumulus", (0.92, 0.86, 1.75, 2000.0, 3.8), (41.0, 190.0, 75.0), "2024-06-08T16:20:00"),
+    _regime("late_cumulus", (1.08, 0.80, 1.67, 1800.0, 1.8), (55.0, 275.0, 190.0), "2024-06-09T23:25:00"),
+    _regime("thin_deck", (0.88, 0.94, 1.60, 2100.0, 2.8), (43.0, 120.0, 215.0), "2024-06-12T15:10:00"),
+    _regime("mid_level", (1.08, 0.83, 1.70, 2400.0, 4.4), (49.0, 245.0, 15.0), "2024-06-15T20:00:00"),
+    _regime("validation", (0.97, 0.85, 1.65, 1900.0, 2.4), (46.0, 165.0, 110.0), "2024-06-18T17:45:00"),
+    _regime("held_out", (1.00, 0.87, 1.67, 2000.0, 3.0), (49.0, 240.0, 325.0), "2024-06-21T18:15:00"),
+)
+
+
+class SimulationConfig(BaseModel):
+    """A set of simulated flights: clouds, light, camera, lidar, navigation and their faults."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    preset: PresetName = Field("default", description="Named overrides, applied before explicit fields.")
+    seed: int = Field(2024, description="Seed of every random draw.", ge=0)
+
+    # --- size of the set
+    flight_count: int = Field(8, description="Number of flights, sim01 onward.", ge=1, le=99)
+    frames_per_flight: int = Field(3600, description="Camera exposures in a flight.", ge=8, le=100_000)
+    frame_rows: int = Field(32, description="Pixels across track.", ge=4, le=512)
+    frame_columns: int = Field(32, description="Pixels along track.", ge=4, le=512)
+
+    # --- flight
+    pixel_m: float = Field(100.0, description="Pixel size projected on the ground, m.", gt=0, le=5000)
+    frame_interval_s: float = Field(1.0, description="Time between exposures, s.", gt=0, le=60)
+    ground_speed_m_s: float = Field(200.0, description="Ground speed, m/s.", gt=0, le=400)
+    altitude_km: float = Field(20.0, description="Flight altitude, km.", ge=14, le=40)
+    start_latitude_deg: float = Field(31.0, description="Latitude at take-off of the data.", ge=-60, le=60)
+    start_longitude_deg: float = Field(-125.0, description="Longitude there.", ge=-180, le=180)
+    roll_std_deg: float = Field(0.15, description="Standard deviation of roll, degrees.", ge=0, le=5)
+    pitch_std_deg: float = Field(0.10, description="Standard deviation of pitch, degrees.", ge=0, le=5)
+    attitude_time_s: float = Field(30.0, description="Correlation time of roll and pitch, s.", gt=0, le=600)
+
+    # --- clouds
+    regimes: tuple[FlightRegime, ...] = Field(
+        DEFAULT_REGIMES,
+        description="Weather of the flights; repeated when there are more flights.",
+        min_length=1,
+    )
+    regime_spread: float = Field(
+        1.0, description="1: clouds differ between flights as in `regimes`; 0: all at their mean.", ge=0, le=1
+    )
+    grid_m: float = Field(100.0, description="Grid step of the cloud fields, m.", gt=0, le=1000)
+    strip_width_m: float = Field(12_800.0, description="Width of the periodic cloud strip, m.", gt=0)
+    optical_depth_sigma: float = Field(1.15, description="Std of the log of optical depth.", gt=0, le=3)
+    optical_depth_cap: float = Field(4.0, description="Optical depth where the log-normal levels off.", gt=0)
+    thickness_at_unit_depth_km: float = Field(
+        0.45, description="Geometric thickness of a cloud of optical depth 1, km.", gt=0, le=3
+    )
+    thickness_exponent: float = Field(0.6, description="Thickness grows as optical depth to this.", gt=0, le=1)
+    base_height_std_km: float = Field(0.25, description="Variation of the base inside a flight, km.", ge=0, le=1)
+    base_height_scale_m: float = Field(20_000.0, description="Outer scale of the base height, m.", gt=0)
+    upper_layer_fraction: float = Field(0.15, description="Area share under a thin upper layer.", ge=0, lt=1)
+    upper_layer_optical_depth: float = Field(0.08, description="Its mean optical depth.", ge=0, le=0.5)
+    upper_layer_height_km: float = Field(11.0, description="Its base height, km.", ge=7, le=13)
+    upper_layer_thickness_km: float = Field(0.6, description="Its geometric thickness, km.", gt=0, le=2)
+    upper_layer_scale_m: float = Field(15_000.0, description="Outer scale of the upper layer, m.", gt=0)
+    aerosol_fraction: float = Field(0.10, description="Share of profiles with an aerosol layer.", ge=0, le=1)
+    aerosol_optical_depth: float = Field(0.06, description="Mean aerosol optical depth.", ge=0, le=0.5)
+
+    aerosol_base_km: float = Field(0.3, description="Base of the aerosol layer, km.", ge=0, le=2)
+    aerosol_top_km: float = Field(0.9, description="Top of the aerosol layer, km.", gt=0, le=3)
+
+    # --- light
+    asymmetry_factor: float = Field(0.85, description="Scattering asymmetry of droplets.", ge=0, lt=1)
+    surface_albedo: float = Field(0.05, description="Mean albedo of the surface.", ge=0, le=0.8)
+    surface_contrast: float = Field(0.1, description="Relative std of the albedo in space.", ge=0, le=0.5)
+    surface_scale_m: float = Field(3000.0, description="Outer scale of the albedo pattern, m.", gt=0)
+    sun_side_brightening: float = Field(
+        0.5, description="0: flat clouds; 1: brightness follows the top's slope fully.", ge=0, le=1
+    )
+    shadow_strength: float = Field(0.8, description="Share of the direct beam a shadow removes.", ge=0, le=1)
+    diffusion_scale: float = Field(
+        0.3, description="Photon smoothing length over geometric thickness; 0 switches it off.", ge=0, le=3
+    )
+    image_sees_lidar_cloud: bool = Field(
+        True, description="False: the camera sees an unrelated cloud field, so imagery holds no label."
+    )
+
+    # --- camera
+    psf_sigma_px: float = Field(0.6, description="Gaussian point spread, pixels.", ge=0, le=5)
+    read_noise: float = Field(0.0015, description="Read noise, reflectance units.", ge=0, le=0.2)
+    shot_noise: float = Field(0.006, description="Shot noise: noise = this * sqrt(reflectance).", ge=0, le=0.3)
+    vignetting: float = Field(0.08, description="Relative loss of light in the corners.", ge=0, lt=1)
+    gain_drift: float = Field(0.008, description="Relative std of the gain from flight to flight.", ge=0, le=0.3)
+    dropped_frame_fraction: float = Field(0.002, description="Frames missing in time.", ge=0, le=0.5)
+    black_frame_fraction: float = Field(0.0005, description="Frames recorded all zero.", ge=0, le=0.5)
+    signal_scale_factor: float = Field(1e-4, description="Reflectance of one count.", gt=0, le=0.01)
+
+    # --- lidar
+    lidar_interval_s: float = Field(5.0, description="Length of one lidar profile, s.", gt=0, le=60)
+    lidar_samples: int = Field(20, description="Points of the field averaged in a profile.", ge=1, le=200)
+    lidar_relative_noise: float = Field(0.06, description="Relative noise of optical depth.", ge=0, le=1)
+    lidar_absolute_noise: float = Field(0.02, description="Absolute noise of optical depth.", ge=0, le=1)
+    lidar_height_noise_km: float = Field(0.015, description="Noise of layer heights, km.", ge=0, le=1)
+    lidar_saturation: float = Field(3.0, description="Column optical depth where the beam ends.", gt=0)
+    lidar_detection_limit: float = Field(0.02, description="Thinner layers are reported clear.", ge=0, le=1)
+    clock_offset_s: float = Field(
+        0.2, description="Lidar clock minus camera clock: uniform within plus or minus this, s.", ge=0, le=10
+    )
+    boresight_rows_px: float = Field(0.0, description="Lidar spot right of the nadir pixel.", ge=-16, le=16)
+    boresight_columns_px: float = Field(0.0, description="Lidar spot ahead of the nadir pixel.", ge=-16, le=16)
+
+    # --- navigation
+    nav_missing_fraction: float = Field(0.0005, description="Rows of sun angles that are NaN.", ge=0, le=0.5)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _apply_preset(cls, data: Any) -> Any:
+        """Fill what the caller left unset from the named preset; explicit fields win."""
+        if not isinstance(data, dict):
+            return data
+        return {**PRESETS.get(str(data.get("preset", "default")), {}), **data}
+
+    @model_validator(mode="after")
+    def _strip_holds_the_swath(self) -> "SimulationConfig":
+        """The periodic strip must be wider than the frame, else a frame shows one cloud twice."""
+        swath_m = self.frame_rows * self.pixel_m
+        if self.strip_width_m < 1.25 * swath_m:
+            raise ValueError(
+                f"strip_width_m must be at least 1.25 x the swath ({swath_m:g} m). "
+                f"Received: strip_width_m={self.strip_width_m:g}. Widen the strip or shrink the frame."
+            )
+        return self
+
+    def regime(self, index: int) -> FlightRegime:
+        """Regime of flight `index` (0-based); its clouds near the mean of all as `regime_spread` falls."""
+        chosen = self.regimes[index % len(self.regimes)]
+        names = (
+            "optical_depth_median",
+            "cloud_fraction",
+            "spectral_slope",
+            "outer_scale_m",
+            "base_height_km",
+        )
+        update = {}
+        for name in names:
+            mean = sum(getattr(regime, name) for regime in self.regimes) / len(self.regimes)
+            update[name] = mean + self.regime_spread * (getattr(chosen, name) - mean)
+        return chosen.model_copy(update=update)

@@ -1,0 +1,72 @@
+"""Weights & Biases, behind a switch. Never asks, never stops a training.
+
+Keys as in the original document: val/r2, val/pred_std, val/pred_range, val/variance_ratio ...
+"""
+
+import contextlib
+import os
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import keras
+
+from cloudml_tf.settings import Config
+
+_NAMES = {"pred_spread": "pred_range"}
+
+
+def wandb_keys(logs: dict[str, float]) -> dict[str, float]:
+    """Keras log keys to the original's: val_pred_spread -> val/pred_range, loss -> train/loss."""
+    found = {}
+    for key, value in logs.items():
+        part, name = ("val", key.removeprefix("val_")) if key.startswith("val_") else ("train", key)
+        found[f"{part}/{_NAMES.get(name, name)}"] = float(value)
+    return found
+
+
+class WandbLog(keras.callbacks.Callback):
+    """Logs each epoch to a wandb run."""
+
+    def __init__(self, run: Any) -> None:
+        super().__init__()
+        self.run = run
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """One step an epoch."""
+        self.run.log({"epoch": epoch + 1, **wandb_keys(logs or {})}, step=epoch + 1)
+
+
+@contextlib.contextmanager
+def tracker(config: Config, folder: Path) -> Iterator[list[keras.callbacks.Callback]]:
+    """The tracking callbacks of a run: one, or none where it is disabled or cannot start."""
+    run = _start(config, folder) if config.tracking.wandb != "disabled" else None
+    try:
+        yield [WandbLog(run)] if run is not None else []
+    finally:
+        if run is not None:
+            run.finish(quiet=True)
+
+
+def _start(config: Config, folder: Path) -> Any:
+    mode = config.tracking.wandb
+    if mode == "online" and not os.environ.get("WANDB_API_KEY"):
+        mode = "offline"  # without a key wandb would ask for one
+    os.environ.setdefault("WANDB_SILENT", "true")
+    try:
+        import wandb
+
+        for attempt in dict.fromkeys((mode, "offline")):
+            with contextlib.suppress(wandb.errors.CommError):
+                return wandb.init(
+                    project=config.tracking.project,
+                    name=f"{config.experiment_name}-{folder.name}",
+                    config=config.model_dump(mode="json"),
+                    dir=folder,
+                    mode=attempt,
+                    settings=wandb.Settings(console="off", silent=True, init_timeout=30),
+                )
+    except Exception as error:
+        warnings.warn(f"wandb could not start, this run is not tracked: {error}", stacklevel=2)
+    return None

@@ -1,0 +1,261 @@
+"""Train, judge and export: `python -m cloudml_tf.train configs/tier1.json`.
+
+    flights ─ samples ─ split ─ fit ─ scores, baselines, tiers ─ report ─ SavedModel
+
+Functions first, the thin door last. Keras is loaded only once there is something to train.
+"""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from cloudml_tf.config import Config, resolved_json
+from cloudml_tf.console import Console
+from cloudml_tf.errors import EXIT_COLLAPSED, EXIT_OK, ConfigError
+from cloudml_tf.files import whole_file, write_json
+from cloudml_tf.quiet import quiet_tensorflow
+from cloudml_tf.runs import check_same, new_run, read_json, run_to_resume, write_start
+from cloudml_tf.settings import LeaveOneOut
+
+
+def train(
+    config: Config, console: Console, run_dir: str | None = None, resume: bool = False
+) -> tuple[Path, dict[str, Any]]:
+    """One run from files to report. Returns its folder and the content of metrics.json."""
+    for text in config.warnings():
+        console.warn(text)
+    folder = run_to_resume(config, run_dir) if resume else new_run(config, run_dir)
+    with (
+        console.progress("simulating flights") as simulating,
+        console.progress("decoding frames") as decoding,
+    ):
+        from cloudml_tf.pipeline import prepare
+
+        prepared = prepare(config, simulating, decoding)
+    if resume:
+        check_same(folder, config, prepared.fingerprint)
+    else:
+        write_start(folder, config, prepared.description())
+    _say_data(console, prepared.description())
+    console.say(f"run folder: {folder}")
+    metrics = fit_and_judge(config, prepared, folder, console, resume)
+    return folder, metrics
+
+
+def fit_and_judge(config: Config, prepared: Any, folder: Path, console: Console, resume: bool) -> dict[str, Any]:
+    """Fit, score, draw, report and export; writes everything that is known after training."""
+    quiet_tensorflow()
+    from cloudml_tf import report, results, training
+    from cloudml_tf.data.scaling import Scaling
+
+    training.start_keras(config)
+    train_part = prepared.parts["train"]
+    model = training.make_model(config, prepared.scaling, train_part.frame_shape, train_part.nadir)
+    console.say(f"model: {model.count_params():,} weights")
+    fitted = training.fit(model, config, prepared, folder, console, resume)
+    console.say(fitted.ending)
+
+    predictions = {part: training.predict(model, samples) for part, samples in prepared.parts.items()}
+    description = prepared.description()
+    if config.target.smearing:
+        factor = results.smearing_factor(prepared.parts["val"], predictions["val"], prepared.scaling.target)
+        description["scaling"]["target"]["smearing"] = factor
+        write_json(folder / "data.json", description)
+    scaling = Scaling.from_json(description["scaling"]).target
+    metrics = results.collect(prepared.parts, predictions, scaling, config, fitted.history, fitted.best_epoch)
+    metrics["training"] = {
+        "seconds": fitted.seconds,
+        "epochs": len(fitted.history),
+        "best_epoch": None if fitted.best_epoch is None else fitted.best_epoch + 1,
+        "ending": fitted.ending,
+        "collapsed": fitted.collapsed,
+        "weights": model.count_params(),
+    }
+    _add_references(metrics, prepared, scaling, config)
+    _save_predictions(folder, prepared, predictions, scaling)
+    pictures = report.draw(
+        folder,
+        metrics,
+        prepared.parts,
+        predictions,
+        scaling,
+        fitted.history,
+        fitted.best_epoch,
+        fitted.snapshots,
+    )
+    if config.output.export:
+        from cloudml_tf.export import export_model, target_folder
+
+        home = target_folder(config)
+        metrics["export"] = {
+            "folder": str(home),
+            "parity": export_model(model, home, config, description, config.seed),
+        }
+    details = {"configuration": config.model_dump(mode="json"), "data": description}
+    details["environment"] = read_json(folder / "environment.json")
+    report.write_html(folder / "report.html", f"{config.experiment_name} {folder.name}", metrics, pictures, details)
+    write_json(folder / "metrics.json", metrics)  # last: its presence says that the run is whole
+    return metrics
+
+
+def _add_references(metrics: dict[str, Any], prepared: Any, scaling: Any, config: Config) -> None:
+    """Baselines below the network, and the oracle above it where the flights are simulated."""
+    from cloudml_tf import results
+    from cloudml_tf.oracle import oracle_predictions
+
+    if config.evaluation.baselines:
+        metrics["baselines"], _ = results.collect_baselines(prepared.parts, scaling, config)
+    oracle = oracle_predictions(prepared.parts, prepared.flights, scaling, config)
+    if oracle is not None:
+        metrics["oracle"] = {
+            part: results.score_part(prepared.parts[part], z, scaling, config) for part, z in oracle.items()
+        }
+
+
+def _save_predictions(folder: Path, prepared: Any, predictions: dict[str, Any], scaling: Any) -> None:
+    """predictions.npz: time_s, flight, label and prediction (physical units) of each part."""
+    import numpy as np
+
+    arrays = {}
+    for part, samples in prepared.parts.items():
+        arrays[f"{part}_time_s"], arrays[f"{part}_label"] = samples.time_s, samples.label
+        arrays[f"{part}_flight"] = np.asarray(samples.flight_names)[samples.flight]
+        arrays[f"{part}_prediction"] = scaling.physical(predictions[part])
+    with whole_file(folder / "predictions.npz") as temporary, open(temporary, "wb") as file:
+        np.savez_compressed(file, **arrays)
+
+
+def _say_data(console: Console, description: dict[str, Any]) -> None:
+    for part, found in description["split"].items():
+        console.say(
+            f"{part:>5}: {found['sequences']} sequences of {', '.join(found['flights'])}; "
+            f"label {found['label_mean']:.3f} ± {found['label_std']:.3f}"
+        )
+
+
+def leave_one_out(
+    config: Config, console: Console, names: list[str], run_dir: str | None
+) -> tuple[Path, dict[str, Any]]:
+    """One training for each test flight, and their scores joined."""
+    from cloudml_tf.pipeline import available_flights
+
+    exclude = list(config.split.exclude) if isinstance(config.split, LeaveOneOut) else []
+    available = sorted(available_flights(config))
+    wrong = sorted(set(names) - set(available))
+    if wrong:
+        raise ConfigError(f"--lofo names {', '.join(wrong)}; the flights are {', '.join(available)}.")
+    parent = new_run(config, run_dir)
+    folds = {}
+    for name in names or [name for name in available if name not in exclude]:
+        console.say(f"leave-one-flight-out: {name}", "bold")
+        split = {"kind": "leave_one_out", "test": name, "exclude": [e for e in exclude if e != name]}
+        changed = {**config.model_dump(mode="json"), "split": split}
+        changed["experiment_name"] = f"{config.experiment_name}_{name}"
+        fold = Config.model_validate(changed)
+        _, folds[name] = train(fold, console, str(parent / name))
+    joined = join_folds(folds)
+    write_json(parent / "metrics.json", joined)
+    return parent, joined
+
+
+def join_folds(folds: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """Mean and std over folds of the test scores of the network and each baseline."""
+    import numpy as np
+
+    def summary(found: list[dict[str, Any]]) -> dict[str, Any]:
+        keys = ("r2", "variance_ratio", "correlation", "bias", "rmse", "mae")
+        values = {key: np.asarray([f[key] for f in found], "float64") for key in keys}
+        return {
+            key: {"mean": float(v.mean()), "std": float(v.std(ddof=1)) if len(v) > 1 else 0.0}
+            for key, v in values.items()
+        }
+
+    first = next(iter(folds.values()))
+    joined: dict[str, Any] = {
+        "space": first["space"],
+        "network": summary([f["test"] for f in folds.values()]),
+    }
+    joined["baselines"] = {
+        name: summary([f["baselines"][name]["test"] for f in folds.values()]) for name in first.get("baselines", {})
+    }
+    joined["folds"] = {
+        name: {
+            "test": f["test"],
+            "tier": f["tier"],
+            "training": f["training"],
+            "baselines": {b: scores["test"] for b, scores in f.get("baselines", {}).items()},
+        }
+        for name, f in folds.items()
+    }
+    return joined
+
+
+def print_folds(console: Console, joined: dict[str, Any]) -> None:
+    """The joined table."""
+    rows = []
+    for name, fold in joined["folds"].items():
+        cells = [f"{fold['test'][key]:.3f}" for key in ("rmse", "r2", "variance_ratio", "correlation", "bias")]
+        references = [f"{scores['rmse']:.3f}" for b, scores in fold["baselines"].items() if b != "mean"]
+        rows.append([name, *cells, *references])
+    network = [f"{joined['network'][k]['mean']:.3f}" for k in ("rmse", "r2", "variance_ratio", "correlation", "bias")]
+    references = [f"{scores['rmse']['mean']:.3f}" for b, scores in joined["baselines"].items() if b != "mean"]
+    rows.append(["mean", *network, *references])
+    titles = [f"{name} RMSE" for name in joined["baselines"] if name != "mean"]
+    console.table(
+        f"leave-one-flight-out, {joined['space']['loss']}",
+        ["test flight", "RMSE", "R²", "s", "r", "bias", *titles],
+        rows,
+    )
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Arguments of this room."""
+    from cloudml_tf.cli import add_common
+
+    parser.add_argument("config", metavar="CONFIG", help="a JSON configuration, e.g. configs/tier1.json")
+    parser.add_argument("--print-config", action="store_true", help="print the resolved configuration and stop")
+    parser.add_argument(
+        "--resume", action="store_true", help="continue the newest interrupted run, or the one of --run-dir"
+    )
+    parser.add_argument(
+        "--lofo",
+        nargs="?",
+        const="",
+        metavar="A,B,…",
+        help="leave-one-flight-out over these flights (all without names), and the joined table",
+    )
+    add_common(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """The main job."""
+    from cloudml_tf.cli import config_from, print_json
+
+    config = config_from(args)
+    if args.print_config:
+        print(resolved_json(config), end="")
+        return EXIT_OK
+    if args.lofo is not None and args.resume:
+        raise ConfigError("--lofo and --resume do not go together; resume a fold with --run-dir RUN/FLIGHT.")
+    console = Console(machine=args.json)
+    if args.lofo is not None:
+        names = [name for name in args.lofo.split(",") if name]
+        folder, metrics = leave_one_out(config, console, names, args.run_dir)
+        print_folds(console, metrics)
+    else:
+        from cloudml_tf.report import print_scores
+
+        folder, metrics = train(config, console, args.run_dir, args.resume)
+        print_scores(console, metrics)
+        console.say(f"report: {folder / 'report.html'}")
+    if args.json:
+        print_json({"run": str(folder), "metrics": metrics})
+    return EXIT_COLLAPSED if metrics.get("training", {}).get("collapsed") else EXIT_OK
+
+
+if __name__ == "__main__":
+    import sys
+
+    from cloudml_tf.cli import main
+
+    sys.exit(main(["train", *sys.argv[1:]]))

@@ -1,0 +1,271 @@
+"""The room that knows both the data and the model: build, compile, fit."""
+
+import math
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from cloudml_tf import checkpoint
+from cloudml_tf.batches import Batches, EpochOrder
+from cloudml_tf.callbacks import CollapseAbort, NotFinite, PredictionSnapshots, R2EarlyStopping, WeightAverage
+from cloudml_tf.checkpoint import Checkpoint
+from cloudml_tf.console import Console, TrainingProgress
+from cloudml_tf.data.samples import Samples
+from cloudml_tf.data.scaling import Scaling
+from cloudml_tf.errors import NotFiniteError
+from cloudml_tf.files import whole_file
+from cloudml_tf.losses import VariancePreservingLoss
+from cloudml_tf.metrics import regression_metrics
+from cloudml_tf.models import PhysicalUnits, Standardize, build_regressor, physical_model
+from cloudml_tf.pipeline import Prepared
+from cloudml_tf.settings import Config, Loss, Training
+from cloudml_tf.tracking import tracker
+
+
+@dataclass
+class Fitted:
+    """What came out of a training. The model holds the best weights."""
+
+    model: keras.Model
+    history: list[dict[str, float]]
+    best_epoch: int | None  # 0-based
+    seconds: float
+    ending: str
+    collapsed: bool = False
+    snapshots: dict[int, np.ndarray] = field(default_factory=dict)  # epoch -> standardised validation predictions
+
+
+def start_keras(config: Config) -> None:
+    """Seeds, determinism and precision; before any model is built."""
+    keras.utils.set_random_seed(config.seed)
+    keras.config.set_dtype_policy("mixed_bfloat16" if config.training.mixed_precision else "float32")
+    if config.training.deterministic and keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        tf.config.experimental.enable_op_determinism()
+
+
+def make_model(
+    config: Config, scaling: Scaling, frame_shape: tuple[int, int, int], nadir: tuple[int, int]
+) -> keras.Model:
+    """The regressor that a configuration describes, with the training statistics inside."""
+    frame_scaler = Standardize(
+        scaling.frame_mean,
+        scaling.frame_std,
+        log_offset=config.preprocessing.log_offset,
+        flat_field=scaling.flat_field,
+        per_frame=config.preprocessing.per_frame,
+        name="standardize_frames",
+    )
+    feature_scaler = Standardize(scaling.feature_mean, scaling.feature_std, name="standardize_features")
+    return build_regressor(
+        frame_shape,
+        temporal_frames=config.temporal_frames,
+        nadir=nadir,
+        sun_angles=config.data.sun_angles,
+        features=len(config.data.features),
+        frame_scaler=frame_scaler,
+        feature_scaler=feature_scaler if config.data.features else None,
+        **config.model.model_dump(),
+    )
+
+
+def with_units(model: keras.Model, scaling: Scaling) -> keras.Model:
+    """The model that gives physical units."""
+    target = scaling.target
+    return physical_model(model, PhysicalUnits(target.mean, target.std, target.log, target.smearing, name="physical"))
+
+
+def make_loss(loss: Loss) -> VariancePreservingLoss:
+    """The loss on the standardised target, whose training variance is 1 by construction."""
+    return VariancePreservingLoss(
+        base=loss.base,
+        weight=loss.weight,
+        form=loss.form,
+        target_variance="batch" if loss.target_variance == "batch" else 1.0,
+        delta=loss.delta,
+        mae_fraction=loss.mae_fraction,
+    )
+
+
+def make_optimizer(training: Training, steps_per_epoch: int) -> keras.optimizers.Optimizer:
+    """AdamW with a linear warm-up, then a cosine to zero over `max_epochs`, or a constant rate."""
+    warmup = max(round(training.warmup_epochs * steps_per_epoch), 1)
+    total = max(training.max_epochs * steps_per_epoch - warmup, 1)
+    schedule = keras.optimizers.schedules.CosineDecay(
+        initial_learning_rate=0.0,
+        decay_steps=total,
+        alpha=0.0 if training.schedule == "cosine" else 1.0,
+        warmup_target=training.learning_rate,
+        warmup_steps=warmup,
+    )
+    optimizer = keras.optimizers.AdamW(
+        schedule, weight_decay=training.weight_decay, global_clipnorm=training.gradient_clip_norm
+    )
+    optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta", "steps"])
+    return optimizer
+
+
+def fit(
+    model: keras.Model,
+    config: Config,
+    prepared: Prepared,
+    folder: Path,
+    console: Console,
+    resume: bool = False,
+) -> Fitted:
+    """Train; the model ends with its best weights, which are written, as are the last ones.
+
+    Raises `NotFiniteError` where the loss stops being a number.
+    """
+    train, val = prepared.parts["train"], prepared.parts["val"]
+    scaling = prepared.scaling.target
+    training = config.training
+    batches = Batches(
+        train,
+        scaling.standardise(train.label),
+        training.batch_size,
+        seed=config.seed,
+        augmentation=config.augmentation,
+        frame_std=raw_frame_std(train),
+        across_track_axis=config.data.camera.across_track_axis,
+    )
+    validation = Batches(val, scaling.standardise(val.label), 256)
+    model.compile(
+        optimizer=make_optimizer(training, len(batches)),
+        loss=make_loss(config.loss),
+        metrics=regression_metrics(),
+    )
+    model.optimizer.build(model.trainable_variables)
+    saved = checkpoint.load(folder / checkpoint.NAME) if resume else None
+    first_epoch = saved["epoch"] if saved else 0
+
+    stopping = R2EarlyStopping(training.early_stopping_patience, training.early_stopping_monitor)
+    collapse = CollapseAbort(training.collapse_threshold, training.collapse_grace_epochs)
+    snapshots = PredictionSnapshots(val.inputs())
+    not_finite = NotFinite()
+    average = [WeightAverage(training.ema_momentum)] if training.ema_momentum is not None else []
+    stateful = {"stopping": stopping, "collapse": collapse, "snapshots": snapshots}
+    stateful |= {"average": average[0]} if average else {}
+    last = Checkpoint(folder, stateful, saved)
+    with (
+        console.training(training.max_epochs, len(batches), first_epoch) as progress,
+        tracker(config, folder) as track,
+    ):
+        callbacks = [*average, EpochOrder(batches), not_finite, LearningRate(), stopping, collapse, snapshots]
+        callbacks += [*track, EpochRows(progress), LastWeights(folder), last]
+        started = time.perf_counter()
+        if saved is None or not saved["stopped"]:
+            model.fit(
+                batches,
+                validation_data=validation,
+                epochs=training.max_epochs,
+                initial_epoch=first_epoch,
+                callbacks=callbacks,
+                verbose=0,
+            )
+        else:
+            _replay_end(model, last, stopping, callbacks)
+        seconds = time.perf_counter() - started
+    if not_finite.message:
+        stopping.restore_best()
+        _save_weights(model, folder / "best.weights.h5")
+        raise NotFiniteError(f"{not_finite.message} The best weights so far are in {folder}.")
+    stopping.restore_best()
+    _save_weights(model, folder / "best.weights.h5")
+    return Fitted(
+        model=model,
+        history=last.history,
+        best_epoch=stopping.best_epoch,
+        seconds=seconds,
+        ending=_ending(stopping, collapse, last.history),
+        collapsed=collapse.collapsed,
+        snapshots=snapshots.predictions,
+    )
+
+
+def _replay_end(
+    model: keras.Model, last: Checkpoint, stopping: R2EarlyStopping, callbacks: list[keras.callbacks.Callback]
+) -> None:
+    """Take up a training that had already stopped by its own rule when it was interrupted."""
+    for callback in callbacks:
+        callback.set_model(model)
+    last.on_train_begin()
+    stopping.stopped_epoch = len(last.history) - 1
+
+
+def _ending(stopping: R2EarlyStopping, collapse: CollapseAbort, history: list[dict[str, float]]) -> str:
+    if collapse.collapsed:
+        return collapse.message
+    if stopping.stopped_epoch is not None:
+        return f"stopped at epoch {len(history)}: no better {stopping.monitor} for {stopping.patience} epochs"
+    return f"all {len(history)} epochs"
+
+
+class LearningRate(keras.callbacks.Callback):
+    """Puts the learning rate of the epoch's last step into the log."""
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """For history.csv and the table."""
+        if logs is not None:
+            logs["learning_rate"] = float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate))
+
+
+class EpochRows(keras.callbacks.Callback):
+    """Feeds the rows and the bar that a person sees."""
+
+    def __init__(self, progress: TrainingProgress) -> None:
+        super().__init__()
+        self.progress = progress
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """A new bar."""
+        self.progress.begin(epoch)
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+        """One step on."""
+        self.progress.step()
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """A row."""
+        self.progress.end(epoch, logs or {})
+
+
+class LastWeights(keras.callbacks.Callback):
+    """Writes last.weights.h5 at the end of training, before the best weights come back."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__()
+        self.folder = folder
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """As the epoch left them."""
+        _save_weights(self.model, self.folder / "last.weights.h5")
+
+
+def _save_weights(model: keras.Model, path: Path) -> None:
+    with whole_file(path) as temporary:
+        model.save_weights(temporary, overwrite=True)
+
+
+def raw_frame_std(samples: Samples) -> np.ndarray:
+    """(C,) std of raw radiance over the training frames (a sample of them): the unit of the noise augmentation."""
+    rows = np.unique(samples.index)
+    rows = rows[:: max(len(rows) // 2000, 1)]
+    return samples.table[rows].std(axis=(0, 1, 2), dtype="float64")
+
+
+def predict(model: keras.Model, samples: Samples, batch_size: int = 256) -> np.ndarray:
+    """(n,) standardised predictions, in bounded memory."""
+    found = []
+    for first in range(0, len(samples), batch_size * 16):
+        chosen = np.arange(first, min(first + batch_size * 16, len(samples)))
+        found.append(model.predict(samples.inputs(chosen), batch_size=batch_size, verbose=0).reshape(-1))
+    values = np.concatenate(found)
+    if not math.isfinite(float(values.sum())):
+        raise NotFiniteError("the model predicts values that are not finite; its weights or inputs are not finite.")
+    return values
