@@ -118,7 +118,7 @@ def augment(
 
 
 def _mirrored(frames: np.ndarray, flip: np.ndarray, axis: int, nadir: int) -> np.ndarray:
-    """Mirror the chosen sequences about the nadir pixel, which stays in place; the border pixel fills what is missing."""
+    """Mirror the chosen sequences about the nadir pixel, which stays; the border pixel fills what is missing."""
     length = frames.shape[axis]
     source = np.clip(2 * nadir - np.arange(length), 0, length - 1)
     out = frames.copy()

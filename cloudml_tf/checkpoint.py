@@ -70,7 +70,7 @@ def save(path: Path, content: Any) -> None:
     arrays: dict[str, np.ndarray] = {}
     text = json.dumps(_strip(content, arrays))
     with whole_file(path) as temporary, open(temporary, "wb") as file:
-        np.savez(file, allow_pickle=False, _json=np.frombuffer(text.encode(), "uint8"), **arrays)
+        np.savez(file, _json=np.frombuffer(text.encode(), "uint8"), **arrays)  # type: ignore[arg-type]
 
 
 def load(path: Path) -> dict[str, Any]:

@@ -30,15 +30,17 @@ def load_config(path: str | Path, overrides: Mapping[str, Any] | None = None) ->
     """
     path = Path(path)
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse_constant)
     except FileNotFoundError:
         raise ConfigError(f"{path}: no such configuration file.{_similar_files(path)}") from None
-    except (IsADirectoryError, PermissionError, UnicodeDecodeError) as error:
+    except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: cannot be read as a text file ({error}). Give a JSON file.") from None
     except json.JSONDecodeError as error:
         raise ConfigError(
             f"{path}: not valid JSON at line {error.lineno}, column {error.colno}: {error.msg}."
         ) from None
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from None
     if not isinstance(content, dict):
         raise ConfigError(f"{path}: a configuration is a JSON object {{...}}. Received: {type(content).__name__}.")
     content.pop("$schema", None)
@@ -52,7 +54,10 @@ def parse_config(content: Mapping[str, Any], source: str = "configuration") -> C
     try:
         return Config.model_validate(content)
     except ValidationError as error:
-        lines = [_explain(detail) for detail in error.errors()]
+        by_field: dict[str, list[Any]] = {}
+        for detail in error.errors():
+            by_field.setdefault(".".join(_follow(detail["loc"])[0]), []).append(detail)
+        lines = [_explain(where, details) for where, details in by_field.items()]
         raise ConfigError(f"{source}: " + "\n  ".join(lines)) from None
 
 
@@ -64,7 +69,7 @@ def parse_overrides(pairs: list[str]) -> dict[str, Any]:
         if not separator or not key:
             raise ConfigError(f"--set needs key=value, such as training.max_epochs=5. Received: {pair!r}")
         try:
-            overrides[key.strip()] = json.loads(text)
+            overrides[key.strip()] = json.loads(text, parse_constant=_refuse_constant)
         except json.JSONDecodeError:
             overrides[key.strip()] = text
     return overrides
@@ -105,31 +110,46 @@ def _set(content: dict[str, Any], key: str, value: Any) -> None:
     place[last] = value
 
 
-def _explain(detail: Any) -> str:
-    location = [str(part) for part in detail["loc"]]
-    where = ".".join(location) or "the file as a whole"
-    if detail["type"] == "extra_forbidden":
-        known = _known_keys(detail["loc"][:-1])
-        near = difflib.get_close_matches(location[-1], known, n=1, cutoff=0.5)
+def _refuse_constant(name: str) -> None:
+    raise ConfigError(f"{name} is not a number that JSON knows; give a finite number, or null where that is allowed.")
+
+
+def _explain(where: str, details: list[Any]) -> str:
+    """One line about a field. A union has one detail for each type that it could have been."""
+    first = details[0]
+    context = first.get("ctx", {})
+    if first["type"] == "extra_forbidden":
+        known = sorted({name for model in _follow(first["loc"][:-1])[1] for name in model.model_fields})
+        key = str(first["loc"][-1])
+        near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
         hint = f"did you mean '{near[0]}'?" if near else f"known here: {', '.join(known)}"
         return f"unknown key '{where}'; {hint}"
-    if detail["type"] == "missing":
+    if first["type"] == "missing":
         return f"'{where}' is required and missing"
-    message = detail["msg"].removeprefix("Value error, ")
-    received = detail.get("input")
+    if first["type"] == "union_tag_not_found":
+        return f"'{where}.{context['discriminator'].strip(chr(39))}' is required and missing"
+    messages = [detail["msg"].removeprefix("Value error, ").rstrip(".") for detail in details]
+    received = first.get("input")
     shown = "" if isinstance(received, dict | BaseModel) else f" Received: {json.dumps(received, default=str)}"
-    return f"'{where}': {message}.{shown}"
+    return f"'{where or 'the file as a whole'}': {', or '.join(messages)}.{shown}"
 
 
-def _known_keys(location: tuple[Any, ...]) -> list[str]:
-    """The field names of the section that a pydantic error location leads to."""
+def _follow(location: tuple[Any, ...]) -> tuple[list[str], list[Any]]:
+    """Where a pydantic error location leads: its path as the file has it, and the models that are there.
+
+    Pydantic adds the chosen kind and type of unions, which no file has: ("split", "flights", "val") is split.val.
+    """
+    path: list[str] = []
     models: list[Any] = [Config]
     for part in location:
         fields = [model.model_fields[part].annotation for model in models if part in model.model_fields]
         tagged = [m for m in models if part in [f.default for k, f in m.model_fields.items() if k == "kind"]]
-        if fields or tagged:
-            models = [m for field in fields for m in _models_in(field)] or tagged
-    return sorted({name for model in models for name in model.model_fields})
+        if not fields and tagged:
+            models = tagged
+        elif models or isinstance(part, int):
+            path.append(str(part))
+            models = [found for field in fields for found in _models_in(field)] if fields else models
+    return path, models
 
 
 def _models_in(annotation: Any) -> list[Any]:

@@ -176,7 +176,7 @@ class TimeEmbedding(layers.Layer):
 
 @_register
 class PhysicalUnits(layers.Layer):
-    """Standardised prediction to physical units: z·std + mean, then exp if the target was a logarithm, times `smearing`.
+    """Standardised prediction to physical units: z·std + mean; then, for a log target, exp times `smearing`.
 
     Args:
         mean, std: of the training target, after its transform.

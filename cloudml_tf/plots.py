@@ -98,7 +98,7 @@ def scatter(target: np.ndarray, prediction: np.ndarray, found: dict[str, Any], u
         ax.plot(ends, slope * ends + offset, color=ORANGE, linewidth=1.2, label=f"fit, slope {slope:.2f}")
     ax.set(xlim=limits, ylim=limits, xlabel=f"lidar, {unit}", ylabel=f"network, {unit}", aspect="equal")
     ax.set_title(
-        f"R² {found['r2']:.3f}   s {100 * found['variance_ratio']:.0f} %   r {found['correlation']:.3f}   n {found['n']}",
+        f"R² {found['r2']:.3f}  s {100 * found['variance_ratio']:.0f} %  r {found['correlation']:.3f}  n {found['n']}",
         loc="left",
         fontsize=10,
     )
@@ -115,7 +115,7 @@ def distributions(
     everything = np.concatenate([target, *[values for _, values in panels]])
     everything = everything[np.isfinite(everything)]
     low, high = np.quantile(everything, [0.002, 0.998])
-    bins = np.linspace(low, high, 36)
+    bins = np.linspace(low, high, 36).tolist()
     for ax, (title, values) in zip(axes, panels, strict=True):
         ax.hist(target, bins=bins, color=GREY, alpha=0.55, label="lidar", density=True)
         ax.hist(values, bins=bins, histtype="step", color=BLUE, linewidth=1.6, label="network", density=True)

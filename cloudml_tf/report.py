@@ -118,7 +118,9 @@ PAGE = """<!doctype html>
 body {{ font: 15px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto; padding: 0 1rem; color: #1c2024; }}
 table {{ border-collapse: collapse; margin: 1rem 0; font-variant-numeric: tabular-nums; }}
 th, td {{ padding: .25rem .7rem; border-bottom: 1px solid #e6e8eb; text-align: right; white-space: nowrap; }}
-th:first-child, td:first-child {{ text-align: left; }} img {{ max-width: 100%; }} pre {{ overflow: auto; background: #f6f7f8; padding: 1rem; }}
+th:first-child, td:first-child {{ text-align: left; }}
+img {{ max-width: 100%; }}
+pre {{ overflow: auto; background: #f6f7f8; padding: 1rem; }}
 </style></head><body><h1>{title}</h1>{body}</body></html>
 """
 

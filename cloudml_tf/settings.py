@@ -401,7 +401,7 @@ class Config(Settings):
             (self.loss.weight == 0, "loss.weight 0: nothing keeps the variance of the predictions"),
             (
                 self.training.early_stopping_monitor == "val_loss",
-                "training.early_stopping_monitor val_loss: it does not tell a good run from a collapsed one; use val_r2",
+                "training.early_stopping_monitor val_loss: it cannot tell a good run from a collapsed one; use val_r2",
             ),
         ]
         return [text for applies, text in found if applies]

@@ -6,12 +6,13 @@ Functions first, the thin door last. Keras is loaded only once there is somethin
 """
 
 import argparse
+import contextlib
 from pathlib import Path
 from typing import Any
 
 from cloudml_tf.config import Config, resolved_json
 from cloudml_tf.console import Console
-from cloudml_tf.errors import EXIT_COLLAPSED, EXIT_OK, ConfigError
+from cloudml_tf.errors import EXIT_COLLAPSED, EXIT_OK, CloudMLError, ConfigError
 from cloudml_tf.files import whole_file, write_json
 from cloudml_tf.quiet import quiet_tensorflow
 from cloudml_tf.runs import check_same, new_run, read_json, run_to_resume, write_start
@@ -24,7 +25,7 @@ def train(
     """One run from files to report. Returns its folder and the content of metrics.json."""
     for text in config.warnings():
         console.warn(text)
-    folder = run_to_resume(config, run_dir) if resume else new_run(config, run_dir)
+    resumed = run_to_resume(config, run_dir) if resume else None
     with (
         console.progress("simulating flights") as simulating,
         console.progress("decoding frames") as decoding,
@@ -32,9 +33,11 @@ def train(
         from cloudml_tf.pipeline import prepare
 
         prepared = prepare(config, simulating, decoding)
-    if resume:
-        check_same(folder, config, prepared.fingerprint)
-    else:
+    if resumed is not None:
+        check_same(resumed, config, prepared.fingerprint)
+    # Only now: bad input must not leave an empty run folder behind.
+    folder = resumed or new_run(config, run_dir)
+    if resumed is None:
         write_start(folder, config, prepared.description())
     _say_data(console, prepared.description())
     console.say(f"run folder: {folder}")
@@ -152,7 +155,12 @@ def leave_one_out(
         changed = {**config.model_dump(mode="json"), "split": split}
         changed["experiment_name"] = f"{config.experiment_name}_{name}"
         fold = Config.model_validate(changed)
-        _, folds[name] = train(fold, console, str(parent / name))
+        try:
+            _, folds[name] = train(fold, console, str(parent / name))
+        except CloudMLError:
+            with contextlib.suppress(OSError):
+                parent.rmdir()  # only if it is empty: bad input must not leave a folder behind
+            raise
     joined = join_folds(folds)
     write_json(parent / "metrics.json", joined)
     return parent, joined

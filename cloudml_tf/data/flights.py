@@ -45,7 +45,7 @@ def find_flights(root: Path, data: Data) -> dict[str, FlightFiles]:
     found = {}
     for folder in folders:
         if any(p.is_file() for pattern in data.camera.files for p in folder.glob(pattern)):
-            found[folder.name] = flight_files(folder, data)
+            found[folder.resolve().name] = flight_files(folder, data)
     if not found:
         patterns = ", ".join(data.camera.files)
         raise DataError(f"{root}: no camera file ({patterns}) here or one folder below. See data.camera.files.")
@@ -140,7 +140,8 @@ def _frame_times(file: h5py.File, camera: Camera, total: int, counts: dict[str, 
         raise DataError(f"{file.filename}: '{camera.time}' must have one time a frame, {total}. Received: {len(raw)}.")
     if camera.time_unit == "attribute":
         text = file[camera.time].attrs.get("units", "")
-        unit_s, reference_s = times.unit_of(text.decode() if isinstance(text, bytes) else str(text))
+        text = text.decode() if isinstance(text, bytes) else str(text)
+        unit_s, reference_s = times.unit_of(text, Path(file.filename))
     else:
         unit_s, reference_s = times.UNIT_SECONDS[camera.time_unit], 0.0
     time_s = raw * unit_s + reference_s + camera.time_offset_s
@@ -194,13 +195,13 @@ def _navigation(
         )
     with hdf5.open_file(Path(files.navigation)) as file:
         columns = {("navigation", f.name): _feature_rows(file, f, total, "frames")[row] for f in wanted}
-        sun = _sun_angles(file, data.navigation, total)[row] if data.sun_angles else None
+        sun = _sun_angles(file, data.navigation, total, row) if data.sun_angles else None
     if sun is not None:
         counts["frames without sun angles"] = int(np.isnan(sun).any(axis=1).sum())
     return sun, columns
 
 
-def _sun_angles(file: h5py.File, navigation: Navigation, total: int) -> np.ndarray:
+def _sun_angles(file: h5py.File, navigation: Navigation, total: int, row: np.ndarray) -> np.ndarray:
     """(N, 2): solar zenith, and solar azimuth relative to the heading in [-180, 180), degrees."""
     angles = {}
     for key in ("solar_zenith", "solar_azimuth", "heading"):
@@ -210,25 +211,28 @@ def _sun_angles(file: h5py.File, navigation: Navigation, total: int) -> np.ndarr
             raise DataError(
                 f"{file.filename}: '{name}' must have one row a camera frame, {total}. Received: {len(values)}."
             )
-        angles[key] = _fill_angles(values, navigation.max_filled_frames)
+        angles[key] = _fill_angles(values[row], navigation.max_filled_frames)  # neighbours in time, not in the file
     relative = (angles["solar_azimuth"] - angles["heading"] + 180.0) % 360.0 - 180.0
     return np.stack([angles["solar_zenith"], relative], axis=1)
 
 
 def _fill_angles(degrees: np.ndarray, longest: int) -> np.ndarray:
-    """Fill NaN runs of up to `longest` from both sides, through sine and cosine, so that 359 and 1 average to 0."""
+    """Fill NaN runs of up to `longest` from both sides, through sine and cosine, so that 359 and 1 average to 0.
+
+    A run at either end has one side only and stays NaN.
+    """
     degrees = np.where(np.isfinite(degrees), degrees, np.nan)
     known = np.flatnonzero(~np.isnan(degrees))
-    if len(known) in (0, len(degrees)):
+    if len(known) < 2:
         return degrees
-    index = np.arange(len(degrees))
+    steps = np.diff(known)
+    inside = np.arange(known[0], known[-1])
+    short = np.repeat(steps <= longest + 1, steps)
+    index = inside[short & np.isnan(degrees[inside])]
     radians = np.deg2rad(degrees[known])
     sine, cosine = np.interp(index, known, np.sin(radians)), np.interp(index, known, np.cos(radians))
-    filled = np.where(np.isnan(degrees), np.rad2deg(np.arctan2(sine, cosine)), degrees)
-    before = known[np.clip(np.searchsorted(known, index, "right") - 1, 0, len(known) - 1)]
-    after = known[np.clip(np.searchsorted(known, index, "left"), 0, len(known) - 1)]
-    run = np.where(after > before, after - before - 1, np.abs(index - before))
-    return np.where(run <= longest, filled, degrees)
+    degrees[index] = np.rad2deg(np.arctan2(sine, cosine))
+    return degrees
 
 
 def _feature_rows(file: h5py.File, feature: Feature, total: int, what: str) -> np.ndarray:

@@ -101,7 +101,7 @@ def read_frames(
 
 
 def _slabs(sorted_rows: np.ndarray, item: h5py.Dataset) -> Iterator[tuple[int, int]]:
-    """Cut sorted rows into runs, [first, last), that touch whole chunks and stay small; far-apart rows are not bridged."""
+    """Cut sorted rows into runs, [first, last), of whole chunks that stay small; far-apart rows are not bridged."""
     chunk = item.chunks[0] if item.chunks else 1
     frame_bytes = max(int(np.prod(item.shape[1:])) * item.dtype.itemsize, 1)
     most = max(SLAB_BYTES // frame_bytes, chunk, 1)

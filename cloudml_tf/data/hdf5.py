@@ -55,12 +55,12 @@ def unpack(raw: np.ndarray, attributes: Any, dtype: str = "float64") -> np.ndarr
 
     -9999 counts as fill too: the lidar's files use it without saying so.
     """
-    values = raw.astype(dtype)
-    fills = {-9999.0} if raw.dtype.kind != "u" else set()
-    for key in ("_FillValue", "missing_value"):
-        if key in attributes:
-            fills.add(float(np.ravel(attributes[key])[0]))
-    missing = np.isin(values, list(fills)) if fills else None
+    fills = [float(np.ravel(attributes[key])[0]) for key in ("_FillValue", "missing_value") if key in attributes]
+    if raw.dtype.kind != "u":
+        fills.append(-9999.0)
+    missing = np.isin(raw, fills) if fills else None  # before the cast: float32 rounds large integers
+    with np.errstate(over="ignore"):  # beyond float32 is infinite, and a frame with such pixels is left out
+        values = raw.astype(dtype)
     scale, offset = (float(np.ravel(attributes.get(key, d))[0]) for key, d in (("scale_factor", 1), ("add_offset", 0)))
     if scale != 1.0 or offset != 0.0:
         values = (values * scale + offset).astype(dtype)
@@ -76,13 +76,6 @@ def read(file: h5py.File, name: str, rank: int | tuple[int, ...], field: str = "
         return unpack(found[()], found.attrs)
     except OSError as error:
         raise damaged(file, name, error) from None
-
-
-def read_optional(file: h5py.File, name: str | None, rank: int | tuple[int, ...], field: str = "") -> np.ndarray | None:
-    """As `read`; None where the file has no such dataset."""
-    if name is None or name not in file:
-        return None
-    return read(file, name, rank, field)
 
 
 def damaged(file: h5py.File, name: str, error: Exception) -> DataError:

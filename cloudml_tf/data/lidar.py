@@ -30,7 +30,7 @@ def read_profiles(path: Path, lidar: Lidar, target: Target) -> Profiles:
     with hdf5.open_file(path) as file:
         span_s = _profile_times(file, path, lidar)  # (P, 3)
         label, counts = _labels(file, lidar, target, len(span_s))
-        latitude, longitude = (_positions(file, name, len(span_s)) for name in (lidar.latitude, lidar.longitude))
+        latitude, longitude = (_positions(file, lidar, key, len(span_s)) for key in ("latitude", "longitude"))
     order = np.argsort(span_s[:, 1], kind="stable")
     order = order[np.isfinite(span_s[order, 1])]
     kept = np.concatenate([[True], np.diff(span_s[order, 1]) > 0]) if len(order) else np.zeros(0, bool)
@@ -61,90 +61,108 @@ def _profile_times(file: h5py.File, path: Path, lidar: Lidar) -> np.ndarray:
     return times.day_of_year_to_seconds(days, year) + lidar.time_offset_s
 
 
-def _positions(file: h5py.File, name: str, count: int) -> np.ndarray:
-    values = hdf5.read_optional(file, name, (1, 2))
-    if values is None or len(values) != count:
+def _positions(file: h5py.File, lidar: Lidar, key: str, count: int) -> np.ndarray:
+    values = _optional(file, lidar, key, (1, 2), count)
+    if values is None:
         return np.full(count, np.nan)
     return values if values.ndim == 1 else values[:, values.shape[1] // 2]
 
 
 def _labels(file: h5py.File, lidar: Lidar, target: Target, count: int) -> tuple[np.ndarray, dict[str, int]]:
-    """(P,) labels with NaN where there is none, and how many were lost to which reason."""
-    name = {
-        "optical_depth": lidar.optical_depth,
-        "cloud_base_km": lidar.base,
-        "cloud_top_km": lidar.top,
-    }[target.name]
-    field = {"optical_depth": "optical_depth", "cloud_base_km": "base", "cloud_top_km": "top"}[target.name]
-    layers = _per_layer(file, name, count, f"data.lidar.{field}")  # (P, L)
-    is_cloud = _cloud_layers(file, lidar, layers)
+    """(P,) labels with NaN where there is none, and how many were lost to which reason (the first that applies)."""
+    key = {"optical_depth": "optical_depth", "cloud_base_km": "base", "cloud_top_km": "top"}[target.name]
+    layers = _rows(file, lidar, key, (1, 2), count)  # (P, L)
+    layers = layers[:, None] if layers.ndim == 1 else layers
+    number = _optional(file, lidar, "number_layers", 1, count)
+    is_cloud = _cloud_layers(file, lidar, layers, number)
     label = _choose_layer(layers, is_cloud, lidar, target)
-    counts = {"profiles": count}
-
     clear = ~is_cloud.any(axis=1)
-    number = hdf5.read_optional(file, lidar.number_layers, 1)
-    if number is not None and len(number) == count:
-        clear |= number == 0
+    if number is not None:
+        clear &= ~np.isnan(number)
     if lidar.clear_sky == "zero":
         label[clear] = 0.0
-    else:
-        label[clear] = np.nan
-    counts["profiles of clear sky"] = int(clear.sum())
 
-    counts["profiles opaque"] = _drop(label, _opaque(file, lidar, target, count))
-    counts["profiles off the ocean"] = _drop(label, _off_ocean(file, lidar, count))
-    with np.errstate(invalid="ignore"):
-        below = label < (-np.inf if target.minimum is None else target.minimum)
-        above = label > (np.inf if target.maximum is None else target.maximum)
-    counts["profiles out of range"] = _drop(label, below | above)
-    counts["profiles not finite"] = _drop(label, np.isinf(label))
-    counts["profiles labelled"] = int(np.isfinite(label).sum())
-    return label, counts
-
-
-def _drop(label: np.ndarray, where: np.ndarray) -> int:
-    """Unlabel in place; returns how many lost their label here."""
-    lost = where & ~np.isnan(label)
-    label[lost] = np.nan
-    return int(lost.sum())
+    counts = {"profiles": count, "profiles of clear sky": int(clear.sum())}
+    left = ~clear | (lidar.clear_sky == "zero")
+    for reason, where in (
+        ("profiles opaque", _opaque(file, lidar, target, count)),
+        ("profiles off the ocean", _off_ocean(file, lidar, count)),
+        ("profiles without a usable value", np.isnan(label)),
+        ("profiles out of range", _out_of_range(label, target)),
+    ):
+        counts[reason] = int((left & where).sum())
+        left &= ~where
+    counts["profiles labelled"] = int(left.sum())
+    return np.where(left, label, np.nan), counts
 
 
-def _per_layer(file: h5py.File, name: str, count: int, field: str) -> np.ndarray:
-    values = hdf5.read(file, name, (1, 2), field)
-    values = values[:, None] if values.ndim == 1 else values
+def _rows(file: h5py.File, lidar: Lidar, key: str, rank: int | tuple[int, ...], count: int) -> np.ndarray:
+    """The dataset that field `key` names: one row a profile."""
+    values = hdf5.read(file, getattr(lidar, key), rank, f"data.lidar.{key}")
     if len(values) != count:
         raise DataError(
-            f"{file.filename}: '{name}' must have one row a profile, {count}. Received: shape {values.shape}."
+            f"{file.filename}: '{getattr(lidar, key)}' (configuration field data.lidar.{key}) must have one row a "
+            f"profile, {count}. Received: shape {values.shape}."
         )
     return values
 
 
-def _cloud_layers(file: h5py.File, lidar: Lidar, layers: np.ndarray) -> np.ndarray:
-    """(P, L): which layers are cloud with a usable value. Negative values are as good as fill."""
-    with np.errstate(invalid="ignore"):
-        usable = ~np.isnan(layers) & (layers >= 0)
-    kinds = hdf5.read_optional(file, lidar.feature_type, 2, "data.lidar.feature_type")
-    if kinds is not None and kinds.shape == layers.shape:
-        usable &= np.isin(kinds, lidar.cloud_types)
-    return usable
+def _optional(file: h5py.File, lidar: Lidar, key: str, rank: int | tuple[int, ...], count: int) -> np.ndarray | None:
+    """As `_rows`; None where the field is null, or has its default and the file lacks that dataset.
+
+    A name that somebody chose must be there: a misspelt one would silently let aerosol or opaque columns in.
+    """
+    name = getattr(lidar, key)
+    if name is None or (name == Lidar.model_fields[key].default and name not in file):
+        return None
+    return _rows(file, lidar, key, rank, count)
+
+
+def _cloud_layers(file: h5py.File, lidar: Lidar, layers: np.ndarray, number: np.ndarray | None) -> np.ndarray:
+    """(P, L): which layers are cloud, with or without a usable value. `number` (P,) says how many layers there are."""
+    present = ~np.isnan(layers)
+    if number is not None:
+        counted = np.arange(layers.shape[1]) < number[:, None]
+        present = np.where(np.isnan(number)[:, None], present, counted)
+    kinds = _optional(file, lidar, "feature_type", 2, len(layers))
+    if kinds is None:
+        return present
+    if kinds.shape != layers.shape:
+        raise DataError(
+            f"{file.filename}: '{lidar.feature_type}' (configuration field data.lidar.feature_type) must have the "
+            f"shape of the layers, {layers.shape}. Received: {kinds.shape}. Set it to null to ignore it."
+        )
+    return present & np.isin(kinds, lidar.cloud_types)
 
 
 def _choose_layer(layers: np.ndarray, is_cloud: np.ndarray, lidar: Lidar, target: Target) -> np.ndarray:
-    """(P, L), top layer first -> (P,)."""
+    """(P, L), top layer first -> (P,); NaN where there is no cloud, or a needed layer is fill, negative or infinite.
+
+    A column with one unknown layer is unknown: the sum of the others would be too small.
+    """
+    usable = np.isfinite(layers) & (layers >= 0)
     choice = lidar.layer
     if choice == "default":
         choice = "column" if target.name == "optical_depth" else "top"
     if choice == "column":
-        return np.where(is_cloud, layers, 0.0).sum(axis=1)
+        known = is_cloud.any(axis=1) & (usable | ~is_cloud).all(axis=1)
+        return np.where(known, np.where(is_cloud & usable, layers, 0.0).sum(axis=1), np.nan)
     first = is_cloud.argmax(axis=1)
     last = layers.shape[1] - 1 - is_cloud[:, ::-1].argmax(axis=1)
-    return layers[np.arange(len(layers)), first if choice == "top" else last].copy()
+    chosen = np.arange(len(layers)), first if choice == "top" else last
+    return np.where(is_cloud[chosen] & usable[chosen], layers[chosen], np.nan)
+
+
+def _out_of_range(label: np.ndarray, target: Target) -> np.ndarray:
+    low = -np.inf if target.minimum is None else target.minimum
+    high = np.inf if target.maximum is None else target.maximum
+    return (label < low) | (label > high)
 
 
 def _opaque(file: h5py.File, lidar: Lidar, target: Target, count: int) -> np.ndarray:
     """(P,): columns whose optical depth is only a lower limit. Heights of an opaque top layer stay good."""
-    flags = hdf5.read_optional(file, lidar.opaque, (1, 2), "data.lidar.opaque")
-    if flags is None or len(flags) != count or lidar.opaque_profiles == "keep" or target.name != "optical_depth":
+    flags = _optional(file, lidar, "opaque", (1, 2), count)
+    if flags is None or lidar.opaque_profiles == "keep" or target.name != "optical_depth":
         return np.zeros(count, bool)
     return (flags.reshape(count, -1) == 1).any(axis=1)
 
@@ -153,7 +171,5 @@ def _off_ocean(file: h5py.File, lidar: Lidar, count: int) -> np.ndarray:
     """(P,): not over the sea, or without a surface return (which drops opaque columns: a selection bias)."""
     if lidar.scene == "any":
         return np.zeros(count, bool)
-    surface = hdf5.read(file, lidar.surface, 1, "data.lidar.surface")
-    dem = hdf5.read(file, lidar.dem, 1, "data.lidar.dem")
-    with np.errstate(invalid="ignore"):
-        return ~((dem == 0) & (np.abs(surface) <= 900.0))
+    surface, dem = _rows(file, lidar, "surface", 1, count), _rows(file, lidar, "dem", 1, count)
+    return ~((dem == 0) & (np.abs(surface) <= 900.0))

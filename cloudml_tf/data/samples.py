@@ -2,13 +2,12 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from cloudml_tf.data.flights import Flight
-from cloudml_tf.data.frames import build_table
+from cloudml_tf.data.frames import build_table, camera_fingerprint
 from cloudml_tf.errors import DataError
 from cloudml_tf.settings import Config, Data
 
@@ -54,7 +53,7 @@ class Samples:
 
 
 def sequences(flight: Flight, temporal_frames: int) -> np.ndarray:
-    """(n, T) frame indices around each labelled frame, whole: no gap inside, every frame with its angles and features."""
+    """(n, T) frame indices around each labelled frame: no gap inside, every frame with its angles and features."""
     half = temporal_frames // 2
     usable = np.isfinite(flight.features).all(axis=1)
     if flight.sun_angles_deg is not None:
@@ -124,12 +123,16 @@ def _same_frames(flights: list[Flight]) -> None:
     shapes = {flight.name: flight.frame_shape for flight in flights}
     if len(set(shapes.values())) > 1:
         raise DataError(f"flights differ in frame shape (rows, columns, channels): {shapes}. Slice them to one shape.")
-    seen: dict[Path, str] = {}
+    seen: dict[str, Flight] = {}
     for flight in flights:
-        path = flight.camera_path.resolve()
-        if path in seen:
-            raise DataError(f"flights {seen[path]} and {flight.name} are the same file {path}: it would leak.")
-        seen[path] = flight.name
+        content = camera_fingerprint(flight.camera_path)  # not the path: a copy or a link leaks as well
+        if content in seen:
+            first = seen[content]
+            raise DataError(
+                f"flights {first.name} and {flight.name} have the same camera file, {first.camera_path} and "
+                f"{flight.camera_path}: it would leak. Take one of them out of the split."
+            )
+        seen[content] = flight
 
 
 def _explain_if_empty(flight: Flight, windows: np.ndarray, config: Config) -> None:
@@ -143,6 +146,13 @@ def _explain_if_empty(flight: Flight, windows: np.ndarray, config: Config) -> No
             "Check data.lidar and target.minimum, target.maximum, or leave the flight out of the split."
         )
     longest = int(np.bincount(flight.piece).max())
+    if longest >= config.temporal_frames:
+        raise DataError(
+            f"{flight.camera_path}: no labelled frame of flight {flight.name} has temporal_frames = "
+            f"{config.temporal_frames} frames around it without a gap, all with sun angles and features. "
+            f"Counts: {flight.counts}. Check the navigation file (data.sun_angles, data.navigation), data.features "
+            "and data.camera.max_gap_s."
+        )
     raise DataError(
         f"{flight.camera_path}: no labelled sequence of temporal_frames = {config.temporal_frames} fits into flight "
         f"{flight.name}, whose longest piece without a gap has {longest} frames. Lower temporal_frames, or set "

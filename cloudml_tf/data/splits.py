@@ -21,13 +21,19 @@ def flights_needed(split: FlightSplit | LeaveOneOut | TimeBlocks, available: Seq
         wanted = {part: list(getattr(split, part)) for part in PARTS}
     else:
         kept = [name for name in names if name not in split.exclude]
-        _check_names([split.test, *([split.val] if split.val else [])], kept)
+        _check_names(split.exclude, names, "split.exclude")
+        _check_names([split.test], kept, "split.test")
+        _check_names([split.val] if split.val else [], kept, "split.val")
         val = split.val or kept[(kept.index(split.test) + 1) % len(kept)]
         train = [name for name in kept if name not in (split.test, val)]
         wanted = {"train": train, "val": [val], "test": [split.test]}
         if not train or val == split.test:
-            raise DataError(f"split leave_one_out needs three flights or more. Received: {kept}")
-    _check_names([name for part in PARTS for name in wanted[part]], names)
+            raise DataError(
+                f"split leave_one_out needs three flights or more. Received: {', '.join(kept)}. Add flights, or cut "
+                "each in time with split.kind 'time_blocks'."
+            )
+    for part in PARTS:
+        _check_names(wanted[part], names, f"split.{part}")
     return wanted
 
 
@@ -42,7 +48,10 @@ def split_samples(samples: Samples, split: FlightSplit | LeaveOneOut | TimeBlock
     parts = {part: samples.take(mask) for part, mask in masks.items()}
     for part, chosen in parts.items():
         if len(chosen) < 2:
-            raise DataError(f"the {part} part of the split has {len(chosen)} labelled sequences; it needs 2 or more.")
+            raise DataError(
+                f"the {part} part of the split has {len(chosen)} labelled sequences; it needs 2 or more. Give it more "
+                "flights or time (see split), or shorter sequences (temporal_frames)."
+            )
         if np.ptp(chosen.label) == 0:
             raise DataError(
                 f"all {len(chosen)} labels of the {part} part are {chosen.label[0]:g}: nothing can be learned or "
@@ -83,9 +92,9 @@ def _time_masks(samples: Samples, split: TimeBlocks) -> dict[str, np.ndarray]:
     return masks
 
 
-def _check_names(wanted: Sequence[str], available: Sequence[str]) -> None:
+def _check_names(wanted: Sequence[str], available: Sequence[str], field: str) -> None:
     for name in wanted:
         if name not in available:
             near = difflib.get_close_matches(name, available, n=1)
             hint = f" Did you mean '{near[0]}'?" if near else ""
-            raise DataError(f"the split names flight '{name}', and there is only {', '.join(available)}.{hint}")
+            raise DataError(f"{field} names flight '{name}'; the flights are {', '.join(available)}.{hint}")

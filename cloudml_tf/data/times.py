@@ -16,24 +16,41 @@ _UNIT_WORDS = {
     "sec": "s",
     "minute": "min",
     "hour": "h",
+    "hr": "h",
     "day": "d",
 }
+_CF_TIME = re.compile(
+    r"""\s* (\w+)
+    (?: \s+ since \s+ (\d{4})-(\d\d?)-(\d\d?)               # the reference's date
+        (?: [T\ ]\s* (\d\d?):(\d\d) (?: :(\d\d)(?:\.0*)? )? )?  # and time of day
+    )?
+    (?: \s* (?: Z | UTC | GMT ) )?
+    (?: \s* ([+-]\d\d?) (?: :?(\d\d) )? )?                   # hours and minutes east of Greenwich
+    \s*""",
+    re.VERBOSE,
+)
 DAY_S = 86400.0
 
 
-def unit_of(attribute: str) -> tuple[float, float]:
-    """A CF time unit, e.g. "hours since 1970-01-01", to (seconds a unit, reference in seconds since 1970)."""
-    match = re.match(r"\s*(\w+?)s?\s+since\s+(\d{4})-(\d\d?)-(\d\d?)(?:[T ](\d\d?):(\d\d):(\d\d))?", attribute)
-    if match is None:
+def unit_of(attribute: str, path: Path) -> tuple[float, float]:
+    """A CF time unit, e.g. "hours since 1970-01-01", to (seconds a unit, reference in seconds since 1970).
+
+    No unit at all means seconds since 1970. Raises `DataError` naming the file for one that cannot be read.
+    """
+    if not attribute.strip():
         return 1.0, 0.0
-    word = match.group(1).lower()
-    unit = _UNIT_WORDS.get(word, word)
-    if unit not in UNIT_SECONDS:
+    match = _CF_TIME.fullmatch(attribute)
+    word = match.group(1).lower() if match else ""
+    unit = word if word in UNIT_SECONDS else _UNIT_WORDS.get(word.removesuffix("s"), word.removesuffix("s"))
+    if match is None or unit not in UNIT_SECONDS:
         raise DataError(
-            f"time unit '{attribute}' is not known; set data.camera.time_unit to one of {list(UNIT_SECONDS)}."
+            f"{path}: time unit '{attribute}' is not known; set data.camera.time_unit to one of {list(UNIT_SECONDS)}."
         )
-    date = [int(part or 0) for part in match.groups()[1:]]
-    return UNIT_SECONDS[unit], float(calendar.timegm((date[0], date[1], date[2], date[3], date[4], date[5])))
+    year, month, day, hour, minute, second = (int(part or 0) for part in match.groups()[1:7])
+    zone_h, zone_min = (int(part or 0) for part in match.groups()[7:])
+    zone_s = 3600.0 * zone_h + 60.0 * (-zone_min if zone_h < 0 else zone_min)
+    reference_s = float(calendar.timegm((year, month, day, hour, minute, second))) if year else 0.0
+    return UNIT_SECONDS[unit], reference_s - zone_s
 
 
 def year_of_name(path: Path) -> int:
@@ -49,25 +66,22 @@ def year_of_name(path: Path) -> int:
 
 
 def day_of_year_to_seconds(days: np.ndarray, year: int) -> np.ndarray:
-    """Decimal day of year (1.0 = 1 January 00:00) to seconds since 1970. Any shape (profile, ...), in file order.
+    """Decimal day of year (1.0 = 1 January 00:00) to seconds since 1970. Any shape and order; NaN stays NaN.
 
-    Days that fall back by about a year have passed New Year, days that fall back by about a day have passed midnight
-    on a clock that only counts the fraction; both go on counting.
+    A flight has passed New Year if it has both the year's last and first days. It has passed midnight on a clock that
+    counts only the fraction if all lies in one day number, and the longest empty stretch is not the one around
+    midnight. `year` is that of the earliest profile. The order of the file plays no part: it may be unsorted.
     """
-    days = np.asarray(days, "float64")
-    flat = days.reshape(len(days), -1).copy()
+    days = np.array(days, "float64")
     length = 366.0 if calendar.isleap(year) else 365.0
-    first = np.nanmedian(flat[: max(len(flat) // 50, 1)]) if np.isfinite(flat).any() else 0.0
-    flat[flat < first - 180.0] += length
-    flat[flat > first + 180.0] -= length  # the file begins with profiles of the new year out of order
-    middle = flat[:, flat.shape[1] // 2]
-    steps = np.diff(middle, prepend=middle[:1])
-    wraps = np.cumsum(np.where(np.abs(steps + 1.0) < 0.2, 1.0, 0.0))
-    flat += wraps[:, None]
-    # Start and end may lie on the other side of midnight than the middle.
-    offset = flat - flat[:, flat.shape[1] // 2][:, None]
-    flat -= np.where(np.abs(np.abs(offset) - 1.0) < 0.2, np.sign(offset), 0.0)
-    return (calendar.timegm((year, 1, 1, 0, 0, 0)) + (flat - 1.0) * DAY_S).reshape(days.shape)
+    if (days > length - 10.0).any():
+        days[days < 10.0] += length
+    ordered = np.sort(days[np.isfinite(days)])
+    if len(ordered) > 1 and np.floor(ordered[0]) == np.floor(ordered[-1]):
+        empty = np.diff(ordered)
+        if empty.max() > 1.0 - (ordered[-1] - ordered[0]):
+            days[days <= ordered[empty.argmax()]] += 1.0
+    return calendar.timegm((year, 1, 1, 0, 0, 0)) + (days - 1.0) * DAY_S
 
 
 def pieces(time_s: np.ndarray, max_gap_s: float | None) -> np.ndarray:
@@ -89,7 +103,7 @@ def nearest(sorted_s: np.ndarray, wanted_s: np.ndarray) -> tuple[np.ndarray, np.
 
 
 def match_nearest(frame_s: np.ndarray, profile_s: np.ndarray, tolerance_s: float) -> tuple[np.ndarray, np.ndarray]:
-    """Pairs (frame indices, profile indices) within the tolerance; each frame at most once, with its closest profile."""
+    """Pairs (frame indices, profile indices) within the tolerance; a frame at most once, with its closest profile."""
     index, distance = nearest(frame_s, profile_s)
     order = np.lexsort((distance, index))
     close = order[distance[order] <= tolerance_s]
@@ -105,6 +119,8 @@ def average_over_spans(
     A profile shorter than the frame interval labels its nearest frame. The mean is of the values themselves, before
     any logarithm.
     """
+    timed = np.isfinite(start_s) & np.isfinite(end_s)
+    start_s, end_s, value = start_s[timed], end_s[timed], value[timed]
     first = np.searchsorted(frame_s, start_s, "left")
     last = np.searchsorted(frame_s, end_s, "right")
     middle, distance = nearest(frame_s, 0.5 * (start_s + end_s))

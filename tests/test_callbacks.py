@@ -1,0 +1,180 @@
+"""The callbacks in a plain `model.fit` of somebody's own model."""
+
+import math
+
+import keras
+import numpy as np
+import pytest
+
+from cloudml_tf.callbacks import (
+    CollapseAbort,
+    NotFinite,
+    PredictionSnapshots,
+    R2EarlyStopping,
+    WeightAverage,
+    composite_score,
+)
+from cloudml_tf.metrics import regression_metrics
+
+RNG = np.random.default_rng(0)
+X = RNG.normal(size=(64, 3)).astype("float32")
+Y = (X[:, :1] - 0.5 * X[:, 1:2]).astype("float32")
+
+
+class Scripted(keras.callbacks.Callback):
+    """Puts chosen numbers into the log and the epoch's number into the weights, to see which epoch is kept."""
+
+    def __init__(self, **columns: list[float]) -> None:
+        super().__init__()
+        self.columns = columns
+
+    def on_epoch_end(self, epoch: int, logs: dict) -> None:
+        logs.update({key: values[epoch] for key, values in self.columns.items()})
+        self.model.set_weights([np.full_like(w, epoch) for w in self.model.get_weights()])
+
+
+@pytest.fixture(scope="module")
+def model() -> keras.Model:
+    made = keras.Sequential([keras.Input((3,)), keras.layers.Dense(1)])
+    made.compile("sgd", "mse", metrics=regression_metrics())
+    return made
+
+
+def fit(model: keras.Model, epochs: int, *callbacks: keras.callbacks.Callback, **more: object) -> dict:
+    return model.fit(X, Y, batch_size=64, epochs=epochs, callbacks=list(callbacks), verbose=0, **more).history
+
+
+def kept_epoch(model: keras.Model) -> float:
+    return float(model.get_weights()[0][0, 0])
+
+
+def test_r2_stopping_waits_and_restores_the_best(model: keras.Model) -> None:
+    stop = R2EarlyStopping(patience=2)
+    log = fit(model, 9, Scripted(val_r2=[0.1, 0.5, 0.4, 0.3, 0.9, 0, 0, 0, 0]), stop)
+    assert len(log["loss"]) == 4  # two epochs without a rise after the second
+    assert (stop.best, stop.best_epoch, stop.stopped_epoch) == (0.5, 1, 3)
+    assert kept_epoch(model) == 1.0
+
+
+def test_a_nan_is_never_the_best_and_never_ends_the_search(model: keras.Model) -> None:
+    stop = R2EarlyStopping(patience=3)
+    nan = math.nan
+    fit(model, 5, Scripted(val_r2=[nan, -0.5, nan, -0.2, nan]), stop)
+    assert (stop.best, stop.best_epoch) == (-0.2, 3)
+    assert kept_epoch(model) == 3.0
+
+
+def test_the_composite_of_the_original_turned_round() -> None:
+    assert composite_score(val_loss=0.5, val_r2=0.3) == pytest.approx(-(0.5 - 2.0 * 0.3))
+
+
+def test_stopping_on_the_composite_and_on_the_loss(model: keras.Model) -> None:
+    script = {"val_r2": [0.3, 0.4, 0.0], "val_loss": [0.1, 0.5, 0.05]}
+    stop = R2EarlyStopping(patience=9, monitor="composite")
+    fit(model, 3, Scripted(**script), stop)
+    assert stop.best_epoch == 0  # 0.6 - 0.1 beats 0.8 - 0.5 and 0.0 - 0.05
+    stop = R2EarlyStopping(patience=9, monitor="val_loss")
+    fit(model, 3, Scripted(**script), stop)
+    assert stop.best_epoch == 2
+    stop = R2EarlyStopping(patience=9, monitor="val_r2", min_delta=0.2)
+    fit(model, 3, Scripted(**script), stop)
+    assert stop.best_epoch == 0  # 0.4 is no rise of 0.2
+
+
+def test_stopping_without_its_metric_says_what_to_compile(model: keras.Model) -> None:
+    with pytest.raises(ValueError, match=r"needs \['val_r2'\] in the training log.*regression_metrics"):
+        fit(model, 1, R2EarlyStopping())
+
+
+def test_collapse_is_called_after_the_grace_and_keeps_the_best_weights(model: keras.Model) -> None:
+    abort = CollapseAbort(grace=2)
+    log = fit(
+        model, 9, Scripted(val_variance_ratio=[0.01, 0.3, 0.04, 1, 1, 1, 1, 1, 1], val_r2=[0.0, 0.2, 0.1] * 3), abort
+    )
+    assert len(log["loss"]) == 3
+    assert abort.collapsed
+    assert "epoch 3" in abort.message
+    assert "4.0 %" in abort.message
+    assert kept_epoch(model) == 1.0
+
+
+def test_a_healthy_run_is_left_alone(model: keras.Model) -> None:
+    abort = CollapseAbort(grace=0)
+    fit(model, 3, Scripted(val_variance_ratio=[0.5, 0.06, math.nan], val_r2=[0.1] * 3), abort)
+    assert not abort.collapsed
+    assert kept_epoch(model) == 2.0
+
+
+def test_a_really_collapsed_model_is_caught() -> None:
+    made = keras.Sequential([keras.Input((3,)), keras.layers.Dense(1, kernel_initializer="zeros")])
+    made.compile(keras.optimizers.SGD(1e-6), "mse", metrics=regression_metrics())
+    abort = CollapseAbort(grace=1)
+    log = fit(made, 5, abort, validation_data=(X, Y))
+    assert abort.collapsed
+    assert len(log["loss"]) == 2
+
+
+def test_a_loss_that_is_no_number_stops_at_once_with_good_weights() -> None:
+    made = keras.Sequential([keras.Input((3,)), keras.layers.Dense(1)])
+    made.compile(keras.optimizers.SGD(0.01), "mse", metrics=regression_metrics())
+    bad = Y.copy()
+    bad[40] = np.nan
+    guard = NotFinite()
+    log = made.fit(X, bad, batch_size=16, epochs=3, callbacks=[guard], verbose=0, shuffle=False).history
+    assert len(log["loss"]) == 1
+    assert "epoch 1, batch 3" in guard.message
+    assert all(np.isfinite(w).all() for w in made.get_weights())
+
+
+def test_the_average_is_what_is_validated_and_kept_and_training_goes_on_from_the_weights() -> None:
+    made = keras.Sequential([keras.Input((3,)), keras.layers.Dense(1)])
+    made.compile(keras.optimizers.SGD(0.1), "mse", metrics=regression_metrics())
+    seen: list[np.ndarray] = []
+
+    class Spy(keras.callbacks.Callback):
+        def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
+            seen.append(self.model.get_weights()[0].copy())
+
+    average = WeightAverage(momentum=0.5)
+    log = made.fit(X, Y, batch_size=16, epochs=2, validation_data=(X, Y), callbacks=[average, Spy()], verbose=0).history
+    # By hand: the momentum is min(0.5, (1 + n)/(10 + n)) for the n-th step, the first value is taken as it is.
+    expected = seen[0].copy()
+    for n, weights in enumerate(seen[1:], start=1):
+        momentum = min(0.5, (1 + n) / (10 + n))
+        expected = momentum * expected + (1 - momentum) * weights
+    np.testing.assert_allclose(made.get_weights()[0], expected, rtol=1e-5)
+    assert made.evaluate(X, Y, verbose=0, return_dict=True)["r2"] == pytest.approx(log["val_r2"][-1], rel=1e-5)
+    plain = keras.Sequential([keras.Input((3,)), keras.layers.Dense(1)])
+    assert not np.allclose(average.own[0], made.get_weights()[0])
+    assert plain.count_params() == made.count_params()
+
+
+def test_snapshots_are_kept_at_the_chosen_epochs(model: keras.Model) -> None:
+    snapshots = PredictionSnapshots(X, epochs=(1, 3))
+    fit(model, 4, snapshots)
+    assert sorted(snapshots.predictions) == [1, 3]
+    assert snapshots.predictions[3].shape == (64,)
+
+
+@pytest.mark.parametrize("make", [R2EarlyStopping, CollapseAbort, WeightAverage])
+def test_a_state_put_back_is_the_state(make: type, model: keras.Model) -> None:
+    callback = make()
+    script = Scripted(val_r2=[0.2, 0.1], val_variance_ratio=[0.5, 0.5])
+    fit(model, 2, script, callback)
+    again = make()
+    again.set_state(callback.get_state())
+    assert str(again.get_state()) == str(callback.get_state())
+
+
+@pytest.mark.parametrize(
+    ("make", "text"),
+    [
+        (lambda: R2EarlyStopping(patience=0), "`patience` of 1 or more. Received: patience=0"),
+        (lambda: CollapseAbort(threshold=2), "`threshold` between 0 and 1"),
+        (lambda: CollapseAbort(grace=-1), "`grace` of 0 or more"),
+        (lambda: WeightAverage(momentum=1), "`momentum` between 0 and 1"),
+    ],
+)
+def test_wrong_arguments_say_the_rule(make, text: str) -> None:
+    with pytest.raises(ValueError, match=text):
+        make()

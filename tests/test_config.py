@@ -1,0 +1,144 @@
+"""Configurations: what is accepted, what is refused and in which words, and that files in the repository are current."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from cloudml_tf.config import (
+    SCHEMA_PATH,
+    expand,
+    load_config,
+    parse_config,
+    parse_overrides,
+    resolved_json,
+    schema_json,
+)
+from cloudml_tf.errors import ConfigError
+from cloudml_tf.settings import Config, LeaveOneOut
+
+ROOT = Path(__file__).parent.parent
+SHIPPED = sorted(p for p in (ROOT / "configs").glob("*.json") if p.name != SCHEMA_PATH.name)
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda p: p.name)
+def test_shipped_configurations_load(path: Path) -> None:
+    config = load_config(path)
+    assert parse_config(json.loads(resolved_json(config))) == config
+    assert config.warnings() == []
+
+
+def test_the_schema_in_the_repository_is_current() -> None:
+    assert (ROOT / SCHEMA_PATH).read_text() == schema_json(), "run: cloudml config schema -o configs/schema.json"
+
+
+def test_tier1_is_the_originals_phase_3() -> None:
+    config = load_config(ROOT / "configs/tier1.json")
+    assert config.experiment_name == "tier1_variance_fix_test"
+    assert (config.temporal_frames, config.overweight_factor, config.pretraining.enabled) == (3, 1.0, False)
+    assert (config.training.max_epochs, config.training.early_stopping_patience) == (50, 10)
+    assert (config.loss.form, config.loss.weight, config.training.early_stopping_monitor) == ("variance", 0.5, "val_r2")
+    assert (config.model.output_init, config.model.output_bias) == ("default", 0.0)
+    assert config.data.path is None
+
+
+def test_tier1_base_differs_in_the_target_alone() -> None:
+    first, second = (load_config(ROOT / f"configs/{name}.json").model_dump() for name in ("tier1", "tier1_base"))
+    assert {key for key in first if first[key] != second[key]} == {"experiment_name", "target"}
+    assert second["target"]["name"] == "cloud_base_km"
+
+
+@pytest.mark.parametrize(
+    ("changes", "text"),
+    [
+        ({"training": {"max_epoch": 5}}, "unknown key 'training.max_epoch'; did you mean 'max_epochs'"),
+        ({"trainin": {}}, "unknown key 'trainin'; did you mean 'training'"),
+        ({"data": {"camera": {"chanels": ["a"]}}}, "'data.camera.chanels'; did you mean 'channels'"),
+        ({"data": {"simulation": {"presett": "hard"}}}, "did you mean 'preset'"),
+        ({"split": {"kind": "flights", "train": ["a"], "val": ["b"], "tset": ["c"]}}, "did you mean 'test'"),
+        ({"split": {"kind": "random"}}, "'split'"),
+        ({"model": {"heads": "four"}}, "'model.heads'"),
+        ({"model": {"dropout": 1.5}}, "'model.dropout'.*less than 1.*Received: 1.5"),
+        ({"temporal_frames": 4}, "'temporal_frames'"),
+        ({"experiment_name": "../evil"}, "'experiment_name'"),
+        ({"target": {"minimum": 2, "maximum": 1}}, "'target': minimum 2.0 must be below maximum 1.0"),
+        ({"target": {"transform": "log", "minimum": 0}}, "a log target needs minimum above 0"),
+        ({"target": {"smearing": True}}, "smearing belongs to the log transform"),
+        ({"data": {"path": "x", "flights": {}}}, "path and flights both name the input"),
+        ({"data": {"lidar": {"clear_sky": "zero"}}}, "below target.minimum"),
+        ({"target": {"name": "cloud_base_km"}, "data": {"lidar": {"layer": "column"}}}, "does not add up"),
+        ({"loss": {"target_variance": "batch"}, "training": {"batch_size": 1}}, "batch_size of 2 or more"),
+        ({"split": {"kind": "flights", "train": ["a"], "val": ["a"], "test": ["c"]}}, "named twice: a"),
+        ({"split": {"kind": "time_blocks", "val_fraction": 0.6, "test_fraction": 0.5}}, "leave room for training"),
+        ({"split": {"kind": "leave_one_out", "test": "a", "val": "a"}}, "different flights"),
+        ({"model": {"output_init": -1}}, "'default' or a standard deviation above 0"),
+        ({"pretraining": {"enabled": True}}, "'pretraining.enabled'"),
+    ],
+)
+def test_what_is_refused_and_how(tiny_content, changes: dict, text: str) -> None:
+    with pytest.raises(ConfigError, match=text):
+        parse_config(tiny_content(**changes))
+
+
+def test_a_missing_field_is_named() -> None:
+    with pytest.raises(ConfigError, match="'split' is required and missing"):
+        parse_config({"experiment_name": "x"})
+
+
+@pytest.mark.parametrize(
+    ("changes", "text"),
+    [
+        ({"model": {"output_init": 0.01}}, "model.output_init 0.01"),
+        ({"temporal_frames": 9}, "temporal_frames 9"),
+        ({"loss": {"weight": 0}}, "loss.weight 0"),
+        ({"training": {"early_stopping_monitor": "val_loss"}}, "early_stopping_monitor val_loss"),
+    ],
+)
+def test_what_the_original_warns_of_is_allowed_and_warned_about_by_name(tiny, changes: dict, text: str) -> None:
+    assert text in tiny(**changes).warnings()[0]
+    assert tiny(model={"output_init": 0.5}).warnings() == []
+
+
+def test_configurations_are_frozen(tiny) -> None:
+    with pytest.raises(ValueError, match="frozen"):
+        tiny().seed = 2
+
+
+def test_overrides(tmp_path: Path) -> None:
+    found = parse_overrides(["training.max_epochs=5", "target.name=cloud_base_km", "data.camera.rows=[1, 2]", "x=a=b"])
+    assert found == {
+        "training.max_epochs": 5,
+        "target.name": "cloud_base_km",
+        "data.camera.rows": [1, 2],
+        "x": "a=b",
+    }
+    config = load_config(ROOT / "configs/tier1.json", {"training.max_epochs": 5, "model.widths": [3]})
+    assert (config.training.max_epochs, config.model.widths) == (5, (3,))
+    with pytest.raises(ConfigError, match="--set needs key=value"):
+        parse_overrides(["training.max_epochs"])
+    with pytest.raises(ConfigError, match="'seed' is a value, not a section"):
+        load_config(ROOT / "configs/tier1.json", {"seed.x": 5})
+
+
+def test_paths_read_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("CLOUDML_TEST", raising=False)
+    assert expand("${CLOUDML_TEST:-../other}/data") == Path("../other/data")
+    with pytest.raises(ConfigError, match="needs the environment variable CLOUDML_TEST"):
+        expand("${CLOUDML_TEST}/data")
+    monkeypatch.setenv("CLOUDML_TEST", "/somewhere")
+    assert expand("${CLOUDML_TEST:-../other}/data") == Path("/somewhere/data")
+    assert expand("~/x") == Path.home() / "x"
+
+
+def test_every_field_is_described_or_obvious() -> None:
+    """The schema is what an editor shows: each field has a description, or its section says what it is."""
+    schema = Config.model_json_schema()
+    fields = [
+        (name, key)
+        for name, part in schema["$defs"].items()
+        for key, field in part.get("properties", {}).items()
+        if "description" not in field and "$ref" not in field and key not in ("kind",)
+    ]
+    sections = {name for name, _ in fields if not schema["$defs"][name].get("description")}
+    assert sections == set()
+    assert LeaveOneOut.__doc__

@@ -1,0 +1,158 @@
+"""The variance-preserving loss against numbers worked out by hand."""
+
+import json
+
+import keras
+import numpy as np
+import pytest
+
+from cloudml_tf.losses import BASES, VariancePreservingLoss, base_error, weighted_variance
+
+# Worked by hand: t = (0, 2, 4), p = (1, 2, 3).
+# mse = (1 + 0 + 1)/3 = 2/3. var(t) = 4, var(p) = 1 (n - 1). Penalty (1 - 1/4)² = 9/16.
+T = np.array([0.0, 2.0, 4.0], "float32")
+P = np.array([1.0, 2.0, 3.0], "float32")
+
+
+def value(loss: keras.losses.Loss, *args: object) -> float:
+    return float(keras.ops.convert_to_numpy(loss(*args)))
+
+
+def test_the_original_form_by_hand() -> None:
+    assert value(VariancePreservingLoss(), T, P) == pytest.approx(2 / 3 + 0.5 * 9 / 16, rel=1e-6)
+
+
+def test_the_original_form_as_its_own_code_has_it() -> None:
+    rng = np.random.default_rng(0)
+    t, p = rng.normal(size=(2, 64)).astype("float32")
+    # torch's .var() divides by n - 1
+    expected = ((p - t) ** 2).mean() + 0.5 * (1.0 - p.var(ddof=1) / (t.var(ddof=1) + 1e-8)) ** 2
+    assert value(VariancePreservingLoss(), t, p) == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("base", "expected"),
+    [("mse", 2 / 3), ("mae", 2 / 3), ("huber", (0.5 + 0 + 0.5) / 3), ("mse_mae", 2 / 3)],
+)
+def test_each_base_by_hand(base: str, expected: float) -> None:
+    assert value(VariancePreservingLoss(base=base, weight=0.0), T, P) == pytest.approx(expected, rel=1e-6)
+
+
+def test_huber_turns_linear_at_delta_and_the_mixture_mixes() -> None:
+    error = np.array([3.0], "float32")
+    assert float(base_error(error, "huber", delta=1.0)[0]) == pytest.approx(2.5)  # 1·(3 - 0.5)
+    assert float(base_error(error, "huber", delta=2.0)[0]) == pytest.approx(4.0)  # 2·(3 - 1)
+    assert float(base_error(error, "mse_mae", mae_fraction=0.25)[0]) == pytest.approx(0.75 * 9 + 0.25 * 3)
+
+
+def test_a_constant_target_variance_replaces_that_of_the_batch() -> None:
+    # (1 - 1/2)² = 1/4
+    assert value(VariancePreservingLoss(target_variance=2.0), T, P) == pytest.approx(2 / 3 + 0.5 / 4, rel=1e-6)
+
+
+def test_weights_enter_base_and_moments_but_do_not_scale_the_penalty() -> None:
+    # A weight of 2 on the last sample. Base: (1 + 0 + 2·1)/3 = 1.
+    # Moments: Σw = 4, Σw² = 6, freedom 4 - 6/4 = 2.5.
+    # mean(t) = 10/4 = 2.5: Σw(t-mean)² = 6.25 + 0.25 + 2·2.25 = 11, var 4.4. p is half as wide: var 1.1.
+    weight = np.array([1.0, 1.0, 2.0], "float32")
+    penalty = (1.0 - 1.1 / 4.4) ** 2
+    assert value(VariancePreservingLoss(), T, P, weight) == pytest.approx(1.0 + 0.5 * penalty, rel=1e-5)
+    plain = VariancePreservingLoss(weighted_moments=False)
+    assert value(plain, T, P, weight) == pytest.approx(1.0 + 0.5 * 9 / 16, rel=1e-5)
+
+
+def test_equal_weights_change_the_base_alone() -> None:
+    twice = value(VariancePreservingLoss(), T, P, np.full(3, 2.0, "float32"))
+    assert twice == pytest.approx(2 * 2 / 3 + 0.5 * 9 / 16, rel=1e-5)
+
+
+@pytest.mark.parametrize("shape", [(3,), (3, 1)])
+def test_a_column_of_predictions_is_not_broadcast_against_a_row_of_targets(shape: tuple[int, ...]) -> None:
+    # (3,) against (3, 1) must not become (3, 3)
+    assert value(VariancePreservingLoss(), T, P.reshape(shape)) == pytest.approx(2 / 3 + 9 / 32, rel=1e-6)
+    assert value(VariancePreservingLoss(), T.reshape(shape), P[:, None]) == pytest.approx(2 / 3 + 9 / 32, rel=1e-6)
+
+
+def test_maps_use_the_moments_of_all_pixels() -> None:
+    rng = np.random.default_rng(1)
+    t, p = rng.normal(size=(2, 4, 5, 6)).astype("float32")
+    expected = ((p - t) ** 2).mean() + 0.5 * (1 - p.var(ddof=1) / t.var(ddof=1)) ** 2
+    assert value(VariancePreservingLoss(), t, p) == pytest.approx(expected, rel=1e-4)
+
+
+def test_every_sample_keeps_its_value() -> None:
+    loss = VariancePreservingLoss(reduction="none")
+    values = keras.ops.convert_to_numpy(loss(T, P))
+    np.testing.assert_allclose(values, np.array([1, 0, 1]) + 9 / 32, rtol=1e-6)
+
+
+@pytest.mark.parametrize("target_variance", ["batch", 1.0])
+def test_finite_for_a_batch_of_one_for_equal_targets_and_in_half_precision(target_variance: str | float) -> None:
+    loss = VariancePreservingLoss(target_variance=target_variance)
+    one = np.array([1.0], "float32")
+    assert np.isfinite(value(loss, one, 2 * one))
+    assert np.isfinite(value(loss, np.ones(4, "float32"), P[[0, 1, 2, 0]]))
+    half = np.array([300.0, -300.0, 250.0, 0.0], "float16")  # its squares overflow in float16
+    assert np.isfinite(value(loss, half, half + 1))
+    # the floor of a constant target is what bounds the penalty: (1 - var(p)/1e-8)²
+    if target_variance == "batch":
+        expected = 1 / 3 * 2 + 1 + 0.5 * (1 - (4 / 3) / 1e-8) ** 2
+        got = value(loss, np.full(3, 3.0, "float32"), np.array([1.0, 3.0, 3.0], "float32"))
+        assert got == pytest.approx(expected, rel=1e-3)
+
+
+def test_the_gradient_is_zero_at_collapse_and_points_outwards_near_it() -> None:
+    import tensorflow as tf
+
+    loss = VariancePreservingLoss(base="mse", weight=1.0)
+    t = tf.constant(np.random.default_rng(2).normal(size=64), tf.float32)
+
+    def penalty_gradient(p: np.ndarray) -> np.ndarray:
+        p = tf.constant(p, tf.float32)
+        with tf.GradientTape() as tape:
+            tape.watch(p)
+            penalty = loss(t, p) - tf.reduce_mean((p - t) ** 2)
+        return tape.gradient(penalty, p).numpy()
+
+    np.testing.assert_array_equal(penalty_gradient(np.full(64, 0.3)), 0.0)
+    deviations = 0.012 * np.random.default_rng(3).normal(size=64)
+    gradient = penalty_gradient(deviations)
+    assert np.corrcoef(gradient, deviations)[0, 1] < -0.99  # along the present deviations, not at the targets
+
+
+def test_variance_of_weighted_values() -> None:
+    values, weight = np.array([1.0, 2.0, 5.0]), np.array([1.0, 1.0, 0.0])
+    assert float(weighted_variance(values, weight)) == pytest.approx(0.5)  # a weight of 0 is absence
+    assert float(weighted_variance(values[:1], weight[:1])) == 0.0
+
+
+@pytest.mark.parametrize("base", BASES)
+def test_round_trip(base: str) -> None:
+    loss = VariancePreservingLoss(base=base, weight=0.7, target_variance=1.5, delta=0.5, mae_fraction=0.2)
+    config = json.loads(json.dumps(loss.get_config()))
+    again = VariancePreservingLoss.from_config(config)
+    assert again.get_config() == loss.get_config()
+    assert value(again, T, P) == value(loss, T, P)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        ({"base": "rmse"}, "`base` to be one of .*'rmse'"),
+        ({"form": "ratio"}, "`form` to be one of"),
+        ({"weight": -1}, "`weight` to be 0 or more"),
+        ({"target_variance": "set"}, '`target_variance` to be "batch" or above 0'),
+        ({"target_variance": 0}, "target_variance=0"),
+        ({"variance_floor": -1}, "`variance_floor`"),
+        ({"delta": 0}, "`delta` to be above 0"),
+        ({"mae_fraction": 2}, "`mae_fraction` to be between 0 and 1"),
+    ],
+)
+def test_wrong_arguments_say_the_rule(arguments: dict, text: str) -> None:
+    with pytest.raises(ValueError, match=text):
+        VariancePreservingLoss(**arguments)
+
+
+def test_shapes_that_do_not_fit_are_refused() -> None:
+    with pytest.raises(ValueError, match="as many targets as predictions"):
+        VariancePreservingLoss()(np.zeros((4, 2), "float32"), np.zeros((4, 3), "float32"))

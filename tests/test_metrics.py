@@ -1,0 +1,175 @@
+"""Streaming metrics: one value over the whole split, whatever the batches."""
+
+import json
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+from sklearn.metrics import mean_absolute_error, r2_score
+
+from cloudml_tf import metrics as m
+from cloudml_tf.judge import scores
+from cloudml_tf.losses import VariancePreservingLoss
+
+ALL = [
+    m.R2,
+    m.VarianceRatio,
+    m.PearsonCorrelation,
+    m.PredictionSpread,
+    m.PredictionStd,
+    m.Bias,
+    m.MeanAbsoluteError,
+    m.RootMeanSquaredError,
+]
+KEYS = ["r2", "variance_ratio", "correlation", "pred_spread", "pred_std", "bias", "mae", "rmse"]
+
+
+def stream(
+    metric: keras.metrics.Metric, t: np.ndarray, p: np.ndarray, w: np.ndarray | None = None, size: int = 7
+) -> float:
+    for i in range(0, len(t), size):
+        metric.update_state(t[i : i + size], p[i : i + size], None if w is None else w[i : i + size])
+    return float(metric.result())
+
+
+def data(mean: float = 0.0, n: int = 501) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(5)
+    t = rng.normal(size=n)
+    p = 0.6 * t + 0.4 * rng.normal(size=n) + 0.1
+    return (t + mean).astype("float32"), (p + mean).astype("float32")
+
+
+def test_against_scikit_learn_and_numpy() -> None:
+    t, p = data()
+    assert stream(m.R2(), t, p) == pytest.approx(r2_score(t, p), abs=1e-6)
+    assert stream(m.VarianceRatio(), t, p) == pytest.approx(p.std() / t.std(), rel=1e-6)
+    assert stream(m.PearsonCorrelation(), t, p) == pytest.approx(np.corrcoef(t, p)[0, 1], rel=1e-6)
+    assert stream(m.PredictionSpread(), t, p) == pytest.approx(np.ptp(p), rel=1e-6)
+    assert stream(m.MeanAbsoluteError(), t, p) == pytest.approx(mean_absolute_error(t, p), rel=1e-6)
+
+
+@pytest.mark.parametrize(("metric", "key"), list(zip(ALL, KEYS, strict=True)))
+@pytest.mark.parametrize("size", [1, 13, 501])
+def test_the_log_and_the_report_are_the_same_number(metric: type, key: str, size: int) -> None:
+    t, p = data()
+    assert stream(metric(), t, p, size=size) == pytest.approx(scores(t, p)[key], rel=1e-6)
+    assert metric().name == key
+
+
+def test_the_identity_that_rules_everything() -> None:
+    t, p = data()
+    r2, s, r, bias = (stream(x(), t, p) for x in (m.R2, m.VarianceRatio, m.PearsonCorrelation, m.Bias))
+    assert r2 == pytest.approx(r**2 - (s - r) ** 2 - (bias / t.std()) ** 2, abs=1e-6)
+
+
+@pytest.mark.parametrize("mean", [1e2, 1e4])
+def test_sound_where_the_mean_is_ten_thousand_standard_deviations(mean: float) -> None:
+    t, p = data(mean, n=20_000)
+    exact = scores(t.astype("float64"), p.astype("float64"))
+    for metric, key in zip(ALL, KEYS, strict=True):
+        assert stream(metric(), t, p, size=512) == pytest.approx(exact[key], rel=1e-5), key
+    assert stream(m.R2(shift=mean), t, p, size=512) == pytest.approx(exact["r2"], abs=1e-6)
+
+
+def test_weights() -> None:
+    t, p = data()
+    w = np.random.default_rng(1).integers(0, 4, len(t)).astype("float32")
+    assert stream(m.R2(), t, p, w) == pytest.approx(r2_score(t, p, sample_weight=w), abs=1e-6)
+    repeated = np.repeat(np.arange(len(t)), w.astype(int))  # a weight of k is k copies
+    assert stream(m.VarianceRatio(), t, p, w) == pytest.approx(p[repeated].std() / t[repeated].std(), rel=1e-6)
+    extreme = p.copy()
+    extreme[0] = 99.0
+    w[0] = 0.0
+    assert stream(m.PredictionSpread(), t, extreme, w) == pytest.approx(np.ptp(p[w > 0]), rel=1e-6)
+
+
+def test_collapsed_predictions_show() -> None:
+    t, _ = data()
+    p = np.zeros_like(t)
+    assert stream(m.VarianceRatio(), t, p) == 0.0
+    assert np.isnan(stream(m.PearsonCorrelation(), t, p))
+    assert stream(m.R2(), t, p) <= 0.0
+
+
+def test_undefined_is_nan_and_never_a_flattering_number() -> None:
+    assert np.isnan(float(m.R2().result()))
+    assert np.isnan(float(m.PredictionSpread().result()))
+    assert np.isnan(stream(m.R2(), np.ones(5, "float32"), np.arange(5, dtype="float32")))
+    t, p = data()
+    t[3] = np.nan
+    assert np.isnan(stream(m.R2(), t, p))
+
+
+def test_shapes_and_half_precision() -> None:
+    t, p = data()
+    expected = stream(m.R2(), t, p)
+    assert stream(m.R2(), t[:, None], p) == pytest.approx(expected)
+    assert stream(m.R2(), t, p[:, None]) == pytest.approx(expected)
+    low = keras.ops.cast(p[:, None], "bfloat16")  # as a mixed-precision model gives it, beside float32 targets
+    metric = m.R2()
+    metric.update_state(t, low)
+    assert float(metric.result()) == pytest.approx(expected, abs=5e-3)
+
+
+def test_reset_forgets() -> None:
+    t, p = data()
+    for metric in (m.R2(), m.PredictionSpread()):
+        stream(metric, t, p)
+        metric.reset_state()
+        assert np.isnan(float(metric.result()))
+
+
+@pytest.mark.parametrize("metric", ALL)
+def test_round_trip(metric: type) -> None:
+    first = metric(name="other")
+    again = metric.from_config(json.loads(json.dumps(first.get_config())))
+    assert again.get_config() == first.get_config()
+
+
+def test_a_plain_fit_logs_the_whole_validation_set_and_reloads(tmp_path) -> None:
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(100, 3)).astype("float32")
+    y = x[:, :1] * 2 + 1
+    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(1)])
+    model.compile("adam", VariancePreservingLoss(), metrics=m.regression_metrics())
+    log = model.fit(x, y, validation_data=(x[:77], y[:77]), batch_size=10, epochs=2, verbose=0).history
+    expected = scores(y[:77].ravel(), model.predict(x[:77], verbose=0).ravel())
+    for key in KEYS:
+        assert log[f"val_{key}"][-1] == pytest.approx(expected[key], rel=1e-4), key
+    model.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    again = loaded.evaluate(x[:77], y[:77], batch_size=10, verbose=0, return_dict=True)
+    assert again["loss"] == pytest.approx(log["val_loss"][-1], rel=1e-5)
+    for key in KEYS:
+        assert again[key] == pytest.approx(log[f"val_{key}"][-1], rel=1e-5), key
+
+
+REPLICAS = """
+import os
+os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
+import json
+import keras, numpy as np, tensorflow as tf
+cpu = tf.config.list_physical_devices("CPU")[0]
+tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
+from cloudml_tf.metrics import regression_metrics
+strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+with strategy.scope():
+    model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1, kernel_initializer="ones")])
+    model.compile("sgd", "mse", metrics=regression_metrics())
+rng = np.random.default_rng(0)
+x = rng.normal(size=(64, 1)).astype("float32"); x[:32] += 5
+y = (0.7 * x + 0.3 * rng.normal(size=(64, 1))).astype("float32")
+data = tf.data.Dataset.from_tensor_slices((x, y)).batch(16)
+print(json.dumps({k: float(v) for k, v in model.evaluate(data, verbose=0, return_dict=True).items()}))
+print(json.dumps({"x": x.ravel().tolist(), "y": y.ravel().tolist()}))
+"""
+
+
+def test_two_replicas_give_the_numbers_of_one() -> None:
+    out = subprocess.run([sys.executable, "-c", REPLICAS], capture_output=True, text=True, check=True, timeout=120)
+    found, sample = (json.loads(line) for line in out.stdout.strip().splitlines()[-2:])
+    expected = scores(np.asarray(sample["y"]), np.asarray(sample["x"]))
+    for key in KEYS:
+        assert found[key] == pytest.approx(expected[key], rel=1e-4), key

@@ -1,0 +1,201 @@
+"""The network: shapes, the nadir pixel, time, units, and every knob."""
+
+import json
+
+import keras
+import numpy as np
+import pytest
+
+from cloudml_tf import models
+
+SMALL = {"widths": (4, 6), "footprint": 5, "encoder_features": 8, "heads": 2, "head_units": 8, "dropout": 0.0}
+RNG = np.random.default_rng(0)
+
+
+def small(**changes: object) -> keras.Model:
+    keras.utils.set_random_seed(1)
+    return models.build_regressor((12, 14, 2), **{"temporal_frames": 3, **SMALL, **changes})
+
+
+def inputs(batch: int = 4, steps: int = 3, features: int = 0) -> dict[str, np.ndarray]:
+    found = {
+        "frames": RNG.normal(size=(batch, steps, 12, 14, 2)).astype("float32"),
+        "sun_angles_deg": RNG.uniform(0, 60, size=(batch, steps, 2)).astype("float32"),
+    }
+    if features:
+        found["features"] = RNG.normal(size=(batch, steps, features)).astype("float32")
+    return found
+
+
+def out(model: keras.Model, x: dict[str, np.ndarray]) -> np.ndarray:
+    return keras.ops.convert_to_numpy(model({name: x[name] for name in x}, training=False))
+
+
+@pytest.mark.parametrize("architecture", ["attention", "single_frame", "simple_cnn"])
+@pytest.mark.parametrize("steps", [1, 3, 5])
+def test_one_number_a_sequence(architecture: str, steps: int) -> None:
+    assert out(small(architecture=architecture, temporal_frames=steps), inputs(steps=steps)).shape == (4, 1)
+
+
+def test_folded_time_equals_time_distributed() -> None:
+    encoder = models.build_frame_encoder((12, 14, 2), (6, 7), (4, 6), 5, 8)
+    x = inputs()["frames"]
+    ours = models.FoldedTime(encoder)(x)
+    theirs = keras.layers.TimeDistributed(encoder)(x)
+    np.testing.assert_allclose(ours, theirs, atol=1e-6)
+
+
+def test_folded_time_is_right_where_the_number_of_frames_is_not_known() -> None:
+    layer = models.FoldedTime(keras.layers.Dense(5))
+    x = keras.Input((None, 3))
+    model = keras.Model(x, layer(x))
+    for batch, steps in ((2, 7), (5, 2)):
+        values = RNG.normal(size=(batch, steps, 3)).astype("float32")
+        assert model.predict(values, verbose=0).shape == (batch, steps, 5)
+        np.testing.assert_allclose(
+            model.predict(values, verbose=0)[-1, -1], keras.ops.convert_to_numpy(layer.layer(values[-1]))[-1], atol=1e-5
+        )
+
+
+def test_the_nadir_pixel_reaches_the_output_at_full_resolution() -> None:
+    """A checkerboard, which any pooling erases, at the nadir pixel of the middle frame moves the output most."""
+    model = small(nadir=(6, 7))
+    x = inputs(batch=1)
+    base = out(model, x)[0, 0]
+
+    def change(row: int, column: int) -> float:
+        moved = {name: values.copy() for name, values in x.items()}
+        moved["frames"][0, 1, row, column] += 1.0
+        return abs(out(model, moved)[0, 0] - base)
+
+    assert change(6, 7) > 0.01
+    assert change(6, 7) > 3 * change(0, 0)
+    assert change(6, 7) != pytest.approx(change(6, 8), rel=0.05)
+
+
+def test_the_crop_is_around_nadir_and_stays_inside() -> None:
+    image = np.arange(12 * 14, dtype="float32").reshape(1, 12, 14, 1)
+    np.testing.assert_array_equal(models.NadirCrop((6, 7), 3, 3)(image)[0, :, :, 0], image[0, 5:8, 6:9, 0])
+    np.testing.assert_array_equal(models.NadirCrop((0, 13), 3, 3)(image)[0, :, :, 0], image[0, :3, 11:, 0])
+
+
+def test_sun_angles_enter_as_sines_and_cosines() -> None:
+    angles = np.array([[[30.0, 90.0], [30.0, 450.0], [30.0, -90.0]]], "float32")
+    vector = keras.ops.convert_to_numpy(models.SunVector()(angles))[0]
+    np.testing.assert_allclose(vector[0], [0.0, 0.5, np.sqrt(3) / 2, 0.5], atol=1e-6)
+    np.testing.assert_allclose(vector[0], vector[1], atol=1e-6)  # no jump at 360
+    np.testing.assert_allclose(vector[2], vector[0] * [1, -1, 1, 1], atol=1e-6)  # the mirror image
+
+
+def test_standardize_by_hand() -> None:
+    x = np.array([[0.5, 3.0]], "float32")
+    layer = models.Standardize([0.5, 1.0], [1.0, 2.0])
+    np.testing.assert_allclose(layer(x), [[0.0, 1.0]])
+    logged = models.Standardize([0.0], [1.0], log_offset=0.1)(np.array([[0.9], [-5.0]], "float32"))
+    np.testing.assert_allclose(logged, [[0.0], [np.log(0.1)]], atol=1e-6)
+    flat = models.Standardize([0.0], [1.0], flat_field=np.full((2, 2, 1), 2.0))(np.ones((1, 2, 2, 1), "float32"))
+    np.testing.assert_allclose(flat, np.full((1, 2, 2, 1), 0.5))
+    frame = models.Standardize([7.0], [9.0], per_frame=True)(RNG.normal(5, 3, (2, 8, 8, 1)).astype("float32"))
+    np.testing.assert_allclose(keras.ops.mean(frame, axis=(1, 2, 3)), [0, 0], atol=1e-5)
+
+
+def test_physical_units_by_hand() -> None:
+    z = np.array([[1.0]], "float32")
+    assert float(models.PhysicalUnits(2.0, 3.0)(z)[0, 0]) == pytest.approx(5.0)
+    assert float(models.PhysicalUnits(0.0, 1.0, log=True, smearing=1.5)(z)[0, 0]) == pytest.approx(1.5 * np.e)
+
+
+def test_the_output_layer_starts_as_configured() -> None:
+    model = models.build_regressor((12, 12, 1), **{**SMALL, "head_units": 512}, output_init=0.5, output_bias=0.9)
+    kernel, bias = model.get_layer("output").get_weights()
+    assert kernel.std() == pytest.approx(0.5, rel=0.15)
+    assert bias[0] == pytest.approx(0.9)
+    glorot = models.build_regressor((12, 12, 1), **{**SMALL, "head_units": 512})
+    assert glorot.get_layer("output").get_weights()[0].std() == pytest.approx(np.sqrt(2 / 513), rel=0.15)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"widths": (5, 6)},
+        {"footprint": 7},
+        {"encoder_features": 9},
+        {"head_units": 9},
+        {"architecture": "single_frame"},
+        {"architecture": "simple_cnn"},
+        {"sun_angles": False},
+        {"features": 2},
+        {"output_bias": 1.0},
+        {"output_init": 0.5},
+        {"nadir": (3, 3)},
+        {"frame_scaler": models.Standardize([1.0, 1.0], [2.0, 2.0])},
+    ],
+)
+def test_every_knob_moves_something(change: dict) -> None:
+    x = inputs()
+    if change.get("sun_angles") is False:
+        del x["sun_angles_deg"]
+    more = {**x, **inputs(features=2)} if "features" in change else x
+    more = {name: x.get(name, value) for name, value in more.items()}
+    base_inputs = {**inputs(), **x}
+    assert not np.allclose(out(small(), base_inputs), out(small(**change), more), atol=1e-6)
+
+
+def test_heads_and_dropout_move_something() -> None:
+    assert small(heads=4).count_params() == small().count_params()  # the same width, cut otherwise
+    x = inputs()
+    assert not np.allclose(out(small(heads=4), x), out(small(heads=1), x), atol=1e-6)
+    noisy = small(dropout=0.5)
+    first, second = (keras.ops.convert_to_numpy(noisy(x, training=True)) for _ in range(2))
+    assert not np.allclose(first, second)
+    np.testing.assert_array_equal(out(noisy, x), out(noisy, x))
+
+
+def test_attention_looks_at_the_other_frames_and_the_single_frame_model_does_not() -> None:
+    x = inputs()
+    other = {**x, "frames": x["frames"].copy()}
+    other["frames"][:, 0] += 1.0
+    assert not np.allclose(out(small(), x), out(small(), other))
+    single = small(architecture="single_frame")
+    np.testing.assert_array_equal(out(single, x), out(single, other))
+
+
+def test_the_saved_model_holds_its_constants(tmp_path) -> None:
+    scaler = models.Standardize([0.1, 0.2], [1.0, 3.0], log_offset=0.3, flat_field=np.ones((12, 14, 2)))
+    model = models.physical_model(
+        small(frame_scaler=scaler, features=2, feature_scaler=models.Standardize([1.0, 2.0], [1.0, 1.0])),
+        models.PhysicalUnits(1.0, 2.0, log=True, smearing=1.1),
+    )
+    model.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    x = inputs(features=2)
+    np.testing.assert_array_equal(out(model, x), out(loaded, x))
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        models.Standardize([1.0], [2.0], log_offset=0.1, per_frame=True),
+        models.SunVector(),
+        models.NadirCrop((1, 2), 3, 5),
+        models.FoldedTime(keras.layers.Dense(3)),
+        models.TimeEmbedding(),
+        models.PhysicalUnits(1.0, 2.0, True, 1.5),
+    ],
+    ids=lambda layer: type(layer).__name__,
+)
+def test_round_trip(layer: keras.layers.Layer) -> None:
+    config = json.loads(json.dumps(keras.saving.serialize_keras_object(layer)))
+    again = keras.saving.deserialize_keras_object(config)
+    assert keras.saving.serialize_keras_object(again) == keras.saving.serialize_keras_object(layer)
+
+
+def test_mixed_precision_keeps_the_output_fine() -> None:
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    try:
+        model = small()
+        values = out(models.physical_model(model, models.PhysicalUnits(1000.0, 1.0)), inputs(batch=32))
+    finally:
+        keras.config.set_dtype_policy("float32")
+    assert values.dtype == np.float32
+    assert len(np.unique(values)) == 32
