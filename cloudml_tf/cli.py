@@ -13,7 +13,7 @@ import warnings
 from typing import Any
 
 from cloudml_tf.config import Config, load_config, parse_overrides
-from cloudml_tf.errors import EXIT_CODES, EXIT_INTERRUPTED, CloudMLError
+from cloudml_tf.errors import EXIT_BAD_INPUT, EXIT_CODES, EXIT_INTERRUPTED, CloudMLError
 
 VERBS = {
     "train": (
@@ -101,10 +101,7 @@ def main(argv: list[str] | None = None) -> int:
         with warnings.catch_warnings():
             return int(args.run(args))
     except CloudMLError as error:
-        if getattr(args, "json", False):
-            print_json({"error": str(error), "exit_code": error.exit_code})
-        print(f"cloudml {args.verb}: {error}", file=sys.stderr)
-        return error.exit_code
+        return _refuse(args, str(error), error.exit_code)
     except KeyboardInterrupt:
         print(
             f"cloudml {args.verb}: interrupted; `cloudml train --resume` continues a training.",
@@ -114,6 +111,19 @@ def main(argv: list[str] | None = None) -> int:
     except BrokenPipeError:
         sys.stderr.close()
         return 0
+    except OSError as error:
+        if error.filename is None:
+            raise
+        # A full disk or a folder that may not be written: the user can mend it, and a traceback would hide it.
+        reason = f"{error.filename}: {error.strerror}. Choose a writable folder or free some space."
+        return _refuse(args, reason, EXIT_BAD_INPUT)
+
+
+def _refuse(args: argparse.Namespace, reason: str, exit_code: int) -> int:
+    if getattr(args, "json", False):
+        print_json({"error": reason, "exit_code": exit_code})
+    print(f"cloudml {args.verb}: {reason}", file=sys.stderr)
+    return exit_code
 
 
 if __name__ == "__main__":

@@ -112,7 +112,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of this room."""
     from cloudml_tf.cli import add_common
 
-    parser.add_argument("run", metavar="RUN", help="a run folder")
+    parser.add_argument("folder", metavar="RUN", help="a run folder")
     add_common(parser)
 
 
@@ -122,7 +122,7 @@ def run(args: argparse.Namespace) -> int:
     from cloudml_tf.cli import print_json
     from cloudml_tf.evaluate import load_regressor
 
-    path = Path(args.run)
+    path = Path(args.folder)
     read_run(path)
     overrides = parse_overrides(args.set)
     if args.seed is not None:

@@ -192,5 +192,6 @@ def taylor(rows: list[tuple[str, dict[str, Any]]], path: Path) -> Path:
     ax.set(xlim=(0, 1.06 * reach), ylim=(0, 1.06 * reach), aspect="equal", xlabel="s = std(p)/std(t)")
     ax.set_title("radius s, angle r; dashed: centred RMSE/std(t)", loc="left", fontsize=10)
     ax.grid(visible=False)
-    ax.legend(loc="upper right", fontsize=8)
+    if shown:
+        ax.legend(loc="upper right", fontsize=8)
     return save(made, path)

@@ -166,6 +166,7 @@ def fit(
                 epochs=training.max_epochs,
                 initial_epoch=first_epoch,
                 callbacks=callbacks,
+                shuffle=False,  # Keras would shuffle the batches once more, in an order that no checkpoint knows
                 verbose=0,
             )
         else:

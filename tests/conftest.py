@@ -77,3 +77,18 @@ def tiny_file(tiny_content, tmp_path: Path):
         return path
 
     return make
+
+
+@pytest.fixture(scope="session")
+def finished(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of one finished tiny run, trained through the command line; tests read it and leave it as it is."""
+    from cloudml_tf.cli import main
+
+    home = tmp_path_factory.mktemp("finished")
+    places = {
+        "data": {"cache": str(cache)},
+        "output": {"runs": str(home / "runs"), "savedmodels": str(home / "savedmodels")},
+    }
+    (home / "tiny.json").write_text(json.dumps(merged(TINY, places)))
+    assert main(["train", str(home / "tiny.json"), "--run-dir", str(home / "run")]) == 0
+    return home / "run"

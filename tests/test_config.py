@@ -1,4 +1,4 @@
-"""Configurations: what is accepted, what is refused and in which words, and that files in the repository are current."""
+"""Configurations: what is accepted, what is refused and in which words, and that the shipped files are current."""
 
 import json
 from pathlib import Path

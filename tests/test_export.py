@@ -1,0 +1,96 @@
+"""The SavedModel: loadable without this package, named and typed, and the same numbers."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cloudml_tf.cli import main
+from cloudml_tf.config import load_config
+from cloudml_tf.pipeline import prepare
+
+WITHOUT_US = """
+import sys, json
+import numpy as np
+import tensorflow as tf
+model = tf.saved_model.load(sys.argv[1])
+serve = model.signatures["serving_default"]
+specs = serve.structured_input_signature[1]
+print(json.dumps({k: [v.dtype.name, list(v.shape)] for k, v in specs.items()}))
+x = np.load(sys.argv[2])
+out = serve(**{k: tf.constant(x[k], tf.float32) for k in ("frames", "sun_angles_deg")})
+print(json.dumps({k: v.numpy().reshape(-1).tolist() for k, v in out.items()}))
+print(json.dumps([m for m in sys.modules if m.startswith("cloudml")]))
+"""
+
+
+@pytest.fixture(scope="module")
+def exported(finished: Path) -> Path:
+    return finished.parent / "savedmodels" / "tiny"
+
+
+def test_another_process_gets_our_numbers_without_this_package(finished: Path, exported: Path, tmp_path: Path) -> None:
+    test = prepare(load_config(finished / "config.json")).parts["test"]
+    np.savez(tmp_path / "x.npz", **test.inputs())
+    command = [sys.executable, "-c", WITHOUT_US, str(exported), str(tmp_path / "x.npz")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    signature, out, modules = (json.loads(line) for line in done.stdout.strip().splitlines()[-3:])
+    assert signature["frames"] == ["float32", [None, 3, 12, 12, 1]]
+    assert signature["sun_angles_deg"] == ["float32", [None, 3, 2]]
+    assert modules == []
+    expected = np.load(finished / "predictions.npz")["test_prediction"]
+    np.testing.assert_allclose(out["optical_depth"], expected, rtol=1e-4)
+
+
+def test_the_export_says_how_to_use_it(exported: Path, finished: Path) -> None:
+    record = json.loads((exported / "cloudml.json").read_text())
+    assert record["parity"]["max_difference_std"] <= record["parity"]["tolerance_std"]
+    assert record["inputs"]["frames"] == [None, 3, 12, 12, 1]
+    assert record["output"] == "optical_depth"
+    assert json.loads((finished / "metrics.json").read_text())["export"]["parity"] == record["parity"]
+
+
+def test_export_again_and_replace(finished: Path, tmp_path: Path, capsys) -> None:
+    for _ in range(2):  # the second takes the place of the first
+        assert main(["export", str(finished), "--run-dir", str(tmp_path / "model"), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out.split("}\n{")[0] + "}")
+    assert found["savedmodel"] == str(tmp_path / "model")
+    assert {p.name for p in tmp_path.iterdir()} == {"model"}
+
+
+def test_evaluate_gives_a_run_and_its_export_the_same_scores(
+    finished: Path, exported: Path, cache: Path, tmp_path: Path, capsys
+) -> None:
+    folder = next((cache / "simulated").glob("*/sim03"))
+    found = []
+    for name, source in (("run", finished), ("export", exported)):
+        target = tmp_path / name
+        assert main(["evaluate", str(source), "--flights", str(folder), "--run-dir", str(target), "--json"]) == 0
+        found.append(json.loads(capsys.readouterr().out)["metrics"])
+        assert (target / "report.html").is_file()
+        assert (target / "plots" / "scatter.png").is_file()
+    trained = json.loads((finished / "metrics.json").read_text())
+    for key in ("r2", "variance_ratio", "rmse", "n"):
+        assert found[0]["test"][key] == pytest.approx(trained["test"][key], rel=1e-5)
+        assert found[1]["test"][key] == pytest.approx(trained["test"][key], rel=1e-4)
+    assert found[0]["tier"]["name"] == trained["tier"]["name"]
+
+
+def test_evaluate_refuses_other_frames(finished: Path, cache: Path, capsys) -> None:
+    folder = next((cache / "simulated").glob("*/sim03"))
+    arguments = ["evaluate", str(finished), "--flights", str(folder), "--set", "data.camera.rows=[0, 8]"]
+    assert main(arguments) == 2
+    assert "was trained on frames of shape (12, 12, 1)" in capsys.readouterr().err
+
+
+def test_weights_that_do_not_fit_are_refused(finished: Path, tmp_path: Path, capsys) -> None:
+    for name in ("config.json", "data.json", "best.weights.h5"):
+        (tmp_path / name).write_bytes((finished / name).read_bytes())
+    (tmp_path / "best.weights.h5").write_bytes(b"\x89HDF\r\n\x1a\n truncated")
+    assert main(["export", str(tmp_path), "--run-dir", str(tmp_path / "model")]) == 2
+    assert "damaged" in capsys.readouterr().err
+    assert not (tmp_path / "model").exists()

@@ -1,0 +1,253 @@
+"""The main job, end to end, on real files: what it writes, that it repeats itself, and that it goes on after a stop."""
+
+import csv
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+
+from cloudml_tf import training
+from cloudml_tf.cli import main
+from cloudml_tf.console import Console
+from cloudml_tf.errors import EXIT_COLLAPSED, EXIT_NOT_FINITE, RunError
+from cloudml_tf.judge import scores
+from cloudml_tf.runs import read_history
+from cloudml_tf.train import train
+
+SCORES = {"r2", "variance_ratio", "correlation", "bias", "pred_spread", "pred_std", "target_std", "mae", "rmse"}
+SCORES |= {"r2_ceiling", "n", "n_eff", "ci95"}
+
+
+def metrics_of(run: Path) -> dict:
+    return json.loads((run / "metrics.json").read_text())
+
+
+def test_the_run_folder_describes_itself(finished: Path) -> None:
+    names = {p.name for p in finished.iterdir()}
+    assert names >= {
+        "config.json", "environment.json", "data.json", "history.csv", "metrics.json", "report.html",
+        "best.weights.h5", "last.weights.h5", "checkpoint.npz", "predictions.npz", "plots",
+    }  # fmt: skip
+    assert {p.name for p in (finished / "plots").iterdir()} >= {
+        "curves.png", "scatter.png", "distributions.png", "flights.png", "taylor.png", "time_series.png",
+    }  # fmt: skip
+    assert not list(finished.rglob(".writing-*"))
+    assert json.loads((finished / "environment.json").read_text())["packages"]["keras"].startswith("3.")
+    with open(finished / "history.csv") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 3
+    assert float(rows[-1]["val_r2"]) == read_history(finished)[-1]["val_r2"]
+    assert {"loss", "val_loss", "val_variance_ratio", "val_correlation", "val_bias", "learning_rate"} <= set(rows[0])
+
+
+def test_metrics_have_every_key_in_both_spaces(finished: Path) -> None:
+    metrics = metrics_of(finished)
+    parts = [metrics[p] for p in ("train", "val", "test")]
+    parts += [metrics["baselines"][b][p] for b in ("mean", "ridge", "gradient_boosting") for p in ("val", "test")]
+    for part in parts:
+        assert set(part) >= SCORES
+        assert set(part["physical"]) >= SCORES
+        assert set(part["ci95"]) == {"r2", "rmse", "variance_ratio"}
+    assert {"name", "failed"} <= set(metrics["tier"])
+    assert {"passed", "failed"} <= set(metrics["phase3"])
+    assert metrics["oracle"]["test"]["r2"] > 0.9
+
+
+def test_metrics_predictions_and_log_are_the_same_numbers(finished: Path) -> None:
+    metrics = metrics_of(finished)
+    arrays = np.load(finished / "predictions.npz")
+    again = scores(arrays["test_label"], arrays["test_prediction"])
+    assert metrics["test"]["r2"] == pytest.approx(again["r2"], abs=1e-9)
+    best = max(read_history(finished), key=lambda row: row["val_r2"])
+    assert metrics["val"]["r2"] == pytest.approx(best["val_r2"], abs=1e-5)
+    assert metrics["val"]["variance_ratio"] == pytest.approx(best["val_variance_ratio"], abs=1e-5)
+    assert metrics["training"]["best_epoch"] == best["epoch"]
+
+
+def test_the_split_is_recorded_and_the_scaling_is_that_of_training(finished: Path) -> None:
+    data = json.loads((finished / "data.json").read_text())
+    assert [data["split"][p]["flights"] for p in ("train", "val", "test")] == [["sim01"], ["sim02"], ["sim03"]]
+    label = np.load(finished / "predictions.npz")["train_label"]
+    assert data["scaling"]["target"]["mean"] == pytest.approx(label.mean())
+    assert data["scaling"]["target"]["std"] == pytest.approx(label.std())
+
+
+def test_the_report_is_one_file_with_its_pictures(finished: Path) -> None:
+    page = (finished / "report.html").read_text()
+    assert page.count("data:image/png;base64,") == 6
+    assert "gradient_boosting" in page
+    assert "oracle" in page
+
+
+def variables(run: Path) -> dict[str, np.ndarray]:
+    with np.load(run / "checkpoint.npz") as file:
+        return {name: file[name] for name in file.files}
+
+
+def same(first: Path, second: Path) -> None:
+    a, b = variables(first), variables(second)
+    assert a.keys() == b.keys()
+    for name in a:
+        np.testing.assert_array_equal(a[name], b[name], err_msg=name)
+    assert (first / "history.csv").read_text() == (second / "history.csv").read_text()
+
+
+QUICK = {"evaluation": {"baselines": False, "bootstrap_samples": 100}, "output": {"export": False}}
+
+
+class Stop(Exception):
+    pass
+
+
+def test_equal_seeds_give_equal_runs_and_a_resumed_run_is_the_uninterrupted_one(
+    tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    more = {"max_epochs": 4, "ema_momentum": 0.9}
+    augmentation = {"gain_std": 0.05, "noise_std": 0.1, "mirror_along_track": True}
+    config = tiny(training=more, augmentation=augmentation, overweight_factor=1.5, **QUICK)
+    console = Console()
+    train(config, console, str(tmp_path / "a"))
+    monkeypatch.setattr(training.LastWeights, "on_epoch_begin", _stop_at(2), raising=False)
+    with pytest.raises(Stop):
+        train(config, console, str(tmp_path / "b"))
+    monkeypatch.undo()
+    assert not (tmp_path / "b" / "metrics.json").exists()
+    train(config, console, str(tmp_path / "b"), resume=True)
+    same(tmp_path / "a", tmp_path / "b")
+    assert metrics_of(tmp_path / "a")["test"] == metrics_of(tmp_path / "b")["test"]
+    assert (tmp_path / "a" / "best.weights.h5").stat().st_size > 0
+
+
+def _stop_at(wanted: int):
+    def on_epoch_begin(self: keras.callbacks.Callback, epoch: int, logs: dict | None = None) -> None:
+        if epoch == wanted:
+            raise Stop
+
+    return on_epoch_begin
+
+
+def test_another_seed_gives_another_run(tiny, tmp_path: Path) -> None:
+    results = []
+    for seed in (3, 4):
+        config = tiny(seed=seed, training={"max_epochs": 1}, **QUICK)
+        results.append(train(config, Console(), str(tmp_path / str(seed)))[1]["test"]["r2"])
+    assert results[0] != results[1]
+
+
+def test_resuming_with_another_configuration_is_refused(tiny, finished: Path, tiny_content) -> None:
+    config = tiny(training={"learning_rate": 0.1})
+    with pytest.raises(RunError, match=r"training\.learning_rate was 0\.003, is 0\.1"):
+        train(config, Console(), str(finished), resume=True)
+
+
+def test_resuming_where_there_is_nothing_says_so(tiny_file, capsys) -> None:
+    assert main(["train", str(tiny_file()), "--resume"]) == 2
+    assert "no interrupted run to resume" in capsys.readouterr().err
+
+
+def test_a_finished_run_folder_is_not_overwritten(tiny_file, finished: Path, capsys) -> None:
+    assert main(["train", str(tiny_file()), "--run-dir", str(finished)]) == 2
+    assert "is there and not empty" in capsys.readouterr().err
+
+
+def test_a_collapse_has_its_own_exit_code_and_leaves_a_report(tiny_file, tmp_path: Path, capsys) -> None:
+    path = tiny_file(
+        loss={"weight": 0},
+        model={"output_init": 1e-6},
+        training={"learning_rate": 1e-9, "collapse_grace_epochs": 1, "max_epochs": 5},
+        **QUICK,
+    )
+    assert main(["train", str(path), "--run-dir", str(tmp_path / "run")]) == EXIT_COLLAPSED
+    out = capsys.readouterr().out
+    assert "Variance collapse: at epoch 2" in out
+    assert "warning: loss.weight 0" in out
+    assert metrics_of(tmp_path / "run")["training"]["collapsed"]
+    assert (tmp_path / "run" / "report.html").is_file()
+
+
+def test_a_loss_that_is_no_number_has_its_own_exit_code(tiny_file, tmp_path: Path, capsys) -> None:
+    path = tiny_file(
+        training={"learning_rate": 10, "gradient_clip_norm": None, "warmup_epochs": 0},
+        augmentation={"gain_std": 0.5},
+        model={"output_init": 1e30},
+        **QUICK,
+    )
+    assert main(["train", str(path), "--run-dir", str(tmp_path / "run")]) == EXIT_NOT_FINITE
+    assert "The loss became" in capsys.readouterr().err
+
+
+def test_json_output_is_one_document(tiny_file, tmp_path: Path, capsys) -> None:
+    arguments = ["train", str(tiny_file(**QUICK)), "--json", "--seed", "9", "--set", "training.max_epochs=1"]
+    assert main([*arguments, "--run-dir", str(tmp_path / "run")]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["run"] == str(tmp_path / "run")
+    assert found["metrics"]["seed"] == 9
+    assert found["metrics"]["training"]["epochs"] == 1
+
+
+def test_print_config_resolves_and_runs_nothing(tiny_file, tmp_path: Path, capsys) -> None:
+    assert main(["train", str(tiny_file()), "--print-config", "--set", "loss.weight=0.25"]) == 0
+    shown = json.loads(capsys.readouterr().out)
+    assert shown["loss"]["weight"] == 0.25
+    assert shown["data"]["simulation"]["preset"] == "default"
+    assert not (tmp_path / "runs").exists()
+
+
+def test_leave_one_flight_out_joins_the_folds(tiny_file, tmp_path: Path, capsys) -> None:
+    path = tiny_file(training={"max_epochs": 1}, evaluation={"bootstrap_samples": 100}, output={"export": False})
+    assert main(["train", str(path), "--lofo", "sim01,sim03", "--run-dir", str(tmp_path / "run")]) == 0
+    joined = metrics_of(tmp_path / "run")
+    assert sorted(joined["folds"]) == ["sim01", "sim03"]
+    each = [joined["folds"][f]["test"]["rmse"] for f in joined["folds"]]
+    assert joined["network"]["rmse"]["mean"] == pytest.approx(np.mean(each))
+    assert joined["network"]["rmse"]["std"] == pytest.approx(np.std(each, ddof=1))
+    split = json.loads((tmp_path / "run" / "sim03" / "data.json").read_text())["split"]
+    assert (split["test"]["flights"], split["val"]["flights"]) == (["sim03"], ["sim01"])  # the next one, cyclic
+    assert "gradient_boosting RMSE" in capsys.readouterr().out
+    assert main(["train", str(path), "--lofo", "sim07"]) == 2
+    assert "--lofo names sim07" in capsys.readouterr().err
+
+
+def test_the_module_runs_as_a_program_without_chatter(tiny_file, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "cloudml_tf.train", str(tiny_file(training={"max_epochs": 1}, **QUICK))]
+    done = subprocess.run([*command, "--run-dir", str(tmp_path / "run")], capture_output=True, text=True, timeout=180)
+    assert done.returncode == 0, done.stderr
+    assert "tier:" in done.stdout
+    assert "oneDNN" not in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_log_target_with_smearing_is_a_mean_in_physical_units(tiny, tmp_path: Path) -> None:
+    config = tiny(target={"transform": "log", "smearing": True}, training={"max_epochs": 2}, **QUICK)
+    folder, metrics = train(config, Console(), str(tmp_path / "run"))
+    assert metrics["space"] == {"loss": "ln(optical_depth)", "physical": "optical_depth"}
+    factor = json.loads((folder / "data.json").read_text())["scaling"]["target"]["smearing"]
+    arrays = np.load(folder / "predictions.npz")
+    residual = np.log(arrays["val_label"]) - np.log(arrays["val_prediction"] / factor)
+    assert factor == pytest.approx(np.mean(np.exp(residual)), rel=1e-6)
+    assert metrics["test"]["rmse"] != metrics["test"]["physical"]["rmse"]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"target": {"name": "cloud_base_km", "maximum": 9}},
+        {"data": {"sun_angles": False}},
+        {"data": {"features": [{"name": "roll", "file": "navigation", "dataset": "nav/roll"}]}},
+        {"preprocessing": {"log_offset": 0.01, "flat_field": True}},
+        {"preprocessing": {"per_frame": True}},
+        {"temporal_frames": 1},
+        {"split": {"kind": "time_blocks", "gap_s": 10}},
+        {"loss": {"target_variance": "batch", "base": "huber", "delta": 0.5}},
+        {"training": {"schedule": "constant", "early_stopping_monitor": "composite", "mixed_precision": True}},
+    ],
+)
+def test_every_variant_trains(tiny, tmp_path: Path, changes: dict) -> None:
+    changes = {**QUICK, **changes, "training": {"max_epochs": 1, **changes.get("training", {})}}
+    _, metrics = train(tiny(**changes), Console(), str(tmp_path / "run"))
+    assert np.isfinite(metrics["test"]["rmse"])
+    keras.config.set_dtype_policy("float32")
