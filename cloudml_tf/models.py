@@ -4,6 +4,9 @@
     sun_angles_deg (B,T,2) ─ SunVector ───────────────────────────┼─ (B,T,D) ─ attention over time ─ head ─ (B,1)
     features (B,T,F) ─ Standardize ───────────────────────────────┘
 
+Optional: contrasts to the neighbourhood as further channels, a straight line from the nadir pixels to the answer, and
+the mean over mirror images.
+
 Letters: B batch, T time, H rows, W columns, C channels, D and F features. Everything is plain arguments and
 `keras.ops`, so it runs on every Keras backend. Inputs are raw (radiance, degrees); the regressor's output is in units
 of the training target's standard deviation, and `physical_model` turns it into optical depth or kilometres.
@@ -131,6 +134,97 @@ def _crop_start(centre: int, size: int, length: int) -> int:
 
 
 @_register
+class LocalContrast(layers.Layer):
+    """Appends each channel minus its mean over squares of several sizes. (B,T,H,W,C) -> (B,T,H,W,C·(1 + boxes)).
+
+    Brightness against the neighbourhood tells a thick core from a bright surrounding, which radiance alone does not
+    where light leaks sideways between columns.
+
+    Args:
+        boxes: odd sides of the squares, pixels. Means are taken inside the image.
+        gain: the differences are smaller than the channels; this brings them to about the same size.
+    """
+
+    def __init__(self, boxes: Sequence[int], gain: float = 2.0, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.boxes, self.gain = [int(box) for box in boxes], float(gain)
+
+    def call(self, x: Any) -> Any:
+        """Append the differences."""
+        flat = ops.reshape(x, (-1, *x.shape[2:]))  # (B·T,H,W,C)
+        means = [ops.average_pool(flat, box, strides=1, padding="same") for box in self.boxes]
+        maps = ops.concatenate([flat, *[self.gain * (flat - mean) for mean in means]], axis=-1)
+        return ops.reshape(maps, (-1, *x.shape[1:-1], maps.shape[-1]))
+
+    def compute_output_shape(self, input_shape: Any) -> Any:
+        """More channels."""
+        return (*input_shape[:-1], input_shape[-1] * (1 + len(self.boxes)))
+
+    def get_config(self) -> dict[str, Any]:
+        """The arguments that rebuild this layer."""
+        return {**super().get_config(), "boxes": self.boxes, "gain": self.gain}
+
+
+@_register
+class MirrorAverage(layers.Wrapper):
+    """The mean of a model's answers to a sequence and to its across-track mirror image, outside of training.
+
+    Nature does not know left from right; a network trained on few flights does. In training the model is called once,
+    on what it is given (mirrored at random by the pipeline).
+
+    Args:
+        layer: a model of the inputs {frames, sun_angles_deg, features}.
+        nadir: index of the nadir pixel on the across-track axis, about which the image is mirrored.
+        axis: the across-track axis of `frames`: 2 for rows, 3 for columns.
+    """
+
+    def __init__(self, layer: keras.Model, nadir: int, axis: int = 2, **kwargs: Any) -> None:
+        super().__init__(layer, **kwargs)
+        self.nadir, self.axis = int(nadir), int(axis)
+
+    def build(self, input_shape: Any) -> None:
+        """The model is built already."""
+        self.built = True
+
+    def call(self, inputs: dict[str, Any], training: bool | None = None) -> Any:
+        """(B,1)."""
+        once = self.layer(inputs, training=training)
+        if training:
+            return once
+        return 0.5 * (once + self.layer(self.mirrored(inputs), training=training))
+
+    def mirrored(self, inputs: dict[str, Any]) -> dict[str, Any]:
+        """The mirror image: rows (or columns) about nadir, border pixels repeated, and the azimuth's sign."""
+        length = inputs[FRAMES].shape[self.axis]
+        source = np.clip(2 * self.nadir - np.arange(length), 0, length - 1)
+        found = {**inputs, FRAMES: ops.take(inputs[FRAMES], source, axis=self.axis)}
+        if SUN in inputs:
+            found[SUN] = inputs[SUN] * ops.convert_to_tensor([1.0, -1.0], dtype=inputs[SUN].dtype)
+        return found
+
+    def compute_output_shape(self, input_shape: Any) -> Any:
+        """One number a sequence."""
+        return (input_shape[FRAMES][0], 1)
+
+    def get_config(self) -> dict[str, Any]:
+        """The arguments that rebuild this layer."""
+        return {**super().get_config(), "nadir": self.nadir, "axis": self.axis}
+
+
+@_register
+class MiddleFrame(layers.Layer):
+    """The labelled frame of a sequence. (B,T,...) -> (B,...)."""
+
+    def call(self, x: Any) -> Any:
+        """Pick it."""
+        return x[:, x.shape[1] // 2]
+
+    def compute_output_shape(self, input_shape: Any) -> Any:
+        """Without T."""
+        return (input_shape[0], *input_shape[2:])
+
+
+@_register
 class FoldedTime(layers.Wrapper):
     """`TimeDistributed` with time folded into the batch: (B,T,...) -> the layer on (B·T,...) -> (B,T,...).
 
@@ -211,40 +305,54 @@ def build_frame_encoder(
     footprint: int = 11,
     features: int = 64,
     dropout: float = 0.0,
-    nadir_skip: bool = True,
 ) -> keras.Model:
     """One standardised frame (H,W,C) to a vector (D = `features`), keeping the nadir pixels at full resolution.
 
-    The *footprint* path convolves the pixels around nadir at full resolution and then takes a learned weighted sum
-    over `footprint` x `footprint` of them, a channel at a time: the lidar's kilometre is a line of pixels, and pooling
-    it away costs more than any loss repairs. The *context* path looks at the whole frame at half resolution and less:
-    clear-sky level, sun side, cloud type. `nadir_skip` adds the untouched 3 x 3 pixels.
+    Three paths. The *footprint* path convolves the pixels around nadir at full resolution and takes learned weighted
+    sums over `footprint` x `footprint` of them, a channel at a time: the lidar's kilometre is a line of pixels, and
+    pooling it away costs more than any loss repairs. From the same convolutions the *nadir* path keeps the 3 x 3
+    features around nadir at full resolution and at each halved one. The *context* path averages over the whole frame:
+    clear-sky level, sun side, cloud type.
     """
-    height, width, _ = frame_shape
-    footprint = min(footprint, height, width)
     frame = keras.Input(frame_shape, name="frame")
-    parts = [_footprint_path(frame, nadir, widths[0], footprint)]
-    x = layers.AveragePooling2D(2, padding="same")(frame)  # (B,H/2,W/2,C)
-    for channels in widths:
-        x = layers.Conv2D(channels, 3, strides=1 if channels == widths[0] else 2, padding="same", activation="gelu")(x)
-    parts.append(layers.GlobalAveragePooling2D()(x))
-    if nadir_skip:
-        parts.append(layers.Flatten()(NadirCrop(nadir, 3, 3)(frame)))
+    parts = _near_nadir(frame, nadir, widths, min(footprint, *frame_shape[:2]))
+    parts.append(_context(frame, widths))
+    parts.append(layers.Flatten()(NadirCrop(nadir, 3, 3)(frame)))
     joined = layers.Dropout(dropout)(layers.Concatenate()(parts))
     return keras.Model(frame, layers.Dense(features, activation="gelu")(joined), name="frame_encoder")
 
 
-def _footprint_path(frame: Any, nadir: tuple[int, int], channels: int, footprint: int) -> Any:
-    """(B,H,W,C) -> (B, 2·channels): two 3 x 3 convolutions around nadir, then weighted sums over the footprint."""
+def _near_nadir(frame: Any, nadir: tuple[int, int], widths: Sequence[int], footprint: int) -> list[Any]:
+    """Footprint sums (B, 2·D0), and 3 x 3 features around nadir (B, 9·Di) at each resolution."""
     rows, columns = (min(footprint + 4, side) for side in frame.shape[1:3])
     x = NadirCrop(nadir, rows, columns)(frame)
     for _ in range(2):
-        x = layers.Conv2D(channels, 3, padding="same", activation="gelu")(x)
-    x = layers.CenterCrop(footprint, footprint)(x)
-    x = layers.Conv2D(channels, 1, activation="gelu")(x)
+        x = layers.Conv2D(widths[0], 3, padding="same", activation="gelu")(x)
+    middle = (rows // 2, columns // 2)
+    mixed = layers.Conv2D(widths[0], 1, activation="gelu")(NadirCrop(middle, footprint, footprint)(x))
     mean_kernel = keras.initializers.Constant(1.0 / footprint)
-    x = layers.DepthwiseConv2D(footprint, depth_multiplier=2, depthwise_initializer=mean_kernel)(x)
-    return layers.Flatten()(x)
+    sums = layers.DepthwiseConv2D(footprint, depth_multiplier=2, depthwise_initializer=mean_kernel)(mixed)
+    parts = [layers.Flatten()(sums), _nadir_pixels(x)]
+    for channels in widths[1:]:
+        if min(x.shape[1:3]) < 3:
+            break
+        x = layers.Conv2D(channels, 3, strides=2, padding="same", activation="gelu")(x)
+        parts.append(_nadir_pixels(x))
+    return parts
+
+
+def _nadir_pixels(x: Any) -> Any:
+    """(B,H,W,D) -> (B, 9·D): the 3 x 3 around the middle, or all of a smaller one."""
+    height, width = x.shape[1:3]
+    return layers.Flatten()(NadirCrop((height // 2, width // 2), min(3, height), min(3, width))(x))
+
+
+def _context(frame: Any, widths: Sequence[int]) -> Any:
+    """(B,H,W,C) -> (B,Dn): the whole frame at half resolution and less, averaged."""
+    x = layers.AveragePooling2D(2, padding="same")(frame)
+    for i, channels in enumerate(widths):
+        x = layers.Conv2D(channels, 3, strides=2 if i else 1, padding="same", activation="gelu")(x)
+    return layers.GlobalAveragePooling2D()(x)
 
 
 def build_simple_encoder(
@@ -261,7 +369,7 @@ def build_simple_encoder(
 
 def temporal_attention(x: Any, heads: int, dropout: float) -> Any:
     """Self-attention over the frames of a sequence, then its middle frame beside the mean. (B,T,D) -> (B,2D)."""
-    steps, size = x.shape[1], x.shape[2]
+    size = x.shape[2]
     x = TimeEmbedding()(x)
     normed = layers.LayerNormalization()(x)
     # Not fused: the fused path refuses sequences as short as ours on some GPUs.
@@ -269,8 +377,7 @@ def temporal_attention(x: Any, heads: int, dropout: float) -> Any:
         heads, max(size // heads, 1), dropout=dropout, flash_attention=False, name="temporal_attention"
     )(normed, normed)
     x = layers.Add()([x, attended])  # (B,T,D)
-    middle = layers.Flatten()(layers.Cropping1D((steps // 2, steps - 1 - steps // 2))(x))
-    return layers.Concatenate()([middle, layers.GlobalAveragePooling1D()(x)])
+    return layers.Concatenate()([MiddleFrame()(x), layers.GlobalAveragePooling1D()(x)])
 
 
 def output_layer(init: str | float, bias: float) -> layers.Layer:
@@ -295,6 +402,9 @@ def build_regressor(
     heads: int = 4,
     head_units: int = 64,
     dropout: float = 0.1,
+    contrast_boxes: Sequence[int] = (),
+    nadir_linear: bool = False,
+    mirror_average: Literal["rows", "columns"] | None = None,
     output_init: str | float = "default",
     output_bias: float = 0.0,
 ) -> keras.Model:
@@ -311,17 +421,22 @@ def build_regressor(
         widths: channels of the convolutions; the first at full resolution, each further one at half the last.
         footprint: side in pixels of the nadir neighbourhood that is kept at full resolution.
         encoder_features, heads, head_units, dropout: sizes of the frame vector, attention and head.
+        contrast_boxes: sides of the squares of `LocalContrast`; none leaves the frames as they are.
+        nadir_linear: add a straight line from the 5 x 5 nadir pixels of the middle frame to the answer.
+        mirror_average: the across-track axis of the image, to average over mirror images outside of training.
         output_init, output_bias: see `output_layer`.
     """
     nadir = nadir or (frame_shape[0] // 2, frame_shape[1] // 2)
     frames = keras.Input((temporal_frames, *frame_shape), name=FRAMES)
     inputs: dict[str, Any] = {FRAMES: frames}
-    x = frame_scaler(frames) if frame_scaler is not None else frames
+    maps = frame_scaler(frames) if frame_scaler is not None else frames
+    if contrast_boxes:
+        maps = LocalContrast(contrast_boxes)(maps)  # (B,T,H,W,C')
     if architecture == "simple_cnn":
-        encoder = build_simple_encoder(frame_shape, widths, encoder_features, dropout)
+        encoder = build_simple_encoder(maps.shape[2:], widths, encoder_features, dropout)
     else:
-        encoder = build_frame_encoder(frame_shape, nadir, widths, footprint, encoder_features, dropout)
-    tokens = [FoldedTime(encoder, name="encode_frames")(x)]  # (B,T,D)
+        encoder = build_frame_encoder(maps.shape[2:], nadir, widths, footprint, encoder_features, dropout)
+    tokens = [FoldedTime(encoder, name="encode_frames")(maps)]  # (B,T,D)
     if sun_angles:
         inputs[SUN] = keras.Input((temporal_frames, 2), name=SUN)
         tokens.append(SunVector()(inputs[SUN]))  # (B,T,4)
@@ -331,12 +446,20 @@ def build_regressor(
     x = layers.Concatenate()(tokens) if len(tokens) > 1 else tokens[0]
     x = layers.Dense(encoder_features, activation="gelu", name="frame_token")(x)  # (B,T,D)
     if architecture == "single_frame" or temporal_frames == 1:
-        before = temporal_frames // 2
-        x = layers.Flatten()(layers.Cropping1D((before, temporal_frames - 1 - before))(x))  # (B,D)
+        x = MiddleFrame()(x)  # (B,D)
     else:
         x = temporal_attention(x, heads, dropout)  # (B,2D)
     x = layers.Dropout(dropout)(layers.Dense(head_units, activation="gelu", name="head")(x))
-    return keras.Model(inputs, output_layer(output_init, output_bias)(x), name="regressor")
+    answer = output_layer(output_init, output_bias)(x)
+    if nadir_linear:
+        pixels = layers.Flatten()(NadirCrop(nadir, 5, 5)(MiddleFrame()(maps)))
+        answer = layers.Add()([answer, layers.Dense(1, use_bias=False, dtype="float32", name="nadir_linear")(pixels)])
+    core = keras.Model(inputs, answer, name="core")
+    if mirror_average is None:
+        return core
+    axis = 2 if mirror_average == "rows" else 3
+    averaged = MirrorAverage(core, nadir[axis - 2], axis, name="mirror_average")(inputs)
+    return keras.Model(inputs, averaged, name="regressor")
 
 
 def physical_model(regressor: keras.Model, units: PhysicalUnits) -> keras.Model:

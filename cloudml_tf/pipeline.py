@@ -77,7 +77,7 @@ def prepare(config: Config, simulating: Progress | None = None, decoding: Progre
     names = sorted({name for part in PARTS for name in needed[part]})
     flights = read_flights(files, names, config)
     samples, counts = build_samples(flights, config, decoding)
-    parts = split_samples(samples, config.split)
+    parts = split_samples(samples, config.split, needed)
     return Prepared(
         parts=parts,
         scaling=fit_scaling(parts["train"], config.target, config.preprocessing),

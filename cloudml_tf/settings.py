@@ -262,6 +262,11 @@ class Model(Settings):
     heads: int = Field(4, ge=1, le=64, description="Attention heads.")
     head_units: int = Field(64, ge=1, le=4096)
     dropout: float = Field(0.1, ge=0, lt=1)
+    contrast_boxes: tuple[int, ...] = Field(
+        (), description="Sides, odd, of squares whose mean is subtracted to give further channels."
+    )
+    nadir_linear: bool = Field(False, description="Add a straight line from the nadir pixels to the answer.")
+    mirror_average: bool = Field(False, description="Average over across-track mirror images outside of training.")
     output_init: Literal["default"] | float = Field(
         "default", description="Glorot, or the standard deviation of the output weights (the original: 0.5)."
     )
@@ -273,6 +278,13 @@ class Model(Settings):
         if any(width < 1 for width in widths):
             raise ValueError("every width must be 1 or more")
         return widths
+
+    @field_validator("contrast_boxes")
+    @classmethod
+    def _odd(cls, boxes: tuple[int, ...]) -> tuple[int, ...]:
+        if any(box < 3 or box % 2 == 0 for box in boxes):
+            raise ValueError("every box must be odd and 3 or more, so that it has a middle")
+        return boxes
 
     @field_validator("output_init")
     @classmethod

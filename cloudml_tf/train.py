@@ -16,7 +16,7 @@ from cloudml_tf.errors import EXIT_COLLAPSED, EXIT_OK, CloudMLError, ConfigError
 from cloudml_tf.files import whole_file, write_json
 from cloudml_tf.quiet import quiet_tensorflow
 from cloudml_tf.runs import check_same, new_run, read_json, run_to_resume, write_start
-from cloudml_tf.settings import LeaveOneOut
+from cloudml_tf.settings import FlightSplit, LeaveOneOut
 
 
 def train(
@@ -139,10 +139,13 @@ def _say_data(console: Console, description: dict[str, Any]) -> None:
 def leave_one_out(
     config: Config, console: Console, names: list[str], run_dir: str | None
 ) -> tuple[Path, dict[str, Any]]:
-    """One training for each test flight, and their scores joined."""
+    """One training for each test flight, and their scores joined.
+
+    Flights that the configuration keeps for its own test, or excludes, stay out of it unless they are named.
+    """
     from cloudml_tf.pipeline import available_flights
 
-    exclude = list(config.split.exclude) if isinstance(config.split, LeaveOneOut) else []
+    exclude = [name for name in _held_back(config) if name not in names]
     available = sorted(available_flights(config))
     wrong = sorted(set(names) - set(available))
     if wrong:
@@ -151,7 +154,7 @@ def leave_one_out(
     folds = {}
     for name in names or [name for name in available if name not in exclude]:
         console.say(f"leave-one-flight-out: {name}", "bold")
-        split = {"kind": "leave_one_out", "test": name, "exclude": [e for e in exclude if e != name]}
+        split = {"kind": "leave_one_out", "test": name, "exclude": exclude}
         changed = {**config.model_dump(mode="json"), "split": split}
         changed["experiment_name"] = f"{config.experiment_name}_{name}"
         fold = Config.model_validate(changed)
@@ -164,6 +167,13 @@ def leave_one_out(
     joined = join_folds(folds)
     write_json(parent / "metrics.json", joined)
     return parent, joined
+
+
+def _held_back(config: Config) -> list[str]:
+    split = config.split
+    if isinstance(split, LeaveOneOut):
+        return list(split.exclude)
+    return list(split.test) if isinstance(split, FlightSplit) else []
 
 
 def join_folds(folds: dict[str, dict[str, Any]]) -> dict[str, Any]:

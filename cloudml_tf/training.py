@@ -70,7 +70,8 @@ def make_model(
         features=len(config.data.features),
         frame_scaler=frame_scaler,
         feature_scaler=feature_scaler if config.data.features else None,
-        **config.model.model_dump(),
+        mirror_average=config.data.camera.across_track_axis if config.model.mirror_average else None,
+        **config.model.model_dump(exclude={"mirror_average"}),
     )
 
 

@@ -260,7 +260,7 @@ def test_leave_one_out_over_a_missing_flight(home: Path, refused: Refused) -> No
 def test_bad_input_in_a_fold_leaves_no_folder(home: Path, refused: Refused) -> None:
     truncate(lidar_file(home / "flights" / "b"))
     (home / "runs" / "tiny").mkdir(parents=True)
-    message = refused("train", write_config(home), "--lofo", says="leave-one-flight-out: a\n")
+    message = refused("train", write_config(home), "--lofo", "a,b,c", says="leave-one-flight-out: a\n")
     assert "is truncated" in message
 
 

@@ -380,3 +380,12 @@ def test_named_files_need_no_naming_pattern(tmp_path: Path) -> None:
     config = tiny_config(tmp_path, {"data": {"flights": {"x": files}, "lidar": {"year": 2024}}})
     assert config.data.flights is not None
     assert len(load_flight("x", config.data.flights["x"], config.data, config.target)) == 40
+
+
+def test_a_flight_named_without_navigation_is_told_both_remedies(tmp_path: Path) -> None:
+    folder = write_flight(tmp_path)
+    files = {"camera": str(camera_file(folder)), "lidar": str(lidar_file(folder))}
+    config = tiny_config(tmp_path, {"data": {"flights": {"x": files}}})
+    assert config.data.flights is not None
+    with pytest.raises(DataError, match=r"no navigation file.*data\.flights, or set data\.sun_angles to false"):
+        load_flight("x", config.data.flights["x"], config.data, config.target)

@@ -37,12 +37,17 @@ def flights_needed(split: FlightSplit | LeaveOneOut | TimeBlocks, available: Seq
     return wanted
 
 
-def split_samples(samples: Samples, split: FlightSplit | LeaveOneOut | TimeBlocks) -> dict[str, Samples]:
-    """The three parts. Raises `DataError` for an empty part, a constant training target or a leak."""
+def split_samples(
+    samples: Samples, split: FlightSplit | LeaveOneOut | TimeBlocks, needed: dict[str, list[str]] | None = None
+) -> dict[str, Samples]:
+    """The three parts. Raises `DataError` for an empty part, a constant target or a leak.
+
+    `needed` is what `flights_needed` found among all flights, where the samples are of fewer.
+    """
     if isinstance(split, TimeBlocks):
         masks = _time_masks(samples, split)
     else:
-        needed = flights_needed(split, samples.flight_names)
+        needed = needed or flights_needed(split, samples.flight_names)
         numbers = {name: n for n, name in enumerate(samples.flight_names)}
         masks = {part: np.isin(samples.flight, [numbers[name] for name in needed[part]]) for part in PARTS}
     parts = {part: samples.take(mask) for part, mask in masks.items()}
