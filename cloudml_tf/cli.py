@@ -50,12 +50,15 @@ def add_common(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--run-dir", metavar="DIR", help="where to write, instead of the default folder")
 
 
-def config_from(args: argparse.Namespace, seed_key: str = "seed") -> Config:
-    """The configuration that a command line asks for."""
+def overrides_from(args: argparse.Namespace) -> dict[str, Any]:
+    """What `--set` and `--seed` change, by dotted path."""
     overrides = parse_overrides(args.set)
-    if args.seed is not None:
-        overrides[seed_key] = args.seed
-    return load_config(args.config, overrides)
+    return overrides if args.seed is None else {**overrides, "seed": args.seed}
+
+
+def config_from(args: argparse.Namespace) -> Config:
+    """The configuration that a command line asks for."""
+    return load_config(args.config, overrides_from(args))
 
 
 def print_json(content: Any) -> None:

@@ -45,7 +45,7 @@ def load_config(path: str | Path, overrides: Mapping[str, Any] | None = None) ->
         raise ConfigError(f"{path}: a configuration is a JSON object {{...}}. Received: {type(content).__name__}.")
     content.pop("$schema", None)
     for key, value in (overrides or {}).items():
-        _set(content, key, value)
+        set_by_path(content, key, value)
     return parse_config(content, source=str(path))
 
 
@@ -100,7 +100,8 @@ def expand(text: str) -> Path:
     return Path(re.sub(r"\$\{(\w+)(:-([^}]*))?\}", value, text)).expanduser()
 
 
-def _set(content: dict[str, Any], key: str, value: Any) -> None:
+def set_by_path(content: dict[str, Any], key: str, value: Any) -> None:
+    """Put a value at a dotted path, in place; missing sections are made."""
     *parents, last = key.split(".")
     place = content
     for name in parents:

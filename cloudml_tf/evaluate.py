@@ -1,19 +1,21 @@
 """Score a finished run, or an exported SavedModel, on other labelled flights: the same table and pictures."""
 
 import argparse
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from cloudml_tf.config import Config, _set, load_config, parse_config, parse_overrides
+from cloudml_tf.config import Config, parse_config, set_by_path
 from cloudml_tf.console import Console
 from cloudml_tf.data.samples import Samples
-from cloudml_tf.data.scaling import Scaling
+from cloudml_tf.data.scaling import Scaling, TargetScaling
 from cloudml_tf.errors import RunError
 from cloudml_tf.files import write_json
+from cloudml_tf.judge import tier
 from cloudml_tf.quiet import quiet_tensorflow
-from cloudml_tf.runs import read_json
+from cloudml_tf.runs import read_json, read_run
 
 
 def load_regressor(folder: Path, config: Config, description: dict[str, Any]) -> Any:
@@ -34,33 +36,29 @@ def load_regressor(folder: Path, config: Config, description: dict[str, Any]) ->
     return model
 
 
-def evaluate(
-    source: Path, folders: list[str], overrides: dict[str, Any], console: Console
-) -> tuple[Config, Samples, np.ndarray, dict[str, Any]]:
-    """Configuration, samples, standardised predictions and metrics of a model on flights.
+@dataclass(frozen=True)
+class Evaluation:
+    """A model judged on flights."""
 
-    `source` is a run folder or an exported SavedModel; the latter is run by TensorFlow alone, without Keras.
-    """
-    quiet_tensorflow()
+    config: Config
+    samples: Samples
+    scaling: TargetScaling
+    predictions: np.ndarray  # (n,) standardised
+    metrics: dict[str, Any]
+
+
+def evaluate(source: Path, folders: list[str], overrides: dict[str, Any], console: Console) -> Evaluation:
+    """Judge a run folder, or an exported SavedModel, which TensorFlow runs alone, without Keras."""
     from cloudml_tf.pipeline import samples_of_folders
     from cloudml_tf.results import per_flight, score_part, spaces
 
     exported = (source / "saved_model.pb").is_file()
-    if not exported and not (source / "config.json").is_file():
-        raise RunError(f"{source}: neither a run folder (config.json) nor an exported model (saved_model.pb).")
-    if exported:
-        record = read_json(source / "cloudml.json")
-        content, description = record["config"], record["data"]
-        for key, value in overrides.items():
-            _set(content, key, value)
-        config = parse_config(content, str(source / "cloudml.json"))
-    else:
-        config = load_config(source / "config.json", overrides)
-        description = read_json(source / "data.json")
+    config, description = _read_exported(source, overrides) if exported else read_run(source, overrides)
     scaling = Scaling.from_json(description["scaling"]).target
     with console.progress("decoding frames") as decoding:
         samples = samples_of_folders(folders, config, decoding)
     _check_fit(source, samples, description)
+    quiet_tensorflow()
     if exported:
         physical = predict_exported(source, samples, config.target.name)
         z = (scaling.transform(physical / scaling.smearing) - scaling.mean) / scaling.std
@@ -68,14 +66,22 @@ def evaluate(
         from cloudml_tf.training import predict
 
         z = predict(load_regressor(source, config, description), samples)
-    metrics = {
+    metrics: dict[str, Any] = {
         "experiment": config.experiment_name,
         "model": str(source),
         "space": spaces(config),
         "test": score_part(samples, z, scaling, config),
         "per_flight": {"test": per_flight(samples, z, scaling)},
     }
-    return config, samples, z, metrics
+    metrics["tier"] = tier(metrics["test"])
+    return Evaluation(config, samples, scaling, z, metrics)
+
+
+def _read_exported(source: Path, overrides: dict[str, Any]) -> tuple[Config, dict[str, Any]]:
+    record = read_json(source / "cloudml.json")
+    for key, value in overrides.items():
+        set_by_path(record["config"], key, value)
+    return parse_config(record["config"], str(source / "cloudml.json")), record["data"]
 
 
 def predict_exported(folder: Path, samples: Samples, output: str, batch_size: int = 256) -> np.ndarray:
@@ -108,24 +114,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Score, draw, write evaluation.json."""
     from cloudml_tf import report
-    from cloudml_tf.cli import print_json
+    from cloudml_tf.cli import overrides_from, print_json
 
     console = Console(machine=args.json)
-    overrides = parse_overrides(args.set)
-    if args.seed is not None:
-        overrides["seed"] = args.seed
     source = Path(args.model)
-    config, samples, z, metrics = evaluate(source, args.flights, overrides, console)
-    from cloudml_tf.judge import tier
-
-    metrics["tier"] = tier(metrics["test"])
+    found = evaluate(source, args.flights, overrides_from(args), console)
+    metrics = found.metrics
     folder = Path(args.run_dir) if args.run_dir else source / "evaluation"
-    exported = (source / "saved_model.pb").is_file()
-    description = read_json(source / "cloudml.json")["data"] if exported else read_json(source / "data.json")
-    scaling = Scaling.from_json(description["scaling"]).target
-    pictures = report.draw(folder, metrics, {"test": samples}, {"test": z}, scaling)
-    details = {"configuration": config.model_dump(mode="json"), "flights": list(args.flights)}
-    report.write_html(folder / "report.html", f"{config.experiment_name}: evaluation", metrics, pictures, details)
+    pictures = report.draw(folder, metrics, {"test": found.samples}, {"test": found.predictions}, found.scaling)
+    details = {"configuration": found.config.model_dump(mode="json"), "flights": list(args.flights)}
+    title = f"{found.config.experiment_name}: evaluation"
+    report.write_html(folder / "report.html", title, metrics, pictures, details)
     write_json(folder / "evaluation.json", metrics)
     report.print_scores(console, metrics)
     console.say(f"report: {folder / 'report.html'}")

@@ -11,11 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from cloudml_tf.config import Config, expand, load_config, parse_overrides
+from cloudml_tf.config import Config, expand
 from cloudml_tf.errors import RunError
 from cloudml_tf.files import whole_folder, write_json
 from cloudml_tf.quiet import quiet_tensorflow
-from cloudml_tf.runs import read_json, read_run
+from cloudml_tf.runs import read_run
 
 TOLERANCE = 1e-4  # largest difference to Keras, in standard deviations of the target
 
@@ -119,16 +119,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Export a finished run."""
     quiet_tensorflow()
-    from cloudml_tf.cli import print_json
+    from cloudml_tf.cli import overrides_from, print_json
     from cloudml_tf.evaluate import load_regressor
 
     path = Path(args.folder)
-    read_run(path)
-    overrides = parse_overrides(args.set)
-    if args.seed is not None:
-        overrides["seed"] = args.seed
-    config = load_config(path / "config.json", overrides)
-    description = read_json(path / "data.json")
+    config, description = read_run(path, overrides_from(args))
     model = load_regressor(path, config, description)
     folder = target_folder(config, args.run_dir)
     record = export_model(model, folder, config, description, config.seed)

@@ -212,6 +212,26 @@ class MirrorAverage(layers.Wrapper):
 
 
 @_register
+class BranchMean(layers.Layer):
+    """The mean of several branches' answers, each (B,1), trained as if each stood alone.
+
+    The squared error of a mean is the mean squared error less the branches' disagreement (Krogh & Vedelsby 1995).
+    Adding the disagreement to the loss makes every branch fit the target by itself, as in an ensemble.
+    """
+
+    def call(self, answers: list[Any]) -> Any:
+        """(B,1)."""
+        stacked = ops.stack(answers)  # (branches,B,1)
+        mean = ops.mean(stacked, axis=0)
+        self.add_loss(ops.mean(ops.square(stacked - mean)))
+        return mean
+
+    def compute_output_shape(self, input_shape: Any) -> Any:
+        """That of one branch."""
+        return tuple(input_shape[0])
+
+
+@_register
 class MiddleFrame(layers.Layer):
     """The labelled frame of a sequence. (B,T,...) -> (B,...)."""
 
@@ -310,41 +330,47 @@ def build_frame_encoder(
 
     Three paths. The *footprint* path convolves the pixels around nadir at full resolution and takes learned weighted
     sums over `footprint` x `footprint` of them, a channel at a time: the lidar's kilometre is a line of pixels, and
-    pooling it away costs more than any loss repairs. From the same convolutions the *nadir* path keeps the 3 x 3
-    features around nadir at full resolution and at each halved one. The *context* path averages over the whole frame:
-    clear-sky level, sun side, cloud type.
+    pooling it away costs more than any loss repairs. From the same convolutions the *nadir* path keeps what is around
+    nadir at full resolution and at each halved one, and the pixels themselves. The *context* path averages over the
+    whole frame: clear-sky level, sun side, cloud type.
     """
     frame = keras.Input(frame_shape, name="frame")
-    parts = _near_nadir(frame, nadir, widths, min(footprint, *frame_shape[:2]))
+    parts = _near_nadir(frame, nadir, widths, footprint)
     parts.append(_context(frame, widths))
-    parts.append(layers.Flatten()(NadirCrop(nadir, 3, 3)(frame)))
-    joined = layers.Dropout(dropout)(layers.Concatenate()(parts))
-    return keras.Model(frame, layers.Dense(features, activation="gelu")(joined), name="frame_encoder")
+    learned = layers.Dropout(dropout)(layers.Concatenate()(parts))
+    pixels = layers.Flatten()(NadirCrop(nadir, *(min(3, side) for side in frame_shape[:2]))(frame))
+    joined = layers.Concatenate()([learned, pixels])  # the radiance itself is never dropped
+    vector = layers.Dropout(dropout)(layers.Dense(features, activation="gelu")(joined))
+    return keras.Model(frame, vector, name="frame_encoder")
 
 
 def _near_nadir(frame: Any, nadir: tuple[int, int], widths: Sequence[int], footprint: int) -> list[Any]:
-    """Footprint sums (B, 2·D0), and 3 x 3 features around nadir (B, 9·Di) at each resolution."""
-    rows, columns = (min(footprint + 4, side) for side in frame.shape[1:3])
-    x = NadirCrop(nadir, rows, columns)(frame)
+    """Footprint sums (B, 2·D0), and the features around nadir at each resolution.
+
+    Valid convolutions from a window that is wide enough see real neighbours where padding would put zeros.
+    """
+    reach = max(footprint + 4, 19)  # two convolutions eat 4; 19 leaves 15, 7 and 5 pixels
+    x = NadirCrop(nadir, *(min(reach, side) for side in frame.shape[1:3]))(frame)
     for _ in range(2):
-        x = layers.Conv2D(widths[0], 3, padding="same", activation="gelu")(x)
-    middle = (rows // 2, columns // 2)
-    mixed = layers.Conv2D(widths[0], 1, activation="gelu")(NadirCrop(middle, footprint, footprint)(x))
+        x = layers.Conv2D(widths[0], 3, activation="gelu")(x)
+    footprint = min(footprint, *x.shape[1:3])
+    mixed = layers.Conv2D(widths[0], 1, activation="gelu")(_middle(x, footprint))
     mean_kernel = keras.initializers.Constant(1.0 / footprint)
     sums = layers.DepthwiseConv2D(footprint, depth_multiplier=2, depthwise_initializer=mean_kernel)(mixed)
-    parts = [layers.Flatten()(sums), _nadir_pixels(x)]
-    for channels in widths[1:]:
+    parts = [layers.Flatten()(sums), layers.Flatten()(_middle(x, 3))]
+    for i, channels in enumerate(widths[1:]):
         if min(x.shape[1:3]) < 3:
             break
-        x = layers.Conv2D(channels, 3, strides=2, padding="same", activation="gelu")(x)
-        parts.append(_nadir_pixels(x))
+        x = layers.Conv2D(channels, 3, strides=1 if i else 2, activation="gelu")(x)
+        last = i == len(widths) - 2
+        parts.append(layers.Flatten()(_middle(x, 5 if last else 3)))
     return parts
 
 
-def _nadir_pixels(x: Any) -> Any:
-    """(B,H,W,D) -> (B, 9·D): the 3 x 3 around the middle, or all of a smaller one."""
+def _middle(x: Any, size: int) -> Any:
+    """The middle of a feature map, (B,H,W,D) -> (B,size,size,D), or all of a smaller one."""
     height, width = x.shape[1:3]
-    return layers.Flatten()(NadirCrop((height // 2, width // 2), min(3, height), min(3, width))(x))
+    return NadirCrop((height // 2, width // 2), min(size, height), min(size, width))(x)
 
 
 def _context(frame: Any, widths: Sequence[int]) -> Any:
@@ -373,18 +399,18 @@ def temporal_attention(x: Any, heads: int, dropout: float) -> Any:
     x = TimeEmbedding()(x)
     normed = layers.LayerNormalization()(x)
     # Not fused: the fused path refuses sequences as short as ours on some GPUs.
-    attended = layers.MultiHeadAttention(
-        heads, max(size // heads, 1), dropout=dropout, flash_attention=False, name="temporal_attention"
-    )(normed, normed)
+    attended = layers.MultiHeadAttention(heads, max(size // heads, 1), dropout=dropout, flash_attention=False)(
+        normed, normed
+    )
     x = layers.Add()([x, attended])  # (B,T,D)
     return layers.Concatenate()([MiddleFrame()(x), layers.GlobalAveragePooling1D()(x)])
 
 
-def output_layer(init: str | float, bias: float) -> layers.Layer:
+def output_layer(init: str | float, bias: float, name: str = "output") -> layers.Layer:
     """The last layer, always float32. `init` is "default" (Glorot) or a standard deviation of its weights."""
     kernel = "glorot_uniform" if init == "default" else keras.initializers.RandomNormal(stddev=float(init))
     bias_start = keras.initializers.Constant(bias)
-    return layers.Dense(1, kernel_initializer=kernel, bias_initializer=bias_start, dtype="float32", name="output")
+    return layers.Dense(1, kernel_initializer=kernel, bias_initializer=bias_start, dtype="float32", name=name)
 
 
 def build_regressor(
@@ -404,6 +430,7 @@ def build_regressor(
     dropout: float = 0.1,
     contrast_boxes: Sequence[int] = (),
     nadir_linear: bool = False,
+    branches: int = 1,
     mirror_average: Literal["rows", "columns"] | None = None,
     output_init: str | float = "default",
     output_bias: float = 0.0,
@@ -423,43 +450,52 @@ def build_regressor(
         encoder_features, heads, head_units, dropout: sizes of the frame vector, attention and head.
         contrast_boxes: sides of the squares of `LocalContrast`; none leaves the frames as they are.
         nadir_linear: add a straight line from the 5 x 5 nadir pixels of the middle frame to the answer.
+        branches: how many networks side by side, each learning by itself, whose answers are averaged.
         mirror_average: the across-track axis of the image, to average over mirror images outside of training.
         output_init, output_bias: see `output_layer`.
     """
     nadir = nadir or (frame_shape[0] // 2, frame_shape[1] // 2)
-    frames = keras.Input((temporal_frames, *frame_shape), name=FRAMES)
-    inputs: dict[str, Any] = {FRAMES: frames}
-    maps = frame_scaler(frames) if frame_scaler is not None else frames
-    if contrast_boxes:
-        maps = LocalContrast(contrast_boxes)(maps)  # (B,T,H,W,C')
-    if architecture == "simple_cnn":
-        encoder = build_simple_encoder(maps.shape[2:], widths, encoder_features, dropout)
-    else:
-        encoder = build_frame_encoder(maps.shape[2:], nadir, widths, footprint, encoder_features, dropout)
-    tokens = [FoldedTime(encoder, name="encode_frames")(maps)]  # (B,T,D)
+    inputs: dict[str, Any] = {FRAMES: keras.Input((temporal_frames, *frame_shape), name=FRAMES)}
     if sun_angles:
         inputs[SUN] = keras.Input((temporal_frames, 2), name=SUN)
-        tokens.append(SunVector()(inputs[SUN]))  # (B,T,4)
     if features:
         inputs[FEATURES] = keras.Input((temporal_frames, features), name=FEATURES)
-        tokens.append(feature_scaler(inputs[FEATURES]) if feature_scaler is not None else inputs[FEATURES])
-    x = layers.Concatenate()(tokens) if len(tokens) > 1 else tokens[0]
-    x = layers.Dense(encoder_features, activation="gelu", name="frame_token")(x)  # (B,T,D)
-    if architecture == "single_frame" or temporal_frames == 1:
-        x = MiddleFrame()(x)  # (B,D)
-    else:
-        x = temporal_attention(x, heads, dropout)  # (B,2D)
-    x = layers.Dropout(dropout)(layers.Dense(head_units, activation="gelu", name="head")(x))
-    answer = output_layer(output_init, output_bias)(x)
+    maps = frame_scaler(inputs[FRAMES]) if frame_scaler is not None else inputs[FRAMES]
+    if contrast_boxes:
+        maps = LocalContrast(contrast_boxes)(maps)  # (B,T,H,W,C')
+    numbers = _numbers(inputs, feature_scaler)  # each (B,T,·)
+
+    def branch(name: str) -> Any:
+        if architecture == "simple_cnn":
+            encoder = build_simple_encoder(maps.shape[2:], widths, encoder_features, dropout)
+        else:
+            encoder = build_frame_encoder(maps.shape[2:], nadir, widths, footprint, encoder_features, dropout)
+        tokens = [FoldedTime(encoder)(maps), *numbers]
+        x = layers.Concatenate()(tokens) if numbers else tokens[0]
+        x = layers.Dense(encoder_features, activation="gelu")(x)  # (B,T,D)
+        alone = architecture == "single_frame" or temporal_frames == 1
+        x = MiddleFrame()(x) if alone else temporal_attention(x, heads, dropout)  # (B,D) or (B,2D)
+        x = layers.Dropout(dropout)(layers.Dense(head_units, activation="gelu")(x))
+        return output_layer(output_init, output_bias, name)(x)
+
+    answer = BranchMean()([branch(f"output_{i}") for i in range(branches)]) if branches > 1 else branch("output")
     if nadir_linear:
-        pixels = layers.Flatten()(NadirCrop(nadir, 5, 5)(MiddleFrame()(maps)))
+        pixels = layers.Flatten()(NadirCrop(nadir, *(min(5, side) for side in frame_shape[:2]))(MiddleFrame()(maps)))
         answer = layers.Add()([answer, layers.Dense(1, use_bias=False, dtype="float32", name="nadir_linear")(pixels)])
-    core = keras.Model(inputs, answer, name="core")
+    core = keras.Model(inputs, answer, name="regressor")
     if mirror_average is None:
         return core
     axis = 2 if mirror_average == "rows" else 3
     averaged = MirrorAverage(core, nadir[axis - 2], axis, name="mirror_average")(inputs)
     return keras.Model(inputs, averaged, name="regressor")
+
+
+def _numbers(inputs: dict[str, Any], feature_scaler: layers.Layer | None) -> list[Any]:
+    """What is known of each frame besides its pixels."""
+    found = [SunVector()(inputs[SUN])] if SUN in inputs else []  # (B,T,4)
+    if FEATURES in inputs:
+        found.append(feature_scaler(inputs[FEATURES]) if feature_scaler is not None else inputs[FEATURES])
+    return found
 
 
 def physical_model(regressor: keras.Model, units: PhysicalUnits) -> keras.Model:

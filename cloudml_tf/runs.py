@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any
 
 from cloudml_tf.config import Config, expand, load_config, resolved_json
-from cloudml_tf.data.scaling import Scaling
 from cloudml_tf.errors import RunError
 from cloudml_tf.files import write_json, write_text
 
@@ -124,12 +123,11 @@ def read_history(path: Path) -> list[dict[str, float]]:
         return [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
 
 
-def read_run(path: Path) -> tuple[Config, dict[str, Any], Scaling]:
-    """Configuration, data description and scaling of a run."""
+def read_run(path: Path, overrides: dict[str, Any] | None = None) -> tuple[Config, dict[str, Any]]:
+    """Configuration and data description of a run. Raises `RunError` where the folder is something else."""
     if not (path / "config.json").is_file():
-        raise RunError(f"{path}: no config.json here; it is not a run folder.")
-    description = read_json(path / "data.json")
-    return load_config(path / "config.json"), description, Scaling.from_json(description["scaling"])
+        raise RunError(f"{path}: neither a run folder (config.json) nor an exported model (saved_model.pb).")
+    return load_config(path / "config.json", overrides), read_json(path / "data.json")
 
 
 def read_json(path: Path) -> Any:

@@ -18,7 +18,7 @@ UnitInterval = Annotated[float, Field(ge=0, le=1)]
 class Settings(BaseModel):
     """Base of all sections: unknown keys are refused, values are frozen."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class Target(Settings):
@@ -266,6 +266,7 @@ class Model(Settings):
         (), description="Sides, odd, of squares whose mean is subtracted to give further channels."
     )
     nadir_linear: bool = Field(False, description="Add a straight line from the nadir pixels to the answer.")
+    branches: int = Field(1, ge=1, le=32, description="Networks side by side whose answers are averaged.")
     mirror_average: bool = Field(False, description="Average over across-track mirror images outside of training.")
     output_init: Literal["default"] | float = Field(
         "default", description="Glorot, or the standard deviation of the output weights (the original: 0.5)."

@@ -10,7 +10,6 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from cloudml_tf.config import parse_overrides
 from cloudml_tf.console import Console
 from cloudml_tf.errors import ConfigError
 from cloudml_tf.simulation_settings import PRESETS, SimulationConfig
@@ -43,14 +42,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Simulate into a folder; flights that are there already with the same settings are kept."""
-    from cloudml_tf.cli import print_json
+    from cloudml_tf.cli import overrides_from, print_json
     from cloudml_tf.data.simulator import simulate_flights
 
     target = args.run_dir or args.output
     if target is None:
         raise ConfigError("simulate needs a folder to write to, such as: cloudml simulate flights")
-    overrides = parse_overrides(args.set)
-    overrides |= {} if args.seed is None else {"seed": args.seed}
+    overrides = overrides_from(args)
     overrides |= {} if args.flights is None else {"flight_count": args.flights}
     settings = simulation_config(args.preset, overrides)
     console = Console(machine=args.json)

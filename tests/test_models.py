@@ -128,6 +128,10 @@ def test_the_output_layer_starts_as_configured() -> None:
         {"output_bias": 1.0},
         {"output_init": 0.5},
         {"nadir": (3, 3)},
+        {"contrast_boxes": (3,)},
+        {"nadir_linear": True},
+        {"branches": 2},
+        {"mirror_average": "rows"},
         {"frame_scaler": models.Standardize([1.0, 1.0], [2.0, 2.0])},
     ],
 )
@@ -160,10 +164,53 @@ def test_attention_looks_at_the_other_frames_and_the_single_frame_model_does_not
     np.testing.assert_array_equal(out(single, x), out(single, other))
 
 
+def test_contrast_is_the_pixel_less_its_neighbourhood() -> None:
+    x = np.zeros((1, 1, 5, 5, 1), "float32")
+    x[0, 0, 2, 2] = 9.0
+    out_maps = keras.ops.convert_to_numpy(models.LocalContrast([3], gain=1.0)(x))
+    assert out_maps.shape == (1, 1, 5, 5, 2)
+    np.testing.assert_array_equal(out_maps[..., 0], x[..., 0])
+    assert out_maps[0, 0, 2, 2, 1] == pytest.approx(8.0)  # 9 less the mean of nine pixels
+    assert out_maps[0, 0, 1, 1, 1] == pytest.approx(-1.0)
+    np.testing.assert_allclose(models.LocalContrast([3, 5])(np.ones_like(x))[..., 1:], 0.0, atol=1e-6)
+
+
+@pytest.mark.parametrize("axis", ["rows", "columns"])
+def test_the_mirror_average_does_not_know_left_from_right(axis: str) -> None:
+    nadir = (6, 7)
+    model = small(mirror_average=axis, nadir=nadir)
+    x = inputs()
+    wrapper = model.get_layer("mirror_average")
+    mirrored = {name: keras.ops.convert_to_numpy(v) for name, v in wrapper.mirrored(x).items()}
+    number = 0 if axis == "rows" else 1
+    nadir_pixels = [v["frames"][:, :, nadir[0], nadir[1]] for v in (x, mirrored)]
+    np.testing.assert_array_equal(*nadir_pixels)
+    np.testing.assert_array_equal(mirrored["sun_angles_deg"], x["sun_angles_deg"] * [1.0, -1.0])
+    beside = [v["frames"].take(nadir[number] + d, axis=2 + number) for v, d in ((x, 1), (mirrored, -1))]
+    np.testing.assert_array_equal(*beside)
+    inside = wrapper.layer
+    expected = 0.5 * (out(inside, x) + out(inside, mirrored))
+    np.testing.assert_allclose(out(model, x), expected, rtol=1e-5)
+    trained = keras.ops.convert_to_numpy(model(x, training=True))
+    np.testing.assert_allclose(trained, out(inside, x), rtol=1e-5)  # no dropout here: once, as it is
+
+
+def test_branches_learn_alone() -> None:
+    """mse of the mean + disagreement = mean of the branches' mse."""
+    layer = models.BranchMean()
+    answers = [np.array([[1.0], [4.0]], "float32"), np.array([[3.0], [0.0]], "float32")]
+    target = np.array([[0.0], [1.0]], "float32")
+    mean = keras.ops.convert_to_numpy(layer(answers))
+    np.testing.assert_array_equal(mean, [[2.0], [2.0]])
+    each = np.mean([((a - target) ** 2).mean() for a in answers])
+    assert ((mean - target) ** 2).mean() + float(layer.losses[0]) == pytest.approx(each)
+
+
 def test_the_saved_model_holds_its_constants(tmp_path) -> None:
     scaler = models.Standardize([0.1, 0.2], [1.0, 3.0], log_offset=0.3, flat_field=np.ones((12, 14, 2)))
+    more = {"contrast_boxes": (3,), "nadir_linear": True, "branches": 2, "mirror_average": "rows"}
     model = models.physical_model(
-        small(frame_scaler=scaler, features=2, feature_scaler=models.Standardize([1.0, 2.0], [1.0, 1.0])),
+        small(frame_scaler=scaler, features=2, feature_scaler=models.Standardize([1.0, 2.0], [1.0, 1.0]), **more),
         models.PhysicalUnits(1.0, 2.0, log=True, smearing=1.1),
     )
     model.save(tmp_path / "model.keras")
@@ -180,6 +227,9 @@ def test_the_saved_model_holds_its_constants(tmp_path) -> None:
         models.NadirCrop((1, 2), 3, 5),
         models.FoldedTime(keras.layers.Dense(3)),
         models.TimeEmbedding(),
+        models.MiddleFrame(),
+        models.LocalContrast([3, 5]),
+        models.BranchMean(),
         models.PhysicalUnits(1.0, 2.0, True, 1.5),
     ],
     ids=lambda layer: type(layer).__name__,
@@ -198,4 +248,4 @@ def test_mixed_precision_keeps_the_output_fine() -> None:
     finally:
         keras.config.set_dtype_policy("float32")
     assert values.dtype == np.float32
-    assert len(np.unique(values)) == 32
+    assert len(np.unique(values)) > 24  # in bfloat16 near 1000 there would be one

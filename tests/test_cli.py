@@ -1,0 +1,101 @@
+"""The door: verbs, help, options and exit codes."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from cloudml_tf.cli import VERBS, main
+from cloudml_tf.errors import EXIT_CODES
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_verb_has_help_with_an_example_the_common_options_and_exit_codes(verb: str, capsys) -> None:
+    arguments = [verb, "print", "--help"] if verb == "config" else [verb, "--help"]
+    with pytest.raises(SystemExit) as stopped:
+        main(arguments)
+    assert stopped.value.code == 0
+    shown = capsys.readouterr().out
+    for option in ("--set", "--seed", "--json", "--run-dir"):
+        assert option in shown
+    if verb != "config":
+        assert f"example: cloudml {verb}" in shown
+        assert "exit codes: 0 done" in shown
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_verb_is_a_module_that_runs(verb: str) -> None:
+    done = subprocess.run([sys.executable, "-m", f"cloudml_tf.{verb}", "--help"], capture_output=True, text=True)
+    assert done.returncode == 0
+    assert f"cloudml {verb}" in done.stdout
+
+
+def test_the_console_script_and_the_package_are_the_same_door() -> None:
+    script = Path(sys.executable).with_name("cloudml")
+    for command in ([str(script)], [sys.executable, "-m", "cloudml_tf"]):
+        done = subprocess.run([*command, "--version"], capture_output=True, text=True)
+        assert done.stdout.startswith("cloudml_tf ")
+
+
+def test_exit_codes_are_all_described() -> None:
+    assert set(EXIT_CODES) == {0, 1, 2, 3, 4, 130}
+
+
+def test_wrong_usage_is_exit_code_2(capsys) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        main(["trane"])
+    assert stopped.value.code == 2
+    assert "invalid choice: 'trane'" in capsys.readouterr().err
+
+
+def test_an_error_with_json_is_json_too(tmp_path: Path, capsys) -> None:
+    assert main(["train", str(tmp_path / "none.json"), "--json"]) == 2
+    found = json.loads(capsys.readouterr().out)
+    assert found["exit_code"] == 2
+    assert "no such configuration file" in found["error"]
+
+
+def test_an_interrupt_is_told_in_one_line(tiny_file, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("cloudml_tf.pipeline.read_flights", interrupted)
+    assert main(["train", str(tiny_file())]) == 130
+    assert "interrupted; `cloudml train --resume`" in capsys.readouterr().err
+
+
+def test_config_print_and_schema(tiny_file, tmp_path: Path, capsys) -> None:
+    assert main(["config", "print", str(tiny_file()), "--seed", "77"]) == 0
+    assert json.loads(capsys.readouterr().out)["seed"] == 77
+    path = tmp_path / "schema.json"
+    assert main(["config", "schema", "-o", str(path)]) == 0
+    assert main(["config", "schema"]) == 0
+    assert json.loads(capsys.readouterr().out) == json.loads(path.read_text())
+    assert main(["config", "schema", "--check", str(path)]) == 0
+    path.write_text("{}")
+    assert main(["config", "schema", "--check", str(path)]) == 2
+    assert "is not current" in capsys.readouterr().err
+
+
+def test_simulate_writes_flights_and_keeps_them(tmp_path: Path, capsys) -> None:
+    arguments = ["simulate", str(tmp_path / "flights"), "--flights", "1", "--seed", "5", "--json"]
+    settings = ["--set", "frames_per_flight=60", "--set", "frame_rows=8", "--set", "frame_columns=8"]
+    settings += ["--set", "strip_width_m=3200"]
+    for _ in range(2):
+        assert main([*arguments, *settings, "--preset", "hard"]) == 0
+        folder = Path(json.loads(capsys.readouterr().out)["flights"][0])
+        assert {p.suffix for p in folder.iterdir()} == {".h5", ".hdf5"}
+    assert main(["simulate", str(tmp_path), "--set", "frames=6"]) == 2
+    assert "'frames': unknown setting; known: aerosol_base_km" in capsys.readouterr().err
+    assert main(["simulate"]) == 2
+    assert "needs a folder" in capsys.readouterr().err
+
+
+def test_progress_is_quiet_where_nobody_looks(capsys) -> None:
+    from cloudml_tf.console import Console
+
+    with Console().progress("working") as step:
+        step(1, 2)
+    assert capsys.readouterr().out == ""
