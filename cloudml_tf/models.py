@@ -212,26 +212,6 @@ class MirrorAverage(layers.Wrapper):
 
 
 @_register
-class BranchMean(layers.Layer):
-    """The mean of several branches' answers, each (B,1), trained as if each stood alone.
-
-    The squared error of a mean is the mean squared error less the branches' disagreement (Krogh & Vedelsby 1995).
-    Adding the disagreement to the loss makes every branch fit the target by itself, as in an ensemble.
-    """
-
-    def call(self, answers: list[Any]) -> Any:
-        """(B,1)."""
-        stacked = ops.stack(answers)  # (branches,B,1)
-        mean = ops.mean(stacked, axis=0)
-        self.add_loss(ops.mean(ops.square(stacked - mean)))
-        return mean
-
-    def compute_output_shape(self, input_shape: Any) -> Any:
-        """That of one branch."""
-        return tuple(input_shape[0])
-
-
-@_register
 class MiddleFrame(layers.Layer):
     """The labelled frame of a sequence. (B,T,...) -> (B,...)."""
 
@@ -406,11 +386,11 @@ def temporal_attention(x: Any, heads: int, dropout: float) -> Any:
     return layers.Concatenate()([MiddleFrame()(x), layers.GlobalAveragePooling1D()(x)])
 
 
-def output_layer(init: str | float, bias: float, name: str = "output") -> layers.Layer:
+def output_layer(init: str | float, bias: float) -> layers.Layer:
     """The last layer, always float32. `init` is "default" (Glorot) or a standard deviation of its weights."""
     kernel = "glorot_uniform" if init == "default" else keras.initializers.RandomNormal(stddev=float(init))
     bias_start = keras.initializers.Constant(bias)
-    return layers.Dense(1, kernel_initializer=kernel, bias_initializer=bias_start, dtype="float32", name=name)
+    return layers.Dense(1, kernel_initializer=kernel, bias_initializer=bias_start, dtype="float32", name="output")
 
 
 def build_regressor(
@@ -430,7 +410,6 @@ def build_regressor(
     dropout: float = 0.1,
     contrast_boxes: Sequence[int] = (),
     nadir_linear: bool = False,
-    branches: int = 1,
     mirror_average: Literal["rows", "columns"] | None = None,
     output_init: str | float = "default",
     output_bias: float = 0.0,
@@ -450,7 +429,6 @@ def build_regressor(
         encoder_features, heads, head_units, dropout: sizes of the frame vector, attention and head.
         contrast_boxes: sides of the squares of `LocalContrast`; none leaves the frames as they are.
         nadir_linear: add a straight line from the 5 x 5 nadir pixels of the middle frame to the answer.
-        branches: how many networks side by side, each learning by itself, whose answers are averaged.
         mirror_average: the across-track axis of the image, to average over mirror images outside of training.
         output_init, output_bias: see `output_layer`.
     """
@@ -463,22 +441,17 @@ def build_regressor(
     maps = frame_scaler(inputs[FRAMES]) if frame_scaler is not None else inputs[FRAMES]
     if contrast_boxes:
         maps = LocalContrast(contrast_boxes)(maps)  # (B,T,H,W,C')
-    numbers = _numbers(inputs, feature_scaler)  # each (B,T,·)
-
-    def branch(name: str) -> Any:
-        if architecture == "simple_cnn":
-            encoder = build_simple_encoder(maps.shape[2:], widths, encoder_features, dropout)
-        else:
-            encoder = build_frame_encoder(maps.shape[2:], nadir, widths, footprint, encoder_features, dropout)
-        tokens = [FoldedTime(encoder)(maps), *numbers]
-        x = layers.Concatenate()(tokens) if numbers else tokens[0]
-        x = layers.Dense(encoder_features, activation="gelu")(x)  # (B,T,D)
-        alone = architecture == "single_frame" or temporal_frames == 1
-        x = MiddleFrame()(x) if alone else temporal_attention(x, heads, dropout)  # (B,D) or (B,2D)
-        x = layers.Dropout(dropout)(layers.Dense(head_units, activation="gelu")(x))
-        return output_layer(output_init, output_bias, name)(x)
-
-    answer = BranchMean()([branch(f"output_{i}") for i in range(branches)]) if branches > 1 else branch("output")
+    if architecture == "simple_cnn":
+        encoder = build_simple_encoder(maps.shape[2:], widths, encoder_features, dropout)
+    else:
+        encoder = build_frame_encoder(maps.shape[2:], nadir, widths, footprint, encoder_features, dropout)
+    tokens = [FoldedTime(encoder, name="encode_frames")(maps), *_numbers(inputs, feature_scaler)]  # each (B,T,·)
+    x = layers.Concatenate()(tokens) if len(tokens) > 1 else tokens[0]
+    x = layers.Dense(encoder_features, activation="gelu", name="frame_token")(x)  # (B,T,D)
+    alone = architecture == "single_frame" or temporal_frames == 1
+    x = MiddleFrame()(x) if alone else temporal_attention(x, heads, dropout)  # (B,D) or (B,2D)
+    x = layers.Dropout(dropout)(layers.Dense(head_units, activation="gelu", name="head")(x))
+    answer = output_layer(output_init, output_bias)(x)
     if nadir_linear:
         pixels = layers.Flatten()(NadirCrop(nadir, *(min(5, side) for side in frame_shape[:2]))(MiddleFrame()(maps)))
         answer = layers.Add()([answer, layers.Dense(1, use_bias=False, dtype="float32", name="nadir_linear")(pixels)])

@@ -18,6 +18,7 @@ STYLE: Any = {
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.grid": True,
+    "axes.axisbelow": True,
     "grid.color": "#e6e8eb",
     "legend.frameon": False,
     "figure.dpi": 110,
@@ -156,6 +157,7 @@ def time_series(
     made, (ax,) = figure(size=(10.0, 3.2))
     minutes = (time_s - time_s[0]) / 60.0
     shown = minutes <= 15
+    ax.vlines(minutes[shown], target[shown], prediction[shown], color="#c9ced6", linewidth=0.8, zorder=1)
     ax.plot(minutes[shown], target[shown], ".", color="black", markersize=4, label="lidar")
     ax.plot(minutes[shown], prediction[shown], ".", color=BLUE, markersize=4, alpha=0.8, label="network")
     ax.set(xlabel="minutes", ylabel=unit)
@@ -186,9 +188,10 @@ def taylor(rows: list[tuple[str, dict[str, Any]]], path: Path) -> Path:
         ax.text(1.02 * x, 1.02 * y, f"{r:g}", fontsize=8, color=GREY)
     ax.plot(reach * np.cos(angle), reach * np.sin(angle), color=GREY, linewidth=1)
     ax.plot(1, 0, marker="*", markersize=14, color="black", clip_on=False)
-    for colour, (name, f) in zip([GREY, ORANGE, GREEN, BLUE, "black"] * 4, shown, strict=False):
+    colours = {"network": BLUE, "gradient_boosting": ORANGE, "ridge": GREY, "oracle": "black"}
+    for name, f in shown:
         s, r = f["variance_ratio"], f["correlation"]
-        ax.plot(s * r, s * math.sqrt(1 - r * r), "o", color=colour, label=name)
+        ax.plot(s * r, s * math.sqrt(1 - r * r), "o", color=colours.get(name, GREEN), label=name)
     ax.set(xlim=(0, 1.06 * reach), ylim=(0, 1.06 * reach), aspect="equal", xlabel="s = std(p)/std(t)")
     ax.set_title("radius s, angle r; dashed: centred RMSE/std(t)", loc="left", fontsize=10)
     ax.grid(visible=False)

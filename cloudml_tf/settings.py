@@ -266,7 +266,6 @@ class Model(Settings):
         (), description="Sides, odd, of squares whose mean is subtracted to give further channels."
     )
     nadir_linear: bool = Field(False, description="Add a straight line from the nadir pixels to the answer.")
-    branches: int = Field(1, ge=1, le=32, description="Networks side by side whose answers are averaged.")
     mirror_average: bool = Field(False, description="Average over across-track mirror images outside of training.")
     output_init: Literal["default"] | float = Field(
         "default", description="Glorot, or the standard deviation of the output weights (the original: 0.5)."

@@ -130,7 +130,6 @@ def test_the_output_layer_starts_as_configured() -> None:
         {"nadir": (3, 3)},
         {"contrast_boxes": (3,)},
         {"nadir_linear": True},
-        {"branches": 2},
         {"mirror_average": "rows"},
         {"frame_scaler": models.Standardize([1.0, 1.0], [2.0, 2.0])},
     ],
@@ -195,20 +194,9 @@ def test_the_mirror_average_does_not_know_left_from_right(axis: str) -> None:
     np.testing.assert_allclose(trained, out(inside, x), rtol=1e-5)  # no dropout here: once, as it is
 
 
-def test_branches_learn_alone() -> None:
-    """mse of the mean + disagreement = mean of the branches' mse."""
-    layer = models.BranchMean()
-    answers = [np.array([[1.0], [4.0]], "float32"), np.array([[3.0], [0.0]], "float32")]
-    target = np.array([[0.0], [1.0]], "float32")
-    mean = keras.ops.convert_to_numpy(layer(answers))
-    np.testing.assert_array_equal(mean, [[2.0], [2.0]])
-    each = np.mean([((a - target) ** 2).mean() for a in answers])
-    assert ((mean - target) ** 2).mean() + float(layer.losses[0]) == pytest.approx(each)
-
-
 def test_the_saved_model_holds_its_constants(tmp_path) -> None:
     scaler = models.Standardize([0.1, 0.2], [1.0, 3.0], log_offset=0.3, flat_field=np.ones((12, 14, 2)))
-    more = {"contrast_boxes": (3,), "nadir_linear": True, "branches": 2, "mirror_average": "rows"}
+    more = {"contrast_boxes": (3,), "nadir_linear": True, "mirror_average": "rows"}
     model = models.physical_model(
         small(frame_scaler=scaler, features=2, feature_scaler=models.Standardize([1.0, 2.0], [1.0, 1.0]), **more),
         models.PhysicalUnits(1.0, 2.0, log=True, smearing=1.1),
@@ -229,7 +217,6 @@ def test_the_saved_model_holds_its_constants(tmp_path) -> None:
         models.TimeEmbedding(),
         models.MiddleFrame(),
         models.LocalContrast([3, 5]),
-        models.BranchMean(),
         models.PhysicalUnits(1.0, 2.0, True, 1.5),
     ],
     ids=lambda layer: type(layer).__name__,

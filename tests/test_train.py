@@ -240,7 +240,7 @@ def test_a_log_target_with_smearing_is_a_mean_in_physical_units(tiny, tmp_path: 
         {"data": {"features": [{"name": "roll", "file": "navigation", "dataset": "nav/roll"}]}},
         {"preprocessing": {"log_offset": 0.01, "flat_field": True}},
         {"preprocessing": {"per_frame": True}},
-        {"temporal_frames": 1, "model": {"branches": 2, "nadir_linear": True, "contrast_boxes": [3]}},
+        {"temporal_frames": 1, "model": {"nadir_linear": True, "contrast_boxes": [3]}},
         {"model": {"mirror_average": True, "architecture": "simple_cnn"}},
         {"split": {"kind": "time_blocks", "gap_s": 10}},
         {"loss": {"target_variance": "batch", "base": "huber", "delta": 0.5}},
