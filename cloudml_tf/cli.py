@@ -9,7 +9,6 @@ import importlib
 import json
 import os
 import sys
-import warnings
 from typing import Any
 
 from cloudml_tf.config import Config, load_config, parse_overrides
@@ -101,8 +100,7 @@ def main(argv: list[str] | None = None) -> int:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     args = build_parser(argv[0] if argv and argv[0] in VERBS else None).parse_args(argv)
     try:
-        with warnings.catch_warnings():
-            return int(args.run(args))
+        return int(args.run(args))
     except CloudMLError as error:
         return _refuse(args, str(error), error.exit_code)
     except KeyboardInterrupt:
