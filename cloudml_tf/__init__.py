@@ -14,7 +14,7 @@ _CONTENTS = {
     "load_config": "config",
     "Flight": "data.flights",
     "load_flight": "data.flights",
-    "simulate_flights": "data.simulator",
+    "simulate_flights": "simulation.simulator",
     "build_regressor": "models",
     "physical_model": "models",
     "VariancePreservingLoss": "losses",
@@ -38,7 +38,6 @@ if TYPE_CHECKING:
     from cloudml_tf.callbacks import CollapseAbort, NotFinite, PredictionSnapshots, R2EarlyStopping
     from cloudml_tf.config import Config, load_config
     from cloudml_tf.data.flights import Flight, load_flight
-    from cloudml_tf.data.simulator import simulate_flights
     from cloudml_tf.losses import VariancePreservingLoss
     from cloudml_tf.metrics import (
         R2,
@@ -52,6 +51,7 @@ if TYPE_CHECKING:
         regression_metrics,
     )
     from cloudml_tf.models import build_regressor, physical_model
+    from cloudml_tf.simulation.simulator import simulate_flights
 
 
 def __getattr__(name: str) -> Any:

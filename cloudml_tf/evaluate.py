@@ -18,24 +18,6 @@ from cloudml_tf.quiet import quiet_tensorflow
 from cloudml_tf.runs import read_json, read_run
 
 
-def load_regressor(folder: Path, config: Config, description: dict[str, Any]) -> Any:
-    """The regressor of a run with its best weights. Weights are plain arrays: loading them runs no code."""
-    from cloudml_tf.training import make_model, start_keras
-
-    weights = folder / "best.weights.h5"
-    if not weights.is_file():
-        raise RunError(f"{folder}: no best.weights.h5; this run did not finish. Continue it with train --resume.")
-    start_keras(config)
-    shape = tuple(description["frame_shape"])
-    model = make_model(config, Scaling.from_json(description["scaling"]), shape, tuple(description["nadir"]))
-    try:
-        model.load_weights(weights)
-    except (OSError, ValueError, KeyError) as error:
-        reason = str(error).splitlines()[0]
-        raise RunError(f"{weights}: does not fit the run's configuration or is damaged ({reason}).") from None
-    return model
-
-
 @dataclass(frozen=True)
 class Evaluation:
     """A model judged on flights."""
@@ -63,7 +45,7 @@ def evaluate(source: Path, folders: list[str], overrides: dict[str, Any], consol
         physical = predict_exported(source, samples, config.target.name)
         z = (scaling.transform(physical / scaling.smearing) - scaling.mean) / scaling.std
     else:
-        from cloudml_tf.training import predict
+        from cloudml_tf.training import load_regressor, predict
 
         z = predict(load_regressor(source, config, description), samples)
     metrics: dict[str, Any] = {

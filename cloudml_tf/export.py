@@ -120,7 +120,7 @@ def run(args: argparse.Namespace) -> int:
     """Export a finished run."""
     quiet_tensorflow()
     from cloudml_tf.cli import overrides_from, print_json
-    from cloudml_tf.evaluate import load_regressor
+    from cloudml_tf.training import load_regressor
 
     path = Path(args.folder)
     config, description = read_run(path, overrides_from(args))

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from cloudml_tf.simulation_settings import SimulationConfig
+from cloudml_tf.simulation.settings import SimulationConfig
 
 TargetName = Literal["optical_depth", "cloud_base_km", "cloud_top_km"]
 FileRole = Literal["camera", "lidar", "navigation"]

@@ -1,6 +1,6 @@
 """Write simulated flights in the instruments' layout: `python -m cloudml_tf.simulate flights --preset hard`.
 
-The physics is in `cloudml_tf.data.simulator`; every number is a field of `SimulationConfig`, set with
+The physics is in `cloudml_tf.simulation.simulator`; every number is a field of `SimulationConfig`, set with
 `--set frames_per_flight=600`.
 """
 
@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from cloudml_tf.console import Console
 from cloudml_tf.errors import ConfigError
-from cloudml_tf.simulation_settings import PRESETS, SimulationConfig
+from cloudml_tf.simulation.settings import PRESETS, SimulationConfig
 
 
 def simulation_config(preset: str | None, overrides: dict[str, Any]) -> SimulationConfig:
@@ -43,7 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Simulate into a folder; flights that are there already with the same settings are kept."""
     from cloudml_tf.cli import overrides_from, print_json
-    from cloudml_tf.data.simulator import simulate_flights
+    from cloudml_tf.simulation.simulator import simulate_flights
 
     target = args.run_dir or args.output
     if target is None:

@@ -16,11 +16,12 @@ from cloudml_tf.checkpoint import Checkpoint
 from cloudml_tf.console import Console, TrainingProgress
 from cloudml_tf.data.samples import Samples
 from cloudml_tf.data.scaling import Scaling
-from cloudml_tf.errors import NotFiniteError
+from cloudml_tf.errors import NotFiniteError, RunError
 from cloudml_tf.files import whole_file
+from cloudml_tf.layers import PhysicalUnits, Standardize
 from cloudml_tf.losses import VariancePreservingLoss
 from cloudml_tf.metrics import regression_metrics
-from cloudml_tf.models import PhysicalUnits, Standardize, build_regressor, physical_model
+from cloudml_tf.models import build_regressor, physical_model
 from cloudml_tf.pipeline import Prepared
 from cloudml_tf.settings import Config, Loss, Training
 from cloudml_tf.tracking import tracker
@@ -271,3 +272,19 @@ def predict(model: keras.Model, samples: Samples, batch_size: int = 256) -> np.n
     if not math.isfinite(float(values.sum())):
         raise NotFiniteError("the model predicts values that are not finite; its weights or inputs are not finite.")
     return values
+
+
+def load_regressor(folder: Path, config: Config, description: dict[str, Any]) -> keras.Model:
+    """The regressor of a run with its best weights. Weights are plain arrays: loading them runs no code."""
+    weights = folder / "best.weights.h5"
+    if not weights.is_file():
+        raise RunError(f"{folder}: no best.weights.h5; this run did not finish. Continue it with train --resume.")
+    start_keras(config)
+    shape = tuple(description["frame_shape"])
+    model = make_model(config, Scaling.from_json(description["scaling"]), shape, tuple(description["nadir"]))
+    try:
+        model.load_weights(weights)
+    except (OSError, ValueError, KeyError) as error:
+        reason = str(error).splitlines()[0]
+        raise RunError(f"{weights}: does not fit the run's configuration or is damaged ({reason}).") from None
+    return model

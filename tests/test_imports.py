@@ -10,8 +10,8 @@ import pytest
 import cloudml_tf
 
 PACKAGE = Path(cloudml_tf.__file__).parent
-CORE = ["models", "losses", "metrics", "callbacks"]
-OURS_FOR_CORE = {"cloudml_tf.moments", "cloudml_tf.replicas"}
+CORE = ["models", "layers", "losses", "metrics", "callbacks"]
+OURS_FOR_CORE = {"cloudml_tf.layers", "cloudml_tf.moments", "cloudml_tf.replicas"}
 STANDARD = sys.stdlib_module_names
 
 
@@ -29,7 +29,9 @@ def imported(path: Path, everywhere: bool = True) -> set[str]:
     return found
 
 
-@pytest.mark.parametrize("path", sorted((PACKAGE / "data").glob("*.py")), ids=lambda p: p.name)
+@pytest.mark.parametrize(
+    "path", sorted([*(PACKAGE / "data").glob("*.py"), *(PACKAGE / "simulation").glob("*.py")]), ids=lambda p: p.name
+)
 def test_readers_splits_and_scaling_know_no_keras(path: Path) -> None:
     roots = {name.split(".")[0] for name in imported(path)}
     assert not roots & {"tensorflow", "keras", "wandb", "matplotlib", "sklearn"}

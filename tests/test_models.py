@@ -6,6 +6,7 @@ import keras
 import numpy as np
 import pytest
 
+from cloudml_tf import layers as own
 from cloudml_tf import models
 
 SMALL = {"widths": (4, 6), "footprint": 5, "encoder_features": 8, "heads": 2, "head_units": 8, "dropout": 0.0}
@@ -40,13 +41,13 @@ def test_one_number_a_sequence(architecture: str, steps: int) -> None:
 def test_folded_time_equals_time_distributed() -> None:
     encoder = models.build_frame_encoder((12, 14, 2), (6, 7), (4, 6), 5, 8)
     x = inputs()["frames"]
-    ours = models.FoldedTime(encoder)(x)
+    ours = own.FoldedTime(encoder)(x)
     theirs = keras.layers.TimeDistributed(encoder)(x)
     np.testing.assert_allclose(ours, theirs, atol=1e-6)
 
 
 def test_folded_time_is_right_where_the_number_of_frames_is_not_known() -> None:
-    layer = models.FoldedTime(keras.layers.Dense(5))
+    layer = own.FoldedTime(keras.layers.Dense(5))
     x = keras.Input((None, 3))
     model = keras.Model(x, layer(x))
     for batch, steps in ((2, 7), (5, 2)):
@@ -75,13 +76,13 @@ def test_the_nadir_pixel_reaches_the_output_at_full_resolution() -> None:
 
 def test_the_crop_is_around_nadir_and_stays_inside() -> None:
     image = np.arange(12 * 14, dtype="float32").reshape(1, 12, 14, 1)
-    np.testing.assert_array_equal(models.NadirCrop((6, 7), 3, 3)(image)[0, :, :, 0], image[0, 5:8, 6:9, 0])
-    np.testing.assert_array_equal(models.NadirCrop((0, 13), 3, 3)(image)[0, :, :, 0], image[0, :3, 11:, 0])
+    np.testing.assert_array_equal(own.NadirCrop((6, 7), 3, 3)(image)[0, :, :, 0], image[0, 5:8, 6:9, 0])
+    np.testing.assert_array_equal(own.NadirCrop((0, 13), 3, 3)(image)[0, :, :, 0], image[0, :3, 11:, 0])
 
 
 def test_sun_angles_enter_as_sines_and_cosines() -> None:
     angles = np.array([[[30.0, 90.0], [30.0, 450.0], [30.0, -90.0]]], "float32")
-    vector = keras.ops.convert_to_numpy(models.SunVector()(angles))[0]
+    vector = keras.ops.convert_to_numpy(own.SunVector()(angles))[0]
     np.testing.assert_allclose(vector[0], [0.0, 0.5, np.sqrt(3) / 2, 0.5], atol=1e-6)
     np.testing.assert_allclose(vector[0], vector[1], atol=1e-6)  # no jump at 360
     np.testing.assert_allclose(vector[2], vector[0] * [1, -1, 1, 1], atol=1e-6)  # the mirror image
@@ -89,20 +90,20 @@ def test_sun_angles_enter_as_sines_and_cosines() -> None:
 
 def test_standardize_by_hand() -> None:
     x = np.array([[0.5, 3.0]], "float32")
-    layer = models.Standardize([0.5, 1.0], [1.0, 2.0])
+    layer = own.Standardize([0.5, 1.0], [1.0, 2.0])
     np.testing.assert_allclose(layer(x), [[0.0, 1.0]])
-    logged = models.Standardize([0.0], [1.0], log_offset=0.1)(np.array([[0.9], [-5.0]], "float32"))
+    logged = own.Standardize([0.0], [1.0], log_offset=0.1)(np.array([[0.9], [-5.0]], "float32"))
     np.testing.assert_allclose(logged, [[0.0], [np.log(0.1)]], atol=1e-6)
-    flat = models.Standardize([0.0], [1.0], flat_field=np.full((2, 2, 1), 2.0))(np.ones((1, 2, 2, 1), "float32"))
+    flat = own.Standardize([0.0], [1.0], flat_field=np.full((2, 2, 1), 2.0))(np.ones((1, 2, 2, 1), "float32"))
     np.testing.assert_allclose(flat, np.full((1, 2, 2, 1), 0.5))
-    frame = models.Standardize([7.0], [9.0], per_frame=True)(RNG.normal(5, 3, (2, 8, 8, 1)).astype("float32"))
+    frame = own.Standardize([7.0], [9.0], per_frame=True)(RNG.normal(5, 3, (2, 8, 8, 1)).astype("float32"))
     np.testing.assert_allclose(keras.ops.mean(frame, axis=(1, 2, 3)), [0, 0], atol=1e-5)
 
 
 def test_physical_units_by_hand() -> None:
     z = np.array([[1.0]], "float32")
-    assert float(models.PhysicalUnits(2.0, 3.0)(z)[0, 0]) == pytest.approx(5.0)
-    assert float(models.PhysicalUnits(0.0, 1.0, log=True, smearing=1.5)(z)[0, 0]) == pytest.approx(1.5 * np.e)
+    assert float(own.PhysicalUnits(2.0, 3.0)(z)[0, 0]) == pytest.approx(5.0)
+    assert float(own.PhysicalUnits(0.0, 1.0, log=True, smearing=1.5)(z)[0, 0]) == pytest.approx(1.5 * np.e)
 
 
 def test_the_output_layer_starts_as_configured() -> None:
@@ -131,7 +132,7 @@ def test_the_output_layer_starts_as_configured() -> None:
         {"contrast_boxes": (3,)},
         {"nadir_linear": True},
         {"mirror_average": "rows"},
-        {"frame_scaler": models.Standardize([1.0, 1.0], [2.0, 2.0])},
+        {"frame_scaler": own.Standardize([1.0, 1.0], [2.0, 2.0])},
     ],
 )
 def test_every_knob_moves_something(change: dict) -> None:
@@ -166,12 +167,12 @@ def test_attention_looks_at_the_other_frames_and_the_single_frame_model_does_not
 def test_contrast_is_the_pixel_less_its_neighbourhood() -> None:
     x = np.zeros((1, 1, 5, 5, 1), "float32")
     x[0, 0, 2, 2] = 9.0
-    out_maps = keras.ops.convert_to_numpy(models.LocalContrast([3], gain=1.0)(x))
+    out_maps = keras.ops.convert_to_numpy(own.LocalContrast([3], gain=1.0)(x))
     assert out_maps.shape == (1, 1, 5, 5, 2)
     np.testing.assert_array_equal(out_maps[..., 0], x[..., 0])
     assert out_maps[0, 0, 2, 2, 1] == pytest.approx(8.0)  # 9 less the mean of nine pixels
     assert out_maps[0, 0, 1, 1, 1] == pytest.approx(-1.0)
-    np.testing.assert_allclose(models.LocalContrast([3, 5])(np.ones_like(x))[..., 1:], 0.0, atol=1e-6)
+    np.testing.assert_allclose(own.LocalContrast([3, 5])(np.ones_like(x))[..., 1:], 0.0, atol=1e-6)
 
 
 @pytest.mark.parametrize("axis", ["rows", "columns"])
@@ -195,11 +196,11 @@ def test_the_mirror_average_does_not_know_left_from_right(axis: str) -> None:
 
 
 def test_the_saved_model_holds_its_constants(tmp_path) -> None:
-    scaler = models.Standardize([0.1, 0.2], [1.0, 3.0], log_offset=0.3, flat_field=np.ones((12, 14, 2)))
+    scaler = own.Standardize([0.1, 0.2], [1.0, 3.0], log_offset=0.3, flat_field=np.ones((12, 14, 2)))
     more = {"contrast_boxes": (3,), "nadir_linear": True, "mirror_average": "rows"}
     model = models.physical_model(
-        small(frame_scaler=scaler, features=2, feature_scaler=models.Standardize([1.0, 2.0], [1.0, 1.0]), **more),
-        models.PhysicalUnits(1.0, 2.0, log=True, smearing=1.1),
+        small(frame_scaler=scaler, features=2, feature_scaler=own.Standardize([1.0, 2.0], [1.0, 1.0]), **more),
+        own.PhysicalUnits(1.0, 2.0, log=True, smearing=1.1),
     )
     model.save(tmp_path / "model.keras")
     loaded = keras.saving.load_model(tmp_path / "model.keras")
@@ -210,14 +211,14 @@ def test_the_saved_model_holds_its_constants(tmp_path) -> None:
 @pytest.mark.parametrize(
     "layer",
     [
-        models.Standardize([1.0], [2.0], log_offset=0.1, per_frame=True),
-        models.SunVector(),
-        models.NadirCrop((1, 2), 3, 5),
-        models.FoldedTime(keras.layers.Dense(3)),
-        models.TimeEmbedding(),
-        models.MiddleFrame(),
-        models.LocalContrast([3, 5]),
-        models.PhysicalUnits(1.0, 2.0, True, 1.5),
+        own.Standardize([1.0], [2.0], log_offset=0.1, per_frame=True),
+        own.SunVector(),
+        own.NadirCrop((1, 2), 3, 5),
+        own.FoldedTime(keras.layers.Dense(3)),
+        own.TimeEmbedding(),
+        own.MiddleFrame(),
+        own.LocalContrast([3, 5]),
+        own.PhysicalUnits(1.0, 2.0, True, 1.5),
     ],
     ids=lambda layer: type(layer).__name__,
 )
@@ -231,7 +232,7 @@ def test_mixed_precision_keeps_the_output_fine() -> None:
     keras.config.set_dtype_policy("mixed_bfloat16")
     try:
         model = small()
-        values = out(models.physical_model(model, models.PhysicalUnits(1000.0, 1.0)), inputs(batch=32))
+        values = out(models.physical_model(model, own.PhysicalUnits(1000.0, 1.0)), inputs(batch=32))
     finally:
         keras.config.set_dtype_policy("float32")
     assert values.dtype == np.float32

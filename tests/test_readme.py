@@ -24,7 +24,7 @@ def test_links_lead_somewhere() -> None:
 
 def test_every_room_of_the_package_is_in_the_table() -> None:
     rooms = {p.name for p in (ROOT / "cloudml_tf").glob("*.py")} - {"__init__.py", "__main__.py"}
-    small = {"cli.py", "errors.py", "quiet.py", "replicas.py", "simulation_settings.py"}
+    small = {"cli.py", "errors.py", "quiet.py", "replicas.py"}
     assert rooms - small == set(re.findall(r"`(\w+\.py)`", README))
 
 

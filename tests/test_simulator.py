@@ -9,10 +9,12 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from cloudml_tf.data import camera, cloud_fields, radiance, simulated_files, simulated_lidar, simulator
-from cloudml_tf.data.cloud_fields import CloudScene
-from cloudml_tf.data.simulated_files import SimulatedFlight
-from cloudml_tf.simulation_settings import DEFAULT_REGIMES, PRESETS, SimulationConfig
+from cloudml_tf.simulation import camera, cloud_fields, radiance, simulator
+from cloudml_tf.simulation import files as simulated_files
+from cloudml_tf.simulation import lidar as simulated_lidar
+from cloudml_tf.simulation.cloud_fields import CloudScene
+from cloudml_tf.simulation.files import SimulatedFlight
+from cloudml_tf.simulation.settings import DEFAULT_REGIMES, PRESETS, SimulationConfig
 
 FILL = -9999.0
 DEPTH = "layer_descriptor/Feature_Optical_Depth_532"

@@ -1,0 +1,1 @@
+"""Flights: from instrument files to sequences that are split and scaled. NumPy and h5py, no Keras."""

@@ -9,7 +9,7 @@ from typing import Any
 import h5py
 import numpy as np
 
-from cloudml_tf.simulation_settings import FlightRegime, SimulationConfig
+from cloudml_tf.simulation.settings import FlightRegime, SimulationConfig
 
 FRAMES_A_CHUNK = 16
 

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from cloudml_tf.data.camera import StripSampler, Track
-from cloudml_tf.data.cloud_fields import CloudScene, FloatField
-from cloudml_tf.simulation_settings import SimulationConfig
+from cloudml_tf.simulation.camera import StripSampler, Track
+from cloudml_tf.simulation.cloud_fields import CloudScene, FloatField
+from cloudml_tf.simulation.settings import SimulationConfig
 
 FILL = -9999.0
 LAYER_SLOTS = 10

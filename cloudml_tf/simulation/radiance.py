@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import fft
 
-from cloudml_tf.data.cloud_fields import CloudScene, FloatField, fractal_field, wavenumbers
-from cloudml_tf.simulation_settings import FlightRegime, SimulationConfig
+from cloudml_tf.simulation.cloud_fields import CloudScene, FloatField, fractal_field, wavenumbers
+from cloudml_tf.simulation.settings import FlightRegime, SimulationConfig
 
 
 @dataclass(frozen=True)

@@ -15,12 +15,14 @@ from pathlib import Path
 
 import numpy as np
 
-from cloudml_tf import simulation_settings
-from cloudml_tf.data import camera, cloud_fields, radiance, simulated_files, simulated_lidar
-from cloudml_tf.data.camera import Track
-from cloudml_tf.data.cloud_fields import CloudScene, FloatField
-from cloudml_tf.data.simulated_files import SimulatedFlight, write_flight
-from cloudml_tf.simulation_settings import FlightRegime, SimulationConfig
+from cloudml_tf.simulation import camera, cloud_fields, radiance
+from cloudml_tf.simulation import files as simulated_files
+from cloudml_tf.simulation import lidar as simulated_lidar
+from cloudml_tf.simulation import settings as simulation_settings
+from cloudml_tf.simulation.camera import Track
+from cloudml_tf.simulation.cloud_fields import CloudScene, FloatField
+from cloudml_tf.simulation.files import SimulatedFlight, write_flight
+from cloudml_tf.simulation.settings import FlightRegime, SimulationConfig
 
 __all__ = ["SimulatedFlight", "simulate_flight", "simulate_flights", "write_flight"]
 

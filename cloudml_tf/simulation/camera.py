@@ -11,9 +11,9 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import ndimage
 
-from cloudml_tf.data.cloud_fields import CloudScene, FloatField
-from cloudml_tf.data.radiance import RadianceFields
-from cloudml_tf.simulation_settings import SimulationConfig
+from cloudml_tf.simulation.cloud_fields import CloudScene, FloatField
+from cloudml_tf.simulation.radiance import RadianceFields
+from cloudml_tf.simulation.settings import SimulationConfig
 
 FRAMES_AT_ONCE = 128  # keeps the working arrays inside the processor's cache
 HEIGHT_STEPS = 2  # fixed-point steps of the line of sight; a third moves 99 % of pixels by less than 0.04 px

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import fft, special
 
-from cloudml_tf.simulation_settings import FlightRegime, SimulationConfig
+from cloudml_tf.simulation.settings import FlightRegime, SimulationConfig
 
 FloatField = npt.NDArray[np.floating[Any]]
 

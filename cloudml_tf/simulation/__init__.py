@@ -1,0 +1,1 @@
+"""A simulator of flights with known truth: clouds, light, camera, lidar, files."""
