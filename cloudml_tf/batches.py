@@ -60,6 +60,26 @@ class Batches(keras.utils.PyDataset):
         return (inputs, target, self.samples.weight[chosen]) if self.weighted else (inputs, target)
 
 
+class Inputs(keras.utils.PyDataset):
+    """The inputs of samples in their order, for `model.predict`.
+
+    Args:
+        samples: the sequences.
+        batch_size: sequences a batch.
+    """
+
+    def __init__(self, samples: Samples, batch_size: int = 256) -> None:
+        super().__init__(workers=1)
+        self.samples, self.batch_size = samples, batch_size
+
+    def __len__(self) -> int:
+        return -(-len(self.samples) // self.batch_size)
+
+    def __getitem__(self, number: int) -> tuple[dict[str, np.ndarray]]:
+        first = number * self.batch_size
+        return (self.samples.inputs(slice(first, first + self.batch_size)),)
+
+
 class EpochOrder(keras.callbacks.Callback):
     """Tells the batches which epoch it is."""
 

@@ -185,6 +185,15 @@ class CollapseAbort(_BestWeights):
         if self.collapsed:
             self.restore_best()
 
+    def get_state(self) -> dict[str, Any]:
+        """What a resumed run needs."""
+        return {**super().get_state(), "collapsed": self.collapsed, "message": self.message}
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Put a state of `get_state` back."""
+        super().set_state(state)
+        self.collapsed, self.message = state["collapsed"], state["message"]
+
 
 class NotFinite(keras.callbacks.Callback):
     """Stop at once when the loss of a batch is NaN or infinite; puts the last finite epoch's weights back.
@@ -286,7 +295,7 @@ class PredictionSnapshots(keras.callbacks.Callback):
     """Keep the validation predictions of chosen epochs (1, 5, 10, 20 as the original asks), to see them spread out.
 
     Args:
-        inputs: what `model.predict` takes.
+        inputs: what `model.predict` takes: arrays, or batches in a fixed order.
         epochs: 1-based epochs to keep.
         batch_size: for `model.predict`.
     """

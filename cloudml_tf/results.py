@@ -1,5 +1,6 @@
 """The scores of a run, in the loss's space and in physical units, for every part, baseline and ceiling."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -8,6 +9,7 @@ from cloudml_tf import baselines
 from cloudml_tf.data.samples import Samples
 from cloudml_tf.data.scaling import TargetScaling
 from cloudml_tf.judge import block_ids, judge, phase3, scores, tier
+from cloudml_tf.pipeline import Prepared
 from cloudml_tf.settings import Config
 
 Predictions = dict[str, np.ndarray]  # part -> (n,) standardised predictions
@@ -72,9 +74,15 @@ def collect_baselines(
     return found, predictions
 
 
-def smearing_factor(val: Samples, z: np.ndarray, scaling: TargetScaling) -> float:
-    """Mean of exp(residual) on the validation part (Duan 1983): exp of a predicted mean log is a median, not a mean."""
-    return float(np.mean(np.exp(scaling.transform(val.label) - scaling.unscale(z))))
+def with_smearing(prepared: Prepared, val_predictions: np.ndarray) -> Prepared:
+    """The same with the smearing factor in its scaling: the mean of exp(residual) on validation (Duan 1983).
+
+    exp of a predicted mean log is a median; times this factor it is a mean.
+    """
+    target = prepared.scaling.target
+    residual = target.transform(prepared.parts["val"].label) - target.unscale(val_predictions)
+    corrected = replace(target, smearing=float(np.mean(np.exp(residual))))
+    return replace(prepared, scaling=replace(prepared.scaling, target=corrected))
 
 
 def table_rows(metrics: dict[str, Any], part: str = "test") -> list[tuple[str, dict[str, Any]]]:

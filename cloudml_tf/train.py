@@ -49,7 +49,6 @@ def fit_and_judge(config: Config, prepared: Any, folder: Path, console: Console,
     """Fit, score, draw, report and export; writes everything that is known after training."""
     quiet_tensorflow()
     from cloudml_tf import report, results, training
-    from cloudml_tf.data.scaling import Scaling
 
     training.start_keras(config)
     train_part = prepared.parts["train"]
@@ -59,46 +58,37 @@ def fit_and_judge(config: Config, prepared: Any, folder: Path, console: Console,
     console.say(fitted.ending)
 
     predictions = {part: training.predict(model, samples) for part, samples in prepared.parts.items()}
-    description = prepared.description()
-    if config.target.smearing:
-        factor = results.smearing_factor(prepared.parts["val"], predictions["val"], prepared.scaling.target)
-        description["scaling"]["target"]["smearing"] = factor
-        write_json(folder / "data.json", description)
-    scaling = Scaling.from_json(description["scaling"]).target
+    prepared = results.with_smearing(prepared, predictions["val"]) if config.target.smearing else prepared
+    description, scaling = prepared.description(), prepared.scaling.target
+    write_json(folder / "data.json", description)
     metrics = results.collect(prepared.parts, predictions, scaling, config, fitted.history, fitted.best_epoch)
-    metrics["training"] = {
-        "seconds": fitted.seconds,
-        "epochs": len(fitted.history),
-        "best_epoch": None if fitted.best_epoch is None else fitted.best_epoch + 1,
-        "ending": fitted.ending,
-        "collapsed": fitted.collapsed,
-        "weights": model.count_params(),
-    }
+    metrics["training"] = _summary(fitted)
     _add_references(metrics, prepared, scaling, config)
     _save_predictions(folder, prepared, predictions, scaling)
-    pictures = report.draw(
-        folder,
-        metrics,
-        prepared.parts,
-        predictions,
-        scaling,
-        fitted.history,
-        fitted.best_epoch,
-        fitted.snapshots,
-    )
+    seen = (fitted.history, fitted.best_epoch, fitted.snapshots)
+    pictures = report.draw(folder, metrics, prepared.parts, predictions, scaling, *seen)
     if config.output.export:
         from cloudml_tf.export import export_model, target_folder
 
         home = target_folder(config)
-        metrics["export"] = {
-            "folder": str(home),
-            "parity": export_model(model, home, config, description, config.seed),
-        }
+        parity = export_model(model, home, config, description, config.seed)
+        metrics["export"] = {"folder": str(home), "parity": parity}
     details = {"configuration": config.model_dump(mode="json"), "data": description}
     details["environment"] = read_json(folder / "environment.json")
     report.write_html(folder / "report.html", f"{config.experiment_name} {folder.name}", metrics, pictures, details)
     write_json(folder / "metrics.json", metrics)  # last: its presence says that the run is whole
     return metrics
+
+
+def _summary(fitted: Any) -> dict[str, Any]:
+    return {
+        "seconds": fitted.seconds,
+        "epochs": len(fitted.history),
+        "best_epoch": None if fitted.best_epoch is None else fitted.best_epoch + 1,
+        "ending": fitted.ending,
+        "collapsed": fitted.collapsed,
+        "weights": fitted.model.count_params(),
+    }
 
 
 def _add_references(metrics: dict[str, Any], prepared: Any, scaling: Any, config: Config) -> None:

@@ -1,6 +1,5 @@
 """The room that knows both the data and the model: build, compile, fit."""
 
-import math
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,7 +9,7 @@ import keras
 import numpy as np
 
 from cloudml_tf import checkpoint
-from cloudml_tf.batches import Batches, EpochOrder
+from cloudml_tf.batches import Batches, EpochOrder, Inputs
 from cloudml_tf.callbacks import CollapseAbort, NotFinite, PredictionSnapshots, R2EarlyStopping, WeightAverage
 from cloudml_tf.checkpoint import Checkpoint
 from cloudml_tf.console import Console, TrainingProgress
@@ -112,6 +111,60 @@ def make_optimizer(training: Training, steps_per_epoch: int) -> keras.optimizers
     return optimizer
 
 
+@dataclass
+class Guards:
+    """The callbacks that decide or remember something during a training."""
+
+    stopping: R2EarlyStopping
+    collapse: CollapseAbort
+    snapshots: PredictionSnapshots
+    not_finite: NotFinite
+    average: WeightAverage | None
+
+    @classmethod
+    def of(cls, training: Training, val: Samples) -> "Guards":
+        """As configured, watching the validation part."""
+        return cls(
+            stopping=R2EarlyStopping(training.early_stopping_patience, training.early_stopping_monitor),
+            collapse=CollapseAbort(training.collapse_threshold, training.collapse_grace_epochs),
+            snapshots=PredictionSnapshots(Inputs(val)),
+            not_finite=NotFinite(),
+            average=WeightAverage(training.ema_momentum) if training.ema_momentum is not None else None,
+        )
+
+    def stateful(self) -> dict[str, keras.callbacks.Callback]:
+        """Those that a resumed run has to put back."""
+        found = {"stopping": self.stopping, "collapse": self.collapse, "snapshots": self.snapshots}
+        return found if self.average is None else {**found, "average": self.average}
+
+    def in_order(self, batches: Batches) -> list[keras.callbacks.Callback]:
+        """The average first, so that the others see the weights that were validated."""
+        first = [] if self.average is None else [self.average]
+        return [
+            *first,
+            EpochOrder(batches),
+            self.not_finite,
+            LearningRate(),
+            self.stopping,
+            self.collapse,
+            self.snapshots,
+        ]
+
+
+def training_batches(config: Config, prepared: Prepared) -> Batches:
+    """Shuffled, augmented batches of the training part."""
+    train = prepared.parts["train"]
+    return Batches(
+        train,
+        prepared.scaling.target.standardise(train.label),
+        config.training.batch_size,
+        seed=config.seed,
+        augmentation=config.augmentation,
+        frame_std=raw_frame_std(train),
+        across_track_axis=config.data.camera.across_track_axis,
+    )
+
+
 def fit(
     model: keras.Model,
     config: Config,
@@ -124,44 +177,23 @@ def fit(
 
     Raises `NotFiniteError` where the loss stops being a number.
     """
-    train, val = prepared.parts["train"], prepared.parts["val"]
-    scaling = prepared.scaling.target
-    training = config.training
-    batches = Batches(
-        train,
-        scaling.standardise(train.label),
-        training.batch_size,
-        seed=config.seed,
-        augmentation=config.augmentation,
-        frame_std=raw_frame_std(train),
-        across_track_axis=config.data.camera.across_track_axis,
-    )
-    validation = Batches(val, scaling.standardise(val.label), 256)
-    model.compile(
-        optimizer=make_optimizer(training, len(batches)),
-        loss=make_loss(config.loss),
-        metrics=regression_metrics(),
-    )
-    model.optimizer.build(model.trainable_variables)
+    training, val = config.training, prepared.parts["val"]
+    batches = training_batches(config, prepared)
+    validation = Batches(val, prepared.scaling.target.standardise(val.label), 256)
+    optimizer = make_optimizer(training, len(batches))
+    model.compile(optimizer=optimizer, loss=make_loss(config.loss), metrics=regression_metrics())
+    optimizer.build(model.trainable_variables)
     saved = checkpoint.load(folder / checkpoint.NAME) if resume else None
     first_epoch = saved["epoch"] if saved else 0
-
-    stopping = R2EarlyStopping(training.early_stopping_patience, training.early_stopping_monitor)
-    collapse = CollapseAbort(training.collapse_threshold, training.collapse_grace_epochs)
-    snapshots = PredictionSnapshots(val.inputs())
-    not_finite = NotFinite()
-    average = [WeightAverage(training.ema_momentum)] if training.ema_momentum is not None else []
-    stateful = {"stopping": stopping, "collapse": collapse, "snapshots": snapshots}
-    stateful |= {"average": average[0]} if average else {}
-    last = Checkpoint(folder, stateful, saved)
-    with (
-        console.training(training.max_epochs, len(batches), first_epoch) as progress,
-        tracker(config, folder) as track,
-    ):
-        callbacks = [*average, EpochOrder(batches), not_finite, LearningRate(), stopping, collapse, snapshots]
-        callbacks += [*track, EpochRows(progress), LastWeights(folder), last]
+    guards = Guards.of(training, val)
+    last = Checkpoint(folder, guards.stateful(), saved)
+    shown = console.training(training.max_epochs, len(batches), first_epoch)
+    with shown as progress, tracker(config, folder) as track:
+        callbacks = [*guards.in_order(batches), *track, EpochRows(progress), LastWeights(folder), last]
         started = time.perf_counter()
-        if saved is None or not saved["stopped"]:
+        if saved is not None and saved["stopped"]:
+            _replay_end(model, last, guards.stopping, callbacks)
+        else:
             model.fit(
                 batches,
                 validation_data=validation,
@@ -171,23 +203,19 @@ def fit(
                 shuffle=False,  # Keras would shuffle the batches once more, in an order that no checkpoint knows
                 verbose=0,
             )
-        else:
-            _replay_end(model, last, stopping, callbacks)
         seconds = time.perf_counter() - started
-    if not_finite.message:
-        stopping.restore_best()
-        _save_weights(model, folder / "best.weights.h5")
-        raise NotFiniteError(f"{not_finite.message} The best weights so far are in {folder}.")
-    stopping.restore_best()
+    guards.stopping.restore_best()
     _save_weights(model, folder / "best.weights.h5")
+    if guards.not_finite.message:
+        raise NotFiniteError(f"{guards.not_finite.message} The best weights so far are in {folder}.")
     return Fitted(
         model=model,
         history=last.history,
-        best_epoch=stopping.best_epoch,
+        best_epoch=guards.stopping.best_epoch,
         seconds=seconds,
-        ending=_ending(stopping, collapse, last.history),
-        collapsed=collapse.collapsed,
-        snapshots=snapshots.predictions,
+        ending=_ending(guards.stopping, guards.collapse, last.history),
+        collapsed=guards.collapse.collapsed,
+        snapshots=guards.snapshots.predictions,
     )
 
 
@@ -262,14 +290,10 @@ def raw_frame_std(samples: Samples) -> np.ndarray:
     return samples.table[rows].std(axis=(0, 1, 2), dtype="float64")
 
 
-def predict(model: keras.Model, samples: Samples, batch_size: int = 256) -> np.ndarray:
+def predict(model: keras.Model, samples: Samples) -> np.ndarray:
     """(n,) standardised predictions, in bounded memory."""
-    found = []
-    for first in range(0, len(samples), batch_size * 16):
-        chosen = np.arange(first, min(first + batch_size * 16, len(samples)))
-        found.append(model.predict(samples.inputs(chosen), batch_size=batch_size, verbose=0).reshape(-1))
-    values = np.concatenate(found)
-    if not math.isfinite(float(values.sum())):
+    values = np.asarray(model.predict(Inputs(samples), verbose=0)).reshape(-1)
+    if not np.isfinite(values).all():
         raise NotFiniteError("the model predicts values that are not finite; its weights or inputs are not finite.")
     return values
 
