@@ -19,8 +19,9 @@ from cloudml_tf.data.samples import Samples
 from cloudml_tf.data.scaling import TargetScaling
 
 
-def image_statistics(samples: Samples, log_offset: float | None = None, batch: int = 1024) -> np.ndarray:
-    """(n, S) statistics of n sequences, documented above."""
+def image_statistics(samples: Samples, log_offset: float | None = None) -> np.ndarray:
+    """(n, S) statistics of n sequences, documented above, in bounded memory."""
+    batch = samples.rows_at_once()
     rows = [
         _statistics(samples.take(np.arange(first, min(first + batch, len(samples)))), log_offset)
         for first in range(0, len(samples), batch)

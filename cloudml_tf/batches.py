@@ -39,6 +39,12 @@ class Batches(keras.utils.PyDataset):
         self.weighted = bool(np.any(samples.weight != 1.0)) and seed is not None
         self.set_epoch(0)
 
+    def variance(self) -> float:
+        """Variance of the targets as the loss weighs them."""
+        weight = self.samples.weight if self.weighted else np.ones(len(self.samples))
+        mean = np.average(self.target, weights=weight)
+        return float(np.average((self.target - mean) ** 2, weights=weight))
+
     def set_epoch(self, epoch: int) -> None:
         """Put the order of that epoch in place."""
         self.epoch = epoch

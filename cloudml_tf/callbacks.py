@@ -118,19 +118,19 @@ class R2EarlyStopping(_BestWeights):
 
     def get_state(self) -> dict[str, Any]:
         """What a resumed run needs."""
-        return {**super().get_state(), "wait": self.wait}
+        return {**super().get_state(), "wait": self.wait, "stopped_epoch": self.stopped_epoch}
 
     def set_state(self, state: dict[str, Any]) -> None:
         """Put a state of `get_state` back."""
         super().set_state(state)
-        self.wait = state["wait"]
+        self.wait, self.stopped_epoch = state["wait"], state["stopped_epoch"]
 
 
 class CollapseAbort(_BestWeights):
     """Stop a run whose predictions have collapsed: std(p)/std(t) under `threshold` after `grace` epochs.
 
     Sets `collapsed` and `message`, and keeps the weights of the epoch with the best `keep` score. A ratio that is NaN
-    counts as collapsed only if the predictions have no spread; a NaN loss is another matter (`NotFinite`).
+    is not a collapse but a loss that is no number, which is `NotFinite`'s matter.
 
     Args:
         threshold: the ratio of standard deviations under which a run is given up (the original's 0.05).

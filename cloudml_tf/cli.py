@@ -21,7 +21,7 @@ VERBS = {
     ),
     "evaluate": (
         "score a run or an exported model on labelled flights",
-        "cloudml evaluate runs/tier1_variance_fix_test/20260101-120000 --flights flights/",
+        "cloudml evaluate runs/tier1_variance_fix_test/20260101-120000 --flights flights",
     ),
     "export": (
         "write a run's SavedModel again",

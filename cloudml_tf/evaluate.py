@@ -11,11 +11,12 @@ from cloudml_tf.config import Config, parse_config, set_by_path
 from cloudml_tf.console import Console
 from cloudml_tf.data.samples import Samples
 from cloudml_tf.data.scaling import Scaling, TargetScaling
-from cloudml_tf.errors import RunError
+from cloudml_tf.errors import DataError, RunError
 from cloudml_tf.files import write_json
 from cloudml_tf.judge import tier
 from cloudml_tf.quiet import quiet_tensorflow
-from cloudml_tf.runs import read_json, read_run
+from cloudml_tf.runs import check_overrides, new_run, read_json, read_run
+from cloudml_tf.settings import FlightFiles
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,7 @@ def evaluate(source: Path, folders: list[str], overrides: dict[str, Any], consol
     from cloudml_tf.pipeline import samples_of_folders
     from cloudml_tf.results import per_flight, score_part, spaces
 
+    check_overrides(overrides)
     exported = (source / "saved_model.pb").is_file()
     config, description = _read_exported(source, overrides) if exported else read_run(source, overrides)
     scaling = Scaling.from_json(description["scaling"]).target
@@ -56,6 +58,7 @@ def evaluate(source: Path, folders: list[str], overrides: dict[str, Any], consol
         "per_flight": {"test": per_flight(samples, z, scaling)},
     }
     metrics["tier"] = tier(metrics["test"])
+    _add_baselines(metrics, samples, description, config, console)
     return Evaluation(config, samples, scaling, z, metrics)
 
 
@@ -64,6 +67,30 @@ def _read_exported(source: Path, overrides: dict[str, Any]) -> tuple[Config, dic
     for key, value in overrides.items():
         set_by_path(record["config"], key, value)
     return parse_config(record["config"], str(source / "cloudml.json")), record["data"]
+
+
+def _add_baselines(
+    metrics: dict[str, Any], samples: Samples, description: dict[str, Any], config: Config, console: Console
+) -> None:
+    """The baselines of the model's own training flights, on these flights; left out where those files are gone."""
+    if not config.evaluation.baselines:
+        return
+    from cloudml_tf.pipeline import samples_of
+    from cloudml_tf.results import collect_baselines
+
+    trained = description["split"]["train"]["flights"]
+    files = {name: FlightFiles.model_validate(description["files"][name]) for name in trained}
+    judged = set(samples.flight_names) & set(description["files"])
+    if judged & set(trained):
+        console.warn(f"{', '.join(sorted(judged & set(trained)))}: this model was trained on flights of that name")
+    try:
+        train = samples_of(files, config)
+    except DataError as error:
+        console.warn(f"no baselines, the training flights cannot be read: {error}")
+        return
+    scaling = Scaling.from_json(description["scaling"]).target
+    found = collect_baselines({"train": train, "test": samples}, scaling, config)
+    metrics["baselines"] = {name: {"test": parts["test"]} for name, parts in found.items()}
 
 
 def predict_exported(folder: Path, samples: Samples, output: str, batch_size: int = 256) -> np.ndarray:
@@ -102,7 +129,7 @@ def run(args: argparse.Namespace) -> int:
     source = Path(args.model)
     found = evaluate(source, args.flights, overrides_from(args), console)
     metrics = found.metrics
-    folder = Path(args.run_dir) if args.run_dir else source / "evaluation"
+    folder = new_run(found.config, args.run_dir, prefix="evaluation-")
     pictures = report.draw(folder, metrics, {"test": found.samples}, {"test": found.predictions}, found.scaling)
     details = {"configuration": found.config.model_dump(mode="json"), "flights": list(args.flights)}
     title = f"{found.config.experiment_name}: evaluation"

@@ -15,7 +15,7 @@ from cloudml_tf.config import Config, expand
 from cloudml_tf.errors import RunError
 from cloudml_tf.files import whole_folder, write_json
 from cloudml_tf.quiet import quiet_tensorflow
-from cloudml_tf.runs import read_run
+from cloudml_tf.runs import check_overrides, read_run
 
 TOLERANCE = 1e-4  # largest difference to Keras, in standard deviations of the target
 
@@ -27,6 +27,7 @@ def export_model(
 
     Raises `RunError` where the export differs from the Keras model by more than `TOLERANCE`.
     """
+    check_replaceable(folder)
     import tensorflow as tf
     from keras.export import ExportArchive
 
@@ -48,14 +49,21 @@ def export_model(
         archive.track(physical)
         archive.add_endpoint("serving_default", serve, input_signature=signature)
         archive.write_out(str(temporary), verbose=False)
-        record = check_parity(temporary, physical, shapes, output, scaling, seed)
+        record = check_parity(temporary, physical, shapes, config, scaling, seed)
         content = {"inputs": shapes, "output": output, "parity": record, "data": description}
         write_json(temporary / "cloudml.json", {**content, "config": config.model_dump(mode="json")})
     return record
 
 
+def check_replaceable(folder: Path) -> None:
+    """An export may take the place of an export, of nothing, and of nothing else."""
+    ours = (folder / "cloudml.json").is_file() and (folder / "saved_model.pb").is_file()
+    if folder.exists() and not ours and (not folder.is_dir() or any(folder.iterdir())):
+        raise RunError(f"{folder}: is there and is no exported model; it will not be overwritten. Name another folder.")
+
+
 def check_parity(
-    folder: Path, physical: Any, shapes: dict[str, Any], output: str, scaling: Any, seed: int
+    folder: Path, physical: Any, shapes: dict[str, Any], config: Config, scaling: Any, seed: int
 ) -> dict[str, Any]:
     """Compare the written SavedModel with the Keras model on random inputs in the training range, batches 1 and 5.
 
@@ -65,9 +73,12 @@ def check_parity(
     loaded = SavedModel(folder)
     worst = 0.0
     for batch in (1, 5):
-        inputs = {name: _typical(name, (batch, *shape[1:]), scaling, rng) for name, shape in shapes.items()}
+        inputs = {
+            name: _typical(name, (batch, *shape[1:]), scaling, config.preprocessing.log_offset, rng)
+            for name, shape in shapes.items()
+        }
         ours = np.asarray(physical(inputs, training=False)).reshape(-1)
-        theirs = loaded.predict(inputs, output)
+        theirs = loaded.predict(inputs, config.target.name)
         target = scaling.target
         worst = max(worst, float(np.abs(target.transform(ours) - target.transform(theirs)).max() / target.std))
     if not worst <= TOLERANCE:
@@ -75,14 +86,19 @@ def check_parity(
     return {"max_difference_std": worst, "tolerance_std": TOLERANCE, "batches": [1, 5]}
 
 
-def _typical(name: str, shape: tuple[int, ...], scaling: Any, rng: np.random.Generator) -> np.ndarray:
-    """Random inputs like those of training."""
+def _typical(
+    name: str, shape: tuple[int, ...], scaling: Any, log_offset: float | None, rng: np.random.Generator
+) -> np.ndarray:
+    """Random raw inputs with the mean and spread of training."""
     if name == "sun_angles_deg":
         return rng.uniform((10.0, -180.0), (70.0, 180.0), shape).astype("float32")
     mean, std = (
         (scaling.frame_mean, scaling.frame_std) if name == "frames" else (scaling.feature_mean, scaling.feature_std)
     )
-    return (np.asarray(mean) + np.asarray(std) * rng.standard_normal(shape)).astype("float32")
+    values = np.asarray(mean) + np.asarray(std) * rng.standard_normal(shape)
+    if name == "frames" and log_offset is not None:
+        values = np.exp(values) - log_offset
+    return values.astype("float32")
 
 
 class SavedModel:
@@ -123,7 +139,9 @@ def run(args: argparse.Namespace) -> int:
     from cloudml_tf.training import load_regressor
 
     path = Path(args.folder)
-    config, description = read_run(path, overrides_from(args))
+    overrides = overrides_from(args)
+    check_overrides(overrides)
+    config, description = read_run(path, overrides)
     model = load_regressor(path, config, description)
     folder = target_folder(config, args.run_dir)
     record = export_model(model, folder, config, description, config.seed)

@@ -159,9 +159,9 @@ def phase3(found: dict[str, Any], history: Sequence[dict[str, float]], best_epoc
 
 
 def rank_correlation(x: np.ndarray, y: np.ndarray) -> float:
-    """Spearman's; NaN under three points or for constants."""
+    """Spearman's; NaN under two points or for constants."""
     finite = np.isfinite(y)
-    if finite.sum() < 3:
+    if finite.sum() < 2:
         return float("nan")
     first, second = (rankdata(v[finite]) for v in (x, y))
     if np.ptp(first) == 0 or np.ptp(second) == 0:

@@ -38,7 +38,7 @@ class Standardize(layers.Layer):
         per_frame: bool = False,
         **kwargs: Any,
     ) -> None:
-        super().__init__(**kwargs)
+        super().__init__(autocast=False, **kwargs)  # raw radiance loses its digits in half precision
         self.mean, self.std = [float(m) for m in mean], [float(s) for s in std]
         self.log_offset, self.per_frame = log_offset, per_frame
         self.flat_field = None if flat_field is None else np.asarray(flat_field, "float32").tolist()
@@ -75,6 +75,9 @@ class SunVector(layers.Layer):
     with the sun overhead there is no sunny side. Row mirror images change the sign of the second output only.
     """
 
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(autocast=False, **kwargs)  # degrees lose their digits in half precision
+
     def call(self, angles_deg: Any) -> Any:
         """Degrees in, unit-free numbers out."""
         angles = ops.cast(angles_deg, "float32") * (np.pi / 180.0)
@@ -98,7 +101,7 @@ class NadirCrop(layers.Layer):
 
     Args:
         nadir: (row, column) of the lidar's footprint in the image.
-        rows, columns: odd sizes; the crop is moved inwards at the image's border.
+        rows, columns: odd sizes. Nadir stays in the middle; beyond the image its border pixels are repeated.
     """
 
     def __init__(self, nadir: Sequence[int], rows: int, columns: int, **kwargs: Any) -> None:
@@ -107,9 +110,14 @@ class NadirCrop(layers.Layer):
 
     def call(self, x: Any) -> Any:
         """Crop."""
-        top = _crop_start(self.nadir[0], self.rows, x.shape[1])
-        left = _crop_start(self.nadir[1], self.columns, x.shape[2])
-        return x[:, top : top + self.rows, left : left + self.columns, :]
+        for axis, centre, size in ((1, self.nadir[0], self.rows), (2, self.nadir[1], self.columns)):
+            wanted = np.arange(size) + centre - size // 2
+            inside = np.clip(wanted, 0, x.shape[axis] - 1)
+            if (inside == wanted).all():
+                x = x[:, wanted[0] : wanted[-1] + 1] if axis == 1 else x[:, :, wanted[0] : wanted[-1] + 1]
+            else:
+                x = ops.take(x, inside, axis=axis)
+        return x
 
     def compute_output_shape(self, input_shape: Any) -> Any:
         """(B,H,W,C) -> (B,rows,columns,C)."""
@@ -118,10 +126,6 @@ class NadirCrop(layers.Layer):
     def get_config(self) -> dict[str, Any]:
         """The arguments that rebuild this layer."""
         return {**super().get_config(), "nadir": self.nadir, "rows": self.rows, "columns": self.columns}
-
-
-def _crop_start(centre: int, size: int, length: int) -> int:
-    return int(np.clip(centre - size // 2, 0, length - size))
 
 
 @_register
@@ -170,7 +174,7 @@ class MirrorAverage(layers.Wrapper):
     """
 
     def __init__(self, layer: keras.Model, nadir: int, axis: int = 2, **kwargs: Any) -> None:
-        super().__init__(layer, **kwargs)
+        super().__init__(layer, autocast=False, **kwargs)
         self.nadir, self.axis = int(nadir), int(axis)
 
     def build(self, input_shape: Any) -> None:
@@ -271,7 +275,7 @@ class PhysicalUnits(layers.Layer):
     """
 
     def __init__(self, mean: float, std: float, log: bool = False, smearing: float = 1.0, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
+        super().__init__(**{"dtype": "float32", **kwargs})
         self.mean, self.std, self.log, self.smearing = float(mean), float(std), bool(log), float(smearing)
 
     def call(self, z: Any) -> Any:

@@ -174,7 +174,7 @@ class PredictionSpread(keras.metrics.Metric):
         highest = ops.max(
             ops.where(weight > 0, prediction, ops.full_like(prediction, -float("inf"))), initial=-float("inf")
         )
-        seen = ops.cast(lowest <= highest, self.extremes.dtype)
+        seen = ops.cast(ops.any(weight > 0), self.extremes.dtype)
         batch = ops.where(seen > 0, ops.stack([lowest, highest, seen]), ops.zeros(3, dtype=self.extremes.dtype))
         old = self.extremes[:, :]
         joined = ops.stack(

@@ -48,7 +48,7 @@ def build_frame_encoder(
     Three paths. The *footprint* path convolves the pixels around nadir at full resolution and takes learned weighted
     sums over `footprint` x `footprint` of them, a channel at a time: the lidar's kilometre is a line of pixels, and
     pooling it away costs more than any loss repairs. From the same convolutions the *nadir* path keeps what is around
-    nadir at full resolution and at each halved one, and the pixels themselves. The *context* path averages over the
+    nadir after each convolution, and the pixels themselves. The *context* path averages over the
     whole frame: clear-sky level, sun side, cloud type.
     """
     frame = keras.Input(frame_shape, name="frame")
@@ -161,7 +161,7 @@ def build_regressor(
         features: how many further numbers a frame it takes as `features` (B,T,F).
         frame_scaler, feature_scaler: `Standardize` layers with training statistics; none leaves the input as it is.
         architecture: "attention"; "single_frame" (middle frame, no attention); "simple_cnn" (pooled, no nadir path).
-        widths: channels of the convolutions; the first at full resolution, each further one at half the last.
+        widths: channels of successive convolutions; around nadir the first two see full resolution.
         footprint: side in pixels of the nadir neighbourhood that is kept at full resolution.
         encoder_features, heads, head_units, dropout: sizes of the frame vector, attention and head.
         contrast_boxes: sides of the squares of `LocalContrast`; none leaves the frames as they are.
@@ -191,7 +191,9 @@ def build_regressor(
     answer = output_layer(output_init, output_bias)(x)
     if nadir_linear:
         pixels = layers.Flatten()(NadirCrop(nadir, *(min(5, side) for side in frame_shape[:2]))(MiddleFrame()(maps)))
-        answer = layers.Add()([answer, layers.Dense(1, use_bias=False, dtype="float32", name="nadir_linear")(pixels)])
+        answer = layers.Add(dtype="float32")(
+            [answer, layers.Dense(1, use_bias=False, dtype="float32", name="nadir_linear")(pixels)]
+        )
     core = keras.Model(inputs, answer, name="regressor")
     if mirror_average is None:
         return core

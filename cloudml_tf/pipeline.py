@@ -13,7 +13,7 @@ from cloudml_tf.data.flights import Flight, find_flights, load_flight
 from cloudml_tf.data.frames import camera_fingerprint
 from cloudml_tf.data.samples import Samples, build_samples
 from cloudml_tf.data.scaling import Scaling, fit_scaling
-from cloudml_tf.data.splits import PARTS, flights_needed, split_samples
+from cloudml_tf.data.splits import PARTS, check_labels, flights_needed, split_samples
 from cloudml_tf.errors import DataError
 from cloudml_tf.settings import FlightFiles
 from cloudml_tf.simulation.simulator import simulate_flights
@@ -74,6 +74,7 @@ def prepare(config: Config, simulating: Progress | None = None, decoding: Progre
     """Read the flights of the split, cut the parts, check for leaks and fit the scaling on the training part."""
     files = available_flights(config, simulating)
     needed = flights_needed(config.split, list(files))
+    _check_overweight(config, list(files))
     names = sorted({name for part in PARTS for name in needed[part]})
     flights = read_flights(files, names, config)
     samples, counts = build_samples(flights, config, decoding)
@@ -87,12 +88,21 @@ def prepare(config: Config, simulating: Progress | None = None, decoding: Progre
     )
 
 
+def _check_overweight(config: Config, available: list[str]) -> None:
+    unknown = sorted(set(config.overweight.flights) - set(available))
+    if unknown:
+        raise DataError(f"overweight.flights names {', '.join(unknown)}; the flights are {', '.join(available)}.")
+
+
 def _fingerprint(flights: list[Flight], parts: dict[str, Samples]) -> str:
     digest = hashlib.sha256()
     for flight in flights:
         digest.update(f"{flight.name} {camera_fingerprint(flight.camera_path)}".encode())
     for part in PARTS:
-        for array in (parts[part].label, parts[part].time_s, parts[part].index):
+        rows = parts[part].index
+        sun = parts[part].sun_angles_deg
+        seen = (parts[part].features[rows], rows if sun is None else sun[rows])
+        for array in (parts[part].label, parts[part].weight, parts[part].time_s, rows, *seen):
             digest.update(np.ascontiguousarray(array).tobytes())
     return digest.hexdigest()[:16]
 
@@ -105,5 +115,12 @@ def samples_of_folders(folders: list[str], config: Config, decoding: Progress | 
             if name in files:
                 raise DataError(f"two flights are called {name}: {files[name].camera} and {found.camera}. Rename one.")
             files[name] = found
+    return samples_of(files, config, decoding)
+
+
+def samples_of(files: dict[str, FlightFiles], config: Config, decoding: Progress | None = None) -> Samples:
+    """All labelled sequences of the given flights."""
     flights = read_flights(files, sorted(files), config)
-    return build_samples(flights, config, decoding)[0]
+    samples = build_samples(flights, config, decoding)[0]
+    check_labels(samples, "the judged flights")
+    return samples

@@ -132,7 +132,8 @@ def write_html(
     parts = [f"<p>{html.escape(line)}</p>" for line in verdict(metrics)]
     for part in ("test", "val", "train"):
         if part in metrics:
-            parts.append(f"<h2>Scores: {part}, {html.escape(metrics['space']['loss'])}</h2>{_table(metrics, part)}")
+            for name, space in {name: space for space, name in reversed(metrics["space"].items())}.items():
+                parts.append(f"<h2>Scores: {part}, {html.escape(name)}</h2>{_table(metrics, part, space)}")
     parts.append("<p>R² = r² − (s − r)² − (bias/std)²: the ceiling r² is what the best rescaling could reach.</p>")
     for caption, picture in pictures:
         data = base64.b64encode(picture.read_bytes()).decode()
@@ -144,8 +145,9 @@ def write_html(
     write_text(path, PAGE.format(title=html.escape(title), body="\n".join(parts)))
 
 
-def _table(metrics: dict[str, Any], part: str) -> str:
+def _table(metrics: dict[str, Any], part: str, space: str) -> str:
     head = "".join(f"<th>{html.escape(c)}</th>" for c in COLUMNS)
-    rows = [score_cells(name, found) for name, found in table_rows(metrics, part)]
+    found_in = {"loss": lambda found: found, "physical": lambda found: found["physical"]}[space]
+    rows = [score_cells(name, found_in(found)) for name, found in table_rows(metrics, part)]
     body = "".join("<tr>" + "".join(f"<td>{html.escape(c)}</td>" for c in row) + "</tr>" for row in rows)
     return f"<table><tr>{head}</tr>{body}</table>"

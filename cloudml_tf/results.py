@@ -9,8 +9,9 @@ from cloudml_tf import baselines
 from cloudml_tf.data.samples import Samples
 from cloudml_tf.data.scaling import TargetScaling
 from cloudml_tf.judge import block_ids, judge, phase3, scores, tier
+from cloudml_tf.oracle import oracle_predictions
 from cloudml_tf.pipeline import Prepared
-from cloudml_tf.settings import Config
+from cloudml_tf.settings import Config, FlightFiles
 
 Predictions = dict[str, np.ndarray]  # part -> (n,) standardised predictions
 
@@ -62,27 +63,42 @@ def collect(
     return found
 
 
-def collect_baselines(
-    parts: dict[str, Samples], scaling: TargetScaling, config: Config
-) -> tuple[dict[str, Any], dict[str, Predictions]]:
-    """Scores of each baseline on each part, and their predictions."""
+def collect_baselines(parts: dict[str, Samples], scaling: TargetScaling, config: Config) -> dict[str, Any]:
+    """Scores of each baseline on each part; `parts` has train, and any others."""
     predictions = baselines.fit_predict(parts, scaling, config.preprocessing.log_offset, config.seed)
-    found = {
-        name: {part: score_part(parts[part], z, scaling, config) for part, z in by_part.items()}
-        for name, by_part in predictions.items()
-    }
-    return found, predictions
+    return {name: _score_parts(parts, z, scaling, config) for name, z in predictions.items()}
 
 
-def with_smearing(prepared: Prepared, val_predictions: np.ndarray) -> Prepared:
-    """The same with the smearing factor in its scaling: the mean of exp(residual) on validation (Duan 1983).
+def collect_oracle(
+    parts: dict[str, Samples], flights: dict[str, FlightFiles], scaling: TargetScaling, config: Config
+) -> dict[str, Any] | None:
+    """Scores of the oracle on each part; None where there is no truth."""
+    predictions = oracle_predictions(parts, flights, scaling, config)
+    return None if predictions is None else _score_parts(parts, predictions, scaling, config)
+
+
+def _score_parts(
+    parts: dict[str, Samples], predictions: Predictions, scaling: TargetScaling, config: Config
+) -> dict[str, Any]:
+    if config.target.smearing:  # each predictor has residuals of its own
+        reference = "val" if "val" in parts else "train"
+        scaling = smeared(scaling, parts[reference], predictions[reference])
+    return {part: score_part(parts[part], z, scaling, config) for part, z in predictions.items()}
+
+
+def smeared(scaling: TargetScaling, samples: Samples, z: np.ndarray) -> TargetScaling:
+    """The same with a smearing factor, the mean of exp(residual) (Duan 1983).
 
     exp of a predicted mean log is a median; times this factor it is a mean.
     """
-    target = prepared.scaling.target
-    residual = target.transform(prepared.parts["val"].label) - target.unscale(val_predictions)
-    corrected = replace(target, smearing=float(np.mean(np.exp(residual))))
-    return replace(prepared, scaling=replace(prepared.scaling, target=corrected))
+    residual = scaling.transform(samples.label) - scaling.unscale(z)
+    return replace(scaling, smearing=float(np.mean(np.exp(residual))))
+
+
+def with_smearing(prepared: Prepared, val_predictions: np.ndarray) -> Prepared:
+    """The same with the network's smearing factor, from the validation part, in its scaling."""
+    target = smeared(prepared.scaling.target, prepared.parts["val"], val_predictions)
+    return replace(prepared, scaling=replace(prepared.scaling, target=target))
 
 
 def table_rows(metrics: dict[str, Any], part: str = "test") -> list[tuple[str, dict[str, Any]]]:

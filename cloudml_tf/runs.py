@@ -18,14 +18,14 @@ from pathlib import Path
 from typing import Any
 
 from cloudml_tf.config import Config, expand, load_config, resolved_json
-from cloudml_tf.errors import RunError
+from cloudml_tf.errors import ConfigError, RunError
 from cloudml_tf.files import write_json, write_text
 
 PACKAGES = ("cloudml-tf", "tensorflow", "keras", "numpy", "h5py", "scikit-learn", "pydantic")
 
 
-def new_run(config: Config, run_dir: str | None) -> Path:
-    """Make a new folder: `run_dir`, or runs/<experiment>/<stamp>. Two runs started at once get two folders."""
+def new_run(config: Config, run_dir: str | None, prefix: str = "") -> Path:
+    """Make a new folder: `run_dir`, or runs/<experiment>/<prefix><stamp>. Two at once get two folders."""
     if run_dir is not None:
         path = Path(run_dir)
         if path.exists() and any(path.iterdir() if path.is_dir() else [path]):
@@ -33,7 +33,7 @@ def new_run(config: Config, run_dir: str | None) -> Path:
         _make(path, exist_ok=True)
         return path
     parent = expand(config.output.runs) / config.experiment_name
-    stamp = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
+    stamp = prefix + datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
     for number in range(1, 1000):
         path = parent / (stamp if number == 1 else f"{stamp}-{number}")
         try:
@@ -128,6 +128,16 @@ def read_run(path: Path, overrides: dict[str, Any] | None = None) -> tuple[Confi
     if not (path / "config.json").is_file():
         raise RunError(f"{path}: neither a run folder (config.json) nor an exported model (saved_model.pb).")
     return load_config(path / "config.json", overrides), read_json(path / "data.json")
+
+
+def check_overrides(overrides: dict[str, Any]) -> None:
+    """A finished model is what it is: only how flights are read, judged and written may be changed."""
+    free = ("data.", "evaluation.", "output.", "seed")
+    wrong = [key for key in overrides if not key.startswith(free)]
+    if wrong:
+        raise ConfigError(
+            f"--set {wrong[0]}: cannot be changed after training. Free are data.*, evaluation.*, output.* and seed."
+        )
 
 
 def read_json(path: Path) -> Any:

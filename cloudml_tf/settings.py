@@ -4,7 +4,7 @@ The contracts between fields stand at the end, in `Config`; they are checked bef
 Defaults are those of `configs/tier1.json`. Loading, overriding and printing: `cloudml_tf.config`.
 """
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
@@ -26,12 +26,24 @@ class Target(Settings):
 
     name: TargetName = Field("optical_depth", description="Which lidar quantity is the label.")
     transform: Literal["none", "log"] = Field("none", description="Train on the value or on its natural logarithm.")
-    minimum: float | None = Field(0.1, description="Labels below are left out (in the target's own unit).")
-    maximum: float | None = Field(2.0, description="Labels above are left out; the lidar saturates near 3.")
+    minimum: float | None = Field(
+        0.1, description="Labels below are left out (in the target's own unit; 0.05 for heights)."
+    )
+    maximum: float | None = Field(
+        2.0, description="Labels above are left out; the lidar saturates near 3 (20 km for heights)."
+    )
     smearing: bool = Field(
         False,
         description="With log: multiply exp(prediction) by the mean of exp(residual) on validation (Duan 1983).",
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _range_of_heights(cls, given: Any) -> Any:
+        """The default range is that of an optical depth; a height has its own."""
+        if isinstance(given, dict) and given.get("name") in ("cloud_base_km", "cloud_top_km"):
+            return {"minimum": 0.05, "maximum": 20.0, **given}
+        return given
 
     @model_validator(mode="after")
     def _check(self) -> "Target":
@@ -254,9 +266,7 @@ class Model(Settings):
     """The network's sizes; see `cloudml_tf.models.build_regressor`."""
 
     architecture: Literal["attention", "single_frame", "simple_cnn"] = "attention"
-    widths: tuple[int, ...] = Field(
-        (24, 32, 48), min_length=1, description="Channels; each further one halves the size."
-    )
+    widths: tuple[int, ...] = Field((24, 32, 48), min_length=1, description="Channels of successive convolutions.")
     footprint: int = Field(11, ge=1, description="Side of the nadir neighbourhood kept at full resolution, pixels.")
     encoder_features: int = Field(64, ge=1, le=4096)
     heads: int = Field(4, ge=1, le=64, description="Attention heads.")
@@ -339,7 +349,7 @@ class Tracking(Settings):
     """Weights & Biases."""
 
     wandb: Literal["online", "offline", "disabled"] = Field(
-        "disabled", description="offline writes ./wandb and needs no account; online falls back to offline."
+        "disabled", description="offline writes into the run folder and needs no account; online falls back to it."
     )
     project: str = Field("cloudml_tf", min_length=1)
 

@@ -6,7 +6,7 @@ Keys as in the original document: val/r2, val/pred_std, val/pred_range, val/vari
 import contextlib
 import os
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +35,8 @@ class WandbLog(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """One step an epoch."""
-        self.run.log({"epoch": epoch + 1, **wandb_keys(logs or {})}, step=epoch + 1)
+        row = {"epoch": epoch + 1, **wandb_keys(logs or {})}
+        _or_warn(lambda: self.run.log(row, step=epoch + 1))
 
 
 @contextlib.contextmanager
@@ -46,7 +47,15 @@ def tracker(config: Config, folder: Path) -> Iterator[list[keras.callbacks.Callb
         yield [WandbLog(run)] if run is not None else []
     finally:
         if run is not None:
-            run.finish(quiet=True)
+            _or_warn(run.finish)
+
+
+def _or_warn(act: Callable[[], Any]) -> None:
+    """A tracker that fails is a warning: it must not take a training with it."""
+    try:
+        act()
+    except Exception as error:
+        warnings.warn(f"wandb failed, this run is not fully tracked: {error}", stacklevel=3)
 
 
 def _start(config: Config, folder: Path) -> Any:

@@ -7,10 +7,11 @@ Functions first, the thin door last. Keras is loaded only once there is somethin
 
 import argparse
 import contextlib
+import re
 from pathlib import Path
 from typing import Any
 
-from cloudml_tf.config import Config, resolved_json
+from cloudml_tf.config import Config, parse_config, resolved_json
 from cloudml_tf.console import Console
 from cloudml_tf.errors import EXIT_COLLAPSED, EXIT_OK, CloudMLError, ConfigError
 from cloudml_tf.files import whole_file, write_json
@@ -26,13 +27,10 @@ def train(
     for text in config.warnings():
         console.warn(text)
     resumed = run_to_resume(config, run_dir) if resume else None
-    with (
-        console.progress("simulating flights") as simulating,
-        console.progress("decoding frames") as decoding,
-    ):
+    with console.progress("reading flights") as progress:
         from cloudml_tf.pipeline import prepare
 
-        prepared = prepare(config, simulating, decoding)
+        prepared = prepare(config, progress, progress)
     if resumed is not None:
         check_same(resumed, config, prepared.fingerprint)
     # Only now: bad input must not leave an empty run folder behind.
@@ -63,20 +61,21 @@ def fit_and_judge(config: Config, prepared: Any, folder: Path, console: Console,
     write_json(folder / "data.json", description)
     metrics = results.collect(prepared.parts, predictions, scaling, config, fitted.history, fitted.best_epoch)
     metrics["training"] = _summary(fitted)
-    _add_references(metrics, prepared, scaling, config)
+    _add_references(metrics, prepared, config)
     _save_predictions(folder, prepared, predictions, scaling)
     seen = (fitted.history, fitted.best_epoch, fitted.snapshots)
     pictures = report.draw(folder, metrics, prepared.parts, predictions, scaling, *seen)
+    details = {"configuration": config.model_dump(mode="json"), "data": description}
+    details["environment"] = read_json(folder / "environment.json")
+    report.write_html(folder / "report.html", f"{config.experiment_name} {folder.name}", metrics, pictures, details)
+    write_json(folder / "metrics.json", metrics)  # its presence says that the run is whole
     if config.output.export:
         from cloudml_tf.export import export_model, target_folder
 
         home = target_folder(config)
         parity = export_model(model, home, config, description, config.seed)
         metrics["export"] = {"folder": str(home), "parity": parity}
-    details = {"configuration": config.model_dump(mode="json"), "data": description}
-    details["environment"] = read_json(folder / "environment.json")
-    report.write_html(folder / "report.html", f"{config.experiment_name} {folder.name}", metrics, pictures, details)
-    write_json(folder / "metrics.json", metrics)  # last: its presence says that the run is whole
+        write_json(folder / "metrics.json", metrics)
     return metrics
 
 
@@ -91,18 +90,16 @@ def _summary(fitted: Any) -> dict[str, Any]:
     }
 
 
-def _add_references(metrics: dict[str, Any], prepared: Any, scaling: Any, config: Config) -> None:
+def _add_references(metrics: dict[str, Any], prepared: Any, config: Config) -> None:
     """Baselines below the network, and the oracle above it where the flights are simulated."""
     from cloudml_tf import results
-    from cloudml_tf.oracle import oracle_predictions
 
+    parts, scaling = prepared.parts, prepared.scaling.target
     if config.evaluation.baselines:
-        metrics["baselines"], _ = results.collect_baselines(prepared.parts, scaling, config)
-    oracle = oracle_predictions(prepared.parts, prepared.flights, scaling, config)
+        metrics["baselines"] = results.collect_baselines(parts, scaling, config)
+    oracle = results.collect_oracle(parts, prepared.flights, scaling, config)
     if oracle is not None:
-        metrics["oracle"] = {
-            part: results.score_part(prepared.parts[part], z, scaling, config) for part, z in oracle.items()
-        }
+        metrics["oracle"] = oracle
 
 
 def _save_predictions(folder: Path, prepared: Any, predictions: dict[str, Any], scaling: Any) -> None:
@@ -127,11 +124,12 @@ def _say_data(console: Console, description: dict[str, Any]) -> None:
 
 
 def leave_one_out(
-    config: Config, console: Console, names: list[str], run_dir: str | None
+    config: Config, console: Console, names: list[str], run_dir: str | None, resume: bool = False
 ) -> tuple[Path, dict[str, Any]]:
     """One training for each test flight, and their scores joined.
 
     Flights that the configuration keeps for its own test, or excludes, stay out of it unless they are named.
+    `resume` reads the finished folds of `run_dir` and goes on with the others.
     """
     from cloudml_tf.pipeline import available_flights
 
@@ -140,16 +138,16 @@ def leave_one_out(
     wrong = sorted(set(names) - set(available))
     if wrong:
         raise ConfigError(f"--lofo names {', '.join(wrong)}; the flights are {', '.join(available)}.")
-    parent = new_run(config, run_dir)
+    parent = Path(run_dir) if resume and run_dir is not None else new_run(config, run_dir)
     folds = {}
     for name in names or [name for name in available if name not in exclude]:
         console.say(f"leave-one-flight-out: {name}", "bold")
         split = {"kind": "leave_one_out", "test": name, "exclude": exclude}
         changed = {**config.model_dump(mode="json"), "split": split}
-        changed["experiment_name"] = f"{config.experiment_name}_{name}"
-        fold = Config.model_validate(changed)
+        changed["experiment_name"] = re.sub(r"[^A-Za-z0-9._-]", "_", f"{config.experiment_name}_{name}")
         try:
-            _, folds[name] = train(fold, console, str(parent / name))
+            fold = parse_config(changed, f"leave-one-flight-out, flight {name}")
+            folds[name] = _fold(fold, console, parent / name)
         except CloudMLError:
             with contextlib.suppress(OSError):
                 parent.rmdir()  # only if it is empty: bad input must not leave a folder behind
@@ -157,6 +155,14 @@ def leave_one_out(
     joined = join_folds(folds)
     write_json(parent / "metrics.json", joined)
     return parent, joined
+
+
+def _fold(config: Config, console: Console, folder: Path) -> dict[str, Any]:
+    """One fold; a finished one is read, an interrupted one goes on."""
+    if (folder / "metrics.json").is_file():
+        found: dict[str, Any] = read_json(folder / "metrics.json")
+        return found
+    return train(config, console, str(folder), resume=(folder / "checkpoint.npz").is_file())[1]
 
 
 def _held_back(config: Config) -> list[str]:
@@ -243,12 +249,12 @@ def run(args: argparse.Namespace) -> int:
     if args.print_config:
         print(resolved_json(config), end="")
         return EXIT_OK
-    if args.lofo is not None and args.resume:
-        raise ConfigError("--lofo and --resume do not go together; resume a fold with --run-dir RUN/FLIGHT.")
+    if args.lofo is not None and args.resume and args.run_dir is None:
+        raise ConfigError("--lofo --resume needs --run-dir, the folder that holds the folds.")
     console = Console(machine=args.json)
     if args.lofo is not None:
         names = [name for name in args.lofo.split(",") if name]
-        folder, metrics = leave_one_out(config, console, names, args.run_dir)
+        folder, metrics = leave_one_out(config, console, names, args.run_dir, args.resume)
         print_folds(console, metrics)
     else:
         from cloudml_tf.report import print_scores
@@ -258,7 +264,8 @@ def run(args: argparse.Namespace) -> int:
         console.say(f"report: {folder / 'report.html'}")
     if args.json:
         print_json({"run": str(folder), "metrics": metrics})
-    return EXIT_COLLAPSED if metrics.get("training", {}).get("collapsed") else EXIT_OK
+    trained = [fold["training"] for fold in metrics.get("folds", {"": metrics}).values()]
+    return EXIT_COLLAPSED if any(found["collapsed"] for found in trained) else EXIT_OK
 
 
 if __name__ == "__main__":

@@ -81,13 +81,13 @@ def with_units(model: keras.Model, scaling: Scaling) -> keras.Model:
     return physical_model(model, PhysicalUnits(target.mean, target.std, target.log, target.smearing, name="physical"))
 
 
-def make_loss(loss: Loss) -> VariancePreservingLoss:
-    """The loss on the standardised target, whose training variance is 1 by construction."""
+def make_loss(loss: Loss, training_variance: float = 1.0) -> VariancePreservingLoss:
+    """The loss on the standardised target, whose training variance is 1 unless samples are weighted."""
     return VariancePreservingLoss(
         base=loss.base,
         weight=loss.weight,
         form=loss.form,
-        target_variance="batch" if loss.target_variance == "batch" else 1.0,
+        target_variance="batch" if loss.target_variance == "batch" else training_variance,
         delta=loss.delta,
         mae_fraction=loss.mae_fraction,
     )
@@ -138,12 +138,13 @@ class Guards:
         return found if self.average is None else {**found, "average": self.average}
 
     def in_order(self, batches: Batches) -> list[keras.callbacks.Callback]:
-        """The average first, so that the others see the weights that were validated."""
-        first = [] if self.average is None else [self.average]
+        """`NotFinite` first, so that the average never sees a bad step; then the average, so that the others see the
+        weights that were validated."""
+        average = [] if self.average is None else [self.average]
         return [
-            *first,
-            EpochOrder(batches),
             self.not_finite,
+            *average,
+            EpochOrder(batches),
             LearningRate(),
             self.stopping,
             self.collapse,
@@ -181,7 +182,7 @@ def fit(
     batches = training_batches(config, prepared)
     validation = Batches(val, prepared.scaling.target.standardise(val.label), 256)
     optimizer = make_optimizer(training, len(batches))
-    model.compile(optimizer=optimizer, loss=make_loss(config.loss), metrics=regression_metrics())
+    model.compile(optimizer=optimizer, loss=make_loss(config.loss, batches.variance()), metrics=regression_metrics())
     optimizer.build(model.trainable_variables)
     saved = checkpoint.load(folder / checkpoint.NAME) if resume else None
     first_epoch = saved["epoch"] if saved else 0
@@ -192,7 +193,7 @@ def fit(
         callbacks = [*guards.in_order(batches), *track, EpochRows(progress), LastWeights(folder), last]
         started = time.perf_counter()
         if saved is not None and saved["stopped"]:
-            _replay_end(model, last, guards.stopping, callbacks)
+            _replay_end(model, last, callbacks)
         else:
             model.fit(
                 batches,
@@ -205,6 +206,8 @@ def fit(
             )
         seconds = time.perf_counter() - started
     guards.stopping.restore_best()
+    if guards.not_finite.message and guards.stopping.best_epoch is None:
+        raise NotFiniteError(f"{guards.not_finite.message} No epoch ended before that.")
     _save_weights(model, folder / "best.weights.h5")
     if guards.not_finite.message:
         raise NotFiniteError(f"{guards.not_finite.message} The best weights so far are in {folder}.")
@@ -219,14 +222,11 @@ def fit(
     )
 
 
-def _replay_end(
-    model: keras.Model, last: Checkpoint, stopping: R2EarlyStopping, callbacks: list[keras.callbacks.Callback]
-) -> None:
+def _replay_end(model: keras.Model, last: Checkpoint, callbacks: list[keras.callbacks.Callback]) -> None:
     """Take up a training that had already stopped by its own rule when it was interrupted."""
     for callback in callbacks:
         callback.set_model(model)
     last.on_train_begin()
-    stopping.stopped_epoch = len(last.history) - 1
 
 
 def _ending(stopping: R2EarlyStopping, collapse: CollapseAbort, history: list[dict[str, float]]) -> str:
@@ -267,14 +267,14 @@ class EpochRows(keras.callbacks.Callback):
 
 
 class LastWeights(keras.callbacks.Callback):
-    """Writes last.weights.h5 at the end of training, before the best weights come back."""
+    """Writes last.weights.h5 after each epoch: the averaged weights, where they are averaged."""
 
     def __init__(self, folder: Path) -> None:
         super().__init__()
         self.folder = folder
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        """As the epoch left them."""
+        """As they were validated."""
         _save_weights(self.model, self.folder / "last.weights.h5")
 
 
@@ -286,7 +286,7 @@ def _save_weights(model: keras.Model, path: Path) -> None:
 def raw_frame_std(samples: Samples) -> np.ndarray:
     """(C,) std of raw radiance over the training frames (a sample of them): the unit of the noise augmentation."""
     rows = np.unique(samples.index)
-    rows = rows[:: max(len(rows) // 2000, 1)]
+    rows = rows[:: max(len(rows) // samples.rows_at_once(), 1)]
     return samples.table[rows].std(axis=(0, 1, 2), dtype="float64")
 
 

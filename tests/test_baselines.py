@@ -41,7 +41,7 @@ def test_statistics_by_hand(prepared) -> None:
 
 def test_the_order_of_merit_on_simulated_flights(prepared) -> None:
     config, ready = prepared
-    found, _ = collect_baselines(ready.parts, ready.scaling.target, config)
+    found = collect_baselines(ready.parts, ready.scaling.target, config)
     oracle = oracle_predictions(ready.parts, ready.flights, ready.scaling.target, config)
     r2 = {name: by_part["test"]["r2"] for name, by_part in found.items()}
     r2["oracle"] = scores(ready.scaling.target.standardise(ready.parts["test"].label), oracle["test"])["r2"]
@@ -53,7 +53,7 @@ def test_the_order_of_merit_on_simulated_flights(prepared) -> None:
 def test_no_signal_is_no_signal_to_any_baseline(tiny) -> None:
     config = tiny(data={"simulation": {"preset": "no_signal"}})
     ready = prepare(config)
-    found, _ = collect_baselines(ready.parts, ready.scaling.target, config)
+    found = collect_baselines(ready.parts, ready.scaling.target, config)
     for name in ("ridge", "gradient_boosting"):
         assert found[name]["test"]["r2"] < 0.1
     arrays = ready.parts["train"]

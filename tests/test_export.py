@@ -77,6 +77,8 @@ def test_evaluate_gives_a_run_and_its_export_the_same_scores(
     for key in ("r2", "variance_ratio", "rmse", "n"):
         assert found[0]["test"][key] == pytest.approx(trained["test"][key], rel=1e-5)
         assert found[1]["test"][key] == pytest.approx(trained["test"][key], rel=1e-4)
+        again, once = found[0]["baselines"]["ridge"]["test"], trained["baselines"]["ridge"]["test"]
+        assert again[key] == pytest.approx(once[key], rel=1e-3)
     assert found[0]["tier"]["name"] == trained["tier"]["name"]
 
 
@@ -94,3 +96,17 @@ def test_weights_that_do_not_fit_are_refused(finished: Path, tmp_path: Path, cap
     assert main(["export", str(tmp_path), "--run-dir", str(tmp_path / "model")]) == 2
     assert "damaged" in capsys.readouterr().err
     assert not (tmp_path / "model").exists()
+
+
+def test_an_export_takes_the_place_of_nothing_but_an_export(finished: Path, capsys) -> None:
+    before = sorted(p.name for p in finished.iterdir())
+    assert main(["export", str(finished), "--run-dir", str(finished)]) == 2
+    assert "is no exported model; it will not be overwritten" in capsys.readouterr().err
+    assert sorted(p.name for p in finished.iterdir()) == before
+
+
+def test_a_finished_model_is_what_it_is(finished: Path, cache: Path, capsys) -> None:
+    flights = str(next((cache / "simulated").glob("*/sim03")))
+    for command in (["export", str(finished)], ["evaluate", str(finished), "--flights", flights]):
+        assert main([*command, "--set", "preprocessing.log_offset=0.1"]) == 2
+        assert "--set preprocessing.log_offset: cannot be changed after training" in capsys.readouterr().err

@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 
 from cloudml_tf.config import load_config
-from cloudml_tf.judge import scores
 from cloudml_tf.pipeline import prepare
 from cloudml_tf.results import collect_baselines
 
@@ -51,9 +50,7 @@ def test_tracks_are_pieces(ready) -> None:
 def test_baselines_are_where_the_benchmark_has_them(ready) -> None:
     """On the benchmark page, with one more training flight each: ridge on two pixels 0.900, boosting 0.521."""
     config, prepared = ready
-    scaling = prepared.scaling.target
-    found, predictions = collect_baselines(prepared.parts, scaling, config)
+    found = collect_baselines(prepared.parts, prepared.scaling.target, config)
     assert 0.45 < found["gradient_boosting"]["test"]["rmse"] < 0.62
-    target = scaling.transform(prepared.parts["test"].label)
-    again = scores(target, scaling.unscale(predictions["gradient_boosting"]["test"]))
-    assert again["rmse"] == pytest.approx(found["gradient_boosting"]["test"]["rmse"])
+    assert found["gradient_boosting"]["test"]["rmse"] < found["ridge"]["test"]["rmse"] < 0.95
+    assert 0.9 < found["gradient_boosting"]["test"]["variance_ratio"] < 1.05

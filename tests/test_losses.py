@@ -32,10 +32,12 @@ def test_the_original_form_as_its_own_code_has_it() -> None:
 
 @pytest.mark.parametrize(
     ("base", "expected"),
-    [("mse", 2 / 3), ("mae", 2 / 3), ("huber", (0.5 + 0 + 0.5) / 3), ("mse_mae", 2 / 3)],
+    # errors 0.5 and -3: squares 0.25 and 9; Huber 0.125 and 3 - 0.5
+    [("mse", 9.25 / 2), ("mae", 3.5 / 2), ("huber", 2.625 / 2), ("mse_mae", (9.25 + 3.5) / 4)],
 )
 def test_each_base_by_hand(base: str, expected: float) -> None:
-    assert value(VariancePreservingLoss(base=base, weight=0.0), T, P) == pytest.approx(expected, rel=1e-6)
+    t, p = np.array([1.0, 3.0], "float32"), np.array([1.5, 0.0], "float32")
+    assert value(VariancePreservingLoss(base=base, weight=0.0), t, p) == pytest.approx(expected, rel=1e-6)
 
 
 def test_huber_turns_linear_at_delta_and_the_mixture_mixes() -> None:

@@ -74,10 +74,9 @@ def test_the_nadir_pixel_reaches_the_output_at_full_resolution() -> None:
     assert change(6, 7) != pytest.approx(change(6, 8), rel=0.05)
 
 
-def test_the_crop_is_around_nadir_and_stays_inside() -> None:
+def test_the_crop_is_around_nadir() -> None:
     image = np.arange(12 * 14, dtype="float32").reshape(1, 12, 14, 1)
     np.testing.assert_array_equal(own.NadirCrop((6, 7), 3, 3)(image)[0, :, :, 0], image[0, 5:8, 6:9, 0])
-    np.testing.assert_array_equal(own.NadirCrop((0, 13), 3, 3)(image)[0, :, :, 0], image[0, :3, 11:, 0])
 
 
 def test_sun_angles_enter_as_sines_and_cosines() -> None:
@@ -104,6 +103,25 @@ def test_physical_units_by_hand() -> None:
     z = np.array([[1.0]], "float32")
     assert float(own.PhysicalUnits(2.0, 3.0)(z)[0, 0]) == pytest.approx(5.0)
     assert float(own.PhysicalUnits(0.0, 1.0, log=True, smearing=1.5)(z)[0, 0]) == pytest.approx(1.5 * np.e)
+
+
+def test_the_crop_at_the_border_keeps_nadir_in_the_middle() -> None:
+    image = np.arange(12.0, dtype="float32").reshape(1, 12, 1, 1)
+    cropped = keras.ops.convert_to_numpy(own.NadirCrop((1, 0), 5, 1)(image))[0, :, 0, 0]
+    np.testing.assert_array_equal(cropped, [0, 0, 1, 2, 3])  # the border pixel is repeated
+
+
+def test_half_precision_does_not_touch_radiance_and_degrees() -> None:
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    try:
+        close = own.Standardize([3000.0], [1.0])(np.array([[3001.0], [3001.5]], "float32"))
+        angles = own.SunVector()(np.array([[[40.0, 90.0]], [[40.0, 91.0]]], "float32"))
+        values = own.PhysicalUnits(1000.0, 1.0)(np.array([[1.001], [1.002]], "float32"))
+    finally:
+        keras.config.set_dtype_policy("float32")
+    for pair in (close, angles[..., 0], values):
+        first, second = np.asarray(keras.ops.cast(pair, "float32")).reshape(2, -1)
+        assert (first != second).all()
 
 
 def test_the_output_layer_starts_as_configured() -> None:

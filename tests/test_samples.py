@@ -25,7 +25,7 @@ from cloudml_tf.data import times
 from cloudml_tf.data.flights import Flight
 from cloudml_tf.data.samples import Samples, build_samples, sequences
 from cloudml_tf.errors import DataError
-from cloudml_tf.pipeline import available_flights, read_flights
+from cloudml_tf.pipeline import available_flights, prepare, read_flights
 
 EVERY_SECOND = START_S + np.arange(FRAMES)
 
@@ -187,8 +187,9 @@ def test_overweight_by_threshold_and_by_flight(tmp_path: Path) -> None:
 
 def test_overweighting_an_unknown_flight_is_refused(tmp_path: Path) -> None:
     write_three_flights(tmp_path / "flights")
-    with pytest.raises(DataError, match=r"overweight\.flights names \['z'\]; there is \['a', 'b', 'c'\]"):
-        build(tmp_path, overweight_factor=2.0, overweight={"flights": ["z"]})
+    config = tiny_config(tmp_path, {"overweight_factor": 2.0, "overweight.flights": ["z"]})
+    with pytest.raises(DataError, match=r"overweight\.flights names z; the flights are a, b, c"):
+        prepare(config)
 
 
 # --- refusals

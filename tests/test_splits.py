@@ -167,13 +167,13 @@ def test_a_copied_flight_in_another_part_is_caught_by_the_whole_pipeline(tmp_pat
 def test_a_part_of_one_sequence_is_refused(tmp_path: Path) -> None:
     write_three_flights(tmp_path / "flights")
     write_flight(tmp_path / "flights" / "b", seed=1, label=[1.0] + [np.nan] * 9)
-    with pytest.raises(DataError, match=r"the val part of the split has 1 labelled sequences; it needs 2 or more"):
+    with pytest.raises(DataError, match=r"the val part has 1 labelled sequences; it needs 2 or more"):
         prepare(tiny_config(tmp_path))
 
 
 def test_an_empty_time_block_is_refused(tmp_path: Path) -> None:
     samples = long_flight(tmp_path)
-    with pytest.raises(DataError, match="the val part of the split has 0 labelled sequences"):
+    with pytest.raises(DataError, match="the val part has 0 labelled sequences"):
         split_samples(samples, TimeBlocks(gap_s=60.0))
 
 

@@ -122,12 +122,31 @@ def test_equal_seeds_give_equal_runs_and_a_resumed_run_is_the_uninterrupted_one(
     assert (tmp_path / "a" / "best.weights.h5").stat().st_size > 0
 
 
+def _stop(*_: object) -> None:
+    raise Stop
+
+
 def _stop_at(wanted: int):
     def on_epoch_begin(self: keras.callbacks.Callback, epoch: int, logs: dict | None = None) -> None:
         if epoch == wanted:
             raise Stop
 
     return on_epoch_begin
+
+
+def test_a_run_that_was_killed_while_it_was_judged_ends_as_it_had_ended(
+    tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where it had collapsed: the verdict is in the checkpoint."""
+    collapsing = {"learning_rate": 1e-9, "collapse_grace_epochs": 1, "max_epochs": 5}
+    config = tiny(loss={"weight": 0}, model={"output_init": 1e-6}, training=collapsing, **QUICK)
+    with monkeypatch.context() as patch:
+        patch.setattr(training, "predict", _stop)
+        with pytest.raises(Stop):
+            train(config, Console(), str(tmp_path / "run"))
+    _, metrics = train(config, Console(), str(tmp_path / "run"), resume=True)
+    assert metrics["training"]["collapsed"]
+    assert "Variance collapse" in metrics["training"]["ending"]
 
 
 def test_another_seed_gives_another_run(tiny, tmp_path: Path) -> None:
@@ -208,6 +227,11 @@ def test_leave_one_flight_out_joins_the_folds(tiny_file, tmp_path: Path, capsys)
     split = json.loads((tmp_path / "run" / "sim03" / "data.json").read_text())["split"]
     assert (split["test"]["flights"], split["val"]["flights"]) == (["sim03"], ["sim01"])  # the next one, cyclic
     assert "gradient_boosting RMSE" in capsys.readouterr().out
+    (tmp_path / "run" / "metrics.json").unlink()
+    again = ["train", str(path), "--lofo", "sim01,sim03", "--run-dir", str(tmp_path / "run"), "--resume"]
+    assert main(again) == 0  # both folds are finished: read, joined, not trained again
+    assert metrics_of(tmp_path / "run") == joined
+    assert "epoch" not in capsys.readouterr().out
     assert main(["train", str(path), "--lofo", "sim07"]) == 2
     assert "--lofo names sim07" in capsys.readouterr().err
 
@@ -235,15 +259,24 @@ def test_a_log_target_with_smearing_is_a_mean_in_physical_units(tiny, tmp_path: 
 @pytest.mark.parametrize(
     "changes",
     [
-        {"target": {"name": "cloud_base_km", "maximum": 9}},
-        {"data": {"sun_angles": False}},
-        {"data": {"features": [{"name": "roll", "file": "navigation", "dataset": "nav/roll"}]}},
-        {"preprocessing": {"log_offset": 0.01, "flat_field": True}},
-        {"preprocessing": {"per_frame": True}},
-        {"temporal_frames": 1, "model": {"nadir_linear": True, "contrast_boxes": [3]}},
-        {"model": {"mirror_average": True, "architecture": "simple_cnn"}},
-        {"split": {"kind": "time_blocks", "gap_s": 10}},
-        {"loss": {"target_variance": "batch", "base": "huber", "delta": 0.5}},
+        {
+            "target": {"name": "cloud_base_km"},
+            "data": {
+                "sun_angles": False,
+                "features": [{"name": "roll", "file": "navigation", "dataset": "nav/roll"}],
+            },
+        },
+        {
+            "preprocessing": {"log_offset": 0.01, "flat_field": True},
+            "temporal_frames": 1,
+            "model": {"nadir_linear": True, "contrast_boxes": [3], "mirror_average": True},
+            "split": {"kind": "time_blocks", "gap_s": 10},
+        },
+        {
+            "preprocessing": {"per_frame": True},
+            "model": {"architecture": "simple_cnn"},
+            "loss": {"target_variance": "batch", "base": "huber", "delta": 0.5},
+        },
         {"training": {"schedule": "constant", "early_stopping_monitor": "composite", "mixed_precision": True}},
     ],
 )

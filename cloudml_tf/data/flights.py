@@ -38,18 +38,27 @@ class Flight:
 
 
 def find_flights(root: Path, data: Data) -> dict[str, FlightFiles]:
-    """Flights below a folder: each sub-folder with a camera file is one, or the folder itself."""
+    """Flights in a folder: itself, or each folder one or two levels below that has a camera file."""
     if not root.is_dir():
         raise DataError(f"{root}: no such folder of flights. Set data.path, or leave it out to simulate.")
-    folders = [root, *sorted(p for p in root.iterdir() if p.is_dir() and not p.name.startswith("."))]
-    found = {}
-    for folder in folders:
+    found: dict[str, FlightFiles] = {}
+    for folder in _folders(root, depth=2):
         if any(p.is_file() for pattern in data.camera.files for p in folder.glob(pattern)):
-            found[folder.resolve().name] = flight_files(folder, data)
+            name = folder.resolve().name
+            if name in found:
+                raise DataError(
+                    f"{root}: two flights are called {name}: {found[name].camera} and {folder}. Rename one."
+                )
+            found[name] = flight_files(folder, data)
     if not found:
         patterns = ", ".join(data.camera.files)
-        raise DataError(f"{root}: no camera file ({patterns}) here or one folder below. See data.camera.files.")
+        raise DataError(f"{root}: no camera file ({patterns}) here or up to two folders below. See data.camera.files.")
     return found
+
+
+def _folders(root: Path, depth: int) -> list[Path]:
+    below = sorted(p for p in root.iterdir() if p.is_dir() and not p.name.startswith(".")) if depth else []
+    return [root, *(folder for child in below for folder in _folders(child, depth - 1))]
 
 
 def flight_files(folder: Path, data: Data) -> FlightFiles:

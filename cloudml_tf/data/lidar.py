@@ -160,9 +160,9 @@ def _out_of_range(label: np.ndarray, target: Target) -> np.ndarray:
 
 
 def _opaque(file: h5py.File, lidar: Lidar, target: Target, count: int) -> np.ndarray:
-    """(P,): columns whose optical depth is only a lower limit. Heights of an opaque top layer stay good."""
+    """(P,): columns whose optical depth is a lower limit, and whose lowest base is where the beam ended."""
     flags = _optional(file, lidar, "opaque", (1, 2), count)
-    if flags is None or lidar.opaque_profiles == "keep" or target.name != "optical_depth":
+    if flags is None or lidar.opaque_profiles == "keep" or target.name == "cloud_top_km":
         return np.zeros(count, bool)
     return (flags.reshape(count, -1) == 1).any(axis=1)
 

@@ -46,6 +46,10 @@ class Samples:
             found["features"] = self.features[index]
         return found
 
+    def rows_at_once(self, budget_bytes: int = 2**26) -> int:
+        """How many frames fit into a piece of work of about 64 MB."""
+        return max(budget_bytes // max(int(np.prod(self.table.shape[1:])) * 8, 1), 1)
+
     @property
     def frame_shape(self) -> tuple[int, int, int]:
         """(H, W, C)."""
@@ -167,9 +171,6 @@ def _per_frame(flights: list[Flight], wanted: dict[str, np.ndarray], name: str) 
 def _weights(label: np.ndarray, which: np.ndarray, flights: list[Flight], config: Config) -> np.ndarray:
     """1, or `overweight_factor` for high labels and named flights."""
     rule = config.overweight
-    unknown = set(rule.flights) - {flight.name for flight in flights}
-    if unknown and config.overweight_factor != 1.0:
-        raise DataError(f"overweight.flights names {sorted(unknown)}; there is {[flight.name for flight in flights]}.")
     chosen = np.isin(which, [n for n, flight in enumerate(flights) if flight.name in rule.flights])
     if rule.threshold is not None:
         chosen |= label >= rule.threshold

@@ -61,34 +61,40 @@ def fit_scaling(train: Samples, target: Target, preprocessing: Preprocessing) ->
     """Fit on the training part alone; every frame counts once, however many sequences hold it."""
     log = target.transform == "log"
     label = np.log(train.label) if log else train.label
-    rows = np.unique(train.index)
-    flat_field = _flat_field(train.table, rows) if preprocessing.flat_field else None
-    frame_mean, frame_std = _frame_statistics(train.table, rows, preprocessing.log_offset, flat_field)
-    features = train.features[rows]
+    rows, at_once = np.unique(train.index), train.rows_at_once()
+    flat_field = _flat_field(train.table, rows, at_once) if preprocessing.flat_field else None
+    frame_mean, frame_std = _frame_statistics(train.table, rows, at_once, preprocessing.log_offset, flat_field)
+    features = train.features[rows].astype("float64")
     return Scaling(
         target=TargetScaling(float(label.mean()), float(label.std()), log),
         frame_mean=frame_mean,
         frame_std=frame_std,
         flat_field=None if flat_field is None else flat_field.tolist(),
         feature_mean=features.mean(axis=0).tolist() if features.size else [],
-        feature_std=[float(s) or 1.0 for s in features.std(axis=0)] if features.size else [],
+        feature_std=_safe_std(features) if features.size else [],
     )
 
 
-def _flat_field(table: np.ndarray, rows: np.ndarray) -> np.ndarray:
+def _safe_std(features: np.ndarray) -> list[float]:
+    """(n,F) -> F standard deviations; 1 for a feature that does not vary, lest rounding be blown up."""
+    std, size = features.std(axis=0), np.abs(features).max(axis=0)
+    return np.where(std > 1e-6 * size, std, 1.0).tolist()
+
+
+def _flat_field(table: np.ndarray, rows: np.ndarray, at_once: int) -> np.ndarray:
     """Mean image over its own mean, a channel at a time: the camera's relative response. (H,W,C)."""
     total = np.zeros(table.shape[1:], "float64")
-    for chunk in _chunks(rows):
+    for chunk in np.array_split(rows, len(rows) // at_once + 1):
         total += table[chunk].sum(axis=0, dtype="float64")
     mean = total / len(rows)
     return np.maximum(mean / mean.mean(axis=(0, 1), keepdims=True), 0.05)
 
 
 def _frame_statistics(
-    table: np.ndarray, rows: np.ndarray, log_offset: float | None, flat_field: np.ndarray | None
+    table: np.ndarray, rows: np.ndarray, at_once: int, log_offset: float | None, flat_field: np.ndarray | None
 ) -> tuple[list[float], list[float]]:
     total, squares, count = 0.0, 0.0, 0
-    for chunk in _chunks(rows):
+    for chunk in np.array_split(rows, len(rows) // at_once + 1):
         x = table[chunk].astype("float64")
         x = x if flat_field is None else x / flat_field
         x = x if log_offset is None else np.log(np.maximum(x, 0.0) + log_offset)
@@ -97,7 +103,3 @@ def _frame_statistics(
     mean = np.asarray(total) / count
     std = np.sqrt(np.maximum(np.asarray(squares) / count - mean**2, 1e-12))
     return mean.tolist(), std.tolist()
-
-
-def _chunks(rows: np.ndarray, size: int = 1024) -> list[np.ndarray]:
-    return np.array_split(rows, max(len(rows) // size, 1))

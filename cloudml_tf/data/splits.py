@@ -52,18 +52,23 @@ def split_samples(
         masks = {part: np.isin(samples.flight, [numbers[name] for name in needed[part]]) for part in PARTS}
     parts = {part: samples.take(mask) for part, mask in masks.items()}
     for part, chosen in parts.items():
-        if len(chosen) < 2:
-            raise DataError(
-                f"the {part} part of the split has {len(chosen)} labelled sequences; it needs 2 or more. Give it more "
-                "flights or time (see split), or shorter sequences (temporal_frames)."
-            )
-        if np.ptp(chosen.label) == 0:
-            raise DataError(
-                f"all {len(chosen)} labels of the {part} part are {chosen.label[0]:g}: nothing can be learned or "
-                "judged. Check data.lidar and the target's name."
-            )
+        check_labels(chosen, f"the {part} part")
     check_leak(parts)
     return parts
+
+
+def check_labels(samples: Samples, what: str) -> None:
+    """Refuse samples that cannot be learned from or judged. Raises `DataError`; `what` names them."""
+    if len(samples) < 2:
+        raise DataError(
+            f"{what} has {len(samples)} labelled sequences; it needs 2 or more. Give it more flights or time, or "
+            "shorter sequences (temporal_frames)."
+        )
+    if np.ptp(samples.label) == 0:
+        raise DataError(
+            f"all {len(samples)} labels of {what} are {samples.label[0]:g}: nothing can be learned or judged. "
+            "Check data.lidar and the target's name."
+        )
 
 
 def check_leak(parts: dict[str, Samples]) -> None:
