@@ -27,6 +27,12 @@ print(json.dumps([m for m in sys.modules if m.startswith("cloudml")]))
 """
 
 
+def flights_of(run: Path) -> Path:
+    """The folder of the run's test flight."""
+    files = json.loads((run / "data.json").read_text())["files"]
+    return Path(files["sim03"]["camera"]).parent
+
+
 @pytest.fixture(scope="module")
 def exported(finished: Path) -> Path:
     return finished.parent / "savedmodels" / "tiny"
@@ -63,9 +69,9 @@ def test_export_again_and_replace(finished: Path, tmp_path: Path, capsys) -> Non
 
 
 def test_evaluate_gives_a_run_and_its_export_the_same_scores(
-    finished: Path, exported: Path, cache: Path, tmp_path: Path, capsys
+    finished: Path, exported: Path, tmp_path: Path, capsys
 ) -> None:
-    folder = next((cache / "simulated").glob("*/sim03"))
+    folder = flights_of(finished)
     found = []
     for name, source in (("run", finished), ("export", exported)):
         target = tmp_path / name
@@ -82,8 +88,8 @@ def test_evaluate_gives_a_run_and_its_export_the_same_scores(
     assert found[0]["tier"]["name"] == trained["tier"]["name"]
 
 
-def test_evaluate_refuses_other_frames(finished: Path, cache: Path, capsys) -> None:
-    folder = next((cache / "simulated").glob("*/sim03"))
+def test_evaluate_refuses_other_frames(finished: Path, capsys) -> None:
+    folder = flights_of(finished)
     arguments = ["evaluate", str(finished), "--flights", str(folder), "--set", "data.camera.rows=[0, 8]"]
     assert main(arguments) == 2
     assert "was trained on frames of shape (12, 12, 1)" in capsys.readouterr().err
@@ -105,8 +111,8 @@ def test_an_export_takes_the_place_of_nothing_but_an_export(finished: Path, caps
     assert sorted(p.name for p in finished.iterdir()) == before
 
 
-def test_a_finished_model_is_what_it_is(finished: Path, cache: Path, capsys) -> None:
-    flights = str(next((cache / "simulated").glob("*/sim03")))
+def test_a_finished_model_is_what_it_is(finished: Path, capsys) -> None:
+    flights = str(flights_of(finished))
     for command in (["export", str(finished)], ["evaluate", str(finished), "--flights", flights]):
         assert main([*command, "--set", "preprocessing.log_offset=0.1"]) == 2
         assert "--set preprocessing.log_offset: cannot be changed after training" in capsys.readouterr().err
