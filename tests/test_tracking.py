@@ -29,7 +29,7 @@ def test_disabled_makes_nothing(tiny, tmp_path: Path) -> None:
     assert not list(tmp_path.glob("wandb*"))
 
 
-@pytest.mark.filterwarnings("default")  # wandb and its protobuf warn of themselves
+@pytest.mark.filterwarnings("ignore")  # wandb warns of its own parts; what it wrote is what is judged
 @pytest.mark.parametrize("mode", ["offline", "online"])
 def test_without_an_account_a_run_is_written_to_disk(
     tiny, tmp_path: Path, mode: str, monkeypatch: pytest.MonkeyPatch
