@@ -23,6 +23,7 @@ SCORES = (
     "mae",
     "rmse",
     "r2_ceiling",
+    "spread_cost",
 )
 INTERVALS = ("r2", "rmse", "variance_ratio")
 

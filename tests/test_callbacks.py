@@ -9,12 +9,12 @@ import pytest
 from cloudml_tf.callbacks import (
     CollapseAbort,
     NotFinite,
-    PredictionSnapshots,
     R2EarlyStopping,
     WeightAverage,
     composite_score,
 )
 from cloudml_tf.metrics import regression_metrics
+from cloudml_tf.monitors import PredictionSnapshots
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(64, 3)).astype("float32")

@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import pytest
 
-from cloudml_tf.losses import BASES, VariancePreservingLoss, base_error, weighted_variance
+from cloudml_tf.losses import BASES, VariancePreservingLoss, base_error, spread_of
 
 # Worked by hand: t = (0, 2, 4), p = (1, 2, 3).
 # mse = (1 + 0 + 1)/3 = 2/3. var(t) = 4, var(p) = 1 (n - 1). Penalty (1 - 1/4)² = 9/16.
@@ -124,8 +124,8 @@ def test_the_gradient_is_zero_at_collapse_and_points_outwards_near_it() -> None:
 
 def test_variance_of_weighted_values() -> None:
     values, weight = np.array([1.0, 2.0, 5.0]), np.array([1.0, 1.0, 0.0])
-    assert float(weighted_variance(values, weight)) == pytest.approx(0.5)  # a weight of 0 is absence
-    assert float(weighted_variance(values[:1], weight[:1])) == 0.0
+    assert float(spread_of(values, values, weight).var_t) == pytest.approx(0.5)  # a weight of 0 is absence
+    assert float(spread_of(values[:1], values[:1], weight[:1]).var_p) == 0.0
 
 
 @pytest.mark.parametrize("base", BASES)
