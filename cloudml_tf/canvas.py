@@ -6,7 +6,7 @@ a PNG, and goes into a page as an SVG whose colours follow the page's theme. Wha
 
 import contextlib
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 
 from cloudml_tf.files import whole_file
-from cloudml_tf.page import COLOURS, Markup, inline_svg, picture
+from cloudml_tf.page import COLOURS, Markup, inline_svg, picture, pictures
 
 LIGHT = {name: pair[0] for name, pair in COLOURS.items()}
 INK, MUTED, LINE, GREY = LIGHT["ink"], LIGHT["muted"], LIGHT["line"], LIGHT["grey"]
@@ -33,7 +33,8 @@ REFERENCES = {  # colour and marker, the same in every picture
 }
 # Bitmaps do not follow the theme: a blue between the two, and density as opacity, are right on light and on dark.
 DENSITY = LinearSegmentedColormap.from_list("density", [(0.25, 0.53, 0.85, 0.3), (0.25, 0.53, 0.85, 1.0)])
-PANEL = (4.2, 3.0)  # inches
+PANEL = (3.6, 2.7)  # inches
+NADIR = "#ff9d2e"  # seen on any grey, in either theme
 STYLE: Any = {
     "font.size": 10,
     "axes.spines.top": False,
@@ -88,6 +89,12 @@ class Picture:
         with mpl.rc_context({"svg.hashsalt": self.name}):  # identifiers that differ from those of other pictures
             self.figure.savefig(text, format="svg", dpi=200, transparent=True)
         return picture(inline_svg(text.getvalue(), f"{self.name}: {self.caption}"), self.caption, self.wide)
+
+
+def side_by_side(drawn: Sequence[Picture]) -> Markup:
+    """Pictures in a grid whose columns are never so narrow that the text falls below 10 pixels."""
+    narrow = [one.figure.get_figwidth() for one in drawn if not one.wide]
+    return pictures(*[one.html() for one in drawn], least_rem=72 * 1.02 * min(narrow, default=PANEL[0]) / 16)
 
 
 def panel(size: tuple[float, float] = PANEL, rows: int = 1, **options: Any) -> tuple[Figure, list[Axes]]:

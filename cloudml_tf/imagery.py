@@ -5,12 +5,13 @@ import time
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
-from cloudml_tf.canvas import BLUE, GREY, INK, ORANGE, Picture, limits, panel, styled
+from cloudml_tf.canvas import BLUE, GREY, INK, NADIR, Picture, limits, panel, styled
 from cloudml_tf.data import times
 from cloudml_tf.data.samples import Samples
 
-ROW_S, ROWS = 1200.0, 3  # a time series is cut into rows of 20 minutes, at most three of them
+ROW_S, ROWS = 900.0, 4  # a time series is cut into rows of a quarter of an hour, at most four of them
 CASES, APART_S = 3, 60.0  # how many best and worst cases, and how far apart, lest one scene fill the film
 LARGEST = 64  # pixels of a frame's side on the film
 
@@ -19,7 +20,7 @@ LARGEST = 64  # pixels of a frame's side on the film
 def time_series(
     samples: Samples, target: np.ndarray, prediction: np.ndarray, unit: str, across_track_axis: str
 ) -> list[Picture]:
-    """Lidar and prediction along the first flight of the samples, the camera's strip above; a picture for 20 minutes.
+    """Lidar and prediction along the first flight of the samples, the camera's strip above; a picture a row.
 
     Args:
         samples: n sequences.
@@ -30,44 +31,70 @@ def time_series(
     here = np.flatnonzero(samples.flight == samples.flight[0])
     time_s = samples.time_s[here] - samples.time_s[here[0]]
     target, prediction = target[here], prediction[here]
-    lines = nadir_lines(samples, here, across_track_axis)
+    strip = camera_strip(samples, here, across_track_axis)
     nadir = samples.nadir[0 if across_track_axis == "rows" else 1]
-    tone = tuple(np.percentile(lines, [1, 99]))
+    tone = tuple(np.percentile(strip, [1, 99]))
     start_s, name = samples.time_s[here[0]], samples.flight_names[samples.flight[here[0]]]
     found = []
     for row in range(ROWS):
         shown = (time_s >= row * ROW_S) & (time_s < (row + 1) * ROW_S)
         if shown.sum() < 2:
             continue
-        made, (above, below) = panel((11.0, 3.0), rows=2, sharex=True, height_ratios=[1, 2.4])
-        _strip(above, time_s[shown], lines[shown], nadir, tone)
+        made, (above, below) = panel((11.0, 2.8), rows=2, sharex=True, height_ratios=[1, 2.4])
+        _strip(above, time_s[shown], strip[shown], nadir, tone)
         _along(below, time_s[shown] / 60.0, target[shown], prediction[shown])
         above.set_title(f"{name}, minutes after {clock(start_s)}")
         ends = (row * ROW_S / 60.0, min((row + 1) * ROW_S, float(time_s[-1]) + 5.0) / 60.0)
+        above.legend(*below.get_legend_handles_labels(), ncols=2, loc="lower right", bbox_to_anchor=(1, 0.97))
         below.set(ylabel=unit, ylim=limits(np.concatenate([target, prediction])), xlim=ends)
+        below.xaxis.set_major_locator(MaxNLocator(10, integer=True))
         found.append(Picture(f"time_series_{row + 1}", "", made, wide=True))
     return found
 
 
-def nadir_lines(samples: Samples, chosen: np.ndarray, across_track_axis: str) -> np.ndarray:
-    """(n, pixels): of each middle frame the line of pixels across the track that goes through nadir, first channel."""
-    middle = samples.index[chosen, samples.index.shape[1] // 2]
+def camera_strip(samples: Samples, chosen: np.ndarray, across_track_axis: str) -> np.ndarray:
+    """(k,H,P): of each middle frame the P columns around nadir that are flown over until the next label.
+
+    Rows lie across the track, columns in the order of time; first channel. P is measured: how far the scene moves from
+    one labelled frame to the next. Where that cannot be seen, P is 1, the line through nadir.
+    """
     row, column = samples.nadir
-    across = (slice(None), column) if across_track_axis == "rows" else (row, slice(None))
-    return np.stack([samples.table[i][(*across, 0)] for i in middle])
+    frames = np.stack([samples.table[i][..., 0] for i in samples.index[chosen, samples.index.shape[1] // 2]])
+    if across_track_axis == "columns":
+        frames, column = frames.swapaxes(1, 2), row
+    step_s = np.diff(samples.time_s[chosen])
+    pairs = np.flatnonzero(step_s <= 1.5 * np.median(step_s))[:100]
+    shift = scene_shift(frames[pairs], frames[pairs + 1])
+    first = int(np.clip(column - abs(shift) // 2, 0, frames.shape[2] - abs(shift)))
+    strip = frames[:, :, first : first + abs(shift)]
+    return strip if shift > 0 else strip[:, :, ::-1]
 
 
-def _strip(ax: Axes, time_s: np.ndarray, lines: np.ndarray, nadir: int, tone: tuple[float, ...]) -> None:
-    """The lines side by side, each at its time; nothing where there is none."""
-    step = max(float(np.median(np.diff(time_s))), float(np.ptp(time_s)) / 800)  # more columns than a page has pixels
+def scene_shift(before: np.ndarray, after: np.ndarray) -> int:
+    """By how many columns the scene moves to the left from `before` to `after`, (n,H,W) each; 1 if that is not seen."""
+    width = before.shape[2]
+    found = {}
+    for shift in range(1, width * 2 // 3):
+        for sign in (1, -1):
+            old, new = (before, after) if sign > 0 else (after, before)
+            pair = old[:, :, shift:].ravel(), new[:, :, : width - shift].ravel()
+            found[sign * shift] = float(np.corrcoef(*pair)[0, 1])
+    best = max(found, key=lambda shift: found[shift], default=1)
+    return best if found.get(best, 0.0) > 0.5 else 1
+
+
+def _strip(ax: Axes, time_s: np.ndarray, strip: np.ndarray, nadir: int, tone: tuple[float, ...]) -> None:
+    """The pieces of a strip (k,H,P) side by side, each at its time; nothing where there is none."""
+    step = max(float(np.median(np.diff(time_s))), float(np.ptp(time_s)) / 800)  # not more pieces than pixels
     grid = np.arange(time_s[0], time_s[-1] + step / 2, step)
     nearest, away = times.nearest(time_s, grid)
-    image = np.ma.masked_array(lines[nearest].T)  # (pixels, time)
-    image[:, np.abs(away) > 0.75 * step] = np.ma.masked
+    image = np.where((np.abs(away) <= 0.75 * step)[:, None, None], strip[nearest], np.nan)  # (pieces,H,P)
+    height = image.shape[1]
     first, last = (grid[0] - step / 2) / 60.0, (grid[-1] + step / 2) / 60.0
-    ends = (first, last, lines.shape[1], 0)
-    ax.imshow(image, "gray", vmin=tone[0], vmax=tone[1], aspect="auto", interpolation="none", extent=ends)
-    ax.axhline(nadir + 0.5, color=ORANGE, linewidth=0.8, linestyle=(0, (6, 6)))
+    flat = image.transpose(1, 0, 2).reshape(height, -1)
+    ends = (first, last, height, 0)
+    ax.imshow(flat, "gray", vmin=tone[0], vmax=tone[1], aspect="auto", interpolation="none", extent=ends)
+    ax.axhline(nadir + 0.5, color=NADIR, linewidth=1, linestyle=(0, (6, 6)))
     ax.set(yticks=[], ylabel="camera")
     ax.grid(visible=False)
     ax.tick_params(bottom=False, labelbottom=False)
@@ -78,7 +105,6 @@ def _along(ax: Axes, minutes: np.ndarray, target: np.ndarray, prediction: np.nda
     ax.vlines(minutes, target, prediction, color=GREY, alpha=0.6, linewidth=0.8)
     ax.plot(minutes, target, ".", color=INK, markersize=5, label="lidar")
     ax.plot(minutes, prediction, ".", color=BLUE, markersize=5, label="prediction")
-    ax.legend(ncols=2, loc="upper right")
 
 
 def clock(time_s: float) -> str:
@@ -126,7 +152,7 @@ def film(
     for place, i in enumerate(chosen):
         weights = None if attention is None else attention[place]
         caption = f"{samples.flight_names[samples.flight[i]]}, {clock(samples.time_s[i])}"
-        title = f"lidar {target[i]:.3f}   prediction {prediction[i]:.3f}   error {prediction[i] - target[i]:+.3f}"
+        title = f"lidar {target[i]:.3f}, prediction {prediction[i]:.3f}, error {prediction[i] - target[i]:+.3f}"
         made = _case(frames[place], step, samples.nadir, tone, weights, title)
         found.append(Picture(f"{name}_{place + 1}", caption, made))
     return found
@@ -143,13 +169,15 @@ def _case(
 ) -> Figure:
     """Frames (T,H,W) side by side; `step` thins out large ones."""
     count, height, width = frames.shape
-    made = Figure(figsize=(4.2, 1.9 if weights is None else 2.5), layout="constrained")
+    made = Figure(figsize=(3.6, 1.6 if weights is None else 2.2), layout="constrained")
     grid = made.add_gridspec(1 if weights is None else 2, count, height_ratios=[2.6, 1][: 1 if weights is None else 2])
     for number, frame in enumerate(frames):
         ax = made.add_subplot(grid[0, number])
         ends = (0, width, height, 0)
         ax.imshow(frame[::step, ::step], "gray", vmin=tone[0], vmax=tone[1], interpolation="none", extent=ends)
-        ax.plot(nadir[1] + 0.5, nadir[0] + 0.5, "o", markersize=7, markerfacecolor="none", color=ORANGE)
+        ax.plot(
+            nadir[1] + 0.5, nadir[0] + 0.5, "o", markersize=7, markeredgewidth=1.6, markerfacecolor="none", color=NADIR
+        )
         ax.set_axis_off()
     made.suptitle(title, x=0.01, ha="left", fontsize=10)
     if weights is not None:

@@ -50,15 +50,16 @@ ul { padding-left: 1.2rem; }
 .numbers div { display: flex; flex-direction: column; }
 .numbers b { font-size: 1.7rem; line-height: 1.2; font-weight: 600; font-variant-numeric: tabular-nums; }
 .scroll { overflow-x: auto; max-width: 100%%; }
-table { border-collapse: collapse; margin: .5rem 0; font-variant-numeric: tabular-nums; }
+table { border-collapse: separate; border-spacing: 0; margin: .5rem 0; font-variant-numeric: tabular-nums; }
 th, td { padding: .3rem .8rem .3rem 0; border-bottom: 1px solid var(--line); text-align: right; white-space: nowrap; }
 th { color: var(--muted); font-weight: 500; }
 th:first-child, td:first-child { text-align: left; position: sticky; left: 0; background: var(--page); }
 tr.strong td { font-weight: 650; }
-.pictures { display: grid; gap: 1rem 1.5rem; grid-template-columns: repeat(auto-fill, minmax(min(100%%, 21rem), 1fr)); }
-figure { margin: .5rem 0; min-width: 0; }
+.pictures { display: grid; gap: 1rem 1.5rem;
+  grid-template-columns: repeat(auto-fit, minmax(min(100%%, var(--least)), 1fr)); }
+figure { margin: .5rem 0; min-width: 0; max-width: 30rem; }
 figure svg { display: block; width: 100%%; height: auto; }
-figure.wide { grid-column: 1 / -1; }
+figure.wide { grid-column: 1 / -1; max-width: none; }
 .wide svg { min-width: 50rem; }
 svg text { font-family: inherit !important; }
 pre { overflow: auto; background: var(--soft); padding: 1rem; max-height: 30rem; font-size: .85rem; }
@@ -138,9 +139,9 @@ def picture(svg: Markup, caption: str = "", wide: bool = False) -> Markup:
     return element("figure", box, *below, class_="wide" if wide else "")
 
 
-def pictures(*content: Any) -> Markup:
-    """Pictures side by side, as many as fit."""
-    return element("div", *content, class_="pictures")
+def pictures(*content: Any, least_rem: float = 16.5) -> Markup:
+    """Pictures side by side, as many as fit with that width each."""
+    return element("div", *content, class_="pictures", style=f"--least: {least_rem:.1f}rem")
 
 
 def bullets(items: Sequence[Any]) -> Markup:

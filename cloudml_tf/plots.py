@@ -91,7 +91,7 @@ def curves_of_runs(histories: Mapping[str, History]) -> list[Picture]:
 @styled()
 def scatter(target: np.ndarray, prediction: np.ndarray, found: Scores, unit: str, name: str = "scatter") -> Picture:
     """Predictions against the lidar with the 1:1 line, and the line of the best rescaling. (n,) each."""
-    made, (ax,) = panel((4.2, 3.9))
+    made, (ax,) = panel((3.6, 3.4))
     both = limits(np.concatenate([target, prediction]))
     _cloud(ax, target, prediction, both, both)
     ax.plot(both, both, color=INK, linewidth=1, label="1:1")
@@ -100,9 +100,9 @@ def scatter(target: np.ndarray, prediction: np.ndarray, found: Scores, unit: str
         ends = np.asarray(both)
         ax.plot(ends, slope * ends + offset, color=ORANGE, linewidth=1.4, label=f"fit, slope {slope:.2f}")
     ax.set(xlim=both, ylim=both, xlabel=f"lidar, {unit}", ylabel=f"prediction, {unit}", aspect="equal")
-    ax.set_title(f"R² {found['r2']:.3f}   s {100 * found['variance_ratio']:.1f} %   r {found['correlation']:.3f}")
+    ax.set_title(f"R² {found['r2']:.3f}, s {100 * found['variance_ratio']:.1f} %, r {found['correlation']:.3f}")
     ax.legend(loc="upper left")
-    return Picture(name, f"{found['n']} labels; the darker, the more of them.", made)
+    return Picture(name, f"{found['n']} labels; the stronger the colour, the more of them.", made)
 
 
 @styled()
@@ -110,7 +110,7 @@ def residuals(target: np.ndarray, prediction: np.ndarray, unit: str) -> list[Pic
     """Prediction - lidar against the lidar, with the mean and std of each tenth of the labels; and their histogram."""
     error = prediction - target
     across, up = limits(target), limits(error)
-    made, (ax,) = panel((4.2, 3.9))
+    made, (ax,) = panel((3.6, 3.4))
     _cloud(ax, target, error, across, up)
     tenths = [part for part in np.array_split(np.argsort(target, kind="stable"), 10) if len(part)]
     middle, mean, std = (
@@ -120,7 +120,7 @@ def residuals(target: np.ndarray, prediction: np.ndarray, unit: str) -> list[Pic
     ax.errorbar(middle, mean, std, color=ORANGE, marker="o", markersize=4, linewidth=1.4, elinewidth=1, capsize=2)
     ax.set(xlim=across, ylim=up, xlabel=f"lidar, {unit}", ylabel=f"prediction - lidar, {unit}", title="Residuals")
     first = Picture("residuals", "Orange: mean and std of each tenth of the labels.", made)
-    made, (ax,) = panel((4.2, 3.9))
+    made, (ax,) = panel((3.6, 3.4))
     ax.hist(error, bins=np.linspace(*up, 41).tolist(), color=BLUE, alpha=0.8)
     ax.axvline(0, color=INK, linewidth=1)
     ax.axvline(float(error.mean()), color=ORANGE, linewidth=1.4, linestyle="--", label="mean (bias)")
@@ -153,14 +153,15 @@ def distributions(
     everything = np.concatenate([target, *shown.values()])
     low, high = np.quantile(everything[np.isfinite(everything)], [0.002, 0.998])
     bins = np.linspace(*limits(np.asarray([low, high])), 36).tolist()
-    top = 1.35 * float(np.histogram(target, bins=bins, density=True)[0].max())
+    top = 1.7 * float(np.histogram(target, bins=bins, density=True)[0].max())
     found = []
     for title, values in shown.items():
-        made, (ax,) = panel((4.2, 2.5))
+        made, (ax,) = panel((2.75, 2.2))
         ax.hist(target, bins=bins, color=GREY, alpha=0.5, label="lidar", density=True)
         ax.hist(values, bins=bins, histtype="step", color=BLUE, linewidth=1.6, label="prediction", density=True)
         ratio = values.std() / target.std() if target.std() > 0 else math.nan
         ax.set(title=f"{title[0].upper()}{title[1:]}: s {100 * ratio:.1f} %", xlabel=unit, yticks=[], ylim=(0, top))
+        ax.xaxis.set_major_locator(MaxNLocator(5))
         ax.legend(loc="upper right")
         found.append(Picture(f"distribution_{title.replace(' ', '_')}", "", made))
     return found
@@ -168,21 +169,27 @@ def distributions(
 
 @styled()
 def bars(
-    name: str, title: str, rows: Sequence[str], values: Mapping[str, Sequence[float]], low: float = -1.0
+    name: str,
+    title: str,
+    rows: Sequence[str],
+    values: Mapping[str, Sequence[float]],
+    low: float = -1.0,
+    form: str = ".3f",
 ) -> Picture:
     """Horizontal bars: a group a row, in it a bar and a colour a key. Bars end at `low`; their labels tell the value.
 
     Several runs side by side: `bars("pairs", "R²", flights, {"run A": [...], "run B": [...]})`.
     """
     thick = 0.8 / len(values)
-    made, (ax,) = panel((4.2, max(0.3 * len(rows) * max(1.0, 0.6 * len(values)) + 1.0, 2.0)))
+    made, (ax,) = panel((3.6, max(0.3 * len(rows) * max(1.0, 0.6 * len(values)) + 1.0, 2.0)))
     place = np.arange(len(rows))[::-1]
     for number, (key, series) in enumerate(values.items()):
         y = place + 0.4 - thick * (number + 0.5)
         known = [value if value is not None and math.isfinite(value) else math.nan for value in series]
         ax.barh(y, np.maximum(known, low), thick * 0.9, color=colour_of(number), label=key)
         for at, value in zip(y, known, strict=True):
-            ax.text(max(value, 0) if value == value else 0, at, f" {value:.3f}", va="center", fontsize=8)
+            end = (value if value > 0 else 0.0, at)
+            ax.annotate(format(value, form), end, (3, 0), textcoords="offset points", va="center", fontsize=8)
     ax.set_yticks(place, rows)
     ax.margins(x=0.16)
     ax.set_title(title)
@@ -196,8 +203,13 @@ def flight_bars(by_part: Mapping[str, Mapping[str, Scores]]) -> list[Picture]:
     """R², s and RMSE of each flight."""
     rows = [f"{flight} ({part})" for part, flights in by_part.items() for flight in flights]
     found = [scores for flights in by_part.values() for scores in flights.values()]
-    titles = {"r2": "R²", "variance_ratio": "s = std(p)/std(t)", "rmse": "RMSE"}
-    return [bars(f"flights_{key}", title, rows, {"": [f[key] for f in found]}) for key, title in titles.items()]
+    scores = {key: {"": [one[key] for one in found]} for key in ("r2", "rmse")}
+    spread = {"": [100 * one["variance_ratio"] for one in found]}
+    return [
+        bars("flights_r2", "R²", rows, scores["r2"]),
+        bars("flights_s", "s = std(p)/std(t), %", rows, spread, form=".1f"),
+        bars("flights_rmse", "RMSE", rows, scores["rmse"]),
+    ]
 
 
 @styled()
@@ -207,7 +219,7 @@ def taylor(rows: Sequence[tuple[str, Scores]], name: str = "taylor") -> Picture:
     It is the identity MSE = 1 + s² - 2rs (+ bias²), in units of the target's std, drawn by the law of cosines. Rows are
     (name, scores): baselines, the oracle, one or several runs.
     """
-    made, (ax,) = panel((5.2, 4.6))
+    made, (ax,) = panel((3.6, 3.9))
     shown = [(label, f) for label, f in rows if _positive(f)]
     reach = max([1.25, *[1.1 * f["variance_ratio"] for _, f in shown]])
     _taylor_grid(ax, reach)
@@ -218,7 +230,8 @@ def taylor(rows: Sequence[tuple[str, Scores]], name: str = "taylor") -> Picture:
         size = 5 if label in REFERENCES else 8
         ax.plot(s * r, s * math.sqrt(max(1 - r * r, 0)), marker, markersize=size, color=tint, label=label, linestyle="")
     if shown:
-        ax.legend(loc="upper left", bbox_to_anchor=(0.97, 1.0))
+        ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=2)
+    ax.set_title("Taylor diagram", pad=12)
     missing = [label for label, f in rows if not _positive(f)]
     absent = f" Not on it, with no positive correlation: {', '.join(missing)}." if missing else ""
     return Picture(name, f"Radius s, angle r, dashed circles centred RMSE/std(t); the star is the lidar.{absent}", made)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from cloudml_tf import imagery, page, plots
-from cloudml_tf.canvas import Picture
+from cloudml_tf.canvas import Picture, side_by_side
 from cloudml_tf.console import Console
 from cloudml_tf.data.samples import Samples
 from cloudml_tf.data.scaling import TargetScaling
@@ -82,6 +82,14 @@ def verdict(metrics: dict[str, Any]) -> list[str]:
     return lines
 
 
+def reasons(metrics: dict[str, Any]) -> list[str]:
+    """What the badges of the tier and the acceptance do not say."""
+    tier, accepted = metrics.get("tier", {}), metrics.get("phase3", {})
+    lines = [f"For the tier {tier['next']}: {'; '.join(tier['failed'])}."] if tier.get("failed") else []
+    lines += [f"Phase 3: {'; '.join(accepted['failed'])}."] if accepted.get("failed") else []
+    return lines + [f"{line[0].upper()}{line[1:]}." for line in absolute_limits(metrics)]
+
+
 def absolute_limits(metrics: dict[str, Any]) -> list[str]:
     """The original's absolute limits beside the relative ones, for an optical depth that was not transformed."""
     if metrics["space"]["loss"] != "optical_depth":
@@ -131,7 +139,9 @@ def draw(folder: Path, metrics: dict[str, Any], evidence: Evidence) -> list[Chap
         *_of_training(evidence, unit),
         Chapter("Predictions and lidar", "The test part.", [*of_scores, plots.taylor(table_rows(metrics))]),
         Chapter("Flights", "", plots.flight_bars(metrics["per_flight"])),
-        Chapter("Along a flight", "Above, what the camera saw across the track; the dashed line is nadir.", along),
+        Chapter(
+            "Along a flight", "Above, what the camera saw at the labelled frames; the dashed line is nadir.", along
+        ),
         *_of_cases(evidence, target, prediction),
     ]
     for chapter in chapters:
@@ -164,7 +174,7 @@ def _of_cases(evidence: Evidence, target: np.ndarray, prediction: np.ndarray) ->
         chosen = imagery.cases(test, prediction - target, worst)
         attention = None if evidence.attend is None else evidence.attend(test.inputs(chosen))
         note = f"The {'largest' if worst else 'smallest'} errors of the test part, a minute or more apart. "
-        note += ATTENTION if attention is not None else ""
+        note += ATTENTION if attention is not None and worst else ""
         drawn = imagery.film(test, chosen, target, prediction, attention, name)
         chapters.append(Chapter(f"{name.capitalize()} cases", note + "The ring is nadir.", drawn))
     return chapters
@@ -175,9 +185,9 @@ def write_html(
 ) -> None:
     """One page that needs no other file. Its numbers are those of `metrics`, which it also holds as JSON."""
     shown = [
-        page.section(c.title, page.pictures(*[p.html() for p in c.pictures]), note=c.note)
-        for c in chapters
-        if c.pictures
+        page.section(chapter.title, side_by_side(chapter.pictures), note=chapter.note)
+        for chapter in chapters
+        if chapter.pictures
     ]
     folded = [page.details(name, page.json_block(content)) for name, content in extra.items()]
     content = [*summary(metrics), *tables(metrics), *shown, page.section("Details", *folded)]
@@ -199,7 +209,7 @@ def summary(metrics: dict[str, Any]) -> list[Markup]:
     diagnosis = metrics.get("diagnosis")
     if diagnosis:
         badges.append(page.badge(diagnosis["verdict"], "good" if diagnosis["verdict"] == "healthy" else "bad"))
-    lines = [page.element("p", line) for line in verdict(metrics)]
+    lines = [page.element("p", line) for line in reasons(metrics)]
     if training:
         lines.append(page.element("p", _trained(training), class_="muted"))
     unit = metrics["space"]["loss"]
@@ -227,12 +237,12 @@ def _diagnosed(diagnosis: Mapping[str, Any] | None) -> list[Markup]:
         return []
     found = [page.element("p", diagnosis["summary"])]
     for finding in diagnosis["findings"]:
-        settings = [page.element("code", f"--set {change}") for change in finding["set"]]
-        spaced = [part for one in settings for part in (" ", one)]
+        changes = " ".join(f"--set {change}" for change in finding["set"])
+        remedy = [finding["remedy"], " ", page.element("code", changes)] if changes else [finding["remedy"]]
         found += [
             page.element("h3", finding["name"]),
             page.bullets(finding["evidence"]),
-            page.element("p", finding["remedy"], *spaced),
+            page.element("p", *remedy),
         ]
     return found
 
@@ -248,6 +258,6 @@ def tables(metrics: dict[str, Any]) -> list[Markup]:
             found += [page.element("h3", f"{part}: {name}"), page.table(COLUMNS, rows, strong={"network"})]
         return found
 
-    others = [part for part in ("val", "train") if part in metrics]
-    folded = [page.details(" and ".join(others), *[one for part in others for one in of(part)])] if others else []
+    others = [one for part in ("val", "train") if part in metrics for one in of(part)]
+    folded = [page.details("Validation and training part", *others)] if others else []
     return [page.section("Scores", *of("test"), *folded, note=IDENTITY)]
