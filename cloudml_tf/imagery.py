@@ -13,7 +13,7 @@ from cloudml_tf.data.samples import Samples
 
 ROW_S, ROWS = 900.0, 4  # a time series is cut into rows of a quarter of an hour, at most four of them
 CASES, APART_S = 3, 60.0  # how many best and worst cases, and how far apart, lest one scene fill the film
-LARGEST = 64  # pixels of a frame's side on the film
+LARGEST, FINEST = 64, 8  # most pixels: of a frame's side, and of the strip from one label to the next
 
 
 @styled()
@@ -29,10 +29,12 @@ def time_series(
         across_track_axis: "rows" or "columns" of the image.
     """
     here = np.flatnonzero(samples.flight == samples.flight[0])
+    here = here[samples.time_s[here] - samples.time_s[here[0]] < ROWS * ROW_S]
     time_s = samples.time_s[here] - samples.time_s[here[0]]
     target, prediction = target[here], prediction[here]
     strip = camera_strip(samples, here, across_track_axis)
-    nadir = samples.nadir[0 if across_track_axis == "rows" else 1]
+    axis = 0 if across_track_axis == "rows" else 1
+    nadir = (samples.nadir[axis] + 0.5) / samples.frame_shape[axis]
     tone = tuple(np.percentile(strip, [1, 99]))
     start_s, name = samples.time_s[here[0]], samples.flight_names[samples.flight[here[0]]]
     found = []
@@ -55,46 +57,53 @@ def time_series(
 def camera_strip(samples: Samples, chosen: np.ndarray, across_track_axis: str) -> np.ndarray:
     """(k,H,P): of each middle frame the P columns around nadir that are flown over until the next label.
 
-    Rows lie across the track, columns in the order of time; first channel. P is measured: how far the scene moves from
-    one labelled frame to the next. Where that cannot be seen, P is 1, the line through nadir.
+    Rows lie across the track, columns in the order of time; first channel, large frames thinned out. P is measured: how
+    far the scene moves from one labelled frame to the next. Where that cannot be seen, P is 1, the line through nadir.
     """
-    row, column = samples.nadir
-    frames = np.stack([samples.table[i][..., 0] for i in samples.index[chosen, samples.index.shape[1] // 2]])
-    if across_track_axis == "columns":
-        frames, column = frames.swapaxes(1, 2), row
-    step_s = np.diff(samples.time_s[chosen])
-    pairs = np.flatnonzero(step_s <= 1.5 * np.median(step_s))[:100]
-    shift = scene_shift(frames[pairs], frames[pairs + 1])
-    first = int(np.clip(column - abs(shift) // 2, 0, frames.shape[2] - abs(shift)))
-    strip = frames[:, :, first : first + abs(shift)]
-    return strip if shift > 0 else strip[:, :, ::-1]
+    middle = samples.index[chosen, samples.index.shape[1] // 2]
+    axes = (0, 1) if across_track_axis == "rows" else (1, 0)
+
+    def frame(number: int) -> np.ndarray:
+        return samples.table[middle[number]][..., 0].transpose(axes)
+
+    shift = 1
+    if len(chosen) > 1:
+        step_s = np.diff(samples.time_s[chosen])
+        pairs = np.flatnonzero(step_s <= 1.5 * np.median(step_s))[:20]
+        shift = scene_shift(*(np.stack([frame(i + later) for i in pairs]) for later in (0, 1)))
+    height, width = frame(0).shape
+    count = abs(shift)
+    first = int(np.clip(samples.nadir[axes[1]] - count // 2, 0, width - count))
+    columns = np.arange(first, first + count, -(-count // FINEST))[:: 1 if shift > 0 else -1]
+    return np.stack([frame(i)[:: -(-height // LARGEST)][:, columns] for i in range(len(chosen))])
 
 
 def scene_shift(before: np.ndarray, after: np.ndarray) -> int:
     """By how many columns the scene moves to the left from `before` to `after`, (n,H,W) each; 1 if that is not seen."""
-    width = before.shape[2]
+    width, thin = before.shape[2], -(-before.shape[1] // 16)
+    before, after = before[:, ::thin], after[:, ::thin]
     found = {}
     for shift in range(1, width * 2 // 3):
         for sign in (1, -1):
             old, new = (before, after) if sign > 0 else (after, before)
-            pair = old[:, :, shift:].ravel(), new[:, :, : width - shift].ravel()
-            found[sign * shift] = float(np.corrcoef(*pair)[0, 1])
+            with np.errstate(invalid="ignore", divide="ignore"):  # a piece without structure has no correlation
+                r = np.corrcoef(old[:, :, shift:].ravel(), new[:, :, : width - shift].ravel())[0, 1]
+            found[sign * shift] = float(np.nan_to_num(r))
     best = max(found, key=lambda shift: found[shift], default=1)
     return best if found.get(best, 0.0) > 0.5 else 1
 
 
-def _strip(ax: Axes, time_s: np.ndarray, strip: np.ndarray, nadir: int, tone: tuple[float, ...]) -> None:
-    """The pieces of a strip (k,H,P) side by side, each at its time; nothing where there is none."""
+def _strip(ax: Axes, time_s: np.ndarray, strip: np.ndarray, nadir: float, tone: tuple[float, ...]) -> None:
+    """The pieces of a strip (k,H,P) side by side, each at its time; nothing where there is none. `nadir` is 0 to 1."""
     step = max(float(np.median(np.diff(time_s))), float(np.ptp(time_s)) / 800)  # not more pieces than pixels
     grid = np.arange(time_s[0], time_s[-1] + step / 2, step)
     nearest, away = times.nearest(time_s, grid)
     image = np.where((np.abs(away) <= 0.75 * step)[:, None, None], strip[nearest], np.nan)  # (pieces,H,P)
-    height = image.shape[1]
+    flat = image.transpose(1, 0, 2).reshape(image.shape[1], -1)
     first, last = (grid[0] - step / 2) / 60.0, (grid[-1] + step / 2) / 60.0
-    flat = image.transpose(1, 0, 2).reshape(height, -1)
-    ends = (first, last, height, 0)
+    ends = (first, last, 1, 0)
     ax.imshow(flat, "gray", vmin=tone[0], vmax=tone[1], aspect="auto", interpolation="none", extent=ends)
-    ax.axhline(nadir + 0.5, color=NADIR, linewidth=1, linestyle=(0, (6, 6)))
+    ax.axhline(nadir, color=NADIR, linewidth=1, linestyle=(0, (6, 6)))
     ax.set(yticks=[], ylabel="camera")
     ax.grid(visible=False)
     ax.tick_params(bottom=False, labelbottom=False)
@@ -179,6 +188,8 @@ def _case(
             nadir[1] + 0.5, nadir[0] + 0.5, "o", markersize=7, markeredgewidth=1.6, markerfacecolor="none", color=NADIR
         )
         ax.set_axis_off()
+        if weights is None:
+            ax.set_anchor("W")
     made.suptitle(title, x=0.01, ha="left", fontsize=10)
     if weights is not None:
         ax = made.add_subplot(grid[1, :])

@@ -57,7 +57,7 @@ th:first-child, td:first-child { text-align: left; position: sticky; left: 0; ba
 tr.strong td { font-weight: 650; }
 .pictures { display: grid; gap: 1rem 1.5rem;
   grid-template-columns: repeat(auto-fit, minmax(min(100%%, var(--least)), 1fr)); }
-figure { margin: .5rem 0; min-width: 0; max-width: 30rem; }
+figure { margin: .5rem 0; min-width: 0; max-width: calc(1.5 * var(--least)); }
 figure svg { display: block; width: 100%%; height: auto; }
 figure.wide { grid-column: 1 / -1; max-width: none; }
 .wide svg { min-width: 50rem; }

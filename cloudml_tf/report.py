@@ -35,6 +35,11 @@ def number(value: float | None, form: str) -> str:
     return format(value, form) if value is not None and np.isfinite(value) else "-"
 
 
+def percent(value: float | None) -> str:
+    """A ratio as per cent."""
+    return "-" if value is None else f"{number(100 * value, '.1f')} %"
+
+
 def score_cells(name: str, found: Mapping[str, Any]) -> list[str]:
     """One row of the table."""
     s, r = found["variance_ratio"], found["correlation"]
@@ -43,7 +48,7 @@ def score_cells(name: str, found: Mapping[str, Any]) -> list[str]:
     return [
         name,
         f"{number(found['r2'], '.3f')}{interval(found, 'r2')}",
-        f"{number(None if s is None else 100 * s, '.1f')} %{' inflated' if defined and s > r + 0.1 else ''}",
+        f"{percent(s)}{' inflated' if defined and s > r + 0.1 else ''}",
         number(r, ".3f"),
         number(found["bias"], "+.3f"),
         number(found["rmse"], ".3f"),
@@ -250,12 +255,16 @@ def _diagnosed(diagnosis: Mapping[str, Any] | None) -> list[Markup]:
 def tables(metrics: dict[str, Any]) -> list[Markup]:
     """Scores of the test part in each space; those of the other parts folded away."""
     spaces = {name: space for space, name in reversed(metrics["space"].items())}  # one, where both have one name
+    words = {"loss": ", in which the loss works and the tier is judged" if len(spaces) > 1 else "", "physical": ""}
 
     def of(part: str) -> list[Markup]:
         found = []
-        for name, space in spaces.items():
+        for name, space in sorted(spaces.items(), key=lambda pair: pair[1]):
             rows = [score_cells(n, f if space == "loss" else f["physical"]) for n, f in table_rows(metrics, part)]
-            found += [page.element("h3", f"{part}: {name}"), page.table(COLUMNS, rows, strong={"network"})]
+            found += [
+                page.element("h3", f"{part}: {name}{words[space]}"),
+                page.table(COLUMNS, rows, strong={"network"}),
+            ]
         return found
 
     others = [one for part in ("val", "train") if part in metrics for one in of(part)]
