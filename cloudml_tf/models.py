@@ -232,5 +232,6 @@ def attention_weights(model: keras.Model, inputs: dict[str, Any]) -> Any:
     for image in images:
         x = tokens(image, training=False)
         scores = attention(x, x, return_attention_scores=True, training=False)[1]  # (n,heads,T,T)
-        total += keras.ops.convert_to_numpy(keras.ops.mean(scores, axis=1))[:, scores.shape[2] // 2]
+        middle = keras.ops.cast(scores[:, :, scores.shape[2] // 2], "float32")  # (n,heads,T)
+        total += keras.ops.convert_to_numpy(keras.ops.mean(middle, axis=1))
     return total / len(images)
