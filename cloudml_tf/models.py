@@ -232,3 +232,25 @@ def physical_model(regressor: keras.Model, units: PhysicalUnits) -> keras.Model:
     answer = regressor.outputs[0]
     point = answer if answer.shape[-1] == 1 else answer[:, POINT : POINT + 1]
     return keras.Model(regressor.inputs, units(point), name="cloudml")
+
+
+def attention_weights(model: keras.Model, inputs: dict[str, Any]) -> Any:
+    """How much of each frame the attention mixes into the middle one, (n,T), rows sum to 1; None without attention.
+
+    This is the middle frame's row of the attention, averaged over heads and, under `MirrorAverage`, over both images.
+    It is not all that the answer looks at: that also uses the mean over all frames.
+    """
+    wrapped = next((layer for layer in model.layers if isinstance(layer, MirrorAverage)), None)
+    core = model if wrapped is None else wrapped.layer
+    attention = next((layer for layer in core.layers if isinstance(layer, layers.MultiHeadAttention)), None)
+    if attention is None:
+        return None
+    tokens = keras.Model(core.inputs, attention.input[0])
+    images = [inputs] if wrapped is None else [inputs, wrapped.mirrored(inputs)]
+    total = 0.0
+    for image in images:
+        x = tokens(image, training=False)
+        scores = attention(x, x, return_attention_scores=True, training=False)[1]  # (n,heads,T,T)
+        middle = keras.ops.cast(scores[:, :, scores.shape[2] // 2], "float32")  # (n,heads,T)
+        total += keras.ops.convert_to_numpy(keras.ops.mean(middle, axis=1))
+    return total / len(images)

@@ -8,6 +8,7 @@ Functions first, the thin door last. Keras is loaded only once there is somethin
 import argparse
 import contextlib
 import re
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +48,7 @@ def fit_and_judge(config: Config, prepared: Any, folder: Path, console: Console,
     """Fit, score, draw, report and export; writes everything that is known after training."""
     quiet_tensorflow()
     from cloudml_tf import report, results, training
+    from cloudml_tf.models import attention_weights
 
     training.start_keras(config)
     train_part = prepared.parts["train"]
@@ -63,11 +65,20 @@ def fit_and_judge(config: Config, prepared: Any, folder: Path, console: Console,
     metrics["training"] = _summary(fitted)
     _add_references(metrics, prepared, config)
     _save_predictions(folder, prepared, predictions, scaling)
-    seen = (fitted.history, fitted.best_epoch, fitted.snapshots)
-    pictures = report.draw(folder, metrics, prepared.parts, predictions, scaling, *seen)
+    evidence = report.Evidence(
+        parts=prepared.parts,
+        predictions=predictions,
+        scaling=scaling,
+        across_track_axis=config.data.camera.across_track_axis,
+        history=fitted.history,
+        best_epoch=fitted.best_epoch,
+        snapshots=fitted.snapshots,
+        attend=partial(attention_weights, fitted.model),
+    )
+    chapters = report.draw(folder, metrics, evidence)
     details = {"configuration": config.model_dump(mode="json"), "data": description}
     details["environment"] = read_json(folder / "environment.json")
-    report.write_html(folder / "report.html", f"{config.experiment_name} {folder.name}", metrics, pictures, details)
+    report.write_html(folder / "report.html", f"{config.experiment_name} {folder.name}", metrics, chapters, details)
     write_json(folder / "metrics.json", metrics)  # its presence says that the run is whole
     if config.output.export:
         from cloudml_tf.export import export_model, target_folder
