@@ -198,3 +198,36 @@ def taylor(rows: list[tuple[str, dict[str, Any]]], path: Path) -> Path:
     if shown:
         ax.legend(loc="upper right", fontsize=8)
     return save(made, path)
+
+
+def checked(
+    values: dict[str, np.ndarray], parts: dict[str, str], curve: dict[str, list[float]], unit: str, path: Path
+) -> Path:
+    """Labels of each flight as boxes (5, 25, 50, 75, 95 %), coloured by part, and the correlation over offsets."""
+    made, (boxes, lag, shift) = figure(1, 3, (12.0, 1.8 + 0.25 * max(len(values), 8)))
+    colours = {"train": GREY, "val": ORANGE, "test": BLUE}
+    for y, (name, value) in enumerate(reversed(values.items())):
+        if not len(value):
+            continue
+        low, left, middle, right, high = np.quantile(value, [0.05, 0.25, 0.5, 0.75, 0.95])
+        colour = colours[parts[name]]
+        boxes.hlines(y, low, high, color=colour, linewidth=1)
+        boxes.hlines(y, left, right, color=colour, linewidth=7, alpha=0.7)
+        boxes.plot(middle, y, "o", color="black", markersize=3)
+    boxes.set_yticks(range(len(values)), list(reversed(values)))
+    boxes.set(xlabel=unit)
+    boxes.set_title("labels", loc="left")
+    for part in dict.fromkeys(parts.values()):
+        boxes.plot([], [], color=colours[part], linewidth=5, label=part)
+    made.legend(*boxes.get_legend_handles_labels(), loc="outside lower left", ncols=3, fontsize=8)
+    if curve:
+        lag.plot(curve["lag_s"], curve["r_of_lag"], color=BLUE, marker=".")
+        shift.plot(curve["across_pixels"], curve["r_of_across"], color=BLUE, marker=".", label="across track")
+        shift.plot(curve["along_pixels"], curve["r_of_along"], color=ORANGE, marker=".", label="along track")
+        shift.legend(fontsize=8)
+    for ax, text in ((lag, "lag of the frame, s"), (shift, "shift from the nadir pixel, pixels")):
+        ax.axvline(0, color=GREY, linestyle=":", linewidth=1)
+        ax.set(xlabel=text, ylabel="r of label and brightness")
+    lag.set_title("clock", loc="left")
+    shift.set_title("boresight", loc="left")
+    return save(made, path)

@@ -56,9 +56,24 @@ class Alignment:
     best_correlation: float  # with the offsets
     certain: bool  # whether any offset is to be applied
     cause: Cause  # of the part along track
+    aside: bool  # whether there is a part across track
     along_track_pixels: int  # the boresight offset that would do instead of the clock, where the cause is "either"
     labels: int  # how many were compared
+    clear: bool  # whether the strongest correlation stands out of noise: without that nothing can be said
+    peak: tuple[float, int, int]  # where r is highest, certain or not: lag in s, pixels across and along track
     curve: dict[str, list[float]]  # r over `lag_s`, and over `across_pixels`
+
+    def agrees_with(self, other: "Alignment") -> bool:
+        """Whether the highest correlation lies closer to what is certain of `other` than to no offset at all."""
+        (lag, across, along), (other_lag, other_across, other_along) = self.peak, other.peak
+        closer = [True]
+        if other.cause in ("clock", "either"):
+            closer.append(abs(lag - other_lag) < abs(lag))
+        if other.cause == "boresight":
+            closer.append(abs(along - other_along) < abs(along))
+        if other.aside:
+            closer.append(abs(across - other_across) < abs(across))
+        return all(closer)
 
     @property
     def boresight_offset(self) -> tuple[int, int]:
@@ -193,7 +208,9 @@ def align(evidence: list[Evidence], search: Search, seed: int = 0) -> Alignment:
     count = np.concatenate([e.count for e in evidence])
     total = float(count.sum())
     if total < FEWEST_LABELS:
-        return Alignment(0.0, 0, 0, float("nan"), float("nan"), False, "none", 0, int(total), {})
+        return Alignment(
+            0.0, 0, 0, float("nan"), float("nan"), False, "none", False, 0, int(total), False, (0.0, 0, 0), {}
+        )
     clock, boresight = _one_channel(evidence, total)  # (blocks,L,A), (blocks,B,A)
     draws = np.random.default_rng(seed).multinomial(len(count), np.full(len(count), 1 / len(count)), DRAWS)
     weight = (draws @ count)[:, None, None]
@@ -252,7 +269,8 @@ def _judge(clock: Plane, boresight: Plane, search: Search, labels: int, several:
     higher = high_by_clock >= high_by_boresight
     cause: Cause = "none"
     aside = False
-    if clock.is_clear(labels) or boresight.is_clear(labels):
+    clear = clock.is_clear(labels) or boresight.is_clear(labels)
+    if clear:
         gains = (float(plane.r.max()) - configured for plane in (clock, boresight))
         cause = _cause(_agreed(lag, seconds), _agreed(along, pixels), *gains)
         aside = _agreed(np.where(higher, across_by_clock, across_by_boresight), pixels)
@@ -270,8 +288,11 @@ def _judge(clock: Plane, boresight: Plane, search: Search, labels: int, several:
         best_correlation=float(best.r.max()) if certain else configured,
         certain=certain,
         cause=cause,
+        aside=aside,
         along_track_pixels=ahead if cause == "either" else 0,
         labels=labels,
+        clear=clear,
+        peak=(_refined(clock), int(search.across[best.best[1]]), ahead),
         curve={
             "lag_s": search.lags_s.tolist(),
             "r_of_lag": clock.r[:, clock.best[1]].tolist(),

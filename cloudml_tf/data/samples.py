@@ -73,10 +73,10 @@ def build_samples(
     flights: list[Flight], config: Config, progress: Callable[[int, int], None] | None = None
 ) -> tuple[Samples, dict[str, dict[str, int]]]:
     """All sequences of the flights, in order of flight and time, and what was left out of each flight, by reason."""
-    _same_frames(flights)
+    check_same_frames(flights)
     found = {flight.name: sequences(flight, config.temporal_frames) for flight in flights}
     for flight in flights:
-        _explain_if_empty(flight, found[flight.name], config)
+        check_sequences(flight, found[flight.name], config)
     wanted = {name: np.unique(windows) for name, windows in found.items()}
     table = build_table(flights, wanted, config.data, progress)
     parts, counts = [], {}
@@ -123,7 +123,8 @@ def build_samples(
     return samples, counts
 
 
-def _same_frames(flights: list[Flight]) -> None:
+def check_same_frames(flights: list[Flight]) -> None:
+    """Refuse flights whose frames differ in shape, or that share a camera file. Raises `DataError`."""
     shapes = {flight.name: flight.frame_shape for flight in flights}
     if len(set(shapes.values())) > 1:
         raise DataError(f"flights differ in frame shape (rows, columns, channels): {shapes}. Slice them to one shape.")
@@ -139,7 +140,8 @@ def _same_frames(flights: list[Flight]) -> None:
         seen[content] = flight
 
 
-def _explain_if_empty(flight: Flight, windows: np.ndarray, config: Config) -> None:
+def check_sequences(flight: Flight, windows: np.ndarray, config: Config) -> None:
+    """Refuse a flight without a labelled sequence. Raises `DataError` that says where they were lost."""
     if len(windows):
         return
     if not np.isfinite(flight.label).any():
