@@ -18,6 +18,8 @@ import numpy as np
 from cloudml_tf.data.samples import Samples
 from cloudml_tf.data.scaling import TargetScaling
 
+ONE_THREAD = 20_000  # samples; below, threads that wait for each other on a busy machine cost more than they save
+
 
 def image_statistics(samples: Samples, log_offset: float | None = None) -> np.ndarray:
     """(n, S) statistics of n sequences, documented above, in bounded memory."""
@@ -87,10 +89,23 @@ def fit_predict(
     statistics = {name: image_statistics(part, log_offset) for name, part in parts.items()}
     target, weight = scaling.standardise(parts["train"].label), parts["train"].weight
     found = {"mean": {name: np.full(len(part), np.average(target, weights=weight)) for name, part in parts.items()}}
-    for name, model in _models(seed).items():
-        model.fit(statistics["train"], target, **{f"{list(model.named_steps)[-1]}__sample_weight": weight})
+    for name, model in fit(statistics["train"], target, weight, seed).items():
         found[name] = {part: model.predict(x) for part, x in statistics.items()}
     return found
+
+
+def fit(statistics: np.ndarray, target: np.ndarray, weight: np.ndarray | None, seed: int) -> dict[str, Any]:
+    """Ridge and gradient boosting on (n,S) statistics and (n,) standardised targets, as scikit-learn models.
+
+    Without weights the boosting is several times faster.
+    """
+    from threadpoolctl import threadpool_limits
+
+    models = _models(seed)
+    with threadpool_limits(1 if len(target) < ONE_THREAD else None):
+        for model in models.values():
+            model.fit(statistics, target, **{f"{list(model.named_steps)[-1]}__sample_weight": weight})
+    return models
 
 
 def _models(seed: int) -> dict[str, Any]:

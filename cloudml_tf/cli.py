@@ -31,6 +31,10 @@ VERBS = {
         "write simulated flights in the instruments' layout",
         "cloudml simulate flights --preset hard",
     ),
+    "check": (
+        "judge the data, the split and the network before a training",
+        "cloudml check configs/tier1.json",
+    ),
     "config": ("print a configuration or its JSON Schema", "cloudml config print configs/tier1.json"),
 }
 

@@ -75,7 +75,7 @@ def prepare(config: Config, simulating: Progress | None = None, decoding: Progre
     """Read the flights of the split, cut the parts, check for leaks and fit the scaling on the training part."""
     files = available_flights(config, simulating)
     needed = flights_needed(config.split, list(files))
-    _check_overweight(config, list(files))
+    check_overweight(config, list(files))
     names = sorted({name for part in PARTS for name in needed[part]})
     flights = read_flights(files, names, config)
     samples, counts = build_samples(flights, config, decoding)
@@ -94,7 +94,8 @@ def prepare(config: Config, simulating: Progress | None = None, decoding: Progre
     )
 
 
-def _check_overweight(config: Config, available: list[str]) -> None:
+def check_overweight(config: Config, available: list[str]) -> None:
+    """Refuse flights to overweight that are not there. Raises `DataError`."""
     unknown = sorted(set(config.overweight.flights) - set(available))
     if unknown:
         raise DataError(f"overweight.flights names {', '.join(unknown)}; the flights are {', '.join(available)}.")

@@ -207,7 +207,7 @@ def fit(
     guards = Guards.of(config, loss, batches, val)
     last = Checkpoint(folder, guards.stateful(), saved)
     shown = console.training(training.max_epochs, len(batches), first_epoch)
-    with shown as progress, tracker(config, folder) as track:
+    with shown as progress, tracker(config, folder, guards.snapshots) as track:
         callbacks = [*guards.in_order(batches), *track, EpochRows(progress), LastWeights(folder), last]
         started = time.perf_counter()
         if saved is not None and saved["stopped"]:

@@ -73,10 +73,10 @@ def build_samples(
     flights: list[Flight], config: Config, progress: Callable[[int, int], None] | None = None
 ) -> tuple[Samples, dict[str, dict[str, int]]]:
     """All sequences of the flights, in order of flight and time, and what was left out of each flight, by reason."""
-    _same_frames(flights)
+    check_same_frames(flights)
     found = {flight.name: sequences(flight, config.temporal_frames) for flight in flights}
     for flight in flights:
-        _explain_if_empty(flight, found[flight.name], config)
+        check_sequences(flight, found[flight.name], config)
     wanted = {name: np.unique(windows) for name, windows in found.items()}
     table = build_table(flights, wanted, config.data, progress)
     parts, counts = [], {}
@@ -118,12 +118,13 @@ def build_samples(
         flight=which,
         piece=piece,
         flight_names=tuple(flight.name for flight in flights),
-        nadir=_nadir(flights[0], config.data),
+        nadir=nadir_pixel(flights[0].frame_shape, config.data),
     )
     return samples, counts
 
 
-def _same_frames(flights: list[Flight]) -> None:
+def check_same_frames(flights: list[Flight]) -> None:
+    """Refuse flights whose frames differ in shape, or that share a camera file. Raises `DataError`."""
     shapes = {flight.name: flight.frame_shape for flight in flights}
     if len(set(shapes.values())) > 1:
         raise DataError(f"flights differ in frame shape (rows, columns, channels): {shapes}. Slice them to one shape.")
@@ -139,7 +140,8 @@ def _same_frames(flights: list[Flight]) -> None:
         seen[content] = flight
 
 
-def _explain_if_empty(flight: Flight, windows: np.ndarray, config: Config) -> None:
+def check_sequences(flight: Flight, windows: np.ndarray, config: Config) -> None:
+    """Refuse a flight without a labelled sequence. Raises `DataError` that says where they were lost."""
     if len(windows):
         return
     if not np.isfinite(flight.label).any():
@@ -177,8 +179,9 @@ def _weights(label: np.ndarray, which: np.ndarray, flights: list[Flight], config
     return np.where(chosen, config.overweight_factor, 1.0).astype("float32")
 
 
-def _nadir(flight: Flight, data: Data) -> tuple[int, int]:
-    height, width, _ = flight.frame_shape
+def nadir_pixel(frame_shape: tuple[int, int, int], data: Data) -> tuple[int, int]:
+    """(row, column) of the lidar's spot in frames of shape (H, W, C), with the boresight offset."""
+    height, width, _ = frame_shape
     row, column = data.camera.nadir or (height // 2, width // 2)
     row, column = row + data.camera.boresight_offset[0], column + data.camera.boresight_offset[1]
     if not (0 <= row < height and 0 <= column < width):

@@ -1,0 +1,317 @@
+"""`cloudml check`: each planted fault is named and nothing else is blamed; healthy flights are left in peace."""
+
+import json
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import flight_files as files
+import h5py
+import numpy as np
+import pytest
+
+from cloudml_tf.check import check
+from cloudml_tf.cli import main
+from cloudml_tf.config import load_config, parse_config
+from cloudml_tf.console import Console
+from cloudml_tf.simulation.settings import SimulationConfig
+from cloudml_tf.simulation.simulator import simulate_flights
+from cloudml_tf.survey import Checked
+
+ROOT = Path(__file__).parent.parent
+SHARED = Path(os.environ.get("CLOUDML_SHARED", ROOT.parent / "shared"))
+SIZE = {"flight_count": 4, "frames_per_flight": 800, "frame_rows": 16, "frame_columns": 16, "strip_width_m": 6400.0}
+SPLIT = {"kind": "flights", "train": ["sim01", "sim02"], "val": ["sim03"], "test": ["sim04"]}
+HEIGHTS = ("layer_descriptor/Layer_Base_Altitude", "layer_descriptor/Layer_Top_Altitude")
+
+
+@pytest.fixture(scope="module")
+def simulated(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Four healthy flights, which tests copy and spoil."""
+    settings = SimulationConfig.model_validate({**SIZE, "seed": 77})
+    return simulate_flights(settings, tmp_path_factory.mktemp("healthy"))[0].parent
+
+
+@pytest.fixture
+def flights(simulated: Path, tmp_path: Path) -> Path:
+    """A copy of them that a test may spoil."""
+    return Path(shutil.copytree(simulated, tmp_path / "flights"))
+
+
+def content(flights: Path, **changes: Any) -> dict[str, Any]:
+    """A configuration for them; sections of `changes` replace whole sections."""
+    base: dict[str, Any] = {
+        "experiment_name": "planted",
+        "split": SPLIT,
+        "model": {"widths": [8, 8], "footprint": 5, "encoder_features": 16, "heads": 2, "head_units": 16},
+        "training": {"learning_rate": 0.003},
+        "evaluation": {"baselines": False},
+        "data": {},
+    }
+    merged = {**base, **changes}
+    return {**merged, "data": {"path": str(flights), "cache": str(flights.parent / "cache"), **merged["data"]}}
+
+
+def checked(flights: Path, **changes: Any) -> Checked:
+    return check(parse_config(content(flights, **changes)), Console(), probe=False)
+
+
+def blamed(found: Checked) -> set[str]:
+    return {finding.name for finding in found.findings if finding.level in ("warning", "problem")}
+
+
+def only(found: Checked) -> Any:
+    """The one finding that blames something."""
+    bad = [finding for finding in found.findings if finding.level in ("warning", "problem")]
+    assert len(bad) == 1, bad
+    assert bad[0].level == "problem"
+    return bad[0]
+
+
+def edit(folder: Path, pattern: str, dataset: str, change: Callable[[np.ndarray], np.ndarray]) -> None:
+    """Rewrite a dataset of the one file that matches; its attributes stay."""
+    with h5py.File(next(folder.glob(pattern)), "r+") as file:
+        attributes, values = dict(file[dataset].attrs), file[dataset][()]
+        del file[dataset]
+        file.create_dataset(dataset, data=change(values)).attrs.update(attributes)
+
+
+# --- nothing is wrong
+
+
+def test_healthy_flights_are_ready(flights: Path) -> None:
+    found = checked(flights, evaluation={"baselines": True})
+    assert blamed(found) == set()
+    assert found.verdict == "ready to train"
+    named = {finding.name for finding in found.findings}
+    assert {"leak", "clock and boresight", "signal", "random split", "shuffled labels", "ceiling"} <= named
+    assert found.numbers["ceiling"]["estimate"] > 0.9  # the oracle's
+    assert max(found.numbers["baselines"]["shuffled_r2"].values()) < 0.1
+    assert found.numbers["flights"]["sim01"]["parts"] == ["train"]
+
+
+def test_blocks_of_time_are_ready(flights: Path) -> None:
+    assert blamed(checked(flights, split={"kind": "time_blocks"})) == set()
+
+
+def test_the_seeds_simulation_is_ready(cache: Path) -> None:
+    """configs/tier1.json with shorter flights."""
+    changes = {"data.cache": str(cache), "data.simulation.frames_per_flight": 900, "evaluation.baselines": False}
+    found = check(load_config(ROOT / "configs/tier1.json", changes), Console(), probe=False)
+    assert blamed(found) == set()
+
+
+@pytest.mark.skipif(not (SHARED / "data/les/flights").is_dir(), reason="needs the LES flights: set CLOUDML_SHARED")
+def test_third_party_imagery_is_ready(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("CLOUDML_SHARED", str(SHARED))
+    split = {"kind": "leave_one_out", "test": "les03", "exclude": ["les08", "les09", "les10"]}
+    changes = {"split": split, "data.cache": str(tmp_path), "evaluation.baselines": False}
+    found = check(load_config(ROOT / "configs/les.json", changes), Console(), probe=False)
+    assert blamed(found) == set()
+
+
+# --- one thing is wrong
+
+
+@pytest.mark.parametrize("seconds", [3.0, -3.0])
+def test_a_clock_that_is_off(flights: Path, seconds: float) -> None:
+    for folder in flights.iterdir():
+        edit(folder, "CPL*", files.DAYS, lambda days: days + seconds / 86400)
+    found = checked(flights)
+    finding = only(found)
+    assert finding.name in ("clock", "clock or boresight")
+    assert "all flights" in finding.evidence
+    offset_s = found.numbers["alignment"]["all"]["clock_offset_s"]
+    assert offset_s == pytest.approx(-seconds, abs=0.6)
+    assert f"--set data.lidar.time_offset_s={offset_s:g}" in finding.action
+    mended = checked(flights, data={"lidar": {"time_offset_s": offset_s}})
+    assert blamed(mended) == set()
+
+
+def test_a_clock_that_is_off_in_one_flight(flights: Path) -> None:
+    edit(flights / "sim02", "CPL*", files.DAYS, lambda days: days + 3.0 / 86400)
+    finding = only(checked(flights))
+    assert finding.name in ("clock", "clock or boresight")
+    assert finding.evidence.startswith("sim02:")
+    assert """--set 'split.train=["sim01"]'""" in finding.action
+
+
+@pytest.mark.parametrize("rows", [4, -4])
+def test_a_boresight_that_is_off_across_track(flights: Path, rows: int) -> None:
+    found = checked(flights, data={"camera": {"boresight_offset": [rows, 0]}})
+    finding = only(found)
+    assert finding.name == "boresight"
+    assert found.numbers["alignment"]["all"]["boresight_rows"] == pytest.approx(-rows, abs=1)
+    assert "--set 'data.camera.boresight_offset=[" in finding.action
+
+
+def test_a_boresight_that_is_off_along_track_may_be_the_clock(flights: Path) -> None:
+    finding = only(checked(flights, data={"camera": {"boresight_offset": [0, -4]}}))
+    assert finding.name in ("boresight", "clock or boresight")
+    assert "columns from the nadir pixel" in finding.evidence
+
+
+@pytest.mark.parametrize(("first", "last"), [(300, 500), (300, 320), (0, 800)])
+def test_a_frozen_camera(flights: Path, first: int, last: int) -> None:
+    def freeze(signal: np.ndarray) -> np.ndarray:
+        signal[first:last] = signal[first]
+        return signal
+
+    edit(flights / "sim01", "*L1B*", files.SIGNAL, freeze)
+    finding = only(checked(flights))
+    assert finding.name == "frozen camera"
+    assert finding.evidence.startswith("sim01:")
+    assert f"from frame {first}" in finding.evidence
+
+
+@pytest.mark.parametrize("spoiled", [["sim01", "sim02", "sim03", "sim04"], ["sim04"]])
+def test_labels_in_metres(flights: Path, spoiled: list[str]) -> None:
+    target = {"name": "cloud_base_km"}
+    before = blamed(checked(flights, target=target))  # few independent heights: true, and said of healthy flights too
+    for name in spoiled:
+        for dataset in HEIGHTS:
+            edit(flights / name, "CPL*", dataset, lambda km: np.where(km == files.FILL, km, 1000 * km))
+    found = checked(flights, target=target)
+    assert blamed(found) == before | {"labels in metres"}
+    finding = next(finding for finding in found.findings if finding.name == "labels in metres")
+    assert finding.level == "problem"
+    assert "scale_factor" in finding.action
+    for name in spoiled:
+        assert name in finding.evidence
+        for dataset in HEIGHTS:
+            with h5py.File(next((flights / name).glob("CPL*")), "r+") as file:
+                file[dataset].attrs["scale_factor"] = 0.001  # as the action says
+    assert blamed(checked(flights, target=target)) == before
+
+
+@pytest.mark.parametrize(("name", "gain"), [("sim02", 2.0), ("sim04", 2.0), ("sim03", 0.5)])
+def test_a_flight_with_another_gain(flights: Path, name: str, gain: float) -> None:
+    edit(flights / name, "*L1B*", files.SIGNAL, lambda signal: (signal * gain).astype(signal.dtype))
+    found = checked(flights)
+    finding = only(found)
+    assert finding.name == "gain"
+    assert finding.evidence.startswith(f"{name}:")
+    ratio = next(one["ratio"] for one in found.numbers["gain"] if one["flight"] == name)
+    assert ratio == pytest.approx(gain, rel=0.15)
+
+
+def test_the_same_file_twice_is_a_leak(flights: Path) -> None:
+    shutil.copytree(flights / "sim01", flights / "again")
+    finding = only(checked(flights, split={**SPLIT, "test": ["again"]}))
+    assert finding.name == "leak"
+    assert "same camera file" in finding.evidence
+
+
+@pytest.mark.parametrize("noise", [0.0, 0.01])
+def test_the_same_scenes_in_another_file_are_a_leak(flights: Path, noise: float) -> None:
+    """Bytes differ: the copy is cut out of the flight and, once, noisy."""
+    rng = np.random.default_rng(5)
+    shutil.copytree(flights / "sim02", flights / "again")
+    for folder, pattern in ((flights / "again", "*L1B*"), (flights / "again", "NAV*")):
+        with h5py.File(next(folder.glob(pattern))) as file:
+            names: list[str] = []
+            file.visititems(lambda name, item, to=names: to.append(name) if isinstance(item, h5py.Dataset) else None)
+        for name in names:
+            edit(folder, pattern, name, lambda values: values[100:])
+    edit(
+        flights / "again",
+        "*L1B*",
+        files.SIGNAL,
+        lambda signal: (signal * (1.0 + noise * rng.standard_normal(signal.shape))).astype(signal.dtype),
+    )
+    finding = only(checked(flights, split={**SPLIT, "test": ["again"]}))
+    assert finding.name == "leak"
+    assert "show the scenes of" in finding.evidence
+    same_part = checked(flights, split={**SPLIT, "train": ["again", "sim01", "sim02"]})
+    assert blamed(same_part) == {"copied frames"}
+    assert same_part.problems == []
+
+
+def test_sequences_over_the_cut_are_a_leak(flights: Path) -> None:
+    found = checked(flights, split={"kind": "time_blocks", "gap_s": 0}, temporal_frames=7)
+    assert only(found).name == "leak"
+    assert "frames of flight" in only(found).evidence
+
+
+def test_black_frames_are_counted_and_nothing_more(flights: Path) -> None:
+    def darken(signal: np.ndarray) -> np.ndarray:
+        signal[100:150] = 0
+        return signal
+
+    edit(flights / "sim02", "*L1B*", files.SIGNAL, darken)
+    found = checked(flights)
+    assert blamed(found) == {"black frames"}
+    assert found.problems == []
+    assert found.numbers["flights"]["sim02"]["bad_frames"] >= 50
+
+
+def test_imagery_without_a_signal_is_told(cache: Path) -> None:
+    simulation = {**SIZE, "frames_per_flight": 1200, "preset": "no_signal", "seed": 5}
+    data = {"cache": str(cache), "simulation": simulation}
+    config = parse_config({"experiment_name": "none", "split": SPLIT, "data": data})
+    found = check(config, Console(), probe=False)
+    assert blamed(found) == {"signal"}
+    assert "no baseline beats the mean" in next(f.evidence for f in found.findings if f.name == "signal")
+
+
+# --- where a training would stop at once
+
+
+def test_flights_that_cannot_be_used_are_all_named(tmp_path: Path) -> None:
+    root = tmp_path / "flights"
+    long = {"frame_s": files.START_S + np.arange(400.0), "profile_s": files.START_S + np.arange(2.0, 400.0, 4.0)}
+    for seed, name in enumerate("abcdef"):
+        files.write_flight(root / name, **{"seed": seed, **long})
+    files.camera_file(root / "b").write_bytes(b"no HDF5")
+    files.write_flight(root / "d", seed=8, **{**long, "label": np.full(100, 7.0)})
+    files.write_flight(root / "e", seed=9, **long, camera={files.SIGNAL: np.zeros((400, 8, 10), "uint16")})
+    split = {"kind": "flights", "train": ["a", "b", "d"], "val": ["c"], "test": ["e", "f"]}
+    found = check(files.tiny_config(tmp_path, {"split": split, "evaluation.baselines": False}), Console(), probe=False)
+    assert {"flight b", "flight d", "flight e", "black frames"} == set(found.problems)
+    said = {finding.name: finding.evidence for finding in found.findings}
+    assert "not an HDF5 file" in said["flight b"]
+    assert "no label for optical_depth" in said["flight d"]
+
+
+def test_a_split_that_names_no_flight(tmp_path: Path) -> None:
+    files.write_three_flights(tmp_path / "flights")
+    split = {"kind": "flights", "train": ["a"], "val": ["b"], "test": ["x"]}
+    found = check(files.tiny_config(tmp_path, {"split": split}), Console(), probe=False)
+    assert "split.test names flight 'x'" in only(found).evidence
+
+
+def test_few_constant_labels(tmp_path: Path) -> None:
+    files.write_three_flights(tmp_path / "flights", label=np.full(10, 1.0))
+    found = check(files.tiny_config(tmp_path), Console(), probe=False)
+    assert found.problems == ["train part", "val part", "test part"]
+
+
+# --- the command
+
+
+def test_the_command_prints_writes_and_exits(flights: Path, tmp_path: Path, capsys) -> None:
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps(content(flights)))
+    assert main(["check", str(path), "--json", "--run-dir", str(tmp_path / "out")]) == 0
+    shown = capsys.readouterr()
+    printed = json.loads(shown.out)
+    assert printed == json.loads((tmp_path / "out" / "check.json").read_text())
+    assert printed["ready"] is True
+    assert printed["probe"]["r2"] > 0.8
+    assert "one batch by heart" in shown.err
+    assert (tmp_path / "out" / "check.png").stat().st_size > 10_000
+    blind = ["check", str(path), "--set", "data.camera.boresight_offset=[4,0]", "--no-probe"]
+    assert main(blind) == 2
+    shown = capsys.readouterr()
+    assert "mend first: boresight" in shown.out
+    assert "→ --set 'data.camera.boresight_offset=[" in shown.out
+
+
+def test_a_network_that_cannot_learn_one_batch_is_told(flights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cloudml_tf.trials.PROBE_STEPS", 40)
+    config = parse_config(content(flights, training={"learning_rate": 1e-7}))
+    found = check(config, Console())
+    assert only(found).name == "one batch by heart"
+    assert "after 40 steps" in only(found).evidence
