@@ -95,8 +95,9 @@ def scatter(target: np.ndarray, prediction: np.ndarray, found: Scores, unit: str
     both = limits(np.concatenate([target, prediction]))
     _cloud(ax, target, prediction, both, both)
     ax.plot(both, both, color=INK, linewidth=1, label="1:1")
-    if np.ptp(target) > 0:
-        slope, offset = np.polyfit(target, prediction, 1)
+    slope = found["correlation"] * found["variance_ratio"]  # of the least-squares line
+    if math.isfinite(slope):
+        offset = float(prediction.mean() - slope * target.mean())
         ends = np.asarray(both)
         ax.plot(ends, slope * ends + offset, color=ORANGE, linewidth=1.4, label=f"fit, slope {slope:.2f}")
     ax.set(xlim=both, ylim=both, xlabel=f"lidar, {unit}", ylabel=f"prediction, {unit}", aspect="equal")
@@ -106,7 +107,7 @@ def scatter(target: np.ndarray, prediction: np.ndarray, found: Scores, unit: str
 
 
 @styled()
-def residuals(target: np.ndarray, prediction: np.ndarray, unit: str) -> list[Picture]:
+def residuals(target: np.ndarray, prediction: np.ndarray, found: Scores, unit: str) -> list[Picture]:
     """Prediction - lidar against the lidar, with the mean and std of each tenth of the labels; and their histogram."""
     error = prediction - target
     across, up = limits(target), limits(error)
@@ -123,10 +124,10 @@ def residuals(target: np.ndarray, prediction: np.ndarray, unit: str) -> list[Pic
     made, (ax,) = panel((3.6, 3.4))
     ax.hist(error, bins=np.linspace(*up, 41).tolist(), color=BLUE, alpha=0.8)
     ax.axvline(0, color=INK, linewidth=1)
-    ax.axvline(float(error.mean()), color=ORANGE, linewidth=1.4, linestyle="--", label="mean (bias)")
+    ax.axvline(found["bias"], color=ORANGE, linewidth=1.4, linestyle="--", label="bias")
     ax.set(xlim=up, xlabel=f"prediction - lidar, {unit}", ylabel="labels", title="Histogram of residuals")
     ax.legend()
-    return [first, Picture("residual_histogram", f"Mean {error.mean():+.3f}, std {error.std():.3f}.", made)]
+    return [first, Picture("residual_histogram", f"Bias {found['bias']:+.3f}, RMSE {found['rmse']:.3f}.", made)]
 
 
 def _cloud(
@@ -188,14 +189,15 @@ def bars(
         known = [value if value is not None and math.isfinite(value) else math.nan for value in series]
         ax.barh(y, np.maximum(known, low), thick * 0.9, color=colour_of(number), label=key)
         for at, value in zip(y, known, strict=True):
-            end = (value if value > 0 else 0.0, at)
-            ax.annotate(format(value, form), end, (3, 0), textcoords="offset points", va="center", fontsize=8)
+            if not math.isnan(value):
+                spot: Any = {"xytext": (3, 0), "textcoords": "offset points", "va": "center", "fontsize": 8}
+                ax.annotate(format(value, form), (max(value, 0.0), at), **spot)
     ax.set_yticks(place, rows)
     ax.margins(x=0.16)
     ax.set_title(title)
     ax.grid(axis="y", visible=False)
     if len(values) > 1:
-        ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.12), ncols=2)
+        made.legend(loc="outside lower center", ncols=_columns(list(values)))
     return Picture(name, "", made)
 
 
@@ -203,12 +205,12 @@ def flight_bars(by_part: Mapping[str, Mapping[str, Scores]]) -> list[Picture]:
     """R², s and RMSE of each flight."""
     rows = [f"{flight} ({part})" for part, flights in by_part.items() for flight in flights]
     found = [scores for flights in by_part.values() for scores in flights.values()]
-    scores = {key: {"": [one[key] for one in found]} for key in ("r2", "rmse")}
+    series = {key: {"": [one[key] for one in found]} for key in ("r2", "rmse")}
     spread = {"": [100 * one["variance_ratio"] for one in found]}
     return [
-        bars("flights_r2", "R²", rows, scores["r2"]),
+        bars("flights_r2", "R²", rows, series["r2"]),
         bars("flights_s", "s = std(p)/std(t), %", rows, spread, form=".1f"),
-        bars("flights_rmse", "RMSE", rows, scores["rmse"]),
+        bars("flights_rmse", "RMSE", rows, series["rmse"]),
     ]
 
 
@@ -230,11 +232,16 @@ def taylor(rows: Sequence[tuple[str, Scores]], name: str = "taylor") -> Picture:
         size = 5 if label in REFERENCES else 8
         ax.plot(s * r, s * math.sqrt(max(1 - r * r, 0)), marker, markersize=size, color=tint, label=label, linestyle="")
     if shown:
-        ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=2)
+        made.legend(loc="outside lower center", ncols=_columns([label for label, _ in shown]))
     ax.set_title("Taylor diagram", pad=12)
     missing = [label for label, f in rows if not _positive(f)]
     absent = f" Not on it, with no positive correlation: {', '.join(missing)}." if missing else ""
     return Picture(name, f"Radius s, angle r, dashed circles centred RMSE/std(t); the star is the lidar.{absent}", made)
+
+
+def _columns(labels: Sequence[str]) -> int:
+    """Of a legend, so that long names of runs are not cut off."""
+    return 1 if max(map(len, labels)) > 22 else 2
 
 
 def _positive(found: Scores) -> bool:

@@ -138,7 +138,8 @@ def draw(folder: Path, metrics: dict[str, Any], evidence: Evidence) -> list[Chap
     """All pictures that the results allow; each is also written as a file below plots/."""
     unit, test, scaling = metrics["space"]["loss"], evidence.parts["test"], evidence.scaling
     target, prediction = scaling.transform(test.label), scaling.unscale(evidence.predictions["test"])
-    of_scores = [plots.scatter(target, prediction, metrics["test"], unit), *plots.residuals(target, prediction, unit)]
+    test_of = (target, prediction, metrics["test"], unit)
+    of_scores = [plots.scatter(*test_of), *plots.residuals(*test_of)]
     along = imagery.time_series(test, target, prediction, unit, evidence.across_track_axis)
     chapters = [
         *_of_training(evidence, unit),
