@@ -31,7 +31,7 @@ def check(config: Config, console: Console, probe: bool = True) -> Checked:
     if not found.flights:
         return found
     survey.judge_offsets(found, advice, console)
-    survey.judge_gain_and_copies(found, advice)
+    survey.judge_copies(found, advice)
     survey.cut(found, advice, console)
     survey.describe_flights(found, advice)
     if survey.judge_parts(found):

@@ -272,6 +272,19 @@ def gain(found: Gain, flight: Flight, advice: Advice) -> Finding:
     return Finding("problem", "gain", evidence, f"{action} (now {scale:g}), {advice.leave_out(flight.name)}")
 
 
+def gains_compared(flights: Sequence[str], judged: set[str], gains: Sequence[Gain]) -> list[Finding]:
+    """Which flights were compared with the others, and how alike they are."""
+    left = [name for name in flights if name not in judged]
+    evidence = "no flight could be compared with others"
+    if judged:
+        ratios = [g.ratio for g in gains if not g.outlier] or [float("nan")]
+        evidence = f"brightness at equal labels is {min(ratios):.2f} to {max(ratios):.2f} of that of the other flights"
+    if left:
+        why = "offset, few labels, or labels that say little about brightness"
+        return [Finding("note", "gains", f"{evidence}; not judged: {', '.join(left)} ({why})")]
+    return [Finding("ok", "gains", evidence)]
+
+
 def shift(flight: str, what: str, distance: float, chance: float, stds: float) -> list[Finding]:
     """A flight whose labels or brightness are distributed otherwise than in training: natural, and good to know."""
     if chance > 1e-3 or abs(stds) < 0.3:

@@ -145,15 +145,22 @@ def judge_offsets(found: Checked, advice: Advice, console: Console) -> None:
     single = {name: alignment.align([sums], search) for name, sums in evidence.items()}
     found.findings += say.offsets(pooled, single, advice)
     found.numbers["alignment"] = {"all": asdict(pooled), **{name: asdict(one) for name, one in single.items()}}
+    _judge_gain(found, {name for name in single if not (pooled.certain or single[name].certain)}, advice)
 
 
-def judge_gain_and_copies(found: Checked, advice: Advice) -> None:
-    """What a flight shares with another, and should not; and what sets its camera apart."""
-    by_name = {flight.name: flight for flight in found.flights}
+def _judge_gain(found: Checked, aligned: set[str], advice: Advice) -> None:
+    """Flights whose camera has another gain; only where labels meet their frames can brightness be compared."""
+    by_name = {flight.name: flight for flight in found.flights if flight.name in aligned}
     pairs = {name: shift.brightness_at_labels(flight, found.scans[name]) for name, flight in by_name.items()}
     gains = shift.gains(pairs)
     found.findings += [say.gain(gain, by_name[gain.flight], advice) for gain in gains if gain.outlier]
     found.numbers["gain"] = [asdict(gain) for gain in gains]
+    judged = {gain.flight for gain in gains}
+    found.findings += say.gains_compared([flight.name for flight in found.flights], judged, gains)
+
+
+def judge_copies(found: Checked, advice: Advice) -> None:
+    """Scenes that are in two flights."""
     scans = list(found.scans.values())
     for i, first in enumerate(scans):
         for second in scans[i + 1 :]:

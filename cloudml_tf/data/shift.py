@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
-from scipy.stats import ks_2samp, kstwobign
+from scipy.stats import ks_2samp, kstwobign, spearmanr
 
 from cloudml_tf.data.flights import Flight
 from cloudml_tf.data.quality import FrameScan
@@ -12,6 +12,7 @@ from cloudml_tf.data.quality import FrameScan
 BINS = 5  # of the label, with equal numbers of the judged flight
 FEWEST_IN_BIN = 5
 SMALLEST_GAIN = 1.35  # clouds, sun and regimes of flights with one gain have given 0.91 to 1.17
+LEAST_CORRELATION = 0.3  # of label and brightness; below, equal labels do not mean equal clouds
 CLEAR_OF_THE_OTHERS = 4.0  # standard deviations of the other flights among themselves
 
 
@@ -37,13 +38,21 @@ def gains(pairs: dict[str, tuple[np.ndarray, np.ndarray]]) -> list[Gain]:
     """Compare each flight with all others; `pairs` is what `brightness_at_labels` found. Needs three flights.
 
     A gain multiplies the brightness at every label, thin and thick cloud alike. A flight is an outlier if its ratio is
-    far from 1, far outside of the scatter of the others, and on one side in every bin of the label.
+    far from 1, far outside of the scatter of the others, and on one side in every bin of the label. Flights whose
+    labels say little about their brightness are left out.
     """
-    names = [name for name, (label, _) in pairs.items() if len(label) >= BINS * FEWEST_IN_BIN]
-    if len(names) < 3:
-        return []
-    channels = pairs[names[0]][1].shape[1]
-    return [found for name in names for c in range(channels) if (found := _gain(name, c, names, pairs))]
+    channels = max((brightness.shape[1] for _, brightness in pairs.values()), default=0)
+    found = []
+    for channel in range(channels):
+        names = [name for name, pair in pairs.items() if _is_related(*pair, channel)]
+        found += [_gain(name, channel, names, pairs) for name in names] if len(names) > 2 else []
+    return [gain for gain in found if gain is not None]
+
+
+def _is_related(label: np.ndarray, brightness: np.ndarray, channel: int) -> bool:
+    if len(label) < BINS * FEWEST_IN_BIN or np.ptp(label) == 0 or np.ptp(brightness[:, channel]) == 0:
+        return False
+    return bool(abs(spearmanr(label, brightness[:, channel]).statistic) >= LEAST_CORRELATION)
 
 
 def _gain(name: str, channel: int, names: list[str], pairs: dict[str, tuple[np.ndarray, np.ndarray]]) -> Gain | None:
