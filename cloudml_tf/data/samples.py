@@ -118,7 +118,7 @@ def build_samples(
         flight=which,
         piece=piece,
         flight_names=tuple(flight.name for flight in flights),
-        nadir=_nadir(flights[0], config.data),
+        nadir=nadir_pixel(flights[0].frame_shape, config.data),
     )
     return samples, counts
 
@@ -177,8 +177,9 @@ def _weights(label: np.ndarray, which: np.ndarray, flights: list[Flight], config
     return np.where(chosen, config.overweight_factor, 1.0).astype("float32")
 
 
-def _nadir(flight: Flight, data: Data) -> tuple[int, int]:
-    height, width, _ = flight.frame_shape
+def nadir_pixel(frame_shape: tuple[int, int, int], data: Data) -> tuple[int, int]:
+    """(row, column) of the lidar's spot in frames of shape (H, W, C), with the boresight offset."""
+    height, width, _ = frame_shape
     row, column = data.camera.nadir or (height // 2, width // 2)
     row, column = row + data.camera.boresight_offset[0], column + data.camera.boresight_offset[1]
     if not (0 <= row < height and 0 <= column < width):
