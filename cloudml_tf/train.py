@@ -47,6 +47,7 @@ def fit_and_judge(config: Config, prepared: Any, folder: Path, console: Console,
     """Fit, score, draw, report and export; writes everything that is known after training."""
     quiet_tensorflow()
     from cloudml_tf import report, results, training
+    from cloudml_tf.diagnose import diagnose_training
 
     training.start_keras(config)
     train_part = prepared.parts["train"]
@@ -62,6 +63,7 @@ def fit_and_judge(config: Config, prepared: Any, folder: Path, console: Console,
     metrics = results.collect(prepared.parts, predictions, scaling, config, fitted.history, fitted.best_epoch)
     metrics["training"] = _summary(fitted)
     _add_references(metrics, prepared, config)
+    metrics["diagnosis"] = diagnose_training(metrics, fitted.history, config, prepared)
     _save_predictions(folder, prepared, predictions, scaling)
     seen = (fitted.history, fitted.best_epoch, fitted.snapshots)
     pictures = report.draw(folder, metrics, prepared.parts, predictions, scaling, *seen)
@@ -257,10 +259,12 @@ def run(args: argparse.Namespace) -> int:
         folder, metrics = leave_one_out(config, console, names, args.run_dir, args.resume)
         print_folds(console, metrics)
     else:
+        from cloudml_tf.diagnose import print_diagnosis
         from cloudml_tf.report import print_scores
 
         folder, metrics = train(config, console, args.run_dir, args.resume)
         print_scores(console, metrics)
+        print_diagnosis(console, metrics["diagnosis"])
         console.say(f"report: {folder / 'report.html'}")
     if args.json:
         print_json({"run": str(folder), "metrics": metrics})
