@@ -213,3 +213,24 @@ def _numbers(inputs: dict[str, Any], feature_scaler: layers.Layer | None) -> lis
 def physical_model(regressor: keras.Model, units: PhysicalUnits) -> keras.Model:
     """The model that is exported: raw radiance and degrees in, physical units out."""
     return keras.Model(regressor.inputs, units(regressor.outputs[0]), name="cloudml")
+
+
+def attention_weights(model: keras.Model, inputs: dict[str, Any]) -> Any:
+    """How much of each frame the attention mixes into the middle one, (n,T), rows sum to 1; None without attention.
+
+    This is the middle frame's row of the attention, averaged over heads and, under `MirrorAverage`, over both images.
+    It is not all that the answer looks at: that also uses the mean over all frames.
+    """
+    wrapped = next((layer for layer in model.layers if isinstance(layer, MirrorAverage)), None)
+    core = model if wrapped is None else wrapped.layer
+    attention = next((layer for layer in core.layers if isinstance(layer, layers.MultiHeadAttention)), None)
+    if attention is None:
+        return None
+    tokens = keras.Model(core.inputs, attention.input[0])
+    images = [inputs] if wrapped is None else [inputs, wrapped.mirrored(inputs)]
+    total = 0.0
+    for image in images:
+        x = tokens(image, training=False)
+        scores = attention(x, x, return_attention_scores=True, training=False)[1]  # (n,heads,T,T)
+        total += keras.ops.convert_to_numpy(keras.ops.mean(scores, axis=1))[:, scores.shape[2] // 2]
+    return total / len(images)

@@ -8,6 +8,7 @@ Functions first, the thin door last. Keras is loaded only once there is somethin
 import argparse
 import contextlib
 import re
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +49,7 @@ def fit_and_judge(config: Config, prepared: Any, folder: Path, console: Console,
     quiet_tensorflow()
     from cloudml_tf import report, results, training
     from cloudml_tf.diagnose import diagnose_training
+    from cloudml_tf.models import attention_weights
 
     training.start_keras(config)
     train_part = prepared.parts["train"]
@@ -65,11 +67,20 @@ def fit_and_judge(config: Config, prepared: Any, folder: Path, console: Console,
     _add_references(metrics, prepared, config)
     metrics["diagnosis"] = diagnose_training(metrics, fitted.history, config, prepared)
     _save_predictions(folder, prepared, predictions, scaling)
-    seen = (fitted.history, fitted.best_epoch, fitted.snapshots)
-    pictures = report.draw(folder, metrics, prepared.parts, predictions, scaling, *seen)
+    evidence = report.Evidence(
+        parts=prepared.parts,
+        predictions=predictions,
+        scaling=scaling,
+        across_track_axis=config.data.camera.across_track_axis,
+        history=fitted.history,
+        best_epoch=fitted.best_epoch,
+        snapshots=fitted.snapshots,
+        attend=partial(attention_weights, fitted.model),
+    )
+    chapters = report.draw(folder, metrics, evidence)
     details = {"configuration": config.model_dump(mode="json"), "data": description}
     details["environment"] = read_json(folder / "environment.json")
-    report.write_html(folder / "report.html", f"{config.experiment_name} {folder.name}", metrics, pictures, details)
+    report.write_html(folder / "report.html", f"{config.experiment_name} {folder.name}", metrics, chapters, details)
     write_json(folder / "metrics.json", metrics)  # its presence says that the run is whole
     if config.output.export:
         from cloudml_tf.export import export_model, target_folder
