@@ -268,7 +268,12 @@ CASES = [
     Case(
         "B weight decay 10, eleven frames",
         "over-regularised",
-        {**SMALL, "temporal_frames": 11, "model": {"dropout": 0.6}, **merged(small(seed=42), training(weight_decay=10))},
+        {
+            **SMALL,
+            "temporal_frames": 11,
+            "model": {"dropout": 0.6},
+            **merged(small(seed=42), training(weight_decay=10)),
+        },
     ),
     Case("B rate 0.3", "learning rate", {**SMALL, **merged(small(seed=43), training(learning_rate=0.3))}),
     Case("B rate 1e-6", "learning rate", {**SMALL, **merged(small(seed=44), training(learning_rate=1e-6))}),

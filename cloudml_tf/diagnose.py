@@ -6,14 +6,15 @@ be read, they are looked at too (clocks, brightness, shared labels). The rules a
 
 import argparse
 import shlex
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from cloudml_tf.config import Config
 from cloudml_tf.console import Console
-from cloudml_tf.errors import EXIT_OK, ConfigError, RunError
 from cloudml_tf.diagnosis.evidence import Evidence, Probes, pooled
 from cloudml_tf.diagnosis.rules import HEALTHY, UNCLEAR, findings
+from cloudml_tf.errors import EXIT_OK, ConfigError, RunError
 from cloudml_tf.files import write_json
 from cloudml_tf.runs import read_history, read_json, read_run
 
@@ -55,10 +56,8 @@ def diagnose_training(
     metrics: dict[str, Any], history: list[dict[str, float]], config: Config, prepared: Any
 ) -> dict[str, Any]:
     """The same at the end of a training, from what is in memory."""
-    from dataclasses import replace
-
-    from cloudml_tf.pipeline import read_flights
     from cloudml_tf.diagnosis.probes import clock_faults, look_at
+    from cloudml_tf.pipeline import read_flights
 
     probes, description = look_at(prepared, config), prepared.description()
     evidence = Evidence.of(metrics, history, config, description, probes)
@@ -81,7 +80,7 @@ def judge_run(evidence: Evidence) -> dict[str, Any]:
         "verdict": verdict,
         "summary": summary,
         "findings": [finding.to_json() for finding in found],
-        "notes": [*evidence.probes.notes, *notes(evidence)],
+        "notes": [*evidence.probes.notes, *notes(evidence, verdict)],
     }
 
 
@@ -91,7 +90,9 @@ def _how_healthy(e: Evidence) -> str:
     if e.tier != "none":
         return f"tier {e.tier}; test: {e.parts['test']}"
     name, r, r2 = e.best_baseline
-    return f"no tier, but all that the baselines find is found ({name}: R² {r2:.2f}, r {r:.2f}); test: {e.parts['test']}"
+    return (
+        f"no tier, but all that the baselines find is found ({name}: R² {r2:.2f}, r {r:.2f}); test: {e.parts['test']}"
+    )
 
 
 def _what_is_known(e: Evidence) -> str:
@@ -101,11 +102,11 @@ def _what_is_known(e: Evidence) -> str:
     return f"no tier, and no rule of this list explains it ({shown})"
 
 
-def notes(e: Evidence) -> list[str]:
+def notes(e: Evidence, verdict: str) -> list[str]:
     """What is worth knowing and is no failure."""
     found = []
     test = e.parts.get("test")
-    if test is not None and test.gap > 0.1:
+    if verdict == HEALTHY and test is not None and test.gap > 0.1:
         found.append(f"test: s exceeds r by {test.gap:.2f}, which costs {test.gap**2:.3f} of R²")
     split = e.description["split"]
     if set(split["train"]["flights"]) & set(split["test"]["flights"]) and "held_out" not in e.parts:
@@ -141,7 +142,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of this room."""
     from cloudml_tf.cli import add_common
 
-    parser.add_argument("run", metavar="RUN", help="a run folder, finished or cut off")
+    parser.add_argument("folder", metavar="RUN", help="a run folder, finished or cut off")
     parser.add_argument("--evaluation", metavar="DIR", help="a folder of `cloudml evaluate` on a held-out flight")
     parser.add_argument("--quick", action="store_true", help="look at the run folder alone, not at the flight files")
     add_common(parser)
@@ -154,15 +155,17 @@ def run(args: argparse.Namespace) -> int:
     overrides = overrides_from(args)
     wrong = [key for key in overrides if not key.startswith(("data.", "evaluation.", "seed"))]
     if wrong:
-        raise ConfigError(f"--set {wrong[0]}: a diagnosis is of the run as it was. Free are data.*, evaluation.*, seed.")
+        raise ConfigError(
+            f"--set {wrong[0]}: a diagnosis is of the run as it was. Free are data.*, evaluation.*, seed."
+        )
     console = Console(machine=args.json)
     evaluation = None if args.evaluation is None else Path(args.evaluation)
-    found = diagnose(Path(args.run), evaluation, console, args.quick, overrides)
+    found = diagnose(Path(args.folder), evaluation, console, args.quick, overrides)
     print_diagnosis(console, found)
     if args.run_dir is not None:
         write_json(Path(args.run_dir) / "diagnosis.json", found)
     if args.json:
-        print_json({"run": args.run, "diagnosis": found})
+        print_json({"run": args.folder, "diagnosis": found})
     return EXIT_OK
 
 

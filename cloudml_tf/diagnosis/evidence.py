@@ -4,6 +4,7 @@ The scores of every part are seen through the identity R² = r² - (s-r)² - b²
 has no scores; its best epoch in the history stands in, with an effective size that is guessed.
 """
 
+import itertools
 import math
 from dataclasses import dataclass, field
 from typing import Any
@@ -167,7 +168,7 @@ class Evidence:
         Weights start at about 0.1 to 0.3. The history has the rate of each epoch's last step.
         """
         rates = [0.0, *(row.get("learning_rate", self.config.training.learning_rate) for row in self.history)]
-        return self.steps_per_epoch * sum(0.5 * (a + b) for a, b in zip(rates[:-1], rates[1:], strict=True))
+        return self.steps_per_epoch * sum(0.5 * (a + b) for a, b in itertools.pairwise(rates))
 
     def references(self) -> dict[str, tuple[float, float]]:
         """What could be read from the data, each as (r, standard error): every baseline on the held-out parts

@@ -44,13 +44,11 @@ def leak(e: Evidence) -> Finding | None:
         "Split by flight and believe only flights that no part of the training has seen; check for copies of files."
     )
     copied = {name for part in _copied_parts(e) for name in e.description["split"][part]["flights"]}
-    if copied:
-        return Finding("leak", tuple(evidence), remedy, split_without(e, copied))
-    names = sorted({name for part in e.description["split"].values() for name in part["flights"]})
-    if len(names) >= 3:
-        return Finding("leak", tuple(evidence), remedy, split_without(e, set()))
+    apart = split_without(e, copied)
+    if apart:
+        return Finding("leak", tuple(evidence), remedy, apart)
     longer = overrides(e, split__gap_s=120.0) if isinstance(e.config.split, TimeBlocks) else ()
-    return Finding("leak", tuple(evidence), remedy, longer)
+    return Finding("leak", tuple(evidence), f"{remedy} Three flights are the least for that.", longer)
 
 
 def _copied_parts(e: Evidence) -> list[str]:

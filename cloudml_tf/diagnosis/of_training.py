@@ -3,7 +3,7 @@
 import math
 from typing import Any
 
-from cloudml_tf.diagnosis.evidence import Evidence, Part, pooled
+from cloudml_tf.diagnosis.evidence import Evidence, pooled
 from cloudml_tf.diagnosis.finding import Finding, overrides
 
 # Rates and weights are in the units that AdamW and standardised targets give them.
@@ -198,8 +198,8 @@ def inflation(e: Evidence) -> Finding | None:
         evidence.append(f"training part: {train}; λ = {e.config.loss.weight:g} asks for more spread than r allows")
     weight = fitting_weight(r)
     remedy = (
-        f"A smaller λ: with r = {r:.2f} the best s is {r:.2f}, and λ of {weight:g} keeps s within 0.05 of it. A simpler "
-        "model where the training part is not inflated."
+        f"A smaller λ: with r = {r:.2f} the best s is {r:.2f} too, and λ of {weight:g} keeps s within 0.05 of it. "
+        "A simpler model where the training part is not inflated."
     )
     wanted: dict[str, Any] = {"loss__weight": min(weight, e.config.loss.weight)}
     if not overrides(e, **wanted) or not by_the_loss:

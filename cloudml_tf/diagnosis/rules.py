@@ -32,7 +32,7 @@ RULES: tuple[Callable[[Evidence], Finding | None], ...] = (
     of_data.too_few_labels,
     of_training.not_there_yet,
 )
-ALONE = ("bad clock", "no correlation")  # nothing that follows from them can be judged
+ALONE = ("bad clock", "no correlation", "too few labels")  # what follows from them cannot be judged
 
 
 def findings(e: Evidence) -> list[Finding]:
