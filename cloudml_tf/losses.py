@@ -67,16 +67,18 @@ def spread_of(target: Any, prediction: Any, weight: Any) -> Spread:
     return Spread(mean_t, mean_p, unbiased(t * t), unbiased(p * p), unbiased(t * p))
 
 
-def pooled_spread(rows: Any, weight: Any) -> Spread:
-    """The moments of several batches together. (K, 5) rows of `Spread`, (K,) weights -> `Spread`."""
-    share = weight / ops.maximum(ops.sum(weight), 1e-12)  # (K,)
+def pooled_spread(rows: Any, count: Any) -> Spread:
+    """The moments of several batches as one, unbiased. (K, 5) rows of `Spread`, (K,) samples in each -> `Spread`."""
+    total = ops.maximum(ops.sum(count), 1e-12)
     t, p = rows[:, 0], rows[:, 1]
-    mean_t, mean_p = ops.sum(share * t), ops.sum(share * p)
-    var_t, var_p, cov = (ops.sum(share * rows[:, column]) for column in (2, 3, 4))
+    mean_t, mean_p = ops.sum(count * t) / total, ops.sum(count * p) / total
+    inside, freedom = ops.maximum(count - 1.0, 0.0), ops.maximum(total - 1.0, 1.0)
     t, p = t - mean_t, p - mean_p
-    return Spread(
-        mean_t, mean_p, var_t + ops.sum(share * t * t), var_p + ops.sum(share * p * p), cov + ops.sum(share * t * p)
-    )
+
+    def joined(column: int, between: Any) -> Any:
+        return (ops.sum(inside * rows[:, column]) + ops.sum(count * between)) / freedom
+
+    return Spread(mean_t, mean_p, joined(2, t * t), joined(3, p * p), joined(4, t * p))
 
 
 def penalty(form: str, m: Spread, gamma: float = 1.0, floor: float = 1e-8) -> Any:
@@ -225,7 +227,7 @@ class VariancePreservingLoss(keras.losses.Loss):
         counted = ops.reshape(weight if self.weighted_moments else ops.ones_like(weight), (-1,))
         m = spread_of(ops.reshape(target, (-1,)), ops.reshape(point, (-1,)), counted)
         if self._pool is not None:
-            m = self._pool.add(m, ops.sum(counted))
+            m = self._pool.add(m, ops.sum(ops.ones_like(counted)))
         if self.target_variance != "batch":
             m = m._replace(var_t=ops.cast(self.target_variance, m.var_p.dtype))
         value = penalty(self.form, m, self.gamma, self.variance_floor)
@@ -238,13 +240,13 @@ class VariancePreservingLoss(keras.losses.Loss):
 
     def pool_state(self) -> list[Any]:
         """The pooled moments as arrays, for a checkpoint; nothing without a pool."""
-        return [] if self._pool is None else [ops.convert_to_numpy(v) for v in (self._pool.rows, self._pool.weight)]
+        return [] if self._pool is None else [ops.convert_to_numpy(v) for v in (self._pool.rows, self._pool.count)]
 
     def set_pool_state(self, state: list[Any]) -> None:
         """Put a state of `pool_state` back."""
         if self._pool is not None:
             self._pool.rows.assign(state[0])
-            self._pool.weight.assign(state[1])
+            self._pool.count.assign(state[1])
 
     def get_config(self) -> dict[str, Any]:
         """The arguments that rebuild this loss; `weight` is the one that it was made with."""
@@ -261,17 +263,17 @@ class _Pool:
             return keras.Variable(value, shape=shape, trainable=False, dtype="float32", name=name)
 
         self.rows = variable((size, len(Spread._fields)), "zeros", "pooled_moments")
-        self.weight = variable((size,), "zeros", "pooled_weights")
+        self.count = variable((size,), "zeros", "pooled_counts")
         self.open = variable((), "ones", "pool_open")
 
-    def add(self, m: Spread, weight: Any) -> Spread:
+    def add(self, m: Spread, count: Any) -> Spread:
         """The moments of the pool with this batch in it; to the gradient they are this batch's."""
         new = ops.cast(ops.stop_gradient(ops.stack(m)), "float32")  # (5,)
         rows = ops.concatenate([ops.expand_dims(new, 0), self.rows[:-1]])
-        weights = ops.concatenate([ops.reshape(ops.cast(weight, "float32"), (1,)), self.weight[:-1]])
-        pooled = pooled_spread(rows, weights)
+        counts = ops.concatenate([ops.reshape(ops.cast(count, "float32"), (1,)), self.count[:-1]])
+        pooled = pooled_spread(rows, counts)
         self.rows.assign(ops.where(self.open > 0, rows, self.rows))
-        self.weight.assign(ops.where(self.open > 0, weights, self.weight))
+        self.count.assign(ops.where(self.open > 0, counts, self.count))
         pairs = zip(pooled, m, strict=True)
         return Spread(*(here + ops.cast(all_ - ops.stop_gradient(here), here.dtype) for all_, here in pairs))
 
