@@ -11,15 +11,24 @@ from typing import Any
 
 import numpy as np
 import tensorflow as tf
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image
 from scipy.optimize import minimize
 
+from cloudml_tf.canvas import BLUE, GREEN, GREY, ORANGE, styled
 from cloudml_tf.losses import FORMS, Spread, VariancePreservingLoss, penalty, pooled_spread, spread_of
-from cloudml_tf.plots import BLUE, GREEN, GREY, ORANGE, figure, save
 
 COLOURS = {"mse": "black", "variance": BLUE, "std": ORANGE, "log": GREEN, "hinge": "#7b4fa3", "ccc": "#c0392b"}
 COLOURS["hinge γ=0.5"] = GREY
+
+
+def figure(columns: int, size: tuple[float, float]) -> tuple[Figure, Any]:
+    """A row of axes, outside of pyplot."""
+    made = Figure(figsize=size, layout="constrained", dpi=110)
+    return made, made.subplots(1, columns)
+
+
 ORDER = ("variance", "std", "log", "hinge", "ccc")
 
 SPREADS = np.concatenate([[0.0], np.geomspace(1e-3, 1.0, 25)])  # s; 0 is all predictions equal
@@ -51,7 +60,7 @@ def table(head: list[str], rows: list[list[str]]) -> None:
 
 def write(made: Figure, path: Path) -> None:
     """A PNG of 128 colours, a third of the size."""
-    save(made, path)
+    FigureCanvasAgg(made).print_png(str(path))
     with Image.open(path) as picture:
         small = picture.convert("RGB").quantize(128, method=Image.Quantize.FASTOCTREE)
     small.save(path, optimize=True)
@@ -80,9 +89,10 @@ def push(name: str, t: np.ndarray, p: np.ndarray) -> tuple[float, float]:
     return size, float(down @ (t - p)) / (size * np.linalg.norm(t - p)) if size > 1e-12 else np.nan
 
 
+@styled()
 def gradients(out: Path) -> None:
     """Over s from 0 to 1, 64 samples, r = 0 and 0.5."""
-    made, axes = figure(1, 3, (10.5, 3.4))
+    made, axes = figure(3, (10.5, 3.4))
     shown = [int(np.argmin(np.abs(SPREADS - s))) for s in (0.0, 0.001, 0.01, 0.1, 0.5)]
     print("Norm of the gradient by the predictions (64 samples, r = 0.5), and its cosine with target - prediction")
     rows = []
@@ -127,8 +137,8 @@ def noisy_values(n: int, memory: float, r: float = STATE) -> dict[tuple[str, str
     pairs = tuple(map(tf.constant, drawn(n, memory, r)))  # 2 x (BATCHES, n)
     single = Spread(*tf.vectorized_map(lambda tp: spread_of(*tp, tf.ones(n, "float64")), pairs))
     windows = np.lib.stride_tricks.sliding_window_view(np.stack(single, 1), POOL, axis=0).swapaxes(1, 2)  # (N, K, 5)
-    equal = tf.ones(POOL, "float64")
-    pooled = Spread(*tf.vectorized_map(lambda rows: pooled_spread(rows, equal), tf.constant(windows.copy())))
+    counts = tf.fill([POOL], tf.constant(n, "float64"))
+    pooled = Spread(*tf.vectorized_map(lambda rows: pooled_spread(rows, counts), tf.constant(windows.copy())))
     ways = {"batch": single, "fixed": fixed(single), "pooled": pooled, "pooled, fixed": fixed(pooled)}
     truth = Spread(*(tf.constant(v, "float64") for v in (0.0, 0.0, 1.0, STATE**2, r * STATE)))
     return {
@@ -151,9 +161,10 @@ def off(values: np.ndarray) -> float:
     return float(np.sqrt(np.mean((values - 1) ** 2)))
 
 
+@styled()
 def noise(out: Path) -> None:
     """Over the size of the batch, for samples drawn at random and for neighbours; then over r."""
-    made, axes = figure(1, 3, (10.5, 3.4))
+    made, axes = figure(3, (10.5, 3.4))
     lines = {"batch": ("-", BLUE), "fixed": ("--", ORANGE), "pooled": ("-.", GREEN), "pooled, fixed": (":", GREY)}
     print(f"The penalty over {BATCHES} batches, s = {STATE}: mean ± std, in units of its true value\n")
     for axis, memory, title in ((axes[0], 0.0, "random samples"), (axes[1], NEIGHBOURS, "neighbours")):
@@ -213,9 +224,10 @@ def fitted(loss: VariancePreservingLoss, r: float) -> float:
     return float(1 - np.mean((t - a * x - c) ** 2) / np.var(t))
 
 
+@styled()
 def cost(out: Path) -> None:
     """Over r and λ, fitted (dots, table) and in closed form (lines)."""
-    made, axes = figure(1, 4, (11.0, 3.4))
+    made, axes = figure(4, (11.0, 3.4))
     cases = {**{form: (form, 1.0) for form in ORDER}, "hinge γ=0.5": ("hinge", 0.5)}
     rows = {(r, w): [f"{r}", f"{r * r:.2f}", f"{w}"] for r in CORRELATIONS for w in WEIGHTS}
     furthest = 0.0
