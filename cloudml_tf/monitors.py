@@ -71,19 +71,20 @@ class LayerMonitor(keras.callbacks.Callback):
         """Measure and log."""
         if logs is None:
             return
-        logs.update(self._output())
-        logs.update(self._units())
+        with np.errstate(over="ignore", invalid="ignore"):  # exploded weights are measured like any others
+            logs.update(self._output())
+            logs.update(self._units())
 
     def _output(self) -> dict[str, float]:
         weights = self._layer().trainable_variables
 
         def norm_of(term: Any) -> float:
             parts = variable_gradients(self.model, self.inputs, lambda output: term(self.targets, output), weights)
-            return float(np.sqrt(sum(float((part**2).sum()) for part in parts)))
+            return norm(*parts)
 
         loss = keras.losses.get(self.model.loss)
         found = {
-            "output_weight_norm": float(np.linalg.norm(ops.convert_to_numpy(weights[0]))),
+            "output_weight_norm": norm(ops.convert_to_numpy(weights[0])),
             "output_gradient_norm": norm_of(lambda y, output: ops.mean(loss(y, output))),
         }
         if hasattr(loss, "terms"):
@@ -150,6 +151,11 @@ def _recorded(layers: Sequence[Any]) -> Iterator[dict[int, np.ndarray]]:
     finally:
         for layer in layers:
             del layer.call
+
+
+def norm(*arrays: np.ndarray) -> float:
+    """The Euclidean norm of all their entries together, in float64: float32 overflows where a training explodes."""
+    return float(np.sqrt(sum(float((array.astype("float64") ** 2).sum()) for array in arrays)))
 
 
 def first_column(prediction: Any) -> np.ndarray:
