@@ -265,24 +265,21 @@ def gain(found: Gain, flight: Flight, advice: Advice) -> Finding:
     with hdf5.open_file(flight.camera_path) as file:
         scale = float(np.ravel(file[channel].attrs.get("scale_factor", 1.0))[0])
     evidence = (
-        f"{flight.name}: '{channel}' is {found.ratio:.2f} times as bright as in the other flights at equal labels; "
-        f"they differ by {np.expm1(found.scatter):.0%} among themselves"
+        f"{flight.name}: '{channel}' is {found.ratio:.2f} times as bright as in the other flights at equal "
+        f"{found.at_equal}; they differ by {np.expm1(found.scatter):.0%} among themselves"
     )
     action = f"set the attribute scale_factor of '{channel}' in {flight.camera_path} to about {scale / found.ratio:.3g}"
     return Finding("problem", "gain", evidence, f"{action} (now {scale:g}), {advice.leave_out(flight.name)}")
 
 
-def gains_compared(flights: Sequence[str], judged: set[str], gains: Sequence[Gain]) -> list[Finding]:
-    """Which flights were compared with the others, and how alike they are."""
-    left = [name for name in flights if name not in judged]
-    evidence = "no flight could be compared with others"
-    if judged:
-        ratios = [g.ratio for g in gains if not g.outlier] or [float("nan")]
-        evidence = f"brightness at equal labels is {min(ratios):.2f} to {max(ratios):.2f} of that of the other flights"
-    if left:
-        why = "offset, few labels, or labels that say little about brightness"
-        return [Finding("note", "gains", f"{evidence}; not judged: {', '.join(left)} ({why})")]
-    return [Finding("ok", "gains", evidence)]
+def gains_are_alike(gains: Sequence[Gain]) -> list[Finding]:
+    """How alike the flights are, where none stands out."""
+    if not gains:
+        return []
+    ratios = [gain.ratio for gain in gains]
+    among = " and ".join(sorted({gain.at_equal for gain in gains}))
+    evidence = f"brightness at equal {among} is {min(ratios):.2f} to {max(ratios):.2f} of that of the other flights"
+    return [Finding("ok", "gain", evidence)]
 
 
 def shift(flight: str, what: str, distance: float, chance: float, stds: float) -> list[Finding]:

@@ -149,14 +149,13 @@ def judge_offsets(found: Checked, advice: Advice, console: Console) -> None:
 
 
 def _judge_gain(found: Checked, aligned: set[str], advice: Advice) -> None:
-    """Flights whose camera has another gain; only where labels meet their frames can brightness be compared."""
-    by_name = {flight.name: flight for flight in found.flights if flight.name in aligned}
-    pairs = {name: shift.brightness_at_labels(flight, found.scans[name]) for name, flight in by_name.items()}
-    gains = shift.gains(pairs)
-    found.findings += [say.gain(gain, by_name[gain.flight], advice) for gain in gains if gain.outlier]
+    """Flights whose camera has another gain than that of the others."""
+    by_name = {flight.name: flight for flight in found.flights}
+    gains = shift.gains(found.flights, found.scans, aligned)
+    outliers = [gain for gain in gains if gain.outlier]
+    found.findings += [say.gain(gain, by_name[gain.flight], advice) for gain in outliers]
+    found.findings += [] if outliers else say.gains_are_alike(gains)
     found.numbers["gain"] = [asdict(gain) for gain in gains]
-    judged = {gain.flight for gain in gains}
-    found.findings += say.gains_compared([flight.name for flight in found.flights], judged, gains)
 
 
 def judge_copies(found: Checked, advice: Advice) -> None:
