@@ -4,7 +4,7 @@ BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 
-.PHONY: venv train test test-all parity clean
+.PHONY: venv train test test-all browser parity clean
 venv: .venv/.installed
 .venv/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -25,6 +25,10 @@ test: .venv/.tested
 
 test-all: test
 	$(BIN)/pytest -m slow
+
+# The browser that tests/test_browser.py looks at the report with; without it those tests are skipped.
+browser:
+	bash .ci/browser
 
 # Our R2 against tensorflow-addons, which needs Keras 2: a second environment of its own.
 parity: venv

@@ -18,9 +18,13 @@ _CONTENTS = {
     "build_regressor": "models",
     "physical_model": "models",
     "VariancePreservingLoss": "losses",
+    "QuantileLoss": "distributions",
+    "HistogramLoss": "distributions",
     "R2": "metrics",
     "VarianceRatio": "metrics",
     "PearsonCorrelation": "metrics",
+    "R2Ceiling": "metrics",
+    "SpreadCost": "metrics",
     "PredictionSpread": "metrics",
     "PredictionStd": "metrics",
     "Bias": "metrics",
@@ -30,14 +34,18 @@ _CONTENTS = {
     "R2EarlyStopping": "callbacks",
     "CollapseAbort": "callbacks",
     "NotFinite": "callbacks",
-    "PredictionSnapshots": "callbacks",
+    "PenaltySchedule": "callbacks",
+    "DiversityMonitor": "monitors",
+    "LayerMonitor": "monitors",
+    "PredictionSnapshots": "monitors",
 }
 __all__ = ["__version__", *_CONTENTS]
 
 if TYPE_CHECKING:
-    from cloudml_tf.callbacks import CollapseAbort, NotFinite, PredictionSnapshots, R2EarlyStopping
+    from cloudml_tf.callbacks import CollapseAbort, NotFinite, PenaltySchedule, R2EarlyStopping
     from cloudml_tf.config import Config, load_config
     from cloudml_tf.data.flights import Flight, load_flight
+    from cloudml_tf.distributions import HistogramLoss, QuantileLoss
     from cloudml_tf.losses import VariancePreservingLoss
     from cloudml_tf.metrics import (
         R2,
@@ -46,11 +54,14 @@ if TYPE_CHECKING:
         PearsonCorrelation,
         PredictionSpread,
         PredictionStd,
+        R2Ceiling,
         RootMeanSquaredError,
+        SpreadCost,
         VarianceRatio,
         regression_metrics,
     )
     from cloudml_tf.models import build_regressor, physical_model
+    from cloudml_tf.monitors import DiversityMonitor, LayerMonitor, PredictionSnapshots
     from cloudml_tf.simulation.simulator import simulate_flights
 
 

@@ -20,6 +20,7 @@ class Batches(keras.utils.PyDataset):
         augmentation: random changes of training sequences.
         frame_std: (C,) the training std of raw radiance, the unit of `augmentation.noise_std`.
         across_track_axis: "rows" or "columns" of the image.
+        neighbours: keep neighbours in time in one batch, and mix the batches only.
     """
 
     def __init__(
@@ -31,9 +32,11 @@ class Batches(keras.utils.PyDataset):
         augmentation: Augmentation | None = None,
         frame_std: np.ndarray | None = None,
         across_track_axis: str = "rows",
+        neighbours: bool = False,
     ) -> None:
         super().__init__(workers=1)
         self.samples, self.target, self.batch_size = samples, target, batch_size
+        self.neighbours = neighbours
         self.seed, self.augmentation, self.frame_std = seed, augmentation, frame_std
         self.across_track_axis = across_track_axis
         self.weighted = bool(np.any(samples.weight != 1.0)) and seed is not None
@@ -50,7 +53,19 @@ class Batches(keras.utils.PyDataset):
         self.epoch = epoch
         key = [0, 0] if self.seed is None else [self.seed, epoch]
         # Also without a seed the order is mixed: a batch of neighbouring frames has next to no variance.
-        self.order = np.random.default_rng(key).permutation(len(self.samples))
+        rng = np.random.default_rng(key)
+        self.order = self._batchwise(rng) if self.neighbours else rng.permutation(len(self.samples))
+
+    def _batchwise(self, rng: np.random.Generator) -> np.ndarray:
+        """Samples in their own order within a batch, the batches mixed; a rest that fills no batch comes last."""
+        whole = len(self.samples) // self.batch_size * self.batch_size
+        batches = np.arange(whole).reshape(-1, self.batch_size)
+        return np.concatenate([rng.permutation(batches).ravel(), np.arange(whole, len(self.samples))])
+
+    def probe(self, size: int = 64) -> tuple[dict[str, np.ndarray], np.ndarray]:
+        """A fixed batch, spread evenly over the samples and not augmented, to look into a network with."""
+        chosen = np.linspace(0, len(self.samples) - 1, min(size, len(self.samples))).astype(int)
+        return self.samples.inputs(chosen), self.target[chosen][:, None]
 
     def __len__(self) -> int:
         whole, rest = divmod(len(self.samples), self.batch_size)

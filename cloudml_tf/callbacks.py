@@ -291,30 +291,86 @@ class WeightAverage(keras.callbacks.Callback):
             variable.assign(value)
 
 
-class PredictionSnapshots(keras.callbacks.Callback):
-    """Keep the validation predictions of chosen epochs (1, 5, 10, 20 as the original asks), to see them spread out.
+class PenaltySchedule(keras.callbacks.Callback):
+    """Sets the λ of a `VariancePreservingLoss` epoch by epoch, and keeps validation out of its pooled moments.
+
+    `constant` leaves λ as it is. `ramp` raises it linearly from 0 between two epochs. `gate` lets it follow the running
+    correlation of the training part: forcing s to 1 costs R² unless r is high, so λ is 0 below the first correlation
+    and whole above the second. The λ of an epoch is put into the log as `penalty_weight`.
 
     Args:
-        inputs: what `model.predict` takes: arrays, or batches in a fixed order.
-        epochs: 1-based epochs to keep.
-        batch_size: for `model.predict`.
+        loss: the compiled loss.
+        kind: "constant", "ramp" or "gate".
+        ramp_epochs: (first, second) 0-based epochs of "ramp".
+        gate_correlation: (first, second) correlations of "gate".
+        momentum: share of the old value in the running correlation.
+        monitor: the log key of the training correlation.
     """
 
-    def __init__(self, inputs: Any, epochs: tuple[int, ...] = (1, 5, 10, 20), batch_size: int = 256) -> None:
+    def __init__(
+        self,
+        loss: Any,
+        kind: str = "constant",
+        ramp_epochs: tuple[int, int] = (0, 10),
+        gate_correlation: tuple[float, float] = (0.3, 0.7),
+        momentum: float = 0.5,
+        monitor: str = "correlation",
+    ) -> None:
         super().__init__()
-        self.inputs, self.epochs, self.batch_size = inputs, epochs, batch_size
-        self.predictions: dict[int, Any] = {}
+        if kind not in ("constant", "ramp", "gate"):
+            raise ValueError(f"PenaltySchedule needs `kind` constant, ramp or gate. Received: kind={kind!r}")
+        self.loss, self.kind, self.momentum, self.monitor = loss, kind, momentum, monitor
+        self.ends = ramp_epochs if kind == "ramp" else gate_correlation
+        self.full = loss.weight
+        self.running: float | None = None
+
+    def weight_at(self, epoch: int) -> float:
+        """λ of an epoch, given what has been seen."""
+        if self.kind == "constant":
+            return float(self.full)
+        value = float(epoch) if self.kind == "ramp" else (self.running or 0.0)
+        share = (value - self.ends[0]) / (self.ends[1] - self.ends[0])
+        return float(self.full) * min(max(share, 0.0), 1.0)
+
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
+        """Start anew."""
+        self.running = None
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Set λ. JAX has the old one compiled in, and compiles again."""
+        self.loss.training_phase(True)
+        weight = self.weight_at(epoch)
+        if weight != self.loss.weight:
+            self.loss.weight = weight
+            if keras.backend.backend() == "jax":
+                self.model.make_train_function(force=True)
+
+    def on_test_begin(self, logs: dict[str, Any] | None = None) -> None:
+        """Validation, and what looks at the loss after it, stay out of the pool."""
+        self.loss.training_phase(False)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        """Predict, at a chosen epoch."""
-        if epoch + 1 in self.epochs:
-            prediction = self.model.predict(self.inputs, batch_size=self.batch_size, verbose=0)
-            self.predictions[epoch + 1] = prediction.reshape(-1)
+        """Log λ, and follow the correlation."""
+        if logs is None:
+            return
+        logs["penalty_weight"] = self.loss.weight
+        if self.kind != "gate":
+            return
+        if self.monitor not in logs:
+            raise ValueError(
+                f"PenaltySchedule needs '{self.monitor}' in the training log. Received: {sorted(logs)}. "
+                "Compile with cloudml_tf.metrics.regression_metrics()."
+            )
+        seen = float(logs[self.monitor])
+        if math.isfinite(seen):
+            old = seen if self.running is None else self.running
+            self.running = self.momentum * old + (1.0 - self.momentum) * seen
 
     def get_state(self) -> dict[str, Any]:
         """What a resumed run needs."""
-        return {f"epoch_{epoch}": values for epoch, values in self.predictions.items()}
+        return {"running": self.running, "full": self.full, "pool": self.loss.pool_state()}
 
     def set_state(self, state: dict[str, Any]) -> None:
         """Put a state of `get_state` back."""
-        self.predictions = {int(name.removeprefix("epoch_")): values for name, values in state.items()}
+        self.running, self.full = state["running"], state["full"]
+        self.loss.set_pool_state(state["pool"])

@@ -109,8 +109,8 @@ def print_checked(console: Console, found: Checked) -> None:
 
 def write_checked(folder: Path, found: Checked) -> None:
     """check.json and check.png."""
+    from cloudml_tf.check_picture import draw_check
     from cloudml_tf.files import write_json
-    from cloudml_tf.plots import checked
     from cloudml_tf.results import spaces
 
     write_json(folder / "check.json", found.content())
@@ -119,7 +119,7 @@ def write_checked(folder: Path, found: Checked) -> None:
         values = {name: survey.loss_space(found.config, label) for name, label in values.items()}
         parts = {name: row["parts"][0] for name, row in found.numbers["flights"].items()}
         curve = found.numbers["alignment"]["all"]["curve"]
-        checked(values, parts, curve, spaces(found.config)["loss"], folder / "check.png")
+        draw_check(values, parts, curve, spaces(found.config)["loss"], folder)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

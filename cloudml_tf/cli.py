@@ -23,6 +23,14 @@ VERBS = {
         "score a run or an exported model on labelled flights",
         "cloudml evaluate runs/tier1_variance_fix_test/20260101-120000 --flights flights",
     ),
+    "diagnose": (
+        "say why a run failed, and what to try",
+        "cloudml diagnose runs/tier1_variance_fix_test/20260101-120000",
+    ),
+    "compare": (
+        "set runs side by side, with the winner of each score",
+        "cloudml compare runs/tier1_variance_fix_test/20260101-120000 runs/tier1_variance_fix_test/20260102-120000",
+    ),
     "export": (
         "write a run's SavedModel again",
         "cloudml export runs/tier1_variance_fix_test/20260101-120000",

@@ -1,7 +1,9 @@
 """Score a finished run, or an exported SavedModel, on other labelled flights: the same table and pictures."""
 
 import argparse
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +30,7 @@ class Evaluation:
     scaling: TargetScaling
     predictions: np.ndarray  # (n,) standardised
     metrics: dict[str, Any]
+    attend: Callable[[dict[str, np.ndarray]], Any] | None  # see `models.attention_weights`; none for a SavedModel
 
 
 def evaluate(source: Path, folders: list[str], overrides: dict[str, Any], console: Console) -> Evaluation:
@@ -43,13 +46,16 @@ def evaluate(source: Path, folders: list[str], overrides: dict[str, Any], consol
         samples = samples_of_folders(folders, config, decoding)
     _check_fit(source, samples, description)
     quiet_tensorflow()
+    attend = None
     if exported:
         physical = predict_exported(source, samples, config.target.name)
         z = (scaling.transform(physical / scaling.smearing) - scaling.mean) / scaling.std
     else:
+        from cloudml_tf.models import attention_weights
         from cloudml_tf.training import load_regressor, predict
 
-        z = predict(load_regressor(source, config, description), samples)
+        model = load_regressor(source, config, description)
+        z, attend = predict(model, samples), partial(attention_weights, model)
     metrics: dict[str, Any] = {
         "experiment": config.experiment_name,
         "model": str(source),
@@ -59,7 +65,7 @@ def evaluate(source: Path, folders: list[str], overrides: dict[str, Any], consol
     }
     metrics["tier"] = tier(metrics["test"])
     _add_baselines(metrics, samples, description, config, console)
-    return Evaluation(config, samples, scaling, z, metrics)
+    return Evaluation(config, samples, scaling, z, metrics, attend)
 
 
 def _read_exported(source: Path, overrides: dict[str, Any]) -> tuple[Config, dict[str, Any]]:
@@ -130,10 +136,17 @@ def run(args: argparse.Namespace) -> int:
     found = evaluate(source, args.flights, overrides_from(args), console)
     metrics = found.metrics
     folder = new_run(found.config, args.run_dir, prefix="evaluation-")
-    pictures = report.draw(folder, metrics, {"test": found.samples}, {"test": found.predictions}, found.scaling)
+    evidence = report.Evidence(
+        parts={"test": found.samples},
+        predictions={"test": found.predictions},
+        scaling=found.scaling,
+        across_track_axis=found.config.data.camera.across_track_axis,
+        attend=found.attend,
+    )
+    chapters = report.draw(folder, metrics, evidence)
     details = {"configuration": found.config.model_dump(mode="json"), "flights": list(args.flights)}
     title = f"{found.config.experiment_name}: evaluation"
-    report.write_html(folder / "report.html", title, metrics, pictures, details)
+    report.write_html(folder / "report.html", title, metrics, chapters, details)
     write_json(folder / "evaluation.json", metrics)
     report.print_scores(console, metrics)
     console.say(f"report: {folder / 'report.html'}")

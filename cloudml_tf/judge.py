@@ -23,6 +23,7 @@ SCORES = (
     "mae",
     "rmse",
     "r2_ceiling",
+    "spread_cost",
 )
 INTERVALS = ("r2", "rmse", "variance_ratio")
 
@@ -79,14 +80,30 @@ def bootstrap(
     target: np.ndarray, prediction: np.ndarray, blocks: np.ndarray, samples: int, seed: int
 ) -> dict[str, list[float]]:
     """95 % intervals of R², RMSE and the variance ratio, drawing whole blocks with replacement."""
+    found = drawn_scores(target, prediction, blocks, samples, seed, INTERVALS)
+    quantiles = {name: np.nanquantile(values, [0.025, 0.975]) for name, values in found.items()}
+    return {name: [float(low), float(high)] for name, (low, high) in quantiles.items()}
+
+
+def drawn_scores(
+    target: np.ndarray, prediction: np.ndarray, blocks: np.ndarray, samples: int, seed: int, names: Sequence[str]
+) -> dict[str, np.ndarray]:
+    """Scores of each bootstrap draw, (samples,) a name. Equal blocks and seed give equal draws, so that the scores of
+    two predictors can be compared draw by draw. `names` are formulas of `moments`, or "pred_spread"."""
     _, block = np.unique(blocks, return_inverse=True)
     count = int(block.max()) + 1
+    draws = np.random.default_rng(seed).multinomial(count, np.full(count, 1.0 / count), size=samples)
     summands = per_sample(target.astype("float64"), prediction.astype("float64"), np.ones(len(target)))
     sums = np.stack([np.bincount(block, row, count) for row in summands])  # (8, blocks)
-    draws = np.random.default_rng(seed).multinomial(count, np.full(count, 1.0 / count), size=samples)
     m = Moments(*(sums @ draws.T))  # each (samples,)
-    quantiles = {name: np.nanquantile(getattr(formulas, name)(m), [0.025, 0.975]) for name in INTERVALS}
-    return {name: [float(low), float(high)] for name, (low, high) in quantiles.items()}
+    found = {name: getattr(formulas, name)(m) for name in names if name != "pred_spread"}
+    if "pred_spread" in names:
+        highest, lowest = np.full(count, -np.inf), np.full(count, np.inf)
+        np.maximum.at(highest, block, prediction)
+        np.minimum.at(lowest, block, prediction)
+        drawn = draws > 0
+        found["pred_spread"] = np.where(drawn, highest, -np.inf).max(1) - np.where(drawn, lowest, np.inf).min(1)
+    return found
 
 
 def block_ids(time_s: np.ndarray, flight: np.ndarray, piece: np.ndarray, block_s: float) -> np.ndarray:

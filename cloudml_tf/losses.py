@@ -7,15 +7,23 @@ R² = r² - (s - r)² - (bias/std t)²: pushing s = std(p)/std(t) towards 1 is f
 how it is used here. Its gradient vanishes when all predictions are equal, so it keeps variance rather than makes it.
 And the variance of a batch is noisy (relative std √(2/(n-1)): 25 % at n = 32), which is why our configurations divide
 by the training set's variance, a constant, instead of the batch's.
+
+The other forms of the penalty, each measured in docs/losses.md:
+
+    variance  (1 - s²)²              the original's
+    std       (1 - s)²               a push that does not fade at collapse
+    log       (ln s)²                the same for half as for double; strongest at collapse
+    hinge     max(0, γ - s)          nothing once s is γ; never pulls s down
+    ccc       1 - 2rs/(1 + s² + b²)  one minus the concordance (Lin 1989): its gradient points at the targets
 """
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import keras
 from keras import ops
 
 BASES = ("mse", "mae", "huber", "mse_mae")
-FORMS = ("variance",)
+FORMS = ("variance", "ccc", "log", "std", "hinge")
 _WIDE = ("float32", "float64")
 
 
@@ -34,19 +42,57 @@ def base_error(error: Any, base: str, delta: float = 1.0, mae_fraction: float = 
     return (1.0 - mae_fraction) * error * error + mae_fraction * size
 
 
-def weighted_variance(values: Any, weight: Any) -> Any:
-    """Unbiased variance (n - 1, as `torch.var` in the original). (N,), (N,) -> (); 0 for a single sample."""
+class Spread(NamedTuple):
+    """Means, unbiased variances and the covariance of targets t and predictions p. Scalars."""
+
+    mean_t: Any
+    mean_p: Any
+    var_t: Any
+    var_p: Any
+    cov: Any
+
+
+def spread_of(target: Any, prediction: Any, weight: Any) -> Spread:
+    """The moments of a batch, (N,) each. Unbiased (n - 1, as `torch.var` in the original); 0 for a single sample."""
     total = ops.maximum(ops.sum(weight), 1e-12)
-    mean = ops.sum(weight * values) / total
-    # With equal weights this is Σ(x-mean)²/(n-1); a batch of one has no degree of freedom left and gets 0, not NaN.
+    mean_t, mean_p = ops.sum(weight * target) / total, ops.sum(weight * prediction) / total
+    # With equal weights this is n - 1; a batch of one has no degree of freedom left and gets 0, not NaN.
     freedom = total - ops.sum(weight * weight) / total
-    squares = ops.sum(weight * ops.square(values - mean))
-    return ops.where(freedom > 1e-6, squares / ops.maximum(freedom, 1e-6), ops.zeros_like(squares))
+    t, p = target - mean_t, prediction - mean_p
+
+    def unbiased(product: Any) -> Any:
+        sums = ops.sum(weight * product)
+        return ops.where(freedom > 1e-6, sums / ops.maximum(freedom, 1e-6), ops.zeros_like(sums))
+
+    return Spread(mean_t, mean_p, unbiased(t * t), unbiased(p * p), unbiased(t * p))
 
 
-def variance_penalty(prediction_variance: Any, target_variance: Any, floor: float = 1e-8) -> Any:
-    """(1 - var(p)/(var(t) + floor))²: the original's penalty, of the ratio of *variances* s²."""
-    return ops.square(1.0 - prediction_variance / (target_variance + floor))
+def pooled_spread(rows: Any, count: Any) -> Spread:
+    """The moments of several batches as one, unbiased. (K, 5) rows of `Spread`, (K,) samples in each -> `Spread`."""
+    total = ops.maximum(ops.sum(count), 1e-12)
+    t, p = rows[:, 0], rows[:, 1]
+    mean_t, mean_p = ops.sum(count * t) / total, ops.sum(count * p) / total
+    inside, freedom = ops.maximum(count - 1.0, 0.0), ops.maximum(total - 1.0, 1.0)
+    t, p = t - mean_t, p - mean_p
+
+    def joined(column: int, between: Any) -> Any:
+        return (ops.sum(inside * rows[:, column]) + ops.sum(count * between)) / freedom
+
+    return Spread(mean_t, mean_p, joined(2, t * t), joined(3, p * p), joined(4, t * p))
+
+
+def penalty(form: str, m: Spread, gamma: float = 1.0, floor: float = 1e-8) -> Any:
+    """The penalty of a `form` (see the head of this file), a scalar; `floor` keeps 0/0 and ln 0 away."""
+    if form == "variance":
+        return ops.square(1.0 - m.var_p / (m.var_t + floor))
+    if form == "ccc":
+        return 1.0 - 2.0 * m.cov / (m.var_t + m.var_p + ops.square(m.mean_p - m.mean_t) + floor)
+    squared_ratio = (m.var_p + floor) / (m.var_t + floor)
+    if form == "log":
+        return ops.square(0.5 * ops.log(squared_ratio))
+    if form == "std":
+        return ops.square(1.0 - ops.sqrt(squared_ratio))
+    return ops.maximum(gamma - ops.sqrt(squared_ratio), 0.0)
 
 
 def _check(name: str, value: Any, rule: bool, expected: str) -> None:
@@ -56,25 +102,33 @@ def _check(name: str, value: Any, rule: bool, expected: str) -> None:
 
 @keras.saving.register_keras_serializable(package="cloudml_tf")
 class VariancePreservingLoss(keras.losses.Loss):
-    """base + weight · (1 - var(p)/(var(t) + variance_floor))².
+    """base + weight · penalty, by default (1 - var(p)/(var(t) + variance_floor))².
 
     Feed it a target in units of its standard deviation (our training does), so that `weight` means the same for every
     target. Each sample keeps its own base loss, the penalty is added to every one of them: the value of a batch is
     that of the original, and replicas of a `tf.distribute` strategy are scaled by Keras as for any loss.
 
     `sample_weight` multiplies the base loss of its sample and, unless `weighted_moments` is off, counts that sample so
-    many times in both variances; it does not scale the penalty.
+    many times in the moments; it does not scale the penalty.
+
+    With `pooled_batches` = k the penalty is that of the last k batches together, and its gradient that of this batch:
+    the size of the push is steadier, its direction is the batch's own. `cloudml_tf.callbacks.PenaltySchedule`
+    keeps validation batches out of the pool; without that callback they enter it.
 
     Args:
         base: "mse", "mae", "huber" or "mse_mae".
-        weight: λ, 0 or more. 0 is the plain base loss.
-        form: "variance", the original's.
+        weight: λ, 0 or more. 0 is the plain base loss. Assigning to `loss.weight` takes effect in a running training
+            (on JAX once its step is compiled anew); `PenaltySchedule` does so epoch by epoch.
+        form: "variance" (the original's), "ccc", "log", "std" or "hinge".
         target_variance: "batch" (the original), or a number above 0: the training set's variance, in the units that
             the loss is fed with (1.0 for a standardised target).
-        variance_floor: added to the target's variance before dividing.
+        variance_floor: added to variances before dividing.
         delta: where the Huber loss turns linear.
         mae_fraction: the share of |e| in "mse_mae", 0 to 1.
-        weighted_moments: whether sample weights enter the variances.
+        gamma: the ratio s at which "hinge" ends, above 0.
+        clip: the highest penalty; a batch beyond it (neighbouring frames, with next to no variance) pushes no further.
+        pooled_batches: how many batches the penalty looks at, 1 or more; not on JAX, where a loss keeps no state.
+        weighted_moments: whether sample weights enter the moments.
         reduction, name, dtype: as in every Keras loss.
     """
 
@@ -87,13 +141,16 @@ class VariancePreservingLoss(keras.losses.Loss):
         variance_floor: float = 1e-8,
         delta: float = 1.0,
         mae_fraction: float = 0.5,
+        gamma: float = 1.0,
+        clip: float | None = None,
+        pooled_batches: int = 1,
         weighted_moments: bool = True,
         reduction: str = "sum_over_batch_size",
         name: str = "variance_preserving_loss",
         dtype: Any = None,
     ) -> None:
         super().__init__(reduction=reduction, name=name, dtype=dtype)
-        _check("base", base, base in BASES, f"one of {BASES}")
+        _check("base", base, base in self.bases(), f"one of {self.bases()}")
         _check("form", form, form in FORMS, f"one of {FORMS}")
         _check("weight", weight, weight >= 0, "0 or more")
         is_number = isinstance(target_variance, int | float) and target_variance > 0
@@ -101,10 +158,33 @@ class VariancePreservingLoss(keras.losses.Loss):
         _check("variance_floor", variance_floor, variance_floor >= 0, "0 or more")
         _check("delta", delta, delta > 0, "above 0")
         _check("mae_fraction", mae_fraction, 0 <= mae_fraction <= 1, "between 0 and 1")
-        self.base, self.weight, self.form = base, float(weight), form
+        _check("gamma", gamma, gamma > 0, "above 0")
+        _check("clip", clip, clip is None or clip > 0, "above 0, or None")
+        _check("pooled_batches", pooled_batches, pooled_batches >= 1, "1 or more")
+        keeps_state = pooled_batches == 1 or keras.backend.backend() != "jax"
+        _check("pooled_batches", pooled_batches, keeps_state, "1 on JAX, whose compiled steps keep no state in a loss")
+        self.base, self.form = base, form
         self.target_variance = target_variance
         self.variance_floor, self.delta, self.mae_fraction = variance_floor, delta, mae_fraction
+        self.gamma, self.clip, self.pooled_batches = gamma, clip, pooled_batches
         self.weighted_moments = weighted_moments
+        self._initial_weight = float(weight)
+        self._weight = keras.Variable(float(weight), trainable=False, dtype="float32", name="penalty_weight")
+        self._pool = _Pool(pooled_batches) if pooled_batches > 1 else None
+
+    @staticmethod
+    def bases() -> tuple[str, ...]:
+        """What `base` may be."""
+        return BASES
+
+    @property
+    def weight(self) -> float:
+        """λ as it is now."""
+        return float(keras.ops.convert_to_numpy(self._weight))
+
+    @weight.setter
+    def weight(self, value: float) -> None:
+        self._weight.assign(float(value))
 
     def __call__(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> Any:
         """The reduced loss. `y_true` and `y_pred` are (B,), (B, 1) or (B, ...); `sample_weight` is (B,) or as them."""
@@ -115,37 +195,90 @@ class VariancePreservingLoss(keras.losses.Loss):
 
     def call(self, y_true: Any, y_pred: Any) -> Any:
         """The loss of each sample, (B,). `y_true` may be a pair (target, sample weight)."""
+        base, added = self.terms(y_true, y_pred)
+        return base + added
+
+    def terms(self, y_true: Any, y_pred: Any) -> tuple[Any, Any]:
+        """The two terms apart: the base loss of each sample, (B,), and weight · penalty, a scalar."""
         y_true, sample_weight = y_true if isinstance(y_true, tuple | list) else (y_true, None)
-        prediction = _flat_samples(y_pred)  # (B, K)
-        target = _flat_samples(y_true)
-        if target.shape[1:] != prediction.shape[1:]:
+        output, target = flat_samples(y_pred), flat_samples(y_true)  # (B, ·), (B, K)
+        point = self.point(output)  # (B, K)
+        if target.shape[1:] != point.shape[1:]:
             raise ValueError(
                 "VariancePreservingLoss needs as many targets as predictions a sample. "
                 f"Received: y_true of shape {tuple(y_true.shape)}, y_pred of shape {tuple(y_pred.shape)}"
             )
-        weight = ops.ones_like(prediction)
+        weight = ops.ones_like(point)
         if sample_weight is not None:
-            weight = weight * _flat_samples(sample_weight)  # (B, 1) or (B, K)
-        error = base_error(prediction - target, self.base, self.delta, self.mae_fraction)
-        return ops.mean(weight * error, axis=1) + self.weight * self._penalty(target, prediction, weight)
+            weight = weight * flat_samples(sample_weight)  # (B, 1) or (B, K)
+        base = ops.mean(weight * self.base_terms(target, output), axis=1)
+        added = self._penalty(target, point, weight)
+        return base, ops.cast(self._weight, added.dtype) * added
 
-    def _penalty(self, target: Any, prediction: Any, weight: Any) -> Any:
+    def point(self, output: Any) -> Any:
+        """What of the model's output is the prediction. (B, ·) -> (B, K)."""
+        return output
+
+    def base_terms(self, target: Any, output: Any) -> Any:
+        """The base loss, element-wise. (B, K), (B, ·) -> (B, K)."""
+        return base_error(output - target, self.base, self.delta, self.mae_fraction)
+
+    def _penalty(self, target: Any, point: Any, weight: Any) -> Any:
         counted = ops.reshape(weight if self.weighted_moments else ops.ones_like(weight), (-1,))
-        predicted = weighted_variance(ops.reshape(prediction, (-1,)), counted)
-        if self.target_variance == "batch":
-            true = weighted_variance(ops.reshape(target, (-1,)), counted)
-        else:
-            true = ops.cast(self.target_variance, predicted.dtype)
-        return variance_penalty(predicted, true, self.variance_floor)
+        m = spread_of(ops.reshape(target, (-1,)), ops.reshape(point, (-1,)), counted)
+        if self._pool is not None:
+            m = self._pool.add(m, ops.sum(ops.ones_like(counted)))
+        if self.target_variance != "batch":
+            m = m._replace(var_t=ops.cast(self.target_variance, m.var_p.dtype))
+        value = penalty(self.form, m, self.gamma, self.variance_floor)
+        return value if self.clip is None else ops.minimum(value, self.clip)
+
+    def training_phase(self, training: bool) -> None:
+        """Tell the pool whether the batches that follow are of the training part; others leave it as it is."""
+        if self._pool is not None:
+            self._pool.open.assign(float(training))
+
+    def pool_state(self) -> list[Any]:
+        """The pooled moments as arrays, for a checkpoint; nothing without a pool."""
+        return [] if self._pool is None else [ops.convert_to_numpy(v) for v in (self._pool.rows, self._pool.count)]
+
+    def set_pool_state(self, state: list[Any]) -> None:
+        """Put a state of `pool_state` back."""
+        if self._pool is not None:
+            self._pool.rows.assign(state[0])
+            self._pool.count.assign(state[1])
 
     def get_config(self) -> dict[str, Any]:
-        """The arguments that rebuild this loss."""
-        names = ("base", "weight", "form", "target_variance", "variance_floor", "delta", "mae_fraction")
-        own = {name: getattr(self, name) for name in (*names, "weighted_moments")}
-        return {**super().get_config(), **own}
+        """The arguments that rebuild this loss; `weight` is the one that it was made with."""
+        names = ("base", "form", "target_variance", "variance_floor", "delta", "mae_fraction", "gamma", "clip")
+        own = {name: getattr(self, name) for name in (*names, "pooled_batches", "weighted_moments")}
+        return {**super().get_config(), "weight": self._initial_weight, **own}
 
 
-def _flat_samples(values: Any) -> Any:
+class _Pool:
+    """The moments of the last batches. A new batch takes the place of the oldest."""
+
+    def __init__(self, size: int) -> None:
+        def variable(shape: tuple[int, ...], value: str, name: str) -> Any:
+            return keras.Variable(value, shape=shape, trainable=False, dtype="float32", name=name)
+
+        self.rows = variable((size, len(Spread._fields)), "zeros", "pooled_moments")
+        self.count = variable((size,), "zeros", "pooled_counts")
+        self.open = variable((), "ones", "pool_open")
+
+    def add(self, m: Spread, count: Any) -> Spread:
+        """The moments of the pool with this batch in it; to the gradient they are this batch's."""
+        new = ops.cast(ops.stop_gradient(ops.stack(m)), "float32")  # (5,)
+        rows = ops.concatenate([ops.expand_dims(new, 0), self.rows[:-1]])
+        counts = ops.concatenate([ops.reshape(ops.cast(count, "float32"), (1,)), self.count[:-1]])
+        pooled = pooled_spread(rows, counts)
+        self.rows.assign(ops.where(self.open > 0, rows, self.rows))
+        self.count.assign(ops.where(self.open > 0, counts, self.count))
+        pairs = zip(pooled, m, strict=True)
+        return Spread(*(here + ops.cast(all_ - ops.stop_gradient(here), here.dtype) for all_, here in pairs))
+
+
+def flat_samples(values: Any) -> Any:
     """(B,) or (B, ...) -> (B, K), at least float32: squares and ratios overflow in half precision."""
     if keras.backend.standardize_dtype(values.dtype) not in _WIDE:
         values = ops.cast(values, "float32")

@@ -20,9 +20,10 @@ from cloudml_tf.moments import Moments, per_sample
 from cloudml_tf.replicas import replica_count, replica_index
 
 
-def _flatten(y_true: Any, y_pred: Any, sample_weight: Any = None) -> tuple[Any, Any, Any]:
+def _flatten(y_true: Any, y_pred: Any, sample_weight: Any = None, column: int | None = None) -> tuple[Any, Any, Any]:
     """Targets, predictions and weights as float64 vectors of one length. A weight a sample covers all its values."""
     y_pred = ops.cast(ops.convert_to_tensor(y_pred), "float64")
+    y_pred = y_pred if column is None else y_pred[:, column : column + 1]
     y_true = ops.reshape(ops.cast(ops.convert_to_tensor(y_true), "float64"), ops.shape(y_pred))
     weight = ops.ones_like(y_pred)
     if sample_weight is not None:
@@ -45,13 +46,21 @@ class MomentMetric(keras.metrics.Metric):
             where float64 is not to be had.
         source: another `MomentMetric` whose sums this one reads instead of keeping its own (it then ignores
             updates, so both must be compiled together). Not kept by `get_config`: a reloaded metric keeps its own.
+        column: which column of (B, K) predictions is judged, where the others are a distribution (`distributions`).
     """
 
     formula: Callable[..., Any]
 
-    def __init__(self, name: str, shift: float = 0.0, source: "MomentMetric | None" = None, dtype: Any = None) -> None:
+    def __init__(
+        self,
+        name: str,
+        shift: float = 0.0,
+        source: "MomentMetric | None" = None,
+        column: int | None = None,
+        dtype: Any = None,
+    ) -> None:
         super().__init__(name=name, dtype=dtype)
-        self.shift = float(shift)
+        self.shift, self.column = float(shift), column
         self._owner: Callable[[], MomentMetric] = lambda: self if source is None else source
         self._owns_sums = source is None
         if self._owns_sums:
@@ -64,7 +73,7 @@ class MomentMetric(keras.metrics.Metric):
         """Add a batch. `y_true` and `y_pred` hold the same number of values; `sample_weight` is (B,) or as them."""
         if not self._owns_sums:
             return
-        target, prediction, weight = _flatten(y_true, y_pred, sample_weight)
+        target, prediction, weight = _flatten(y_true, y_pred, sample_weight, self.column)
         summands = per_sample(target - self.shift, prediction - self.shift, weight, xp=ops)  # (8, N)
         self.sums.assign(self.sums + ops.cast(ops.sum(summands, axis=1), self.sums.dtype))
 
@@ -76,7 +85,7 @@ class MomentMetric(keras.metrics.Metric):
 
     def get_config(self) -> dict[str, Any]:
         """The arguments that rebuild this metric."""
-        return {"name": self.name, "dtype": self.dtype, "shift": self.shift}
+        return {"name": self.name, "dtype": self.dtype, "shift": self.shift, "column": self.column}
 
 
 @keras.saving.register_keras_serializable(package="cloudml_tf")
@@ -106,6 +115,26 @@ class PearsonCorrelation(MomentMetric):
     formula = staticmethod(formulas.correlation)
 
     def __init__(self, name: str = "correlation", **kwargs: Any) -> None:
+        super().__init__(name, **kwargs)
+
+
+@keras.saving.register_keras_serializable(package="cloudml_tf")
+class R2Ceiling(MomentMetric):
+    """r²: the R² that the best rescaling of these predictions could reach."""
+
+    formula = staticmethod(formulas.r2_ceiling)
+
+    def __init__(self, name: str = "r2_ceiling", **kwargs: Any) -> None:
+        super().__init__(name, **kwargs)
+
+
+@keras.saving.register_keras_serializable(package="cloudml_tf")
+class SpreadCost(MomentMetric):
+    """(s - r)²: the R² that is lost by spreading too little or too much."""
+
+    formula = staticmethod(formulas.spread_cost)
+
+    def __init__(self, name: str = "spread_cost", **kwargs: Any) -> None:
         super().__init__(name, **kwargs)
 
 
@@ -157,8 +186,9 @@ class PredictionSpread(keras.metrics.Metric):
     sum over replicas, which is all that `tf.distribute` offers, holds the extremes of each.
     """
 
-    def __init__(self, name: str = "pred_spread", dtype: Any = None) -> None:
+    def __init__(self, name: str = "pred_spread", column: int | None = None, dtype: Any = None) -> None:
         super().__init__(name=name, dtype=dtype)
+        self.column = column
         self.replicas = replica_count()
         self.extremes = self.add_variable(
             shape=(self.replicas, 3), initializer="zeros", dtype="float64", name="extremes"
@@ -166,7 +196,7 @@ class PredictionSpread(keras.metrics.Metric):
 
     def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
         """Add a batch of predictions; `y_true` only gives the shape."""
-        _, prediction, weight = _flatten(y_true, y_pred, sample_weight)
+        _, prediction, weight = _flatten(y_true, y_pred, sample_weight, self.column)
         here = ops.expand_dims(ops.equal(ops.arange(self.replicas), replica_index()), -1)  # (replicas, 1)
         lowest = ops.min(
             ops.where(weight > 0, prediction, ops.full_like(prediction, float("inf"))), initial=float("inf")
@@ -192,16 +222,25 @@ class PredictionSpread(keras.metrics.Metric):
         highest = ops.max(ops.where(seen, self.extremes[:, 1], -float("inf")))
         return ops.cast(ops.where(ops.any(seen), highest - lowest, float("nan")), "float32")
 
+    def get_config(self) -> dict[str, Any]:
+        """The arguments that rebuild this metric."""
+        return {"name": self.name, "dtype": self.dtype, "column": self.column}
 
-def regression_metrics() -> list[keras.metrics.Metric]:
-    """All scores for `model.compile(metrics=...)`, with one set of sums between them."""
-    r2 = R2()
+
+def regression_metrics(column: int | None = None) -> list[keras.metrics.Metric]:
+    """All scores for `model.compile(metrics=...)`, with one set of sums between them.
+
+    `column` is which column of (B, K) predictions is judged, where the others are a distribution.
+    """
+    r2 = R2(column=column)
     readers = (
         VarianceRatio,
         PearsonCorrelation,
+        R2Ceiling,
+        SpreadCost,
         Bias,
         PredictionStd,
         MeanAbsoluteError,
         RootMeanSquaredError,
     )
-    return [r2, *(reader(source=r2) for reader in readers), PredictionSpread()]
+    return [r2, *(reader(source=r2) for reader in readers), PredictionSpread(column=column)]

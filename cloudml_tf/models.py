@@ -18,6 +18,7 @@ from typing import Any, Literal
 import keras
 from keras import layers
 
+from cloudml_tf.distributions import POINT, HistogramHead, QuantileHead
 from cloudml_tf.layers import (
     FEATURES,
     FRAMES,
@@ -33,6 +34,7 @@ from cloudml_tf.layers import (
 )
 
 Architecture = Literal["attention", "single_frame", "simple_cnn"]
+Head = Literal["point", "quantile", "histogram"]
 
 
 def build_frame_encoder(
@@ -123,11 +125,11 @@ def temporal_attention(x: Any, heads: int, dropout: float) -> Any:
     return layers.Concatenate()([MiddleFrame()(x), layers.GlobalAveragePooling1D()(x)])
 
 
-def output_layer(init: str | float, bias: float) -> layers.Layer:
+def output_layer(init: str | float, bias: float, units: int = 1) -> layers.Layer:
     """The last layer, always float32. `init` is "default" (Glorot) or a standard deviation of its weights."""
     kernel = "glorot_uniform" if init == "default" else keras.initializers.RandomNormal(stddev=float(init))
     bias_start = keras.initializers.Constant(bias)
-    return layers.Dense(1, kernel_initializer=kernel, bias_initializer=bias_start, dtype="float32", name="output")
+    return layers.Dense(units, kernel_initializer=kernel, bias_initializer=bias_start, dtype="float32", name="output")
 
 
 def build_regressor(
@@ -145,6 +147,11 @@ def build_regressor(
     heads: int = 4,
     head_units: int = 64,
     dropout: float = 0.1,
+    head_dropout: float | None = None,
+    head: Head = "point",
+    quantiles: int = 9,
+    bins: int = 32,
+    bin_range: tuple[float, float] = (-4.0, 4.0),
     contrast_boxes: Sequence[int] = (),
     nadir_linear: bool = False,
     mirror_average: Literal["rows", "columns"] | None = None,
@@ -152,6 +159,8 @@ def build_regressor(
     output_bias: float = 0.0,
 ) -> keras.Model:
     """The regressor: raw sequences in, a prediction in standard deviations of the target out, (B,1).
+
+    A head with a distribution puts its quantiles or bins into further columns: (B,1+K), see `distributions`.
 
     Args:
         frame_shape: (H, W, C) of a frame.
@@ -164,6 +173,8 @@ def build_regressor(
         widths: channels of successive convolutions; around nadir the first two see full resolution.
         footprint: side in pixels of the nadir neighbourhood that is kept at full resolution.
         encoder_features, heads, head_units, dropout: sizes of the frame vector, attention and head.
+        head_dropout: dropout before the last layer, where it differs.
+        head: "point"; "quantile", of `quantiles`; "histogram", of `bins` over `bin_range` (in std of the target).
         contrast_boxes: sides of the squares of `LocalContrast`; none leaves the frames as they are.
         nadir_linear: add a straight line from the 5 x 5 nadir pixels of the middle frame to the answer.
         mirror_average: the across-track axis of the image, to average over mirror images outside of training.
@@ -187,8 +198,14 @@ def build_regressor(
     x = layers.Dense(encoder_features, activation="gelu", name="frame_token")(x)  # (B,T,D)
     alone = architecture == "single_frame" or temporal_frames == 1
     x = MiddleFrame()(x) if alone else temporal_attention(x, heads, dropout)  # (B,D) or (B,2D)
-    x = layers.Dropout(dropout)(layers.Dense(head_units, activation="gelu", name="head")(x))
-    answer = output_layer(output_init, output_bias)(x)
+    last_dropout = dropout if head_dropout is None else head_dropout
+    x = layers.Dropout(last_dropout)(layers.Dense(head_units, activation="gelu", name="head")(x))
+    units = {"point": 1, "quantile": quantiles, "histogram": bins}[head]
+    answer = output_layer(output_init, output_bias, units)(x)
+    if head != "point":
+        make = QuantileHead if head == "quantile" else HistogramHead
+        options = {} if head == "quantile" else {"low": bin_range[0], "high": bin_range[1]}
+        answer = make(**options, dtype="float32", name="distribution")(answer)  # (B,1+K)
     if nadir_linear:
         pixels = layers.Flatten()(NadirCrop(nadir, *(min(5, side) for side in frame_shape[:2]))(MiddleFrame()(maps)))
         answer = layers.Add(dtype="float32")(
@@ -212,4 +229,28 @@ def _numbers(inputs: dict[str, Any], feature_scaler: layers.Layer | None) -> lis
 
 def physical_model(regressor: keras.Model, units: PhysicalUnits) -> keras.Model:
     """The model that is exported: raw radiance and degrees in, physical units out."""
-    return keras.Model(regressor.inputs, units(regressor.outputs[0]), name="cloudml")
+    answer = regressor.outputs[0]
+    point = answer if answer.shape[-1] == 1 else answer[:, POINT : POINT + 1]
+    return keras.Model(regressor.inputs, units(point), name="cloudml")
+
+
+def attention_weights(model: keras.Model, inputs: dict[str, Any]) -> Any:
+    """How much of each frame the attention mixes into the middle one, (n,T), rows sum to 1; None without attention.
+
+    This is the middle frame's row of the attention, averaged over heads and, under `MirrorAverage`, over both images.
+    It is not all that the answer looks at: that also uses the mean over all frames.
+    """
+    wrapped = next((layer for layer in model.layers if isinstance(layer, MirrorAverage)), None)
+    core = model if wrapped is None else wrapped.layer
+    attention = next((layer for layer in core.layers if isinstance(layer, layers.MultiHeadAttention)), None)
+    if attention is None:
+        return None
+    tokens = keras.Model(core.inputs, attention.input[0])
+    images = [inputs] if wrapped is None else [inputs, wrapped.mirrored(inputs)]
+    total = 0.0
+    for image in images:
+        x = tokens(image, training=False)
+        scores = attention(x, x, return_attention_scores=True, training=False)[1]  # (n,heads,T,T)
+        middle = keras.ops.cast(scores[:, :, scores.shape[2] // 2], "float32")  # (n,heads,T)
+        total += keras.ops.convert_to_numpy(keras.ops.mean(middle, axis=1))
+    return total / len(images)

@@ -110,3 +110,8 @@ def rmse(m: Moments, xp: Any = np) -> Any:
 def r2_ceiling(m: Moments, xp: Any = np) -> Any:
     """r²: the R² that the best rescaling of these predictions could reach, since R² = r² - (s-r)² - (bias/std t)²."""
     return correlation(m, xp) ** 2
+
+
+def spread_cost(m: Moments, xp: Any = np) -> Any:
+    """(s - r)²: what R² loses to a spread that is not the best for its correlation. NaN while predictions are equal."""
+    return (variance_ratio(m, xp) - correlation(m, xp)) ** 2

@@ -2,13 +2,14 @@
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from cloudml_tf.config import Config, expand
+from cloudml_tf.data.density import density_weights
 from cloudml_tf.data.flights import Flight, find_flights, load_flight
 from cloudml_tf.data.frames import camera_fingerprint
 from cloudml_tf.data.samples import Samples, build_samples
@@ -79,9 +80,14 @@ def prepare(config: Config, simulating: Progress | None = None, decoding: Progre
     flights = read_flights(files, names, config)
     samples, counts = build_samples(flights, config, decoding)
     parts = split_samples(samples, config.split, needed)
+    scaling = fit_scaling(parts["train"], config.target, config.preprocessing)
+    if config.label_density.enabled:
+        train = parts["train"]
+        density = density_weights(scaling.target.transform(train.label), config.label_density)
+        parts["train"] = replace(train, weight=train.weight * density)
     return Prepared(
         parts=parts,
-        scaling=fit_scaling(parts["train"], config.target, config.preprocessing),
+        scaling=scaling,
         counts=counts,
         fingerprint=_fingerprint(flights, parts),
         flights={name: files[name] for name in names},

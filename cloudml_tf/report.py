@@ -1,43 +1,68 @@
 """The report of a run or an evaluation: tables for the terminal, pictures, and one HTML page with everything inside."""
 
-import base64
-import html
-import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from cloudml_tf import plots
+from cloudml_tf import imagery, page, plots
+from cloudml_tf.canvas import Picture, side_by_side
 from cloudml_tf.console import Console
 from cloudml_tf.data.samples import Samples
 from cloudml_tf.data.scaling import TargetScaling
 from cloudml_tf.files import write_text
 from cloudml_tf.judge import ABSOLUTE_LIMITS, SEED_STD
+from cloudml_tf.page import Markup
 from cloudml_tf.results import table_rows
 
 COLUMNS = ["", "R²", "s", "r", "bias", "RMSE", "MAE", "ceiling r²", "cost (s-r)²", "n (n_eff)"]
+TIER_TONES = {"excellent": "good", "good": "good", "minimum": "fair", "none": "bad"}
+IDENTITY = (
+    "R² = r² - (s - r)² - (bias/std)², with r the correlation and s = std(prediction)/std(lidar): r² is the ceiling of "
+    "R², and (s - r)² is what a wrong spread costs. In brackets: 95 % intervals by a bootstrap over blocks of track; "
+    "behind n, the number of independent samples."
+)
+ATTENTION = (
+    "Bars: the attention of the middle frame, averaged over heads, that is how much of each frame is mixed into the "
+    "middle one. The answer also uses the mean over all frames. "
+)
 
 
-def score_cells(name: str, found: dict[str, Any]) -> list[str]:
+def number(value: float | None, form: str) -> str:
+    """A score as text; a dash where it is not defined (JSON has null for it)."""
+    return format(value, form) if value is not None and np.isfinite(value) else "-"
+
+
+def percent(value: float | None) -> str:
+    """A ratio as per cent."""
+    return "-" if value is None else f"{number(100 * value, '.1f')} %"
+
+
+def score_cells(name: str, found: Mapping[str, Any]) -> list[str]:
     """One row of the table."""
     s, r = found["variance_ratio"], found["correlation"]
-    low, high = found.get("ci95", {}).get("r2", (None, None))
-    interval = "" if low is None else f" [{low:.3f}, {high:.3f}]"
-    inflated = " inflated" if s > r + 0.1 else ""
+    defined = s is not None and r is not None
     effective = f" ({found['n_eff']:.0f})" if "n_eff" in found else ""
     return [
         name,
-        f"{found['r2']:.3f}{interval}",
-        f"{100 * s:.1f} %{inflated}",
-        f"{r:.3f}",
-        f"{found['bias']:+.3f}",
-        f"{found['rmse']:.3f}",
-        f"{found['mae']:.3f}",
-        f"{found['r2_ceiling']:.3f}",
-        f"{(s - r) ** 2:.4f}",
+        f"{number(found['r2'], '.3f')}{interval(found, 'r2')}",
+        f"{percent(s)}{' inflated' if defined and s > r + 0.1 else ''}",
+        number(r, ".3f"),
+        number(found["bias"], "+.3f"),
+        number(found["rmse"], ".3f"),
+        number(found["mae"], ".3f"),
+        number(found["r2_ceiling"], ".3f"),
+        number((s - r) ** 2 if defined else None, ".4f"),
         f"{found['n']}{effective}",
     ]
+
+
+def interval(found: Mapping[str, Any], key: str, scale: float = 1.0, form: str = ".3f") -> str:
+    """A 95 % interval as " [low, high]", or nothing."""
+    ends = found.get("ci95", {}).get(key)
+    return "" if ends is None else f" [{', '.join(number(e if e is None else scale * e, form) for e in ends)}]"
 
 
 def print_scores(console: Console, metrics: dict[str, Any], part: str = "test") -> None:
@@ -62,6 +87,14 @@ def verdict(metrics: dict[str, Any]) -> list[str]:
     return lines
 
 
+def reasons(metrics: dict[str, Any]) -> list[str]:
+    """What the badges of the tier and the acceptance do not say."""
+    tier, accepted = metrics.get("tier", {}), metrics.get("phase3", {})
+    lines = [f"For the tier {tier['next']}: {'; '.join(tier['failed'])}."] if tier.get("failed") else []
+    lines += [f"Phase 3: {'; '.join(accepted['failed'])}."] if accepted.get("failed") else []
+    return lines + [f"{line[0].upper()}{line[1:]}." for line in absolute_limits(metrics)]
+
+
 def absolute_limits(metrics: dict[str, Any]) -> list[str]:
     """The original's absolute limits beside the relative ones, for an optical depth that was not transformed."""
     if metrics["space"]["loss"] != "optical_depth":
@@ -78,76 +111,163 @@ def absolute_limits(metrics: dict[str, Any]) -> list[str]:
     return [f"in the original's absolute limits (made for std {SEED_STD:g}): " + "; ".join(kept)]
 
 
-def draw(
-    folder: Path,
-    metrics: dict[str, Any],
-    parts: dict[str, Samples],
-    predictions: dict[str, np.ndarray],
-    scaling: TargetScaling,
-    history: list[dict[str, float]] | None = None,
-    best_epoch: int | None = None,
-    snapshots: dict[int, np.ndarray] | None = None,
-) -> list[tuple[str, Path]]:
-    """All pictures that the given results allow: (caption, file)."""
-    unit = metrics["space"]["loss"]
-    home = folder / "plots"
-    test = parts["test"]
-    target, prediction = scaling.transform(test.label), scaling.unscale(predictions["test"])
-    made = []
-    if history:
-        made.append(("Training", plots.curves(history, best_epoch, home / "curves.png")))
-    made.append(("Test part", plots.scatter(target, prediction, metrics["test"], unit, home / "scatter.png")))
-    if snapshots is not None and "val" in parts:
-        val = scaling.transform(parts["val"].label)
-        steps = {epoch: scaling.unscale(z) for epoch, z in snapshots.items()}
-        final = scaling.unscale(predictions["val"])
-        path = plots.distributions(val, steps, final, unit, home / "distributions.png")
-        made.append(("Predictions and labels of the validation part", path))
-    made.append(("Flights", plots.flight_bars(metrics["per_flight"], home / "flights.png")))
-    made.append(("Taylor diagram", plots.taylor(table_rows(metrics), home / "taylor.png")))
-    number = test.flight[0]
-    here = test.flight == number
-    name = test.flight_names[number]
-    path = plots.time_series(test.time_s[here], target[here], prediction[here], name, unit, home / "time_series.png")
-    made.append(("Along a flight of the test part", path))
-    return made
+@dataclass(frozen=True)
+class Evidence:
+    """What the pictures of a report are drawn from; "test" is needed, the rest is drawn where it is there."""
+
+    parts: dict[str, Samples]
+    predictions: dict[str, np.ndarray]  # standardised, of each part
+    scaling: TargetScaling
+    across_track_axis: str = "rows"  # of the image
+    history: Sequence[Mapping[str, float]] = ()
+    best_epoch: int | None = None  # 0-based
+    snapshots: Mapping[int, np.ndarray] = field(default_factory=dict)  # epoch -> standardised, of "val"
+    attend: Callable[[dict[str, np.ndarray]], np.ndarray | None] | None = None  # inputs of k sequences -> (k, T)
 
 
-PAGE = """<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><title>{title}</title><style>
-body {{ font: 15px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto; padding: 0 1rem; color: #1c2024; }}
-table {{ border-collapse: collapse; margin: 1rem 0; font-variant-numeric: tabular-nums; }}
-th, td {{ padding: .25rem .7rem; border-bottom: 1px solid #e6e8eb; text-align: right; white-space: nowrap; }}
-th:first-child, td:first-child {{ text-align: left; }}
-img {{ max-width: 100%; }}
-pre {{ overflow: auto; background: #f6f7f8; padding: 1rem; }}
-</style></head><body><h1>{title}</h1>{body}</body></html>
-"""
+@dataclass(frozen=True)
+class Chapter:
+    """Pictures under a heading, with a line on how to read them."""
+
+    title: str
+    note: str
+    pictures: list[Picture]
+
+
+def draw(folder: Path, metrics: dict[str, Any], evidence: Evidence) -> list[Chapter]:
+    """All pictures that the results allow; each is also written as a file below plots/."""
+    unit, test, scaling = metrics["space"]["loss"], evidence.parts["test"], evidence.scaling
+    target, prediction = scaling.transform(test.label), scaling.unscale(evidence.predictions["test"])
+    test_of = (target, prediction, metrics["test"], unit)
+    of_scores = [plots.scatter(*test_of), *plots.residuals(*test_of)]
+    along = imagery.time_series(test, target, prediction, unit, evidence.across_track_axis)
+    chapters = [
+        *_of_training(evidence, unit),
+        Chapter("Predictions and lidar", "The test part.", [*of_scores, plots.taylor(table_rows(metrics))]),
+        Chapter("Flights", "", plots.flight_bars(metrics["per_flight"])),
+        Chapter(
+            "Along a flight", "Above, what the camera saw at the labelled frames; the dashed line is nadir.", along
+        ),
+        *_of_cases(evidence, target, prediction),
+    ]
+    for chapter in chapters:
+        for picture in chapter.pictures:
+            picture.write(folder / "plots")
+    return chapters
+
+
+def _of_training(evidence: Evidence, unit: str) -> list[Chapter]:
+    """Curves and distributions over the epochs, for a run that was trained here."""
+    chapters = []
+    if evidence.history:
+        note = "The dotted line is the best epoch, whose weights are judged below."
+        chapters.append(Chapter("Training", note, plots.curves(evidence.history, evidence.best_epoch)))
+    if evidence.snapshots and "val" in evidence.parts:
+        scaling = evidence.scaling
+        val = scaling.transform(evidence.parts["val"].label)
+        steps = {epoch: scaling.unscale(z) for epoch, z in evidence.snapshots.items()}
+        drawn = plots.distributions(val, steps, scaling.unscale(evidence.predictions["val"]), unit)
+        note = "Predictions and labels of the validation part: a collapse is a spike where the labels are spread out."
+        chapters.append(Chapter("Distributions", note, drawn))
+    return chapters
+
+
+def _of_cases(evidence: Evidence, target: np.ndarray, prediction: np.ndarray) -> list[Chapter]:
+    """The sequences of the test part with the largest and the smallest errors."""
+    test = evidence.parts["test"]
+    chapters = []
+    for name, worst in (("worst", True), ("best", False)):
+        chosen = imagery.cases(test, prediction - target, worst)
+        attention = None if evidence.attend is None else evidence.attend(test.inputs(chosen))
+        note = f"The {'largest' if worst else 'smallest'} errors of the test part, a minute or more apart. "
+        note += ATTENTION if attention is not None and worst else ""
+        drawn = imagery.film(test, chosen, target, prediction, attention, name)
+        chapters.append(Chapter(f"{name.capitalize()} cases", note + "The ring is nadir.", drawn))
+    return chapters
 
 
 def write_html(
-    path: Path, title: str, metrics: dict[str, Any], pictures: list[tuple[str, Path]], details: dict[str, Any]
+    path: Path, title: str, metrics: dict[str, Any], chapters: Sequence[Chapter], extra: Mapping[str, Any]
 ) -> None:
-    """One page that needs no other file."""
-    parts = [f"<p>{html.escape(line)}</p>" for line in verdict(metrics)]
-    for part in ("test", "val", "train"):
-        if part in metrics:
-            for name, space in {name: space for space, name in reversed(metrics["space"].items())}.items():
-                parts.append(f"<h2>Scores: {part}, {html.escape(name)}</h2>{_table(metrics, part, space)}")
-    parts.append("<p>R² = r² − (s − r)² − (bias/std)²: the ceiling r² is what the best rescaling could reach.</p>")
-    for caption, picture in pictures:
-        data = base64.b64encode(picture.read_bytes()).decode()
-        name = html.escape(caption)
-        parts.append(f'<h2>{name}</h2><img alt="{name}" src="data:image/png;base64,{data}">')
-    for name, content in details.items():
-        text = html.escape(json.dumps(content, indent=2))
-        parts.append(f"<details><summary>{html.escape(name)}</summary><pre>{text}</pre></details>")
-    write_text(path, PAGE.format(title=html.escape(title), body="\n".join(parts)))
+    """One page that needs no other file. Its numbers are those of `metrics`, which it also holds as JSON."""
+    shown = [
+        page.section(chapter.title, side_by_side(chapter.pictures), note=chapter.note)
+        for chapter in chapters
+        if chapter.pictures
+    ]
+    folded = [page.details(name, page.json_block(content)) for name, content in extra.items()]
+    content = [*summary(metrics), *tables(metrics), *shown, page.section("Details", *folded)]
+    write_text(path, page.page(title, *content, data={"metrics": metrics}))
 
 
-def _table(metrics: dict[str, Any], part: str, space: str) -> str:
-    head = "".join(f"<th>{html.escape(c)}</th>" for c in COLUMNS)
-    found_in = {"loss": lambda found: found, "physical": lambda found: found["physical"]}[space]
-    rows = [score_cells(name, found_in(found)) for name, found in table_rows(metrics, part)]
-    body = "".join("<tr>" + "".join(f"<td>{html.escape(c)}</td>" for c in row) + "</tr>" for row in rows)
-    return f"<table><tr>{head}</tr>{body}</table>"
+def summary(metrics: dict[str, Any]) -> list[Markup]:
+    """Verdict, diagnosis and the few numbers that matter most."""
+    found, training = metrics["test"], metrics.get("training")
+    badges = []
+    if "tier" in metrics:
+        name = metrics["tier"]["name"]
+        badges.append(page.badge("no tier" if name == "none" else f"tier: {name}", TIER_TONES[name]))
+    if "phase3" in metrics:
+        passed = metrics["phase3"]["passed"]
+        badges.append(page.badge(f"phase 3: {'passed' if passed else 'failed'}", "good" if passed else "bad"))
+    if training and training["collapsed"]:
+        badges.append(page.badge("collapsed", "bad"))
+    diagnosis = metrics.get("diagnosis")
+    if diagnosis:
+        badges.append(page.badge(diagnosis["verdict"], "good" if diagnosis["verdict"] == "healthy" else "bad"))
+    lines = [page.element("p", line) for line in reasons(metrics)]
+    if training:
+        lines.append(page.element("p", _trained(training), class_="muted"))
+    unit = metrics["space"]["loss"]
+    big = [
+        ("R²", number(found["r2"], ".3f"), interval(found, "r2")),
+        (
+            "s, spread",
+            f"{number(100 * found['variance_ratio'], '.1f')} %",
+            interval(found, "variance_ratio", 100, ".1f"),
+        ),
+        ("r, correlation", number(found["correlation"], ".3f"), f"ceiling r² {number(found['r2_ceiling'], '.3f')}"),
+        (f"RMSE, {unit}", number(found["rmse"], ".3f"), interval(found, "rmse")),
+    ]
+    return [page.element("p", *badges), *_diagnosed(diagnosis), page.numbers(big), *lines]
+
+
+def _trained(training: Mapping[str, Any]) -> str:
+    best = "" if training["best_epoch"] is None else f", best epoch {training['best_epoch']}"
+    return f"{training['weights']:,} weights, {training['seconds']:.0f} s{best}; {training['ending']}"
+
+
+def _diagnosed(diagnosis: Mapping[str, Any] | None) -> list[Markup]:
+    """What went wrong, what speaks for it, and what to set."""
+    if not diagnosis:
+        return []
+    found = [page.element("p", diagnosis["summary"])]
+    for finding in diagnosis["findings"]:
+        changes = " ".join(f"--set {change}" for change in finding["set"])
+        remedy = [finding["remedy"], " ", page.element("code", changes)] if changes else [finding["remedy"]]
+        found += [
+            page.element("h3", finding["name"]),
+            page.bullets(finding["evidence"]),
+            page.element("p", *remedy),
+        ]
+    return found
+
+
+def tables(metrics: dict[str, Any]) -> list[Markup]:
+    """Scores of the test part in each space; those of the other parts folded away."""
+    spaces = {name: space for space, name in reversed(metrics["space"].items())}  # one, where both have one name
+    words = {"loss": ", in which the loss works and the tier is judged" if len(spaces) > 1 else "", "physical": ""}
+
+    def of(part: str) -> list[Markup]:
+        found = []
+        for name, space in sorted(spaces.items(), key=lambda pair: pair[1]):
+            rows = [score_cells(n, f if space == "loss" else f["physical"]) for n, f in table_rows(metrics, part)]
+            found += [
+                page.element("h3", f"{part}: {name}{words[space]}"),
+                page.table(COLUMNS, rows, strong={"network"}),
+            ]
+        return found
+
+    others = [one for part in ("val", "train") if part in metrics for one in of(part)]
+    folded = [page.details("Validation and training part", *others)] if others else []
+    return [page.section("Scores", *of("test"), *folded, note=IDENTITY)]

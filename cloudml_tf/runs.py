@@ -25,14 +25,18 @@ PACKAGES = ("cloudml-tf", "tensorflow", "keras", "numpy", "h5py", "scikit-learn"
 
 
 def new_run(config: Config, run_dir: str | None, prefix: str = "") -> Path:
-    """Make a new folder: `run_dir`, or runs/<experiment>/<prefix><stamp>. Two at once get two folders."""
-    if run_dir is not None:
-        path = Path(run_dir)
+    """Make a new folder: `run_dir`, or runs/<experiment>/<prefix><stamp>."""
+    return new_folder(run_dir, expand(config.output.runs) / config.experiment_name, prefix)
+
+
+def new_folder(chosen: str | None, parent: Path, prefix: str = "") -> Path:
+    """Make the chosen folder, or <parent>/<prefix><stamp>. Two at once get two folders."""
+    if chosen is not None:
+        path = Path(chosen)
         if path.exists() and any(path.iterdir() if path.is_dir() else [path]):
             raise RunError(f"{path}: is there and not empty. Choose another --run-dir, or continue it with --resume.")
         _make(path, exist_ok=True)
         return path
-    parent = expand(config.output.runs) / config.experiment_name
     stamp = prefix + datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
     for number in range(1, 1000):
         path = parent / (stamp if number == 1 else f"{stamp}-{number}")
@@ -74,7 +78,7 @@ def run_to_resume(config: Config, run_dir: str | None) -> Path:
 
 def check_same(path: Path, config: Config, fingerprint: str) -> None:
     """Refuse to resume with another configuration or other data. Raises `RunError` naming what differs."""
-    before, now = (_flat(json.loads(text)) for text in (_read(path / "config.json"), resolved_json(config)))
+    before, now = (flat(json.loads(text)) for text in (_read(path / "config.json"), resolved_json(config)))
     changed = sorted(key for key in before.keys() | now.keys() if before.get(key) != now.get(key))
     if changed:
         shown = ", ".join(f"{key} was {before.get(key)!r}, is {now.get(key)!r}" for key in changed[:5])
@@ -155,11 +159,10 @@ def _read(path: Path) -> str:
         raise RunError(f"{path}: cannot be read ({error.strerror}). The run folder is incomplete.") from None
 
 
-def _flat(content: Any, prefix: str = "") -> dict[str, Any]:
+def flat(content: Any, prefix: str = "") -> dict[str, Any]:
+    """Nested dictionaries as one, by dotted path."""
     if not isinstance(content, dict):
         return {prefix: content}
     return {
-        key: value
-        for name, part in content.items()
-        for key, value in _flat(part, f"{prefix}.{name}".strip(".")).items()
+        key: value for name, part in content.items() for key, value in flat(part, f"{prefix}.{name}".strip(".")).items()
     }

@@ -245,6 +245,16 @@ class Overweight(Settings):
     flights: tuple[str, ...] = Field((), description="All samples of these flights.")
 
 
+class LabelDensity(Settings):
+    """Weights for rare labels: label distribution smoothing (Yang et al. 2021, arXiv 2102.09554)."""
+
+    enabled: bool = Field(False, description="Weigh training samples by the inverse density of their label.")
+    bins: int = Field(50, ge=5, le=1000, description="Of the histogram of training labels.")
+    smoothing: float = Field(2.0, gt=0, le=50, description="Std of the Gaussian over it, in bins.")
+    exponent: float = Field(0.5, gt=0, le=1, description="1 is the inverse density, 0.5 its square root.")
+    largest: float = Field(5.0, gt=1, description="Highest weight, where the mean is 1.")
+
+
 class Preprocessing(Settings):
     """What the model does to raw radiance; all of it inside the exported model."""
 
@@ -272,6 +282,13 @@ class Model(Settings):
     heads: int = Field(4, ge=1, le=64, description="Attention heads.")
     head_units: int = Field(64, ge=1, le=4096)
     dropout: float = Field(0.1, ge=0, lt=1)
+    head_dropout: float | None = Field(None, ge=0, lt=1, description="Before the last layer; as `dropout` by default.")
+    head: Literal["point", "quantile", "histogram"] = Field(
+        "point", description="One number, or a distribution whose mean is the prediction."
+    )
+    quantiles: int = Field(9, ge=3, le=99, description="Of the quantile head.")
+    bins: int = Field(32, ge=4, le=512, description="Of the histogram head.")
+    bin_range: tuple[float, float] = Field((-4.0, 4.0), description="Its range, in standard deviations of the target.")
     contrast_boxes: tuple[int, ...] = Field(
         (), description="Sides, odd, of squares whose mean is subtracted to give further channels."
     )
@@ -296,6 +313,13 @@ class Model(Settings):
             raise ValueError("every box must be odd and 3 or more, so that it has a middle")
         return boxes
 
+    @field_validator("bin_range")
+    @classmethod
+    def _rising(cls, ends: tuple[float, float]) -> tuple[float, float]:
+        if ends[0] >= ends[1]:
+            raise ValueError("the first end must be below the second")
+        return ends
+
     @field_validator("output_init")
     @classmethod
     def _positive_init(cls, init: str | float) -> str | float:
@@ -305,17 +329,37 @@ class Model(Settings):
 
 
 class Loss(Settings):
-    """The loss, in standard deviations of the training target; see `VariancePreservingLoss`."""
+    """The loss, in standard deviations of the training target; see `VariancePreservingLoss` and docs/losses.md."""
 
-    base: Literal["mse", "mae", "huber", "mse_mae"] = "mse"
+    base: Literal["mse", "mae", "huber", "mse_mae", "pinball", "cross_entropy"] = Field(
+        "mse", description="pinball belongs to the quantile head, cross_entropy to the histogram head."
+    )
     weight: float = Field(0.5, ge=0, le=100, description="λ of the variance penalty; 0 is the plain base loss.")
-    form: Literal["variance"] = "variance"
+    form: Literal["variance", "ccc", "log", "std", "hinge"] = Field("variance", description="Of the penalty.")
     target_variance: Literal["training", "batch"] = Field(
         "training",
         description="Divide by the training set's variance (steady) or the batch's (the original).",
     )
     delta: float = Field(1.0, gt=0, description="Where huber turns linear.")
     mae_fraction: UnitInterval = Field(0.5, description="Share of |e| in mse_mae.")
+    gamma: float = Field(1.0, gt=0, le=2, description="The ratio s at which hinge ends.")
+    clip: float | None = Field(None, gt=0, description="Highest penalty of a batch.")
+    pooled_batches: int = Field(1, ge=1, le=1000, description="Batches whose moments the penalty looks at together.")
+    schedule: Literal["constant", "ramp", "gate"] = Field(
+        "constant", description="λ as it is; rising over `ramp_epochs`; or following the training correlation."
+    )
+    ramp_epochs: tuple[int, int] = Field((0, 10), description="ramp: λ is 0 up to the first, whole from the second.")
+    gate_correlation: tuple[float, float] = Field(
+        (0.3, 0.7), description="gate: λ is 0 while the running correlation is below the first, whole from the second."
+    )
+
+    @model_validator(mode="after")
+    def _rising(self) -> "Loss":
+        for name in ("ramp_epochs", "gate_correlation"):
+            first, second = getattr(self, name)
+            if not 0 <= first < second:
+                raise ValueError(f"{name} must be two rising numbers, 0 or more. Received: {first}, {second}")
+        return self
 
 
 class Training(Settings):
@@ -327,6 +371,9 @@ class Training(Settings):
         "val_r2", description="R², the original's composite val_loss - 2 R², or the loss (warned about)."
     )
     batch_size: int = Field(32, ge=1, le=65_536)
+    order: Literal["shuffled", "flight"] = Field(
+        "shuffled", description="'flight' keeps neighbours in one batch, and only mixes the batches (warned about)."
+    )
     learning_rate: float = Field(1e-3, gt=0, le=10)
     warmup_epochs: float = Field(1.0, ge=0, description="Linear rise of the learning rate.")
     schedule: Literal["cosine", "constant"] = Field("cosine", description="After the warm-up, over max_epochs.")
@@ -346,8 +393,9 @@ class Pretraining(Settings):
 
 
 class Tracking(Settings):
-    """Weights & Biases."""
+    """Weights & Biases and TensorBoard."""
 
+    tensorboard: bool = Field(False, description="Write event files into the run folder, for `tensorboard --logdir`.")
     wandb: Literal["online", "offline", "disabled"] = Field(
         "disabled", description="offline writes into the run folder and needs no account; online falls back to it."
     )
@@ -368,6 +416,7 @@ class Output(Settings):
     runs: str = "runs"
     savedmodels: str = "savedmodels"
     export: bool = Field(True, description="Write the SavedModel at the end of training.")
+    report: bool = Field(True, description="Draw the pictures and write report.html.")
 
 
 class Config(Settings):
@@ -378,6 +427,7 @@ class Config(Settings):
     temporal_frames: Literal[1, 3, 5, 7, 9, 11, 13, 15] = Field(3, description="Frames of a sequence, odd.")
     overweight_factor: float = Field(1.0, gt=0, le=100, description="Sample weight of the samples in `overweight`.")
     overweight: Overweight = Overweight()
+    label_density: LabelDensity = LabelDensity()
     target: Target = Target()
     data: Data = Data()
     split: Split
@@ -404,9 +454,22 @@ class Config(Settings):
                 )
         if self.loss.target_variance == "batch" and self.training.batch_size < 2:
             raise ValueError("loss.target_variance 'batch' needs training.batch_size of 2 or more: one has no variance")
+        self._check_head()
         if self.data.lidar.layer == "column" and self.target.name != "optical_depth":
             raise ValueError(f"data.lidar.layer 'column' is a sum, and {self.target.name} does not add up")
         return self
+
+    def _check_head(self) -> None:
+        head, base = self.model.head, self.loss.base
+        if (head == "quantile") != (base == "pinball"):
+            raise ValueError(
+                f"model.head '{head}' and loss.base '{base}' do not fit: the quantile head is trained by 'pinball', "
+                "and nothing else is. Set both, or neither"
+            )
+        if base == "cross_entropy" and head != "histogram":
+            raise ValueError(f"loss.base 'cross_entropy' needs model.head 'histogram'. Received: '{head}'")
+        if head == "histogram" and self.model.nadir_linear:
+            raise ValueError("model.nadir_linear adds to a number; the histogram head gives shares of bins. Drop one")
 
     def warnings(self) -> list[str]:
         """What the original document says not to do, and this configuration does."""
@@ -424,6 +487,10 @@ class Config(Settings):
             (
                 self.training.early_stopping_monitor == "val_loss",
                 "training.early_stopping_monitor val_loss: it cannot tell a good run from a collapsed one; use val_r2",
+            ),
+            (
+                self.training.order == "flight",
+                "training.order flight: neighbouring frames have next to no variance in a batch; use 'shuffled'",
             ),
         ]
         return [text for applies, text in found if applies]

@@ -1,4 +1,4 @@
-"""Weights & Biases, behind a switch. Never asks, never stops a training.
+"""Weights & Biases and TensorBoard, each behind a switch. They never ask, and never stop a training.
 
 Keys as in the original document: val/r2, val/pred_std, val/pred_range, val/variance_ratio ...
 """
@@ -12,12 +12,13 @@ from typing import Any
 
 import keras
 
+from cloudml_tf.monitors import PredictionSnapshots
 from cloudml_tf.settings import Config
 
 _NAMES = {"pred_spread": "pred_range"}
 
 
-def wandb_keys(logs: dict[str, float]) -> dict[str, float]:
+def tracked_keys(logs: dict[str, float]) -> dict[str, float]:
     """Keras log keys to the original's: val_pred_spread -> val/pred_range, loss -> train/loss."""
     found = {}
     for key, value in logs.items():
@@ -29,22 +30,57 @@ def wandb_keys(logs: dict[str, float]) -> dict[str, float]:
 class WandbLog(keras.callbacks.Callback):
     """Logs each epoch to a wandb run."""
 
-    def __init__(self, run: Any) -> None:
+    def __init__(self, run: Any, snapshots: PredictionSnapshots | None = None) -> None:
         super().__init__()
-        self.run = run
+        self.run, self.snapshots = run, snapshots
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """One step an epoch."""
-        row = {"epoch": epoch + 1, **wandb_keys(logs or {})}
+        row: dict[str, Any] = {"epoch": epoch + 1, **tracked_keys(logs or {})}
+        seen = None if self.snapshots is None else self.snapshots.predictions.get(epoch + 1)
+        if seen is not None:
+            import wandb
+
+            row["val/prediction"] = wandb.Histogram(seen)
         _or_warn(lambda: self.run.log(row, step=epoch + 1))
 
 
+class TensorBoardLog(keras.callbacks.Callback):
+    """Writes the same numbers under the same keys as event files, and chosen epochs' predictions as histograms."""
+
+    def __init__(self, folder: Path, snapshots: PredictionSnapshots | None = None) -> None:
+        super().__init__()
+        import tensorflow as tf
+
+        self.summary, self.snapshots = tf.summary, snapshots
+        self.writer = tf.summary.create_file_writer(str(folder / "tensorboard"))
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """One step an epoch."""
+        with self.writer.as_default(step=epoch + 1):
+            for key, value in tracked_keys(logs or {}).items():
+                self.summary.scalar(key, value)
+            seen = None if self.snapshots is None else self.snapshots.predictions.get(epoch + 1)
+            if seen is not None:
+                self.summary.histogram("val/prediction", seen)
+        self.writer.flush()
+
+    def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
+        """Close the file."""
+        self.writer.close()
+
+
 @contextlib.contextmanager
-def tracker(config: Config, folder: Path) -> Iterator[list[keras.callbacks.Callback]]:
-    """The tracking callbacks of a run: one, or none where it is disabled or cannot start."""
+def tracker(
+    config: Config, folder: Path, snapshots: PredictionSnapshots | None = None
+) -> Iterator[list[keras.callbacks.Callback]]:
+    """The tracking callbacks of a run: none for a tracker that is disabled or cannot start."""
     run = _start(config, folder) if config.tracking.wandb != "disabled" else None
+    found: list[keras.callbacks.Callback] = [] if run is None else [WandbLog(run, snapshots)]
+    if config.tracking.tensorboard:
+        found.append(TensorBoardLog(folder, snapshots))
     try:
-        yield [WandbLog(run)] if run is not None else []
+        yield found
     finally:
         if run is not None:
             _or_warn(run.finish)

@@ -8,6 +8,7 @@ Functions first, the thin door last. Keras is loaded only once there is somethin
 import argparse
 import contextlib
 import re
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +47,7 @@ def train(
 def fit_and_judge(config: Config, prepared: Any, folder: Path, console: Console, resume: bool) -> dict[str, Any]:
     """Fit, score, draw, report and export; writes everything that is known after training."""
     quiet_tensorflow()
-    from cloudml_tf import report, results, training
+    from cloudml_tf import results, training
 
     training.start_keras(config)
     train_part = prepared.parts["train"]
@@ -63,11 +64,8 @@ def fit_and_judge(config: Config, prepared: Any, folder: Path, console: Console,
     metrics["training"] = _summary(fitted)
     _add_references(metrics, prepared, config)
     _save_predictions(folder, prepared, predictions, scaling)
-    seen = (fitted.history, fitted.best_epoch, fitted.snapshots)
-    pictures = report.draw(folder, metrics, prepared.parts, predictions, scaling, *seen)
-    details = {"configuration": config.model_dump(mode="json"), "data": description}
-    details["environment"] = read_json(folder / "environment.json")
-    report.write_html(folder / "report.html", f"{config.experiment_name} {folder.name}", metrics, pictures, details)
+    if config.output.report:
+        _write_report(folder, metrics, prepared, predictions, fitted, config)
     write_json(folder / "metrics.json", metrics)  # its presence says that the run is whole
     if config.output.export:
         from cloudml_tf.export import export_model, target_folder
@@ -77,6 +75,29 @@ def fit_and_judge(config: Config, prepared: Any, folder: Path, console: Console,
         metrics["export"] = {"folder": str(home), "parity": parity}
         write_json(folder / "metrics.json", metrics)
     return metrics
+
+
+def _write_report(
+    folder: Path, metrics: dict[str, Any], prepared: Any, predictions: dict[str, Any], fitted: Any, config: Config
+) -> None:
+    """Pictures, and report.html with all of them."""
+    from cloudml_tf import report
+    from cloudml_tf.models import attention_weights
+
+    evidence = report.Evidence(
+        parts=prepared.parts,
+        predictions=predictions,
+        scaling=prepared.scaling.target,
+        across_track_axis=config.data.camera.across_track_axis,
+        history=fitted.history,
+        best_epoch=fitted.best_epoch,
+        snapshots=fitted.snapshots,
+        attend=partial(attention_weights, fitted.model),
+    )
+    chapters = report.draw(folder, metrics, evidence)
+    details = {"configuration": config.model_dump(mode="json"), "data": prepared.description()}
+    details["environment"] = read_json(folder / "environment.json")
+    report.write_html(folder / "report.html", f"{config.experiment_name} {folder.name}", metrics, chapters, details)
 
 
 def _summary(fitted: Any) -> dict[str, Any]:
@@ -261,7 +282,8 @@ def run(args: argparse.Namespace) -> int:
 
         folder, metrics = train(config, console, args.run_dir, args.resume)
         print_scores(console, metrics)
-        console.say(f"report: {folder / 'report.html'}")
+        if config.output.report:
+            console.say(f"report: {folder / 'report.html'}")
     if args.json:
         print_json({"run": str(folder), "metrics": metrics})
     trained = [fold["training"] for fold in metrics.get("folds", {"": metrics}).values()]

@@ -10,19 +10,21 @@ import numpy as np
 
 from cloudml_tf import checkpoint
 from cloudml_tf.batches import Batches, EpochOrder, Inputs
-from cloudml_tf.callbacks import CollapseAbort, NotFinite, PredictionSnapshots, R2EarlyStopping, WeightAverage
+from cloudml_tf.callbacks import CollapseAbort, NotFinite, PenaltySchedule, R2EarlyStopping, WeightAverage
 from cloudml_tf.checkpoint import Checkpoint
 from cloudml_tf.console import Console, TrainingProgress
 from cloudml_tf.data.samples import Samples
 from cloudml_tf.data.scaling import Scaling
+from cloudml_tf.distributions import POINT, HistogramLoss, QuantileLoss
 from cloudml_tf.errors import NotFiniteError, RunError
 from cloudml_tf.files import whole_file
 from cloudml_tf.layers import PhysicalUnits, Standardize
 from cloudml_tf.losses import VariancePreservingLoss
 from cloudml_tf.metrics import regression_metrics
 from cloudml_tf.models import build_regressor, physical_model
+from cloudml_tf.monitors import LayerMonitor, PredictionSnapshots, first_column
 from cloudml_tf.pipeline import Prepared
-from cloudml_tf.settings import Config, Loss, Training
+from cloudml_tf.settings import Config, Training
 from cloudml_tf.tracking import tracker
 
 
@@ -81,16 +83,17 @@ def with_units(model: keras.Model, scaling: Scaling) -> keras.Model:
     return physical_model(model, PhysicalUnits(target.mean, target.std, target.log, target.smearing, name="physical"))
 
 
-def make_loss(loss: Loss, training_variance: float = 1.0) -> VariancePreservingLoss:
+def make_loss(config: Config, training_variance: float = 1.0) -> VariancePreservingLoss:
     """The loss on the standardised target, whose training variance is 1 unless samples are weighted."""
-    return VariancePreservingLoss(
-        base=loss.base,
-        weight=loss.weight,
-        form=loss.form,
-        target_variance="batch" if loss.target_variance == "batch" else training_variance,
-        delta=loss.delta,
-        mae_fraction=loss.mae_fraction,
-    )
+    schedule = {"schedule", "ramp_epochs", "gate_correlation"}
+    options = config.loss.model_dump(exclude=schedule)
+    options["target_variance"] = "batch" if config.loss.target_variance == "batch" else training_variance
+    if config.model.head == "quantile":
+        return QuantileLoss(**options)
+    if config.model.head == "histogram":
+        low, high = config.model.bin_range
+        return HistogramLoss(**options, low=low, high=high)
+    return VariancePreservingLoss(**options)
 
 
 def make_optimizer(training: Training, steps_per_epoch: int) -> keras.optimizers.Optimizer:
@@ -119,22 +122,32 @@ class Guards:
     collapse: CollapseAbort
     snapshots: PredictionSnapshots
     not_finite: NotFinite
+    penalty: PenaltySchedule
+    layers: LayerMonitor
     average: WeightAverage | None
 
     @classmethod
-    def of(cls, training: Training, val: Samples) -> "Guards":
+    def of(cls, config: Config, loss: VariancePreservingLoss, batches: Batches, val: Samples) -> "Guards":
         """As configured, watching the validation part."""
+        training, term = config.training, config.loss
         return cls(
             stopping=R2EarlyStopping(training.early_stopping_patience, training.early_stopping_monitor),
             collapse=CollapseAbort(training.collapse_threshold, training.collapse_grace_epochs),
             snapshots=PredictionSnapshots(Inputs(val)),
             not_finite=NotFinite(),
+            penalty=PenaltySchedule(loss, term.schedule, term.ramp_epochs, term.gate_correlation),
+            layers=LayerMonitor(*batches.probe()),
             average=WeightAverage(training.ema_momentum) if training.ema_momentum is not None else None,
         )
 
     def stateful(self) -> dict[str, keras.callbacks.Callback]:
         """Those that a resumed run has to put back."""
-        found = {"stopping": self.stopping, "collapse": self.collapse, "snapshots": self.snapshots}
+        found = {
+            "stopping": self.stopping,
+            "collapse": self.collapse,
+            "snapshots": self.snapshots,
+            "penalty": self.penalty,
+        }
         return found if self.average is None else {**found, "average": self.average}
 
     def in_order(self, batches: Batches) -> list[keras.callbacks.Callback]:
@@ -146,6 +159,8 @@ class Guards:
             *average,
             EpochOrder(batches),
             LearningRate(),
+            self.penalty,
+            self.layers,
             self.stopping,
             self.collapse,
             self.snapshots,
@@ -163,6 +178,7 @@ def training_batches(config: Config, prepared: Prepared) -> Batches:
         augmentation=config.augmentation,
         frame_std=raw_frame_std(train),
         across_track_axis=config.data.camera.across_track_axis,
+        neighbours=config.training.order == "flight",
     )
 
 
@@ -182,14 +198,16 @@ def fit(
     batches = training_batches(config, prepared)
     validation = Batches(val, prepared.scaling.target.standardise(val.label), 256)
     optimizer = make_optimizer(training, len(batches))
-    model.compile(optimizer=optimizer, loss=make_loss(config.loss, batches.variance()), metrics=regression_metrics())
+    loss = make_loss(config, batches.variance())
+    column = None if config.model.head == "point" else POINT
+    model.compile(optimizer=optimizer, loss=loss, metrics=regression_metrics(column))
     optimizer.build(model.trainable_variables)
     saved = checkpoint.load(folder / checkpoint.NAME) if resume else None
     first_epoch = saved["epoch"] if saved else 0
-    guards = Guards.of(training, val)
+    guards = Guards.of(config, loss, batches, val)
     last = Checkpoint(folder, guards.stateful(), saved)
     shown = console.training(training.max_epochs, len(batches), first_epoch)
-    with shown as progress, tracker(config, folder) as track:
+    with shown as progress, tracker(config, folder, guards.snapshots) as track:
         callbacks = [*guards.in_order(batches), *track, EpochRows(progress), LastWeights(folder), last]
         started = time.perf_counter()
         if saved is not None and saved["stopped"]:
@@ -292,7 +310,7 @@ def raw_frame_std(samples: Samples) -> np.ndarray:
 
 def predict(model: keras.Model, samples: Samples) -> np.ndarray:
     """(n,) standardised predictions, in bounded memory."""
-    values = np.asarray(model.predict(Inputs(samples), verbose=0)).reshape(-1)
+    values = first_column(model.predict(Inputs(samples), verbose=0))
     if not np.isfinite(values).all():
         raise NotFiniteError("the model predicts values that are not finite; its weights or inputs are not finite.")
     return values

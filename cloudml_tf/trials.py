@@ -140,20 +140,21 @@ def learn_one_batch(train: Samples, scaling: Scaling, config: Config, progress: 
     import keras
 
     from cloudml_tf import training
+    from cloudml_tf.monitors import first_column
 
-    plain = config.model_copy(update={"model": config.model.model_copy(update={"dropout": 0.0})})
+    plain = config.model_copy(update={"model": config.model.model_copy(update={"dropout": 0.0, "head_dropout": None})})
     training.start_keras(plain)
     model = training.make_model(plain, scaling, train.frame_shape, train.nadir)
     chosen = np.linspace(0, len(train) - 1, min(PROBE_BATCH, len(train))).astype(int)
     inputs, target = train.inputs(chosen), scaling.target.standardise(train.label[chosen])[:, None]
     optimizer = keras.optimizers.Adam(config.training.learning_rate, global_clipnorm=config.training.gradient_clip_norm)
-    model.compile(optimizer=optimizer, loss=training.make_loss(config.loss))
+    model.compile(optimizer=optimizer, loss=training.make_loss(plain))
     best, started, step = -np.inf, time.perf_counter(), 0
     while step < PROBE_STEPS and best < PROBE_GOAL and time.perf_counter() - started < PROBE_SECONDS:
         model.train_on_batch(inputs, target)
         step += 1
         if step % 20 == 0:
-            answer = np.asarray(model(inputs, training=True)).reshape(-1)
+            answer = first_column(model(inputs, training=True))
             r2 = scores(target[:, 0], answer)["r2"]
             best = max(best, r2 if np.isfinite(r2) else -np.inf)
             if progress is not None:

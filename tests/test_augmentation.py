@@ -175,3 +175,10 @@ def test_weights_go_with_their_samples_in_training_only(tmp_path: Path) -> None:
     np.testing.assert_array_equal(weight, samples.weight[target[:, 0].astype(int)])
     assert set(weight.tolist()) <= {1.0, 3.0}
     assert len(Batches(samples, np.zeros(10, "float32"), 4)[0]) == 2
+
+
+def test_in_the_order_of_the_flight_a_batch_holds_neighbours(tmp_path: Path) -> None:
+    samples = small_samples(tmp_path)
+    batches = Batches(samples, np.arange(10, dtype="float32"), 4, seed=1, neighbours=True)
+    found = [batches[number][1][:, 0].tolist() for number in range(len(batches))]
+    assert sorted(found) == [[0, 1, 2, 3], [4, 5, 6, 7]]

@@ -1,6 +1,7 @@
 """The callbacks in a plain `model.fit` of somebody's own model."""
 
 import math
+from typing import Any
 
 import keras
 import numpy as np
@@ -9,12 +10,14 @@ import pytest
 from cloudml_tf.callbacks import (
     CollapseAbort,
     NotFinite,
-    PredictionSnapshots,
+    PenaltySchedule,
     R2EarlyStopping,
     WeightAverage,
     composite_score,
 )
+from cloudml_tf.losses import VariancePreservingLoss
 from cloudml_tf.metrics import regression_metrics
+from cloudml_tf.monitors import PredictionSnapshots
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(64, 3)).astype("float32")
@@ -176,3 +179,43 @@ def test_a_state_put_back_is_the_state(make: type, model: keras.Model) -> None:
 def test_wrong_arguments_say_the_rule(make, text: str) -> None:
     with pytest.raises(ValueError, match=text):
         make()
+
+
+def scheduled(kind: str, epochs: int = 5, **options: Any) -> list[float]:
+    loss = VariancePreservingLoss(weight=0.5, target_variance=1.0)
+    x = np.random.default_rng(0).normal(size=(64, 3)).astype("float32")
+    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(1)])
+    model.compile(keras.optimizers.Adam(0.05), loss=loss, metrics=regression_metrics())
+    callback = PenaltySchedule(loss, kind, **options)
+    history = model.fit(x, x[:, :1], validation_data=(x, x[:, :1]), epochs=epochs, verbose=0, callbacks=[callback])
+    return history.history["penalty_weight"]
+
+
+def test_the_penalty_is_constant_or_rises_or_waits_for_the_correlation() -> None:
+    assert scheduled("constant") == [0.5] * 5
+    assert scheduled("ramp", ramp_epochs=(1, 3)) == pytest.approx([0.0, 0.0, 0.25, 0.5, 0.5])
+    gated = scheduled("gate", epochs=12, gate_correlation=(0.9, 0.99))
+    assert gated[0] == 0.0
+    assert gated[-1] > 0.3
+    assert scheduled("gate", gate_correlation=(0.9999, 1.0))[-1] < 0.5
+
+
+def test_a_changed_weight_reaches_the_compiled_step() -> None:
+    # From the same start and without a base gradient to speak of, λ = 0 must leave the weights and λ > 0 must not.
+    loss = VariancePreservingLoss(base="mse", weight=0.0, target_variance=1.0)
+    x = np.linspace(-1, 1, 32, dtype="float32")[:, None]
+    model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1, kernel_initializer="ones")])
+    model.compile(keras.optimizers.SGD(0.1), loss=loss)
+    model.fit(x, x, verbose=0, shuffle=False)
+    assert float(model.weights[0][0, 0]) == pytest.approx(1.0, abs=1e-6)
+    loss.weight = 1.0
+    model.fit(x, x, verbose=0, shuffle=False)
+    assert float(model.weights[0][0, 0]) > 1.05
+
+
+def test_a_schedule_needs_the_correlation_and_a_known_kind() -> None:
+    with pytest.raises(ValueError, match="`kind` constant, ramp or gate"):
+        PenaltySchedule(VariancePreservingLoss(), "sometimes")
+    callback = PenaltySchedule(VariancePreservingLoss(), "gate")
+    with pytest.raises(ValueError, match="'correlation' in the training log"):
+        callback.on_epoch_end(0, {"loss": 1.0})

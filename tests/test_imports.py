@@ -10,8 +10,10 @@ import pytest
 import cloudml_tf
 
 PACKAGE = Path(cloudml_tf.__file__).parent
-CORE = ["models", "layers", "losses", "metrics", "callbacks"]
-OURS_FOR_CORE = {"cloudml_tf.layers", "cloudml_tf.moments", "cloudml_tf.replicas"}
+CORE = ["models", "layers", "losses", "distributions", "metrics", "callbacks", "monitors"]
+OURS_FOR_CORE = {
+    f"cloudml_tf.{name}" for name in ("layers", "losses", "distributions", "moments", "replicas", "gradients")
+}
 STANDARD = sys.stdlib_module_names
 
 
@@ -48,7 +50,7 @@ def test_only_a_few_rooms_name_tensorflow() -> None:
     rooms = {
         path.stem for path in PACKAGE.rglob("*.py") if any(m.split(".")[0] == "tensorflow" for m in imported(path))
     }
-    assert rooms == {"replicas", "training", "export"}
+    assert rooms == {"replicas", "gradients", "training", "tracking", "export"}
 
 
 LOADED = (

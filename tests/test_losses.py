@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import pytest
 
-from cloudml_tf.losses import BASES, VariancePreservingLoss, base_error, weighted_variance
+from cloudml_tf.losses import BASES, FORMS, VariancePreservingLoss, base_error, penalty, pooled_spread, spread_of
 
 # Worked by hand: t = (0, 2, 4), p = (1, 2, 3).
 # mse = (1 + 0 + 1)/3 = 2/3. var(t) = 4, var(p) = 1 (n - 1). Penalty (1 - 1/4)² = 9/16.
@@ -124,8 +124,8 @@ def test_the_gradient_is_zero_at_collapse_and_points_outwards_near_it() -> None:
 
 def test_variance_of_weighted_values() -> None:
     values, weight = np.array([1.0, 2.0, 5.0]), np.array([1.0, 1.0, 0.0])
-    assert float(weighted_variance(values, weight)) == pytest.approx(0.5)  # a weight of 0 is absence
-    assert float(weighted_variance(values[:1], weight[:1])) == 0.0
+    assert float(spread_of(values, values, weight).var_t) == pytest.approx(0.5)  # a weight of 0 is absence
+    assert float(spread_of(values[:1], values[:1], weight[:1]).var_p) == 0.0
 
 
 @pytest.mark.parametrize("base", BASES)
@@ -158,3 +158,80 @@ def test_wrong_arguments_say_the_rule(arguments: dict, text: str) -> None:
 def test_shapes_that_do_not_fit_are_refused() -> None:
     with pytest.raises(ValueError, match="as many targets as predictions"):
         VariancePreservingLoss()(np.zeros((4, 2), "float32"), np.zeros((4, 3), "float32"))
+
+
+# var(t) = 4, var(p) = 1, cov = 2, means equal: s = 1/2, r = 1, CCC = 2·2/(4 + 1) = 0.8
+@pytest.mark.parametrize(
+    ("form", "expected"),
+    [("variance", 9 / 16), ("std", 1 / 4), ("log", np.log(2.0) ** 2), ("hinge", 1 / 2), ("ccc", 0.2)],
+)
+def test_each_form_by_hand(form: str, expected: float) -> None:
+    loss = VariancePreservingLoss(form=form, weight=2.0)
+    assert value(loss, T, P) == pytest.approx(2 / 3 + 2 * expected, rel=1e-5)
+
+
+def test_the_hinge_ends_at_gamma_and_the_clip_ends_the_push() -> None:
+    assert value(VariancePreservingLoss(form="hinge", gamma=0.4), T, P) == pytest.approx(2 / 3)
+    assert value(VariancePreservingLoss(clip=0.1), T, P) == pytest.approx(2 / 3 + 0.05)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_every_form_is_finite_at_collapse_and_has_a_finite_gradient(form: str) -> None:
+    import tensorflow as tf
+
+    loss = VariancePreservingLoss(form=form)
+    p = tf.Variable(np.full(16, 0.3, "float32"))
+    t = np.random.default_rng(4).normal(size=16).astype("float32")
+    with tf.GradientTape() as tape:
+        found = loss(t, p)
+    assert np.isfinite(float(found))
+    assert np.isfinite(tape.gradient(found, p).numpy()).all()
+
+
+def test_concordance_alone_points_at_the_targets_from_a_collapse() -> None:
+    import tensorflow as tf
+
+    t = np.random.default_rng(5).normal(size=64).astype("float32")
+    p = tf.Variable(0.01 * np.random.default_rng(6).normal(size=64).astype("float32"))
+    aims = {}
+    for form in FORMS:
+        with tf.GradientTape() as tape:
+            added = VariancePreservingLoss(form=form).terms(t, p)[1]
+        aims[form] = np.corrcoef(-tape.gradient(added, p).numpy(), t)[0, 1]
+    assert aims["ccc"] > 0.99
+    assert all(abs(aim) < 0.4 for form, aim in aims.items() if form != "ccc")
+
+
+def test_pooled_moments_are_those_of_the_batches_together() -> None:
+    rng = np.random.default_rng(7)
+    t, p = rng.normal(size=(2, 3, 32)).astype("float32")
+    loss = VariancePreservingLoss(weight=1.0, form="ccc", pooled_batches=3)
+    for i in range(3):
+        added = loss.terms(t[i], p[i])[1]
+    m = pooled_spread(*(np.stack(c) for c in zip(*[(spread_row(t[i], p[i]), 32.0) for i in range(3)], strict=True)))
+    assert float(added) == pytest.approx(float(penalty("ccc", m)), rel=1e-5)
+    assert float(m.var_t) == pytest.approx(t.var(ddof=1), rel=1e-5)  # of all 96 at once
+    loss.training_phase(False)
+    loss.terms(100 * t[0], p[0])  # validation: looked at with the pool, and not kept
+    loss.training_phase(True)
+    np.testing.assert_allclose(loss.pool_state()[0][0], spread_row(t[2], p[2]), rtol=1e-5)
+
+
+def spread_row(t: np.ndarray, p: np.ndarray) -> np.ndarray:
+    return np.array([float(x) for x in spread_of(t, p, np.ones_like(t))], "float32")
+
+
+def test_the_weight_can_be_changed_and_the_config_keeps_the_first() -> None:
+    loss = VariancePreservingLoss(weight=0.5)
+    loss.weight = 0.0
+    assert value(loss, T, P) == pytest.approx(2 / 3)
+    assert loss.get_config()["weight"] == 0.5
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [({"gamma": 0}, "`gamma`"), ({"clip": 0}, "`clip`"), ({"pooled_batches": 0}, "`pooled_batches` to be 1 or more")],
+)
+def test_further_wrong_arguments_say_the_rule(arguments: dict, text: str) -> None:
+    with pytest.raises(ValueError, match=text):
+        VariancePreservingLoss(**arguments)

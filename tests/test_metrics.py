@@ -17,13 +17,16 @@ ALL = [
     m.R2,
     m.VarianceRatio,
     m.PearsonCorrelation,
+    m.R2Ceiling,
+    m.SpreadCost,
     m.PredictionSpread,
     m.PredictionStd,
     m.Bias,
     m.MeanAbsoluteError,
     m.RootMeanSquaredError,
 ]
-KEYS = ["r2", "variance_ratio", "correlation", "pred_spread", "pred_std", "bias", "mae", "rmse"]
+KEYS = ["r2", "variance_ratio", "correlation", "r2_ceiling", "spread_cost", "pred_spread", "pred_std", "bias"]
+KEYS += ["mae", "rmse"]
 
 
 def stream(

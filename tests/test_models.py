@@ -255,3 +255,32 @@ def test_mixed_precision_keeps_the_output_fine() -> None:
         keras.config.set_dtype_policy("float32")
     assert values.dtype == np.float32
     assert len(np.unique(values)) > 24  # in bfloat16 near 1000 there would be one
+
+
+def test_attention_weights_are_the_middle_row_averaged_over_heads() -> None:
+    model, x = small(), inputs()
+    layer = next(one for one in model.layers if isinstance(one, keras.layers.MultiHeadAttention))
+    tokens = keras.Model(model.inputs, layer.input[0])
+    query, query_bias, key, key_bias = (
+        keras.ops.convert_to_numpy(w) for w in layer.weights[:4]
+    )  # (D,heads,d), (heads,d)
+    token = out(tokens, x)  # (4,3,D)
+    q = np.einsum("bd,dhk->bhk", token[:, 1], query) + query_bias  # of the middle frame
+    k = np.einsum("btd,dhk->bhtk", token, key) + key_bias[:, None]
+    raw = np.exp(np.einsum("bhk,bhtk->bht", q, k) / np.sqrt(q.shape[-1]))
+    expected = (raw / raw.sum(axis=-1, keepdims=True)).mean(axis=1)
+    found = models.attention_weights(model, x)
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+    np.testing.assert_allclose(found.sum(axis=1), 1.0, atol=1e-5)
+
+
+def test_attention_weights_under_the_mirror_average_are_the_mean_of_both_images() -> None:
+    model, x = small(mirror_average="rows"), inputs()
+    mirrored = model.get_layer("mirror_average").mirrored(x)
+    both = [models.attention_weights(model.get_layer("mirror_average").layer, one) for one in (x, mirrored)]
+    np.testing.assert_allclose(models.attention_weights(model, x), 0.5 * (both[0] + both[1]), atol=1e-6)
+
+
+def test_without_attention_there_are_no_weights() -> None:
+    assert models.attention_weights(small(architecture="single_frame"), inputs()) is None
+    assert models.attention_weights(small(temporal_frames=1), inputs(steps=1)) is None

@@ -3,9 +3,11 @@
 from pathlib import Path
 
 import pytest
+from tensorboard.util import tensor_util
 
 from cloudml_tf.console import Console
-from cloudml_tf.tracking import tracker, wandb_keys
+from cloudml_tf.runs import read_history
+from cloudml_tf.tracking import tracked_keys, tracker
 from cloudml_tf.train import train
 
 QUICK = {"evaluation": {"baselines": False, "bootstrap_samples": 100}, "output": {"export": False}}
@@ -13,7 +15,7 @@ QUICK = {"evaluation": {"baselines": False, "bootstrap_samples": 100}, "output":
 
 def test_keys_are_the_originals() -> None:
     logs = {"loss": 1.0, "val_loss": 2.0, "val_r2": 0.5, "val_pred_std": 0.4, "val_pred_spread": 1.5}
-    assert wandb_keys({**logs, "val_variance_ratio": 0.9}) == {
+    assert tracked_keys({**logs, "val_variance_ratio": 0.9}) == {
         "train/loss": 1.0,
         "val/loss": 2.0,
         "val/r2": 0.5,
@@ -57,3 +59,22 @@ def test_a_tracker_that_cannot_start_is_a_warning(tiny, tmp_path: Path, monkeypa
         tracker(tiny(tracking={"wandb": "offline"}), tmp_path) as callbacks,
     ):
         assert callbacks == []
+
+
+def test_tensorboard_has_the_numbers_of_the_history(tiny, tmp_path: Path) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    config = tiny(tracking={"tensorboard": True}, training={"max_epochs": 2}, output={"export": False, "report": False})
+    folder, _ = train(config, Console(), str(tmp_path / "run"))
+    events = EventAccumulator(str(folder / "tensorboard"))
+    events.Reload()
+    history = read_history(folder)
+    for key, column in (
+        ("val/r2", "val_r2"),
+        ("train/gradient_ratio", "gradient_ratio"),
+        ("val/pred_range", "val_pred_spread"),
+    ):
+        seen = [float(tensor_util.make_ndarray(event.tensor_proto)) for event in events.Tensors(key)]
+        assert seen == pytest.approx([row[column] for row in history], rel=1e-6)
+    assert [event.step for event in events.Tensors("val/prediction")] == [1]
+    assert not (folder / "report.html").exists()

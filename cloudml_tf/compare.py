@@ -1,0 +1,149 @@
+"""Runs side by side: `python -m cloudml_tf.compare RUN RUN …`, on the terminal and as a page.
+
+What it says is worked out in `cloudml_tf.comparison`.
+"""
+
+import argparse
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from cloudml_tf.comparison import compare
+from cloudml_tf.config import expand
+from cloudml_tf.console import Console
+from cloudml_tf.errors import EXIT_OK, ConfigError
+from cloudml_tf.files import write_json, write_text
+from cloudml_tf.runs import new_folder, read_run
+
+
+def shown(key: str, value: float | None, inflated: bool = False) -> str:
+    """A score as the table has it."""
+    if value is None:
+        return "-"
+    if key == "variance_ratio":
+        return f"{100 * value:.1f} %{' inflated' if inflated else ''}"
+    return f"{value:.4f}" if key in ("r2", "mae") else f"{value:.3f}"
+
+
+def table(found: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
+    """Columns and cells: the original's five rows, then tier and epochs."""
+    names = list(found["runs"])
+    cells = []
+    for one in found["rows"]:
+        key = one["metric"]
+        values = [shown(key, one["values"][name], name in found["inflated"]) for name in names]
+        cells.append([one["label"], *values, one["winner"] or "-", _lead(one)])
+    epochs = [f"{found['best_epoch'][n]} of {found['epochs'][n]}" for n in names]
+    cells.append(["Tier", *found["tier"].values(), "", ""])
+    cells.append(["Diagnosis", *(verdict or "-" for verdict in found["diagnosis"].values()), "", ""])
+    cells.append(["Best epoch", *epochs, "", ""])
+    return ["Metric", *names, "Winner", "Lead, 95 % interval"], cells
+
+
+def _lead(one: dict[str, Any]) -> str:
+    if "lead" not in one:
+        return "-"
+    low, high = one["interval"]
+    chance = "beyond chance" if one["exceeds_interval"] else "within chance"
+    return f"{one['lead']:.3f} [{low:.3f}, {high:.3f}] {chance}{'' if one['paired'] else ', other samples'}"
+
+
+def remarks(found: dict[str, Any]) -> list[str]:
+    """What stands under the table."""
+    lines = [
+        f"{name}: s exceeds r by {excess:.2f}, so its spread is noise" for name, excess in found["inflated"].items()
+    ]
+    winner = {one["metric"]: one["winner"] for one in found["rows"]}["variance_ratio"]
+    if winner in found["inflated"]:
+        lines.append("the highest variance ratio is no merit here: the best one is r")
+    return lines
+
+
+def difference_cells(found: dict[str, Any]) -> list[list[str]]:
+    """Fields and each run's value, long ones cut."""
+    return [
+        [field, *(_cut(json.dumps(value)) for value in each.values())]
+        for field, each in found["config_difference"].items()
+    ]
+
+
+def _cut(text: str, most: int = 60) -> str:
+    return text if len(text) <= most else text[: most - 1] + "…"
+
+
+def print_comparison(console: Console, found: dict[str, Any]) -> None:
+    """On the terminal."""
+    for text in found["warnings"]:
+        console.warn(text)
+    columns, cells = table(found)
+    console.table(f"test part, {found['space']}, by the best epoch", columns, cells)
+    for text in remarks(found):
+        console.say(text)
+    if found["config_difference"]:
+        console.table("configuration, where it differs", ["", *found["runs"]], difference_cells(found))
+    else:
+        console.say("the configurations are the same")
+
+
+def write_page(path: Path, found: dict[str, Any]) -> None:
+    """compare.html, which needs no other file."""
+    from cloudml_tf import page
+
+    columns, cells = table(found)
+    parts = [page.element("p", page.badge("not the same data", "bad"), text) for text in found["warnings"]]
+    note = f"Test part, {found['space']}, by the best epoch. {'. '.join(remarks(found))}"
+    parts.append(page.section("Scores", page.table(columns, cells), note=note))
+    rows = difference_cells(found)
+    content = page.table(["", *found["runs"]], rows) if rows else page.element("p", "The same.")
+    parts.append(page.section("Configuration, where it differs", content))
+    reports = {
+        name: os.path.relpath(Path(folder) / "report.html", path.parent) for name, folder in found["runs"].items()
+    }
+    links = [page.element("a", name, href=target) for name, target in reports.items()]
+    parts.append(page.section("Reports", page.bullets(links)))
+    write_text(path, page.page("Comparison of runs", *parts, data={"comparison": found}))
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Arguments of this room."""
+    from cloudml_tf.cli import add_common
+
+    parser.add_argument("runs", metavar="RUN", nargs="+", help="finished run folders, two or more")
+    add_common(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print the tables, write comparison.json and compare.html."""
+    from cloudml_tf.cli import overrides_from, print_json
+
+    overrides = overrides_from(args)
+    wrong = [
+        key
+        for key in overrides
+        if not key.startswith(("evaluation.bootstrap_samples", "evaluation.block_s", "output.runs", "seed"))
+    ]
+    if wrong:
+        raise ConfigError(
+            f"--set {wrong[0]}: a comparison is of runs as they were. Free are evaluation.bootstrap_samples, "
+            "evaluation.block_s, output.runs and seed."
+        )
+    console = Console(machine=args.json)
+    folders = [Path(path) for path in args.runs]
+    found = compare(folders, overrides)
+    home = new_folder(args.run_dir, expand(read_run(folders[0], overrides)[0].output.runs), "comparison-")
+    print_comparison(console, found)
+    write_json(home / "comparison.json", found)
+    write_page(home / "compare.html", found)
+    console.say(f"page: {home / 'compare.html'}")
+    if args.json:
+        print_json({"comparison": str(home), **found})
+    return EXIT_OK
+
+
+if __name__ == "__main__":
+    import sys
+
+    from cloudml_tf.cli import main
+
+    sys.exit(main(["compare", *sys.argv[1:]]))

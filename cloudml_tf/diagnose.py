@@ -1,0 +1,177 @@
+"""Why a run failed: `python -m cloudml_tf.diagnose RUN`.
+
+Scores, history and configuration are read from the run folder, finished or cut off; where the flight files can still
+be read, they are looked at too (clocks, brightness, shared labels). The rules are in `cloudml_tf.diagnosis.rules`.
+"""
+
+import argparse
+import shlex
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from cloudml_tf.config import Config
+from cloudml_tf.console import Console
+from cloudml_tf.diagnosis.evidence import Evidence, Probes, pooled
+from cloudml_tf.diagnosis.rules import HEALTHY, UNCLEAR, findings
+from cloudml_tf.errors import EXIT_OK, ConfigError, RunError
+from cloudml_tf.files import write_json
+from cloudml_tf.runs import read_history, read_json, read_run
+
+LOW_R = 0.5  # under this the clocks are looked at after a training
+
+
+def diagnose(
+    run: Path,
+    evaluation: Path | None = None,
+    console: Console | None = None,
+    quick: bool = False,
+    overrides: dict[str, Any] | None = None,
+) -> dict[str, Any]:
+    """Verdict, summary and findings of a run folder.
+
+    Args:
+        run: the folder; without metrics.json it counts as cut off.
+        evaluation: a folder of `cloudml evaluate` on a flight that the run has not seen.
+        console: shows progress.
+        quick: leave the flight files alone.
+        overrides: of the configuration, for flights that have been moved.
+    """
+    if (run / "metrics.json").is_file() and "folds" in read_json(run / "metrics.json"):
+        folds = ", ".join(sorted(p.parent.name for p in run.glob("*/config.json")))
+        raise RunError(f"{run}: holds the folds of a leave-one-flight-out; diagnose one of them: {folds}.")
+    config, description = read_run(run, overrides)
+    metrics = read_json(run / "metrics.json") if (run / "metrics.json").is_file() else None
+    history = read_history(run) if (run / "history.csv").is_file() else []
+    other = None if evaluation is None else read_json(evaluation / "evaluation.json")
+    probes = Probes()
+    if not quick:
+        from cloudml_tf.diagnosis.probes import look
+
+        probes = look(config, description, metrics is not None and "baselines" in metrics, console or Console())
+    return judge_run(Evidence.of(metrics, history, config, description, probes, other))
+
+
+def diagnose_training(
+    metrics: dict[str, Any], history: list[dict[str, float]], config: Config, prepared: Any
+) -> dict[str, Any]:
+    """The same at the end of a training, from what is in memory."""
+    from cloudml_tf.diagnosis.probes import clock_faults, look_at
+    from cloudml_tf.pipeline import read_flights
+
+    probes, description = look_at(prepared, config), prepared.description()
+    evidence = Evidence.of(metrics, history, config, description, probes)
+    if any(part.r < LOW_R for part in evidence.held_out):
+        flights = read_flights(prepared.flights, sorted(prepared.flights), config)
+        probes = replace(probes, clock=clock_faults(flights, config))
+    return judge_run(replace(evidence, probes=probes))
+
+
+def judge_run(evidence: Evidence) -> dict[str, Any]:
+    """From evidence to what is shown and stored."""
+    found = findings(evidence)
+    if found:
+        verdict, summary = found[0].name, found[0].evidence[0]
+    elif evidence.good:
+        verdict, summary = HEALTHY, _how_healthy(evidence)
+    else:
+        verdict, summary = UNCLEAR, _what_is_known(evidence)
+    return {
+        "verdict": verdict,
+        "summary": summary,
+        "findings": [finding.to_json() for finding in found],
+        "notes": [*evidence.probes.notes, *notes(evidence, verdict)],
+    }
+
+
+def _how_healthy(e: Evidence) -> str:
+    if not e.finished:
+        return f"not finished, and on its way: {e.parts['val']}; `cloudml train --resume` goes on"
+    if e.tier != "none":
+        return f"tier {e.tier}; test: {e.parts['test']}"
+    name, r, r2 = e.best_baseline
+    return (
+        f"no tier, but all that the baselines find is found ({name}: R² {r2:.2f}, r {r:.2f}); test: {e.parts['test']}"
+    )
+
+
+def _what_is_known(e: Evidence) -> str:
+    if not e.parts:
+        return "no epoch was finished, so nothing is known; run it again, or `cloudml train --resume`"
+    shown = "; ".join(f"{name}: {part}" for name, part in e.parts.items())
+    return f"no tier, and no rule of this list explains it ({shown})"
+
+
+def notes(e: Evidence, verdict: str) -> list[str]:
+    """What is worth knowing and is no failure."""
+    found = []
+    test = e.parts.get("test")
+    if verdict == HEALTHY and test is not None and test.gap > 0.1:
+        found.append(f"test: s exceeds r by {test.gap:.2f}, which costs {test.gap**2:.3f} of R²")
+    split = e.description["split"]
+    if set(split["train"]["flights"]) & set(split["test"]["flights"]) and "held_out" not in e.parts:
+        found.append(
+            "training and test are of the same flights: the score holds for these alone. Judge the run on another "
+            "flight with `cloudml evaluate`, and give its folder with --evaluation"
+        )
+    if not e.finished:
+        found.append("the run was cut off; scores are those of its best epoch on the validation part")
+    if e.held_out and not e.baselines:
+        found.append(f"no baselines to compare with; the network's r is {pooled(e.held_out)[0]:.2f}")
+    return found
+
+
+def print_diagnosis(console: Console, found: dict[str, Any]) -> None:
+    """Verdict, evidence, remedies."""
+    console.say(f"diagnosis: {found['verdict']}", "bold")
+    if not found["findings"]:
+        console.say(f"  {found['summary']}")
+    for number, finding in enumerate(found["findings"]):
+        if number:
+            console.say(f"also: {finding['name']}", "bold")
+        for text in finding["evidence"]:
+            console.say(f"  - {text}")
+        console.say(f"  {finding['remedy']}")
+        if finding["set"]:
+            console.say("  try: " + " ".join(f"--set {shlex.quote(pair)}" for pair in finding["set"]))
+    for text in found["notes"]:
+        console.say(f"note: {text}")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Arguments of this room."""
+    from cloudml_tf.cli import add_common
+
+    parser.add_argument("folder", metavar="RUN", help="a run folder, finished or cut off")
+    parser.add_argument("--evaluation", metavar="DIR", help="a folder of `cloudml evaluate` on a held-out flight")
+    parser.add_argument("--quick", action="store_true", help="look at the run folder alone, not at the flight files")
+    add_common(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print the diagnosis; with --run-dir write it as diagnosis.json too."""
+    from cloudml_tf.cli import overrides_from, print_json
+
+    overrides = overrides_from(args)
+    wrong = [key for key in overrides if not key.startswith(("data.", "evaluation.", "seed"))]
+    if wrong:
+        raise ConfigError(
+            f"--set {wrong[0]}: a diagnosis is of the run as it was. Free are data.*, evaluation.*, seed."
+        )
+    console = Console(machine=args.json)
+    evaluation = None if args.evaluation is None else Path(args.evaluation)
+    found = diagnose(Path(args.folder), evaluation, console, args.quick, overrides)
+    print_diagnosis(console, found)
+    if args.run_dir is not None:
+        write_json(Path(args.run_dir) / "diagnosis.json", found)
+    if args.json:
+        print_json({"run": args.folder, "diagnosis": found})
+    return EXIT_OK
+
+
+if __name__ == "__main__":
+    import sys
+
+    from cloudml_tf.cli import main
+
+    sys.exit(main(["diagnose", *sys.argv[1:]]))
