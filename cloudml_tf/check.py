@@ -95,7 +95,7 @@ def print_checked(console: Console, found: Checked) -> None:
         numbers = [row["mean"], row["std"], low, high, row["autocorrelation"], row["brightness"]]
         cells = ["-" if number is None else f"{number:.3g}" for number in numbers]
         counts = [str(row["frames"]), str(row["labels"]), f"{row['n_eff']:.0f}"]
-        part = "all" if len(row["parts"]) > 1 else "".join(row["parts"])
+        part = survey.part_name(row["parts"])
         rows.append([name, part, *counts, *cells, str(row["bad_frames"]), str(row["frozen_frames"])])
     if rows:
         log = found.config.target.transform == "log"
@@ -117,7 +117,7 @@ def write_checked(folder: Path, found: Checked) -> None:
     if found.numbers.get("flights") and found.parts:
         values = {flight.name: flight.label[np.isfinite(flight.label)] for flight in found.flights}
         values = {name: survey.loss_space(found.config, label) for name, label in values.items()}
-        parts = {name: row["parts"][0] for name, row in found.numbers["flights"].items()}
+        parts = {name: survey.part_name(row["parts"]) for name, row in found.numbers["flights"].items()}
         curve = found.numbers["alignment"]["all"]["curve"]
         draw_check(values, parts, curve, spaces(found.config)["loss"], folder)
 

@@ -16,7 +16,7 @@ def draw_check(
     sizes = [0.25 * max(len(values), 4) + 0.8, *[2.4] * (rows - 1)]
     made, axes = panel((6.0, sum(sizes) + 0.6), rows, height_ratios=sizes)
     boxes = axes[0]
-    colours = {"train": GREY, "val": ORANGE, "test": BLUE}
+    colours = {"train": GREY, "val": ORANGE, "test": BLUE, "all": GREY}
     for y, (name, value) in enumerate(reversed(values.items())):
         if not len(value):
             continue

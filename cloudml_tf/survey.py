@@ -242,6 +242,11 @@ def describe_flights(found: Checked, advice: Advice) -> None:
             found.findings += say.shift(name, what, distance, chance, away)
 
 
+def part_name(parts: list[str]) -> str:
+    """The one part that a flight is in, or "all" where it is cut in time."""
+    return parts[0] if len(parts) == 1 else "all"
+
+
 def _row(
     flight: Flight, scan: FrameScan, label: np.ndarray, brightness: np.ndarray, parts: list[str]
 ) -> dict[str, Any]:

@@ -197,6 +197,15 @@ def test_a_flight_with_another_gain(flights: Path, name: str, gain: float) -> No
     assert ratio == pytest.approx(gain, rel=0.15)
 
 
+def test_a_gain_is_found_where_labels_say_nothing_about_brightness(flights: Path) -> None:
+    """Heights hardly show in the image, and behind a wrong clock nothing does: then distributions are compared."""
+    edit(flights / "sim02", "*L1B*", files.SIGNAL, lambda signal: (signal * 2.0).astype(signal.dtype))
+    assert checked(flights, target={"name": "cloud_base_km"}).problems == ["gain"]
+    for folder in flights.iterdir():
+        edit(folder, "CPL*", files.DAYS, lambda days: days + 3.0 / 86400)
+    assert checked(flights).problems == ["clock or boresight", "gain"]
+
+
 def test_the_same_file_twice_is_a_leak(flights: Path) -> None:
     shutil.copytree(flights / "sim01", flights / "again")
     finding = only(checked(flights, split={**SPLIT, "test": ["again"]}))
