@@ -11,13 +11,13 @@ from pathlib import Path
 
 import numpy as np
 
-from cloudml_tf import survey
+from cloudml_tf.checking import survey
+from cloudml_tf.checking.findings import Finding
+from cloudml_tf.checking.survey import Checked
 from cloudml_tf.config import Config
 from cloudml_tf.console import Console
 from cloudml_tf.data.scaling import fit_scaling
 from cloudml_tf.errors import EXIT_BAD_INPUT, EXIT_OK
-from cloudml_tf.findings import Finding
-from cloudml_tf.survey import Checked
 
 
 def check(config: Config, console: Console, probe: bool = True) -> Checked:
@@ -44,7 +44,7 @@ def check(config: Config, console: Console, probe: bool = True) -> Checked:
 
 def _try(found: Checked, console: Console, probe: bool) -> None:
     """Baselines, ceiling and probe. Beside a problem they are consequences of it, and are told as notes."""
-    from cloudml_tf import trials
+    from cloudml_tf.checking import trials
 
     config, parts = found.config, found.parts
     scaling = fit_scaling(parts["train"], config.target, config.preprocessing)
@@ -109,7 +109,7 @@ def print_checked(console: Console, found: Checked) -> None:
 
 def write_checked(folder: Path, found: Checked) -> None:
     """check.json and check.png."""
-    from cloudml_tf.check_picture import draw_check
+    from cloudml_tf.checking.picture import draw_check
     from cloudml_tf.files import write_json
     from cloudml_tf.results import spaces
 

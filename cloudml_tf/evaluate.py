@@ -13,12 +13,12 @@ from cloudml_tf.config import Config, parse_config, set_by_path
 from cloudml_tf.console import Console
 from cloudml_tf.data.samples import Samples
 from cloudml_tf.data.scaling import Scaling, TargetScaling
+from cloudml_tf.data.settings import FlightFiles
 from cloudml_tf.errors import DataError, RunError
 from cloudml_tf.files import write_json
 from cloudml_tf.judge import tier
 from cloudml_tf.quiet import quiet_tensorflow
 from cloudml_tf.runs import check_overrides, new_run, read_json, read_run
-from cloudml_tf.settings import FlightFiles
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,8 @@ from cloudml_tf.data import times
 from cloudml_tf.data.lidar import read_profiles
 from cloudml_tf.data.samples import Samples
 from cloudml_tf.data.scaling import TargetScaling
-from cloudml_tf.settings import Config, FlightFiles
+from cloudml_tf.data.settings import FlightFiles
+from cloudml_tf.settings import Config
 
 
 def oracle_predictions(

@@ -14,9 +14,9 @@ from cloudml_tf.data.flights import Flight, find_flights, load_flight
 from cloudml_tf.data.frames import camera_fingerprint
 from cloudml_tf.data.samples import Samples, build_samples
 from cloudml_tf.data.scaling import Scaling, fit_scaling
+from cloudml_tf.data.settings import FlightFiles
 from cloudml_tf.data.splits import PARTS, check_labels, flights_needed, split_samples
 from cloudml_tf.errors import DataError
-from cloudml_tf.settings import FlightFiles
 from cloudml_tf.simulation.simulator import simulate_flights
 
 Progress = Callable[[int, int], None]

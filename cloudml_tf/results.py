@@ -8,10 +8,11 @@ import numpy as np
 from cloudml_tf import baselines
 from cloudml_tf.data.samples import Samples
 from cloudml_tf.data.scaling import TargetScaling
+from cloudml_tf.data.settings import FlightFiles
 from cloudml_tf.judge import block_ids, judge, phase3, scores, tier
 from cloudml_tf.oracle import oracle_predictions
 from cloudml_tf.pipeline import Prepared
-from cloudml_tf.settings import Config, FlightFiles
+from cloudml_tf.settings import Config
 
 Predictions = dict[str, np.ndarray]  # part -> (n,) standardised predictions
 

@@ -14,11 +14,11 @@ from typing import Any
 
 from cloudml_tf.config import Config, parse_config, resolved_json
 from cloudml_tf.console import Console
+from cloudml_tf.data.settings import FlightSplit, LeaveOneOut
 from cloudml_tf.errors import EXIT_COLLAPSED, EXIT_OK, CloudMLError, ConfigError
 from cloudml_tf.files import whole_file, write_json
 from cloudml_tf.quiet import quiet_tensorflow
 from cloudml_tf.runs import check_same, new_run, read_json, run_to_resume, write_start
-from cloudml_tf.settings import FlightSplit, LeaveOneOut
 
 
 def train(

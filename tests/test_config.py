@@ -14,8 +14,9 @@ from cloudml_tf.config import (
     resolved_json,
     schema_json,
 )
+from cloudml_tf.data.settings import LeaveOneOut
 from cloudml_tf.errors import ConfigError
-from cloudml_tf.settings import Config, LeaveOneOut
+from cloudml_tf.settings import Config
 
 ROOT = Path(__file__).parent.parent
 SHIPPED = sorted(p for p in (ROOT / "configs").glob("*.json") if p.name != SCHEMA_PATH.name)

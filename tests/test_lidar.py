@@ -26,8 +26,8 @@ from flight_files import (
 )
 
 from cloudml_tf.data.lidar import Profiles, read_profiles
+from cloudml_tf.data.settings import Lidar, Target
 from cloudml_tf.errors import DataError
-from cloudml_tf.settings import Lidar, Target
 
 NAN = np.nan
 

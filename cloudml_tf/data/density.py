@@ -3,7 +3,7 @@
 import numpy as np
 from scipy.ndimage import gaussian_filter1d
 
-from cloudml_tf.settings import LabelDensity
+from cloudml_tf.data.settings import LabelDensity
 
 
 def density_weights(label: np.ndarray, settings: LabelDensity) -> np.ndarray:

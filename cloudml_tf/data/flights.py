@@ -9,8 +9,8 @@ import numpy as np
 
 from cloudml_tf.data import hdf5, times
 from cloudml_tf.data.lidar import Profiles, read_profiles
+from cloudml_tf.data.settings import Camera, Data, Feature, FlightFiles, Navigation, Target
 from cloudml_tf.errors import DataError
-from cloudml_tf.settings import Camera, Data, Feature, FlightFiles, Navigation, Target
 
 
 @dataclass(frozen=True)

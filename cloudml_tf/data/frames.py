@@ -16,8 +16,8 @@ import numpy as np
 from cloudml_tf.config import expand
 from cloudml_tf.data import hdf5
 from cloudml_tf.data.flights import Flight
+from cloudml_tf.data.settings import Camera, Data
 from cloudml_tf.files import whole_file
-from cloudml_tf.settings import Camera, Data
 
 SLAB_BYTES = 64 * 2**20  # how much is read from a file at once
 

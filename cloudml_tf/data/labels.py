@@ -7,7 +7,8 @@ import numpy as np
 
 from cloudml_tf.data.lidar import read_profiles
 from cloudml_tf.data.samples import Samples
-from cloudml_tf.settings import Config, Lidar, Target
+from cloudml_tf.data.settings import Lidar, Target
+from cloudml_tf.settings import Config
 
 METRES_IN_A_KILOMETRE = 1000.0
 HIGHEST_CLOUD_KM, LOWEST_MEDIAN_M = 25.0, 60.0  # a median of 60 cannot be km; clouds of 60 m hardly exist

@@ -7,8 +7,8 @@ import h5py
 import numpy as np
 
 from cloudml_tf.data import hdf5, times
+from cloudml_tf.data.settings import Lidar, Target
 from cloudml_tf.errors import DataError
-from cloudml_tf.settings import Lidar, Target
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,9 @@ import numpy as np
 
 from cloudml_tf.data.flights import Flight
 from cloudml_tf.data.frames import build_table, camera_fingerprint
+from cloudml_tf.data.settings import Data
 from cloudml_tf.errors import DataError
-from cloudml_tf.settings import Config, Data
+from cloudml_tf.settings import Config
 
 
 @dataclass(frozen=True)

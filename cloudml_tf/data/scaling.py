@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from cloudml_tf.data.samples import Samples
-from cloudml_tf.settings import Preprocessing, Target
+from cloudml_tf.data.settings import Preprocessing, Target
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from cloudml_tf.data.samples import Samples
+from cloudml_tf.data.settings import FlightSplit, LeaveOneOut, TimeBlocks
 from cloudml_tf.errors import DataError
-from cloudml_tf.settings import FlightSplit, LeaveOneOut, TimeBlocks
 
 PARTS = ("train", "val", "test")
 

@@ -3,9 +3,9 @@
 import math
 from typing import Any
 
+from cloudml_tf.data.settings import TimeBlocks
 from cloudml_tf.diagnosis.evidence import Evidence, Part, pooled
 from cloudml_tf.diagnosis.finding import Finding, overrides, split_without
-from cloudml_tf.settings import TimeBlocks
 
 FEW_LABELS = 50  # effective
 TOO_FEW = 30  # a tier that they reach is chance

@@ -16,11 +16,12 @@ from cloudml_tf.data.flights import Flight
 from cloudml_tf.data.frames import read_frames
 from cloudml_tf.data.samples import Samples, nadir_pixel
 from cloudml_tf.data.scaling import TargetScaling
+from cloudml_tf.data.settings import FlightFiles, FlightSplit, TimeBlocks
 from cloudml_tf.diagnosis.evidence import ClockFault, Probes
 from cloudml_tf.errors import CloudMLError
 from cloudml_tf.judge import effective_size, scores
 from cloudml_tf.pipeline import Prepared, prepare, read_flights
-from cloudml_tf.settings import Config, FlightFiles, FlightSplit, TimeBlocks
+from cloudml_tf.settings import Config
 
 SMALLEST_OFFSET_S, SMALLEST_GAIN = 1.0, 0.1  # less than a second, or than 0.1 of correlation, is no failure
 FARTHEST_S = 300.0

@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from cloudml_tf import findings as say
+from cloudml_tf.checking import findings as say
+from cloudml_tf.checking.findings import Advice, Finding
 from cloudml_tf.config import Config
 from cloudml_tf.console import Console
 from cloudml_tf.data import alignment, labels, shift
@@ -17,12 +18,11 @@ from cloudml_tf.data.flights import Flight, load_flight
 from cloudml_tf.data.frames import camera_fingerprint
 from cloudml_tf.data.quality import FrameScan, copied_frames, scan_frames
 from cloudml_tf.data.samples import Samples, build_samples, check_same_frames, check_sequences, sequences
+from cloudml_tf.data.settings import FlightFiles
 from cloudml_tf.data.splits import PARTS, check_labels, check_leak, cut_samples, flights_needed
 from cloudml_tf.errors import DataError
-from cloudml_tf.findings import Advice, Finding
 from cloudml_tf.judge import effective_size
 from cloudml_tf.pipeline import available_flights, check_overweight
-from cloudml_tf.settings import FlightFiles
 
 
 @dataclass

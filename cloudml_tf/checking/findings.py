@@ -13,9 +13,10 @@ from cloudml_tf.data.alignment import Alignment
 from cloudml_tf.data.flights import Flight
 from cloudml_tf.data.quality import FrameScan
 from cloudml_tf.data.samples import Samples
+from cloudml_tf.data.settings import FlightSplit, LeaveOneOut, TimeBlocks
 from cloudml_tf.data.shift import Gain
 from cloudml_tf.data.splits import PARTS
-from cloudml_tf.settings import Config, FlightSplit, LeaveOneOut, TimeBlocks
+from cloudml_tf.settings import Config
 
 Level = Literal["ok", "note", "warning", "problem"]
 FEW_BAD, MANY_BAD = 0.01, 0.2  # shares of a flight's frames

@@ -12,13 +12,14 @@ from typing import Any
 import numpy as np
 
 from cloudml_tf import baselines
+from cloudml_tf.checking.findings import Finding
 from cloudml_tf.data.labels import LabelNoise, label_noise
 from cloudml_tf.data.samples import Samples
 from cloudml_tf.data.scaling import Scaling, TargetScaling
+from cloudml_tf.data.settings import FlightFiles
 from cloudml_tf.data.splits import PARTS
-from cloudml_tf.findings import Finding
 from cloudml_tf.judge import scores
-from cloudml_tf.settings import Config, FlightFiles
+from cloudml_tf.settings import Config
 
 SHUFFLES = 2
 MOST_ROWS = 10_000  # training samples of a trial

@@ -1,0 +1,1 @@
+"""What `cloudml check` looks at before a training."""
