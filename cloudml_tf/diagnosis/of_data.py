@@ -128,11 +128,12 @@ def bias(e: Evidence) -> Finding | None:
         if part in by_part and by_part[part].b * e.parts[part].b > 0
     ]
     remedy = (
-        "Inspect the images of that flight: gain, exposure, sun and surface. Train on more different flights, vary the "
-        "gain in training, or give up absolute radiance (preprocessing.per_frame)."
+        "Inspect the images of that flight: gain, exposure, sun and surface. Train on more different flights and vary "
+        "the gain in training; or standardise each frame by itself, which gives up absolute radiance and so some of r."
     )
-    gain = e.config.augmentation.gain_std
-    wanted: dict[str, Any] = {"augmentation__gain_std": 0.2} if gain < 0.2 else {"preprocessing__per_frame": True}
+    wanted: dict[str, Any] = {"preprocessing__per_frame": True}
+    if e.config.preprocessing.per_frame:
+        wanted = {"augmentation__gain_std": 0.1, "data__sun_angles": False}
     return Finding("bias", tuple(evidence), remedy, overrides(e, **wanted))
 
 
