@@ -108,6 +108,15 @@ def fit(statistics: np.ndarray, target: np.ndarray, weight: np.ndarray | None, s
     return models
 
 
+def ridge_on(train: np.ndarray, target: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """Ridge regression on (n,D) vectors: predictions (m,) for (m,D) others. A linear probe of frozen features."""
+    from threadpoolctl import threadpool_limits
+
+    with threadpool_limits(1):
+        predictions: np.ndarray = _models(0)["ridge"].fit(train, target).predict(other)
+    return predictions
+
+
 def _models(seed: int) -> dict[str, Any]:
     from sklearn.ensemble import HistGradientBoostingRegressor
     from sklearn.linear_model import RidgeCV

@@ -6,6 +6,7 @@ import keras
 import numpy as np
 
 from cloudml_tf.data.samples import Samples
+from cloudml_tf.data.unlabelled import FrameChunks
 from cloudml_tf.settings import Augmentation
 
 
@@ -101,10 +102,65 @@ class Inputs(keras.utils.PyDataset):
         return (self.samples.inputs(slice(first, first + self.batch_size)),)
 
 
+class FrameBatches(keras.utils.PyDataset):
+    """Batches of frames without targets, for pretraining.
+
+    Args:
+        chunks: sequences of frames.
+        batch_size: sequences a batch.
+        seed: of the order and the augmentation; None takes a fixed, even draw and augments nothing.
+        per_epoch: sequences an epoch, drawn anew each time; None is all of them.
+        augmentation: mirror images, gain and noise, as for labelled sequences. No label says where nadir is, so images
+            are mirrored about the middle.
+        across_track_axis: "rows" or "columns" of the image.
+    """
+
+    def __init__(
+        self,
+        chunks: FrameChunks,
+        batch_size: int,
+        seed: int | None = None,
+        per_epoch: int | None = None,
+        augmentation: Augmentation | None = None,
+        across_track_axis: str = "rows",
+    ) -> None:
+        super().__init__(workers=1)
+        self.chunks, self.seed, self.augmentation = chunks, seed, augmentation
+        self.count = min(per_epoch or len(chunks), len(chunks))
+        self.batch_size = min(batch_size, self.count)
+        self.across_track_axis = across_track_axis
+        height, width = chunks.table.shape[1:3]
+        self.middle = (height // 2, width // 2)
+        sample = chunks.table[chunks.index[:: max(len(chunks) // 64, 1)]]
+        self.frame_std = sample.std(axis=(0, 1, 2, 3), dtype="float64")
+        self.set_epoch(0)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Draw the sequences of that epoch."""
+        self.epoch = epoch
+        if self.seed is None:
+            self.order = np.linspace(0, len(self.chunks) - 1, self.count).astype(int)
+        else:
+            self.order = np.random.default_rng([self.seed, epoch]).permutation(len(self.chunks))[: self.count]
+
+    def __len__(self) -> int:
+        whole, rest = divmod(self.count, self.batch_size)
+        return whole + bool(rest and self.seed is None)
+
+    def __getitem__(self, number: int) -> tuple[np.ndarray]:
+        chosen = self.order[number * self.batch_size : (number + 1) * self.batch_size]
+        frames = self.chunks.frames(chosen)
+        if self.augmentation is not None and self.seed is not None:
+            rng = np.random.default_rng([self.seed, self.epoch, number])
+            settings, axis = self.augmentation, self.across_track_axis
+            frames = augment({"frames": frames}, settings, rng, self.middle, self.frame_std, axis)["frames"]
+        return (frames,)
+
+
 class EpochOrder(keras.callbacks.Callback):
     """Tells the batches which epoch it is."""
 
-    def __init__(self, batches: Batches) -> None:
+    def __init__(self, batches: Batches | FrameBatches) -> None:
         super().__init__()
         self.batches = batches
 

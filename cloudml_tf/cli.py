@@ -19,6 +19,10 @@ VERBS = {
         "train, judge and export a model",
         "cloudml train configs/tier1.json --set training.max_epochs=20",
     ),
+    "pretrain": (
+        "pretrain the frame encoder on frames without labels",
+        "cloudml pretrain configs/pretrain.json",
+    ),
     "evaluate": (
         "score a run or an exported model on labelled flights",
         "cloudml evaluate runs/tier1_variance_fix_test/20260101-120000 --flights flights",

@@ -4,6 +4,7 @@ EXIT_OK = 0
 EXIT_BAD_INPUT = 2
 EXIT_COLLAPSED = 3
 EXIT_NOT_FINITE = 4
+EXIT_NOT_CONVERGED = 5
 EXIT_INTERRUPTED = 130
 
 EXIT_CODES = {
@@ -12,6 +13,7 @@ EXIT_CODES = {
     EXIT_BAD_INPUT: "bad input: the message names the file, the field and the remedy",
     EXIT_COLLAPSED: "training stopped because the predictions collapsed to a constant",
     EXIT_NOT_FINITE: "training stopped because the loss was not finite",
+    EXIT_NOT_CONVERGED: "pretraining did not converge",
     EXIT_INTERRUPTED: "interrupted; `train --resume` continues",
 }
 
@@ -41,3 +43,9 @@ class NotFiniteError(CloudMLError):
     """The training loss became NaN or infinite."""
 
     exit_code = EXIT_NOT_FINITE
+
+
+class PretrainingError(CloudMLError):
+    """A pretraining that did not converge, or an encoder that does not fit."""
+
+    exit_code = EXIT_NOT_CONVERGED

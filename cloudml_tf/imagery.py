@@ -202,3 +202,20 @@ def _case(
         ax.set_xticks(np.arange(count), [f"{n - count // 2:+d}" if n != count // 2 else "middle" for n in range(count)])
         ax.grid(visible=False)
     return made
+
+
+@styled()
+def reconstructions(target: np.ndarray, painted: np.ndarray, hidden: np.ndarray) -> Picture:
+    """k frames (k,H,W,C), (k,H,W): as recorded, with patches hidden, and the hidden ones painted by the network."""
+    made = Figure(figsize=(1.3 * len(target) + 0.3, 4.1), layout="constrained")
+    grid = made.subplots(3, len(target), squeeze=False)
+    seen = np.where(hidden, np.nan, target[..., 0])
+    whole = np.where(hidden, painted[..., 0], target[..., 0])
+    for row, (name, images) in enumerate((("recorded", target[..., 0]), ("seen", seen), ("painted", whole))):
+        for column, ax in enumerate(grid[row]):
+            tone = np.percentile(target[column, ..., 0], [1, 99])
+            ax.imshow(images[column], "gray", vmin=tone[0], vmax=tone[1], interpolation="none")
+            ax.set(xticks=[], yticks=[], facecolor=GREY)
+            ax.grid(visible=False)
+        grid[row][0].set_ylabel(name)
+    return Picture("reconstructions", "Hidden squares, and what the network paints there.", made)

@@ -69,9 +69,9 @@ def _near_nadir(frame: Any, nadir: tuple[int, int], widths: Sequence[int], footp
     Valid convolutions from a window that is wide enough see real neighbours where padding would put zeros.
     """
     reach = max(footprint + 4, 19)  # two convolutions eat 4; 19 leaves 15, 7 and 5 pixels
-    x = NadirCrop(nadir, *(min(reach, side) for side in frame.shape[1:3]))(frame)
-    for _ in range(2):
-        x = layers.Conv2D(widths[0], 3, activation="gelu")(x)
+    x = NadirCrop(nadir, *(min(reach, side) for side in frame.shape[1:3]), name="nadir_window")(frame)
+    for i in range(2):
+        x = layers.Conv2D(widths[0], 3, activation="gelu", name=f"near_{i}")(x)
     footprint = min(footprint, *x.shape[1:3])
     mixed = layers.Conv2D(widths[0], 1, activation="gelu")(_middle(x, footprint))
     mean_kernel = keras.initializers.Constant(1.0 / footprint)
@@ -96,7 +96,7 @@ def _context(frame: Any, widths: Sequence[int]) -> Any:
     """(B,H,W,C) -> (B,Dn): the whole frame at half resolution and less, averaged."""
     x = layers.AveragePooling2D(2, padding="same")(frame)
     for i, channels in enumerate(widths):
-        x = layers.Conv2D(channels, 3, strides=2 if i else 1, padding="same", activation="gelu")(x)
+        x = layers.Conv2D(channels, 3, strides=2 if i else 1, padding="same", activation="gelu", name=f"context_{i}")(x)
     return layers.GlobalAveragePooling2D()(x)
 
 
@@ -106,8 +106,8 @@ def build_simple_encoder(
     """The plain CNN that most people try first: strided convolutions and global pooling, no nadir path."""
     frame = keras.Input(frame_shape, name="frame")
     x = frame
-    for channels in widths:
-        x = layers.Conv2D(channels, 3, strides=2, padding="same", activation="relu")(x)
+    for i, channels in enumerate(widths):
+        x = layers.Conv2D(channels, 3, strides=2, padding="same", activation="relu", name=f"context_{i}")(x)
     x = layers.Dropout(dropout)(layers.GlobalAveragePooling2D()(x))
     return keras.Model(frame, layers.Dense(features, activation="relu")(x), name="frame_encoder")
 
@@ -188,7 +188,7 @@ def build_regressor(
         inputs[FEATURES] = keras.Input((temporal_frames, features), name=FEATURES)
     maps = frame_scaler(inputs[FRAMES]) if frame_scaler is not None else inputs[FRAMES]
     if contrast_boxes:
-        maps = LocalContrast(contrast_boxes)(maps)  # (B,T,H,W,C')
+        maps = LocalContrast(contrast_boxes, name="local_contrast")(maps)  # (B,T,H,W,C')
     if architecture == "simple_cnn":
         encoder = build_simple_encoder(maps.shape[2:], widths, encoder_features, dropout)
     else:
@@ -234,14 +234,30 @@ def physical_model(regressor: keras.Model, units: PhysicalUnits) -> keras.Model:
     return keras.Model(regressor.inputs, units(point), name="cloudml")
 
 
+def mirror_average(model: keras.Model) -> MirrorAverage | None:
+    """The layer that averages over mirror images, if a regressor has one."""
+    return next((layer for layer in model.layers if isinstance(layer, MirrorAverage)), None)
+
+
+def core_of(model: keras.Model) -> keras.Model:
+    """The regressor itself, without the average over mirror images."""
+    wrapped = mirror_average(model)
+    return model if wrapped is None else wrapped.layer
+
+
+def frame_encoder_of(model: keras.Model) -> keras.Model:
+    """The frame encoder (H,W,C') -> (D) inside a regressor: what pretraining trains."""
+    return core_of(model).get_layer("encode_frames").layer
+
+
 def attention_weights(model: keras.Model, inputs: dict[str, Any]) -> Any:
     """How much of each frame the attention mixes into the middle one, (n,T), rows sum to 1; None without attention.
 
     This is the middle frame's row of the attention, averaged over heads and, under `MirrorAverage`, over both images.
     It is not all that the answer looks at: that also uses the mean over all frames.
     """
-    wrapped = next((layer for layer in model.layers if isinstance(layer, MirrorAverage)), None)
-    core = model if wrapped is None else wrapped.layer
+    wrapped = mirror_average(model)
+    core = core_of(model)
     attention = next((layer for layer in core.layers if isinstance(layer, layers.MultiHeadAttention)), None)
     if attention is None:
         return None

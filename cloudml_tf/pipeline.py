@@ -16,6 +16,7 @@ from cloudml_tf.data.samples import Samples, build_samples
 from cloudml_tf.data.scaling import Scaling, fit_scaling
 from cloudml_tf.data.settings import FlightFiles
 from cloudml_tf.data.splits import PARTS, check_labels, flights_needed, split_samples
+from cloudml_tf.data.unlabelled import FrameChunks, check_extra_flights, frame_chunks
 from cloudml_tf.errors import DataError
 from cloudml_tf.simulation.simulator import simulate_flights
 
@@ -31,6 +32,11 @@ class Prepared:
     counts: dict[str, dict[str, int]]  # per flight: what was read and what was left out
     fingerprint: str  # changes with the files, the labels and the split
     flights: dict[str, FlightFiles]
+
+    @property
+    def geometry(self) -> tuple[tuple[int, int, int], tuple[int, int]]:
+        """(H, W, C) of a frame, and the nadir pixel."""
+        return self.parts["train"].frame_shape, self.parts["train"].nadir
 
     def description(self) -> dict[str, Any]:
         """For the run folder."""
@@ -92,6 +98,15 @@ def prepare(config: Config, simulating: Progress | None = None, decoding: Progre
         fingerprint=_fingerprint(flights, parts),
         flights={name: files[name] for name in names},
     )
+
+
+def prepare_frames(config: Config, decoding: Progress | None = None) -> dict[str, FrameChunks]:
+    """All frames of the training and validation flights, labelled or not, in chunks: what pretraining sees."""
+    files = available_flights(config)
+    needed = flights_needed(config.split, list(files))
+    check_extra_flights(config, needed, list(files))
+    names = {*needed["train"], *needed["val"], *config.pretraining.extra_flights}
+    return frame_chunks(read_flights(files, sorted(names), config), needed, config, decoding)
 
 
 def check_overweight(config: Config, available: list[str]) -> None:

@@ -144,9 +144,29 @@ class Training(Settings):
 
 
 class Pretraining(Settings):
-    """Self-supervised pretraining. Not part of this version; the switch is there so that configurations can say so."""
+    """Self-supervised pretraining of the frame encoder on all frames; see `cloudml_tf.pretraining`."""
 
-    enabled: Literal[False] = False
+    enabled: bool = Field(False, description="Pretrain before training, or hand over what `from_run` holds.")
+    from_run: str | None = Field(None, description="Folder of a finished `cloudml pretrain`, instead of a new one.")
+    frames: Literal["all", "middle", "random", "first"] = Field(
+        "all",
+        description="Which frames of a sequence are reconstructed; 'first' is the original's fault (warned about).",
+    )
+    patch: int = Field(4, ge=1, le=256, description="Side of a hidden square, pixels.")
+    mask_ratio: float = Field(0.6, gt=0, lt=1, description="Share of the squares that is hidden.")
+    extra_flights: tuple[str, ...] = Field((), description="Flights in no part of the split whose frames serve too.")
+    max_epochs: int = Field(30, ge=1, le=100_000)
+    patience: int = Field(6, ge=1, description="Epochs without a lower validation loss; the best weights come back.")
+    batch_frames: int = Field(64, ge=1, le=65_536, description="Frames a batch.")
+    frames_per_epoch: int | None = Field(4096, ge=1, description="Drawn anew each epoch; all of them if null.")
+    learning_rate: float = Field(2e-3, gt=0, le=10)
+    weight_decay: float = Field(1e-4, ge=0, le=10)
+    decoder_width: int = Field(24, ge=1, le=1024)
+    transfer: Literal["fine_tune", "probe"] = Field(
+        "fine_tune", description="Train the encoder on with the labels, or keep it as it is (frozen)."
+    )
+    control: bool = Field(True, description="Train the same network from random weights beside it, to compare.")
+    force: bool = Field(False, description="Hand over an encoder whose pretraining did not converge.")
 
 
 class Tracking(Settings):
@@ -212,6 +232,10 @@ class Config(Settings):
         if self.loss.target_variance == "batch" and self.training.batch_size < 2:
             raise ValueError("loss.target_variance 'batch' needs training.batch_size of 2 or more: one has no variance")
         self._check_head()
+        shared = {name for part in ("train", "val", "test") for name in getattr(self.split, part, None) or ()}
+        twice = sorted(shared & set(self.pretraining.extra_flights))
+        if twice:
+            raise ValueError(f"pretraining.extra_flights must be in no part of the split: {', '.join(twice)} is")
         if self.data.lidar.layer == "column" and self.target.name != "optical_depth":
             raise ValueError(f"data.lidar.layer 'column' is a sum, and {self.target.name} does not add up")
         return self
@@ -244,6 +268,10 @@ class Config(Settings):
             (
                 self.training.early_stopping_monitor == "val_loss",
                 "training.early_stopping_monitor val_loss: it cannot tell a good run from a collapsed one; use val_r2",
+            ),
+            (
+                self.pretraining.enabled and self.pretraining.frames == "first",
+                "pretraining.frames first: the other frames of a sequence teach nothing; use 'all'",
             ),
             (
                 self.training.order == "flight",

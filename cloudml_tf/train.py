@@ -53,6 +53,11 @@ def fit_and_judge(config: Config, prepared: Any, folder: Path, console: Console,
     train_part = prepared.parts["train"]
     model = training.make_model(config, prepared.scaling, train_part.frame_shape, train_part.nadir)
     console.say(f"model: {model.count_params():,} weights")
+    pretrained = None
+    if config.pretraining.enabled:
+        from cloudml_tf import transfer
+
+        pretrained = transfer.start_from_pretraining(model, config, prepared, folder, console)
     fitted = training.fit(model, config, prepared, folder, console, resume)
     console.say(fitted.ending)
 
@@ -62,6 +67,8 @@ def fit_and_judge(config: Config, prepared: Any, folder: Path, console: Console,
     write_json(folder / "data.json", description)
     metrics = results.collect(prepared.parts, predictions, scaling, config, fitted.history, fitted.best_epoch)
     metrics["training"] = _summary(fitted)
+    if pretrained is not None:
+        metrics["pretraining"] = transfer.collect(pretrained, config, prepared, folder, console)
     _add_references(metrics, prepared, config)
     _save_predictions(folder, prepared, predictions, scaling)
     if config.output.report:

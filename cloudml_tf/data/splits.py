@@ -101,14 +101,23 @@ def _time_masks(samples: Samples, split: TimeBlocks) -> dict[str, np.ndarray]:
     masks = {part: np.zeros(len(samples), bool) for part in PARTS}
     for number in np.unique(samples.flight):
         here = samples.flight == number
-        begin, end = samples.time_s[here].min(), samples.time_s[here].max()
-        to_val = begin + (1.0 - split.val_fraction - split.test_fraction) * (end - begin)
-        to_test = begin + (1.0 - split.test_fraction) * (end - begin)
-        t, half = samples.time_s, 0.5 * split.gap_s
-        masks["train"] |= here & (t < to_val - half)
-        masks["val"] |= here & (t > to_val + half) & (t < to_test - half)
-        masks["test"] |= here & (t > to_test + half)
+        spans = block_spans(samples.time_s[here], split)
+        for part, (begin, end) in spans.items():
+            masks[part] |= here & (samples.time_s > begin) & (samples.time_s < end)
     return masks
+
+
+def block_spans(time_s: np.ndarray, split: TimeBlocks) -> dict[str, tuple[float, float]]:
+    """The open interval of time of each part of one flight, whose labelled frames are at `time_s`."""
+    begin, end = time_s.min(), time_s.max()
+    to_val = begin + (1.0 - split.val_fraction - split.test_fraction) * (end - begin)
+    to_test = begin + (1.0 - split.test_fraction) * (end - begin)
+    half = 0.5 * split.gap_s
+    return {
+        "train": (-np.inf, to_val - half),
+        "val": (to_val + half, to_test - half),
+        "test": (to_test + half, np.inf),
+    }
 
 
 def _check_names(wanted: Sequence[str], available: Sequence[str], field: str) -> None:

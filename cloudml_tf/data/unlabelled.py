@@ -1,0 +1,95 @@
+"""All frames of the training and validation flights, labelled or not, for pretraining. Never one of the test part."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from cloudml_tf.data.flights import Flight
+from cloudml_tf.data.frames import build_table
+from cloudml_tf.data.samples import sequences
+from cloudml_tf.data.settings import TimeBlocks
+from cloudml_tf.data.splits import PARTS, block_spans
+from cloudml_tf.errors import DataError
+from cloudml_tf.settings import Config
+
+
+@dataclass(frozen=True)
+class FrameChunks:
+    """Sequences of T frames that follow one another without overlap, so that every frame serves once an epoch."""
+
+    table: np.ndarray  # (M,H,W,C) radiance
+    index: np.ndarray  # (n,T) rows of the table
+    flights: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    def frames(self, chosen: np.ndarray) -> np.ndarray:
+        """(k,T,H,W,C)."""
+        found: np.ndarray = self.table[self.index[chosen]]
+        return found
+
+
+def chunks(flight: Flight, temporal_frames: int) -> np.ndarray:
+    """(n,T) frame indices, gap-free; the last chunk of a piece overlaps its neighbour where T does not divide it."""
+    found = []
+    for piece in np.unique(flight.piece):
+        frames = np.flatnonzero(flight.piece == piece)
+        if len(frames) < temporal_frames:
+            continue
+        starts = [*range(0, len(frames) - temporal_frames + 1, temporal_frames)]
+        if starts[-1] + temporal_frames < len(frames):
+            starts.append(len(frames) - temporal_frames)
+        found.append(frames[np.asarray(starts)[:, None] + np.arange(temporal_frames)[None, :]])
+    return np.concatenate(found) if found else np.zeros((0, temporal_frames), int)
+
+
+def frame_chunks(
+    flights: list[Flight],
+    needed: dict[str, list[str]],
+    config: Config,
+    progress: Callable[[int, int], None] | None = None,
+) -> dict[str, FrameChunks]:
+    """Chunks of `train` (with `pretraining.extra_flights`) and `val`. Raises `DataError` where a part has none."""
+    cut = {flight.name: _by_part(flight, needed, config) for flight in flights}
+    wanted = {name: np.unique(np.concatenate([c.ravel() for c in parts.values()])) for name, parts in cut.items()}
+    table = build_table(flights, wanted, config.data, progress)
+    found = {}
+    for part in ("train", "val"):
+        rows = {name: table.index(name, parts[part]) for name, parts in cut.items() if len(parts[part])}
+        index = np.concatenate(list(rows.values())) if rows else np.zeros((0, config.temporal_frames), int)
+        index = index[~table.bad[index].any(axis=1)]
+        if not len(index):
+            raise DataError(
+                f"the {part} part has no gap-free sequence of temporal_frames = {config.temporal_frames} good frames "
+                "to pretrain on. Check data.camera.max_gap_s and the split, or lower temporal_frames."
+            )
+        found[part] = FrameChunks(table.radiance, index, tuple(rows))
+    return found
+
+
+def _by_part(flight: Flight, needed: dict[str, list[str]], config: Config) -> dict[str, np.ndarray]:
+    """A flight's chunks of the two parts; frames near a test sequence are left out of a split in time."""
+    found = chunks(flight, config.temporal_frames)
+    nothing = found[:0]
+    if not isinstance(config.split, TimeBlocks):
+        train = flight.name in (*needed["train"], *config.pretraining.extra_flights)
+        parts = {"train": found if train else nothing, "val": found if flight.name in needed["val"] else nothing}
+    else:
+        labelled = sequences(flight, config.temporal_frames)
+        spans = block_spans(flight.time_s[labelled[:, labelled.shape[1] // 2]], config.split)
+        first, last = flight.time_s[found[:, 0]], flight.time_s[found[:, -1]]
+        parts = {p: found[(first > spans[p][0]) & (last < spans[p][1])] for p in ("train", "val")}
+        test = labelled[flight.time_s[labelled[:, labelled.shape[1] // 2]] > spans["test"][0]]
+        parts = {p: c[~np.isin(c, test).any(axis=1)] for p, c in parts.items()}
+    return parts
+
+
+def check_extra_flights(config: Config, needed: dict[str, list[str]], available: list[str]) -> None:
+    """Refuse extra flights that are not there, or that the split uses. Raises `DataError`."""
+    used = {name for part in PARTS for name in needed[part]}
+    for name in config.pretraining.extra_flights:
+        if name not in available or name in used:
+            problem = "is a flight of the split" if name in used else f"is not among {', '.join(available)}"
+            raise DataError(f"pretraining.extra_flights: '{name}' {problem}. Name flights that are in no part.")

@@ -1,0 +1,34 @@
+"""What hidden patches are worth without a network: the references of pretraining. NumPy and SciPy only."""
+
+import numpy as np
+from scipy.interpolate import griddata
+
+
+def mean_of_visible(frame: np.ndarray, hidden: np.ndarray) -> np.ndarray:
+    """(H,W,C), (H,W) bool -> (H,W,C): hidden pixels painted with the mean of the visible ones."""
+    return np.where(hidden[..., None], frame[~hidden].mean(axis=0), frame)
+
+
+def interpolated(frame: np.ndarray, hidden: np.ndarray) -> np.ndarray:
+    """Hidden pixels by linear interpolation between visible ones (Delaunay), the nearest one beyond their hull."""
+    seen, wanted = np.argwhere(~hidden), np.argwhere(hidden)
+    values = griddata(seen, frame[~hidden], wanted, method="linear")
+    lost = ~np.isfinite(values).all(axis=-1)
+    if lost.any():
+        values[lost] = griddata(seen, frame[~hidden], wanted[lost], method="nearest")
+    painted = frame.copy()
+    painted[hidden] = values
+    return painted
+
+
+def masked_error(target: np.ndarray, painted: np.ndarray, hidden: np.ndarray) -> float:
+    """Mean squared error over the hidden pixels of (n,H,W,C) frames, `hidden` (n,H,W)."""
+    return float(np.mean((target[hidden] - painted[hidden]) ** 2))
+
+
+def references(target: np.ndarray, hidden: np.ndarray) -> dict[str, float]:
+    """Masked errors of both references over (n,H,W,C) frames."""
+    return {
+        name: masked_error(target, np.stack([paint(f, m) for f, m in zip(target, hidden, strict=True)]), hidden)
+        for name, paint in (("mean_of_visible", mean_of_visible), ("interpolation", interpolated))
+    }

@@ -1,0 +1,236 @@
+"""Pretrain the frame encoder on all frames: `cloudml pretrain configs/pretrain.json`; also a step of `train`.
+
+    frames of training and validation flights ─ masked reconstruction ─ verdict ─ encoder.npz ─ hand-over
+
+A pretraining folder holds pretraining.json (verdict, losses, errors beside their references), encoder.npz,
+and pictures. What an encoder is worth in a regressor: `cloudml_tf.transfer`.
+"""
+
+import argparse
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cloudml_tf.config import Config
+from cloudml_tf.console import Console
+from cloudml_tf.data.unlabelled import FrameChunks
+from cloudml_tf.errors import EXIT_NOT_CONVERGED, EXIT_OK, PretrainingError
+from cloudml_tf.files import whole_file, write_json
+from cloudml_tf.pipeline import Prepared, prepare_frames
+from cloudml_tf.quiet import quiet_tensorflow
+from cloudml_tf.runs import new_run, read_json, write_start
+
+NAME, WEIGHTS = "pretraining.json", "encoder.npz"
+JUDGED = 600  # validation frames whose hidden patches are compared with the references
+SHOWN = 4  # of them, in the picture
+
+
+@dataclass(frozen=True)
+class Pretrained:
+    """A finished pretraining: what pretraining.json says, and where the weights lie."""
+
+    folder: Path
+    found: dict[str, Any]
+
+    @property
+    def converged(self) -> bool:
+        """The verdict."""
+        return bool(self.found["converged"])
+
+    def weights(self) -> list[np.ndarray]:
+        """The encoder's, in its own order."""
+        with np.load(self.folder / WEIGHTS) as file:
+            return [file[f"arr_{n}"] for n in range(len(file.files))]
+
+
+def pretrain(config: Config, prepared: Prepared, folder: Path, console: Console) -> Pretrained:
+    """Train the encoder on hidden patches; write the folder. A finished folder is read instead.
+
+    Raises `PretrainingError` where no epoch gave a finite loss.
+    """
+    if (folder / NAME).is_file():
+        return Pretrained(folder, read_json(folder / NAME))
+    with console.progress("reading all frames") as progress:
+        chunks = prepare_frames(config, progress)
+    quiet_tensorflow()
+    from cloudml_tf import training
+    from cloudml_tf.models import core_of, frame_encoder_of
+
+    training.start_keras(config)
+    regressor = training.make_model(config, prepared.scaling, *prepared.geometry)
+    encoder = frame_encoder_of(regressor)
+    model = _reconstruction(config, core_of(regressor), encoder)
+    console.say(
+        f"pretraining on {chunks['train'].index.size:,} frames of {', '.join(chunks['train'].flights)}; "
+        f"validation {chunks['val'].index.size:,} of {', '.join(chunks['val'].flights)}"
+    )
+    history, seconds = _fit(model, config, chunks, console)
+    judged = _judge(model, chunks["val"])
+    found = _summary(history, judged, chunks, config, prepared, seconds)
+    folder.mkdir(parents=True, exist_ok=True)
+    with whole_file(folder / WEIGHTS) as temporary, open(temporary, "wb") as file:
+        np.savez(file, *encoder.get_weights())
+    _draw(folder, judged, history)
+    write_json(folder / NAME, found)  # its presence says that the folder is whole
+    return Pretrained(folder, found)
+
+
+def _reconstruction(config: Config, core: Any, encoder: Any) -> Any:
+    """The masked reconstruction around a regressor's encoder, with that regressor's own first layers."""
+    from cloudml_tf.pretraining import MaskedReconstruction, build_decoder
+
+    chosen = config.pretraining
+    named = {layer.name: layer for layer in core.layers}
+    frames = core.input["frames"].shape
+    autoencoder = build_decoder(encoder, frames[-1], chosen.decoder_width)
+    return MaskedReconstruction(
+        autoencoder,
+        window=next((layer for layer in encoder.layers if layer.name == "nadir_window"), None),
+        scaler=named.get("standardize_frames"),
+        contrast=named.get("local_contrast"),
+        patch=chosen.patch,
+        mask_ratio=chosen.mask_ratio,
+        frames=chosen.frames,
+        seed=config.seed,
+    )
+
+
+def _fit(
+    model: Any, config: Config, chunks: dict[str, FrameChunks], console: Console
+) -> tuple[dict[str, list[float]], float]:
+    import keras
+
+    from cloudml_tf.batches import EpochOrder, FrameBatches
+
+    chosen = config.pretraining
+    a_batch = max(chosen.batch_frames // config.temporal_frames, 1)
+    an_epoch = chosen.frames_per_epoch and max(chosen.frames_per_epoch // config.temporal_frames, 1)
+    augmentation, axis = config.augmentation, config.data.camera.across_track_axis
+    batches = FrameBatches(chunks["train"], a_batch, config.seed, an_epoch, augmentation, axis)
+    validation = FrameBatches(chunks["val"], a_batch, None, an_epoch)
+    model.compile(
+        keras.optimizers.AdamW(
+            keras.optimizers.schedules.CosineDecay(chosen.learning_rate, chosen.max_epochs * len(batches)),
+            weight_decay=chosen.weight_decay,
+            global_clipnorm=1.0,
+        )
+    )
+    rows = keras.callbacks.LambdaCallback(
+        on_epoch_end=lambda epoch, logs: console.say(
+            f"{epoch + 1:>5}/{chosen.max_epochs}  hidden patches: loss {logs['loss']:.4f}  val {logs['val_loss']:.4f}"
+        )
+    )
+    stopping = keras.callbacks.EarlyStopping(
+        "val_loss", patience=chosen.patience, mode="min", restore_best_weights=True
+    )
+    callbacks = [keras.callbacks.TerminateOnNaN(), EpochOrder(batches), rows, stopping]
+    started = time.perf_counter()
+    fitted = model.fit(
+        batches, validation_data=validation, epochs=chosen.max_epochs, callbacks=callbacks, shuffle=False, verbose=0
+    )
+    return fitted.history, time.perf_counter() - started
+
+
+def _judge(model: Any, val: FrameChunks) -> dict[str, Any]:
+    """Hidden patches of validation frames, painted by the network and by the references."""
+    from cloudml_tf import inpainting
+
+    chosen = np.unique(np.linspace(0, len(val) - 1, max(JUDGED // val.index.shape[1], 1)).astype(int))
+    frames = val.frames(chosen)
+    whole = frames.reshape(-1, 1, *frames.shape[2:])  # every frame is judged, whichever were trained on
+    pieces = [model(whole[i : i + 64], training=False) for i in range(0, len(whole), 64)]
+    target, painted, mask = (
+        np.concatenate([np.asarray(piece[key]) for piece in pieces]) for key in ("target", "frame", "mask")
+    )
+    hidden = mask[..., 0] > 0.5
+    errors = {"network": inpainting.masked_error(target, painted, hidden), **inpainting.references(target, hidden)}
+    return {"errors": errors, "target": target, "painted": painted, "hidden": hidden}
+
+
+def _summary(
+    history: dict[str, list[float]],
+    judged: dict[str, Any],
+    chunks: dict[str, FrameChunks],
+    config: Config,
+    prepared: Prepared,
+    seconds: float,
+) -> dict[str, Any]:
+    from cloudml_tf.pretraining import convergence
+
+    errors = judged["errors"]
+    verdict = convergence(history["val_loss"], errors["network"], errors["mean_of_visible"])
+    if verdict.best_epoch == 0:
+        raise PretrainingError(f"pretraining {verdict.text}. Lower pretraining.learning_rate.")
+    best = min(errors["mean_of_visible"], errors["interpolation"])
+    return {
+        "converged": verdict.converged,
+        "verdict": verdict.text,
+        "best_epoch": verdict.best_epoch,
+        "epochs": len(history["val_loss"]),
+        "seconds": seconds,
+        "errors": errors,
+        "relative_error": errors["network"] / best,
+        "frames": {part: int(chunk.index.size) for part, chunk in chunks.items()},
+        "flights": {part: list(chunk.flights) for part, chunk in chunks.items()},
+        "settings": config.pretraining.model_dump(mode="json"),
+        "scaling": {"mean": prepared.scaling.to_json()["frame_mean"], "std": prepared.scaling.to_json()["frame_std"]},
+        "history": {key: [float(v) for v in values] for key, values in history.items()},
+    }
+
+
+def _draw(folder: Path, judged: dict[str, Any], history: dict[str, list[float]]) -> None:
+    for picture in pictures(judged["target"], judged["painted"], judged["hidden"], history):
+        picture.write(folder / "plots")
+
+
+def pictures(target: np.ndarray, painted: np.ndarray, hidden: np.ndarray, history: dict[str, list[float]]) -> list[Any]:
+    """The reconstructions and the losses."""
+    from cloudml_tf import imagery, plots
+    from cloudml_tf.canvas import BLUE, GREY
+
+    busiest = np.argsort(target[..., 0].std(axis=(1, 2)))[::-1]
+    chosen = busiest[: len(busiest) // 2][:: max(len(busiest) // 2 // SHOWN, 1)][:SHOWN]
+    rows = [{"epoch": float(n + 1)} for n in range(len(history["loss"]))]
+    series = [
+        (label, rows, np.asarray(history[key]), colour)
+        for key, label, colour in (("loss", "training", GREY), ("val_loss", "validation", BLUE))
+    ]
+    losses = plots.lines("pretraining_loss", "Error of hidden patches", series)
+    return [imagery.reconstructions(target[chosen], painted[chosen], hidden[chosen]), losses]
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Arguments of this room."""
+    from cloudml_tf.cli import add_common
+
+    parser.add_argument("config", metavar="CONFIG", help="a JSON configuration, e.g. configs/pretrain.json")
+    add_common(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Pretrain alone, probe the encoder, and say whether it converged."""
+    from cloudml_tf.cli import config_from, print_json
+    from cloudml_tf.pipeline import prepare
+
+    config = config_from(args)
+    console = Console(machine=args.json)
+    for text in config.warnings():
+        console.warn(text)
+    with console.progress("reading flights") as progress:
+        prepared = prepare(config, progress, progress)
+    folder = new_run(config, args.run_dir, prefix="pretrain-")
+    write_start(folder, config, prepared.description())
+    console.say(f"pretraining folder: {folder}")
+    pretrained = pretrain(config, prepared, folder, console)
+    from cloudml_tf.transfer import print_pretraining, probes
+
+    found = {**pretrained.found, "probe": probes(pretrained, config, prepared)}
+    write_json(folder / NAME, found)
+    print_pretraining(console, found)
+    console.say(f"pictures: {folder / 'plots'}")
+    if args.json:
+        print_json({"run": str(folder), "pretraining": found})
+    return EXIT_OK if pretrained.converged else EXIT_NOT_CONVERGED
