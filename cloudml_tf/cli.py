@@ -35,6 +35,14 @@ VERBS = {
         "set runs side by side, with the winner of each score",
         "cloudml compare runs/tier1_variance_fix_test/20260101-120000 runs/tier1_variance_fix_test/20260102-120000",
     ),
+    "reproduce": (
+        "reproduce the original's collapsed runs and its remedy",
+        "cloudml reproduce --jobs 2",
+    ),
+    "ablate": (
+        "train a grid of settings over seeds, and say what each is worth",
+        "cloudml ablate configs/ablation.json",
+    ),
     "export": (
         "write a run's SavedModel again",
         "cloudml export runs/tier1_variance_fix_test/20260101-120000",

@@ -133,6 +133,7 @@ class Training(Settings):
     )
     learning_rate: float = Field(1e-3, gt=0, le=10)
     warmup_epochs: float = Field(1.0, ge=0, description="Linear rise of the learning rate.")
+    warmup_steps: int | None = Field(None, ge=1, description="The same in steps, instead of epochs.")
     schedule: Literal["cosine", "constant"] = Field("cosine", description="After the warm-up, over max_epochs.")
     weight_decay: float = Field(1e-4, ge=0, le=10, description="AdamW's, times the learning rate.")
     gradient_clip_norm: float | None = Field(1.0, gt=0)

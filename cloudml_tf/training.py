@@ -98,7 +98,7 @@ def make_loss(config: Config, training_variance: float = 1.0) -> VariancePreserv
 
 def make_optimizer(training: Training, steps_per_epoch: int) -> keras.optimizers.Optimizer:
     """AdamW with a linear warm-up, then a cosine to zero over `max_epochs`, or a constant rate."""
-    warmup = max(round(training.warmup_epochs * steps_per_epoch), 1)
+    warmup = training.warmup_steps or max(round(training.warmup_epochs * steps_per_epoch), 1)
     total = max(training.max_epochs * steps_per_epoch - warmup, 1)
     schedule = keras.optimizers.schedules.CosineDecay(
         initial_learning_rate=0.0,

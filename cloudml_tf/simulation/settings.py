@@ -4,7 +4,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-PresetName = Literal["default", "hard", "no_signal"]
+PresetName = Literal["default", "hard", "weak_signal", "no_signal"]
 
 # A preset is a set of overrides of the field defaults; fields given explicitly win over it.
 PRESETS: dict[str, dict[str, Any]] = {
@@ -16,6 +16,16 @@ PRESETS: dict[str, dict[str, Any]] = {
         "shot_noise": 0.03,
         "diffusion_scale": 0.9,
         "gain_drift": 0.06,
+    },
+    # Little signal and few labels: a noisy camera over a bright, patchy surface, and a label every twelve seconds.
+    "weak_signal": {
+        "surface_albedo": 0.15,
+        "surface_contrast": 0.3,
+        "read_noise": 0.06,
+        "shot_noise": 0.06,
+        "diffusion_scale": 0.9,
+        "gain_drift": 0.03,
+        "lidar_interval_s": 12.0,
     },
     # Image and lidar see two unrelated cloud fields, and no flight differs from another in its clouds:
     # otherwise the flight mean alone would carry information about the label.
