@@ -88,8 +88,9 @@ def fit_predict(
     """
     statistics = {name: image_statistics(part, log_offset) for name, part in parts.items()}
     target, weight = scaling.standardise(parts["train"].label), parts["train"].weight
+    weights = None if np.ptp(weight) == 0 else weight
     found = {"mean": {name: np.full(len(part), np.average(target, weights=weight)) for name, part in parts.items()}}
-    for name, model in fit(statistics["train"], target, weight, seed).items():
+    for name, model in fit(statistics["train"], target, weights, seed).items():
         found[name] = {part: model.predict(x) for part, x in statistics.items()}
     return found
 

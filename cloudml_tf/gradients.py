@@ -1,4 +1,4 @@
-"""The gradient of a loss with respect to chosen weights, on whichever backend Keras runs."""
+"""Gradients of losses with respect to chosen weights, on whichever backend Keras runs."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -6,50 +6,68 @@ from typing import Any
 import keras
 import numpy as np
 
+LossTerm = Callable[[Any, Any], Any]  # (targets, output) -> scalar, in `keras.ops`
 
-def variable_gradients(
-    model: Any, inputs: Any, loss: Callable[[Any], Any], variables: Sequence[Any]
-) -> list[np.ndarray]:
-    """d loss(model(inputs)) / d variable for each of `variables` (trainable ones of the model), without dropout.
+
+class Gradients:
+    """d term(targets, model(inputs)) / d variable for several terms at once, without dropout.
 
     Args:
         model: a Keras model.
-        inputs: what it takes.
-        loss: its output -> a scalar, in `keras.ops`.
-        variables: whose gradients are wanted.
+        terms: functions of (targets, output) that give a scalar.
+        variables: trainable ones of the model, whose gradients are wanted.
     """
-    if keras.backend.backend() == "jax":
-        return _jax(model, inputs, loss, variables)
-    if keras.backend.backend() == "torch":
-        return _torch(model, inputs, loss, variables)
-    import tensorflow as tf
 
-    values = [variable.value for variable in variables]
-    with tf.GradientTape() as tape:
-        value = loss(model(inputs, training=False))
-    found = tape.gradient(value, values, unconnected_gradients=tf.UnconnectedGradients.ZERO)
-    return [gradient.numpy() for gradient in found]
+    def __init__(self, model: Any, terms: Sequence[LossTerm], variables: Sequence[Any]) -> None:
+        self.model, self.terms, self.variables = model, list(terms), list(variables)
+        backend = keras.backend.backend()
+        self._find = {"jax": self._jax, "torch": self._torch}.get(backend) or self._tensorflow()
+
+    def __call__(self, inputs: Any, targets: Any) -> list[list[np.ndarray]]:
+        """A list of gradients for each term, in the order of the variables."""
+        return [[keras.ops.convert_to_numpy(g) for g in found] for found in self._find(inputs, targets)]
+
+    def _tensorflow(self) -> Callable[[Any, Any], Any]:
+        """One forward pass for all terms, compiled once: the model does not change between epochs."""
+        import tensorflow as tf
+
+        values = [variable.value for variable in self.variables]
+
+        @tf.function(autograph=False)
+        def find(inputs: Any, targets: Any) -> list[list[Any]]:
+            with tf.GradientTape(persistent=True) as tape:
+                output = self.model(inputs, training=False)
+                losses = [term(targets, output) for term in self.terms]
+            zero = tf.UnconnectedGradients.ZERO
+            return [tape.gradient(loss, values, unconnected_gradients=zero) for loss in losses]
+
+        return lambda inputs, targets: find(_tensors(inputs), _tensors(targets))
+
+    def _torch(self, inputs: Any, targets: Any) -> list[list[Any]]:
+        import torch
+
+        values = [variable.value for variable in self.variables]
+        found = []
+        for term in self.terms:
+            loss = term(targets, self.model(inputs, training=False))
+            gradients = torch.autograd.grad(loss, values, allow_unused=True)
+            found.append([torch.zeros_like(v) if g is None else g for g, v in zip(gradients, values, strict=True)])
+        return found
+
+    def _jax(self, inputs: Any, targets: Any) -> list[list[Any]]:
+        import jax
+
+        trainable = [variable.value for variable in self.model.trainable_variables]
+        fixed = [variable.value for variable in self.model.non_trainable_variables]
+        places = {id(variable): place for place, variable in enumerate(self.model.trainable_variables)}
+
+        def value(weights: list[Any], term: LossTerm) -> Any:
+            return term(targets, self.model.stateless_call(weights, fixed, inputs, training=False)[0])
+
+        gradients = [jax.grad(value)(trainable, term) for term in self.terms]
+        return [[g[places[id(variable)]] for variable in self.variables] for g in gradients]
 
 
-def _torch(model: Any, inputs: Any, loss: Callable[[Any], Any], variables: Sequence[Any]) -> list[np.ndarray]:
-    import torch
-
-    values = [variable.value for variable in variables]
-    found = torch.autograd.grad(loss(model(inputs, training=False)), values, allow_unused=True)
-    zeros = (torch.zeros_like(value) if g is None else g for g, value in zip(found, values, strict=True))
-    return [gradient.detach().cpu().numpy() for gradient in zeros]
-
-
-def _jax(model: Any, inputs: Any, loss: Callable[[Any], Any], variables: Sequence[Any]) -> list[np.ndarray]:
-    import jax
-
-    trainable = [variable.value for variable in model.trainable_variables]
-    fixed = [variable.value for variable in model.non_trainable_variables]
-
-    def value(weights: list[Any]) -> Any:
-        output, _ = model.stateless_call(weights, fixed, inputs, training=False)
-        return loss(output)
-
-    found = jax.grad(value)(trainable)
-    places = {id(variable): place for place, variable in enumerate(model.trainable_variables)}
-    return [np.asarray(found[places[id(variable)]]) for variable in variables]
+def _tensors(content: Any) -> Any:
+    """Arrays as tensors, so that a compiled function is not compiled for every new array."""
+    return keras.tree.map_structure(keras.ops.convert_to_tensor, content)

@@ -61,6 +61,9 @@ class Grid(Settings):
             name = getattr(self, key)
             if name is not None and name not in self.rows:
                 raise ValueError(f"{key} names row '{name}'; the rows are {', '.join(self.rows)}")
+        for name in [*self.rows, *self.variants]:
+            if not name.strip() or "/" in name or name.startswith("."):
+                raise ValueError(f"'{name}' names a folder, so it must not be empty, start with a dot or hold a slash")
         for name, row in self.rows.items():
             unknown = set(row.variants or ()) - set(self.variants)
             if unknown:

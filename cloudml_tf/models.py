@@ -33,7 +33,7 @@ from cloudml_tf.layers import (
     TimeEmbedding,
 )
 
-Architecture = Literal["attention", "single_frame", "simple_cnn"]
+Architecture = Literal["attention", "no_attention", "single_frame", "simple_cnn"]
 Head = Literal["point", "quantile", "histogram"]
 
 
@@ -121,7 +121,11 @@ def temporal_attention(x: Any, heads: int, dropout: float) -> Any:
     attended = layers.MultiHeadAttention(heads, max(size // heads, 1), dropout=dropout, flash_attention=False)(
         normed, normed
     )
-    x = layers.Add()([x, attended])  # (B,T,D)
+    return middle_and_mean(layers.Add()([x, attended]))
+
+
+def middle_and_mean(x: Any) -> Any:
+    """The middle frame beside the mean over all. (B,T,D) -> (B,2D)."""
     return layers.Concatenate()([MiddleFrame()(x), layers.GlobalAveragePooling1D()(x)])
 
 
@@ -169,7 +173,8 @@ def build_regressor(
         sun_angles: whether the model takes `sun_angles_deg` (B,T,2): solar zenith, azimuth relative to heading.
         features: how many further numbers a frame it takes as `features` (B,T,F).
         frame_scaler, feature_scaler: `Standardize` layers with training statistics; none leaves the input as it is.
-        architecture: "attention"; "single_frame" (middle frame, no attention); "simple_cnn" (pooled, no nadir path).
+        architecture: "attention"; "no_attention" (middle frame and mean); "single_frame" (middle frame alone);
+            "simple_cnn" (attention over pooled features, no nadir path).
         widths: channels of successive convolutions; around nadir the first two see full resolution.
         footprint: side in pixels of the nadir neighbourhood that is kept at full resolution.
         encoder_features, heads, head_units, dropout: sizes of the frame vector, attention and head.
@@ -197,7 +202,10 @@ def build_regressor(
     x = layers.Concatenate()(tokens) if len(tokens) > 1 else tokens[0]
     x = layers.Dense(encoder_features, activation="gelu", name="frame_token")(x)  # (B,T,D)
     alone = architecture == "single_frame" or temporal_frames == 1
-    x = MiddleFrame()(x) if alone else temporal_attention(x, heads, dropout)  # (B,D) or (B,2D)
+    if alone:
+        x = MiddleFrame()(x)  # (B,D)
+    else:
+        x = middle_and_mean(x) if architecture == "no_attention" else temporal_attention(x, heads, dropout)  # (B,2D)
     last_dropout = dropout if head_dropout is None else head_dropout
     x = layers.Dropout(last_dropout)(layers.Dense(head_units, activation="gelu", name="head")(x))
     units = {"point": 1, "quantile": quantiles, "histogram": bins}[head]

@@ -12,7 +12,7 @@ import numpy as np
 from keras import ops
 
 from cloudml_tf import moments as formulas
-from cloudml_tf.gradients import variable_gradients
+from cloudml_tf.gradients import Gradients
 
 SCORES = ("r2", "variance_ratio", "correlation", "bias", "r2_ceiling", "spread_cost", "pred_std")
 
@@ -66,6 +66,11 @@ class LayerMonitor(keras.callbacks.Callback):
     def __init__(self, inputs: Any, targets: Any, output_layer: str = "output") -> None:
         super().__init__()
         self.inputs, self.targets, self.output_layer = inputs, targets, output_layer
+        self.gradients: Gradients | None = None
+
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
+        """The loss may be another one than last time."""
+        self.gradients = None
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Measure and log."""
@@ -77,19 +82,17 @@ class LayerMonitor(keras.callbacks.Callback):
 
     def _output(self) -> dict[str, float]:
         weights = self._layer().trainable_variables
-
-        def norm_of(term: Any) -> float:
-            parts = variable_gradients(self.model, self.inputs, lambda output: term(self.targets, output), weights)
-            return norm(*parts)
-
         loss = keras.losses.get(self.model.loss)
-        found = {
-            "output_weight_norm": norm(ops.convert_to_numpy(weights[0])),
-            "output_gradient_norm": norm_of(lambda y, output: ops.mean(loss(y, output))),
-        }
-        if hasattr(loss, "terms"):
-            base = norm_of(lambda y, output: ops.mean(loss.terms(y, output)[0]))
-            added = norm_of(lambda y, output: loss.terms(y, output)[1])
+        if self.gradients is None:
+            terms = [lambda y, output: ops.mean(loss(y, output))]
+            if hasattr(loss, "terms"):
+                terms += [lambda y, output: ops.mean(loss.terms(y, output)[0])]
+                terms += [lambda y, output: loss.terms(y, output)[1]]
+            self.gradients = Gradients(self.model, terms, weights)
+        whole, *parts = [norm(*found) for found in self.gradients(self.inputs, self.targets)]
+        found = {"output_weight_norm": norm(ops.convert_to_numpy(weights[0])), "output_gradient_norm": whole}
+        if parts:
+            base, added = parts
             found["gradient_ratio"] = added / base if base > 0 else float("nan")
         return found
 

@@ -195,9 +195,37 @@ def write_html(
         for chapter in chapters
         if chapter.pictures
     ]
+    if "pretraining" in metrics:
+        shown.insert(0, _pretraining(metrics))
     folded = [page.details(name, page.json_block(content)) for name, content in extra.items()]
     content = [*summary(metrics), *tables(metrics), *shown, page.section("Details", *folded)]
     write_text(path, page.page(title, *content, data={"metrics": metrics}))
+
+
+def _pretraining(metrics: dict[str, Any]) -> Markup:
+    """Hidden patches beside their references, and what the encoder was worth beside random weights."""
+    found = metrics["pretraining"]
+    errors = [[name.replace("_", " "), number(error, ".4f")] for name, error in found["errors"].items()]
+    columns = ["", "R²", "s", "r", "RMSE"]
+    keys = ("r2", "variance_ratio", "correlation", "rmse")
+    rows = [
+        [f"{part}: linear probe, {name}", *(number(scored[key], ".3f") for key in keys)]
+        for part, by_name in (("val", found["probe"]),)
+        for name, scored in by_name.items()
+    ]
+    for part in ("val", "test"):
+        rows.append([f"{part}: pretrained", *(number(metrics[part][key], ".3f") for key in keys)])
+        if "control" in found:
+            control = found["control"][part]
+            rows.append([f"{part}: control, random weights", *(number(control[key], ".3f") for key in keys)])
+    return page.section(
+        "Pretraining",
+        page.element("p", found["verdict"]),
+        page.table(["hidden patches of validation frames", "mean squared error"], errors),
+        page.table(columns, rows, strong={"test: pretrained"}),
+        note="The encoder learned to paint hidden patches of frames without labels. Its worth is the difference to the "
+        "control: the same network, trained alike from random weights.",
+    )
 
 
 def summary(metrics: dict[str, Any]) -> list[Markup]:

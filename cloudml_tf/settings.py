@@ -32,7 +32,7 @@ class Augmentation(Settings):
 class Model(Settings):
     """The network's sizes; see `cloudml_tf.models.build_regressor`."""
 
-    architecture: Literal["attention", "single_frame", "simple_cnn"] = "attention"
+    architecture: Literal["attention", "no_attention", "single_frame", "simple_cnn"] = "attention"
     widths: tuple[int, ...] = Field((24, 32, 48), min_length=1, description="Channels of successive convolutions.")
     footprint: int = Field(11, ge=1, description="Side of the nadir neighbourhood kept at full resolution, pixels.")
     encoder_features: int = Field(64, ge=1, le=4096)

@@ -208,7 +208,8 @@ def fit(
     last = Checkpoint(folder, guards.stateful(), saved)
     shown = console.training(training.max_epochs, len(batches), first_epoch)
     with shown as progress, tracker(config, folder, guards.snapshots) as track:
-        callbacks = [*guards.in_order(batches), *track, EpochRows(progress), LastWeights(folder), last]
+        ended = LastWeights()
+        callbacks = [*guards.in_order(batches), *track, EpochRows(progress), ended, last]
         started = time.perf_counter()
         if saved is not None and saved["stopped"]:
             _replay_end(model, last, callbacks)
@@ -223,6 +224,9 @@ def fit(
                 verbose=0,
             )
         seconds = time.perf_counter() - started
+    if ended.weights is not None:
+        model.set_weights(ended.weights)
+    _save_weights(model, folder / "last.weights.h5")
     guards.stopping.restore_best()
     if guards.not_finite.message and guards.stopping.best_epoch is None:
         raise NotFiniteError(f"{guards.not_finite.message} No epoch ended before that.")
@@ -285,15 +289,15 @@ class EpochRows(keras.callbacks.Callback):
 
 
 class LastWeights(keras.callbacks.Callback):
-    """Writes last.weights.h5 after each epoch: the averaged weights, where they are averaged."""
+    """Keeps the weights of the last epoch, as they were validated, for last.weights.h5."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        self.folder = folder
+        self.weights: list[np.ndarray] | None = None
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        """As they were validated."""
-        _save_weights(self.model, self.folder / "last.weights.h5")
+        """A copy; the checkpoint holds them too, should the process end here."""
+        self.weights = self.model.get_weights()
 
 
 def _save_weights(model: keras.Model, path: Path) -> None:

@@ -1,0 +1,274 @@
+"""Masked reconstruction: what is hidden, what the loss sees, which frames serve, and the hand-over."""
+
+import json
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+
+from cloudml_tf import inpainting
+from cloudml_tf.cli import main
+from cloudml_tf.data.unlabelled import chunks
+from cloudml_tf.errors import DataError, PretrainingError
+from cloudml_tf.layers import LocalContrast, Standardize
+from cloudml_tf.models import build_regressor, core_of, frame_encoder_of
+from cloudml_tf.pipeline import available_flights, prepare, prepare_frames, read_flights
+from cloudml_tf.pretraining import MaskedReconstruction, build_decoder, convergence, hand_over, patch_mask
+
+SHAPE = (12, 12, 2)
+
+
+def regressor(seed: int = 0, **options) -> keras.Model:
+    keras.utils.set_random_seed(seed)
+    sizes = {"widths": (4, 6), "footprint": 5, "encoder_features": 8, "heads": 2, "head_units": 8}
+    scaler = Standardize([1.0, 2.0], [0.5, 0.5], name="standardize_frames")
+    return build_regressor(SHAPE, 3, sun_angles=False, frame_scaler=scaler, **{**sizes, **options})
+
+
+def reconstruction(model: keras.Model, **options) -> MaskedReconstruction:
+    encoder = frame_encoder_of(model)
+    named = {layer.name: layer for layer in core_of(model).layers}
+    window = next((layer for layer in encoder.layers if layer.name == "nadir_window"), None)
+    parts = {"scaler": named["standardize_frames"], "contrast": named.get("local_contrast"), "window": window}
+    return MaskedReconstruction(build_decoder(encoder, 2, 6), **{**parts, **options})
+
+
+def frames(count: int = 6, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).normal(1.5, 0.5, (count, 3, *SHAPE)).astype("float32")
+
+
+@pytest.mark.parametrize(("patch", "ratio", "hidden"), [(4, 0.6, 5 / 9), (3, 0.5, 0.5), (6, 0.9, 0.75), (12, 0.5, 1.0)])
+def test_the_set_share_of_squares_is_hidden_in_every_frame(patch: int, ratio: float, hidden: float) -> None:
+    if patch == 12:  # one square: something must stay hidden, nothing can stay visible
+        with pytest.raises(ValueError, match="at least two"):
+            patch_mask(4, 12, 12, patch, ratio, 1)
+        return
+    mask = np.asarray(patch_mask(7, 12, 12, patch, ratio, 1))
+    assert mask.shape == (7, 12, 12, 1)
+    np.testing.assert_allclose(mask.mean(axis=(1, 2, 3)), hidden, atol=1e-6)
+    squares = mask[:, ::patch, ::patch]
+    np.testing.assert_array_equal(mask, squares.repeat(patch, axis=1).repeat(patch, axis=2))
+
+
+def test_squares_are_cut_where_they_do_not_fit() -> None:
+    assert np.asarray(patch_mask(2, 10, 7, 4, 0.5, 1)).shape == (2, 10, 7, 1)
+
+
+def test_masks_differ_in_training_and_stay_outside_of_it() -> None:
+    model = reconstruction(regressor())
+    x = frames()
+    fixed = [np.asarray(model(x, training=False)["mask"]) for _ in range(2)]
+    moving = [np.asarray(model(x, training=True)["mask"]) for _ in range(2)]
+    np.testing.assert_array_equal(*fixed)
+    assert not np.array_equal(*moving)
+    assert not np.array_equal(fixed[0][0], fixed[0][1])  # frames of a batch differ
+
+
+def test_the_loss_is_the_error_of_hidden_pixels_alone() -> None:
+    model = reconstruction(regressor())
+    found = {key: np.asarray(value) for key, value in model(frames(), training=False).items()}
+    hidden = found["mask"][..., 0] > 0.5
+    expected = np.mean((found["frame"][hidden] - found["target"][hidden]) ** 2)
+    # The window around nadir is larger than this frame allows, so it is the frame itself.
+    window = np.mean((found["window"][hidden] - found["target"][hidden]) ** 2)
+    loss = float(model.compute_loss(y_pred=found))
+    assert loss == pytest.approx(expected + window, rel=1e-5)
+    changed = {**found, "target": np.where(found["mask"] > 0.5, found["target"], 99.0)}
+    assert float(model.compute_loss(y_pred=changed)) == pytest.approx(loss, rel=1e-5)
+
+
+@pytest.mark.parametrize("options", [{}, {"contrast_boxes": (3, 5)}, {"architecture": "simple_cnn"}])
+def test_hidden_pixels_do_not_reach_the_network(options: dict) -> None:
+    model = reconstruction(regressor(**options))
+    if "contrast_boxes" in options:
+        assert isinstance(model.contrast, LocalContrast)
+    x = frames(1)
+    first = {key: np.asarray(value) for key, value in model(x, training=False).items()}
+    other = np.where(first["mask"].reshape(1, 3, *SHAPE[:2], 1) > 0.5, x + 5.0, x).astype("float32")
+    second = model(other, training=False)
+    np.testing.assert_allclose(np.asarray(second["frame"]), first["frame"], atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("chosen", "seen"), [("all", [0, 1, 2]), ("middle", [1]), ("first", [0]), ("random", [0, 1, 2])]
+)
+def test_which_frames_of_a_sequence_are_reconstructed(chosen: str, seen: list[int]) -> None:
+    model = reconstruction(regressor(), frames=chosen)
+    x = np.broadcast_to(np.arange(3.0).reshape(1, 3, 1, 1, 1), (40, 3, *SHAPE)).astype("float32")
+    found = np.asarray(model(x, training=True)["target"])
+    steps = sorted(set(np.round(found[:, 0, 0, 0] * 0.5 + 1.0).astype(int)))
+    assert steps == seen
+    assert len(found) == (120 if chosen == "all" else 40)
+
+
+def test_it_learns_and_every_path_of_the_encoder_gets_a_gradient() -> None:
+    model = regressor()
+    encoder = frame_encoder_of(model)
+    before = [w.copy() for w in encoder.get_weights()]
+    learner = reconstruction(model)
+    learner.compile(keras.optimizers.AdamW(3e-3))
+    rows, columns = np.meshgrid(np.arange(12), np.arange(12), indexing="ij")
+    phase = np.random.default_rng(0).uniform(0, 6, (64, 3, 1, 1, 1))
+    x = (1.5 + np.sin(phase + 0.4 * (rows + columns))[..., None][:, :, 0]).astype("float32").reshape(64, 3, 12, 12, 1)
+    x = np.concatenate([x, x], axis=-1)
+    history = learner.fit(x, validation_data=(x,), epochs=8, batch_size=16, verbose=0).history
+    assert history["val_loss"][-1] < 0.5 * history["val_loss"][0]
+    moved = [not np.array_equal(a, b) for a, b in zip(before, encoder.get_weights(), strict=True)]
+    named = [w.path for w, m in zip(encoder.weights, moved, strict=True) if not m]
+    assert named == []
+
+
+@pytest.mark.parametrize("wrong", [{"patch": 0}, {"mask_ratio": 1.0}, {"frames": "last"}])
+def test_wrong_arguments_are_refused(wrong: dict) -> None:
+    with pytest.raises(ValueError, match="must be"):
+        reconstruction(regressor(), **wrong)
+
+
+def test_the_hand_over_copies_every_tensor_and_fails_loudly() -> None:
+    source, target = frame_encoder_of(regressor(0)), frame_encoder_of(regressor(1))
+    weights = source.get_weights()
+    assert hand_over(weights, target) >= len([w for w in weights if w.ndim > 1])
+    for a, b in zip(weights, target.get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)
+    with pytest.raises(ValueError, match="no weight changed"):
+        hand_over(weights, target)
+    with pytest.raises(ValueError, match=r"differ in shape: frame_encoder/.* \(.*\), given"):
+        hand_over(weights, frame_encoder_of(regressor(1, widths=(4, 7))))
+    with pytest.raises(ValueError, match="tensors for an encoder of"):
+        hand_over(weights[:-1], target)
+    with pytest.raises(ValueError, match="not finite"):
+        hand_over([np.full_like(w, np.nan) for w in weights], target)
+
+
+@pytest.mark.parametrize(
+    ("losses", "error", "converged", "text"),
+    [
+        ([1.0, 0.8, 0.7], 0.5, True, "0.7000 in epoch 3"),
+        ([1.0, 1.2, 1.4], 0.5, False, "did not fall"),
+        ([1.0, 0.999], 0.5, False, "did not fall"),
+        ([1.0, 0.5], 0.9, False, "no better than the mean"),
+        ([float("nan")], 0.5, False, "no epoch has a finite"),
+        ([1.0, 0.6, float("nan")], 0.5, True, "epoch 2"),
+    ],
+)
+def test_the_verdict_on_convergence(losses: list[float], error: float, converged: bool, text: str) -> None:
+    found = convergence(losses, error, 0.8)
+    assert found.converged is converged
+    assert text in found.text
+
+
+def test_interpolation_restores_a_plane_and_the_mean_does_not() -> None:
+    rows, columns = np.meshgrid(np.arange(9.0), np.arange(9.0), indexing="ij")
+    plane = np.stack([rows + 2 * columns, -rows], axis=-1)
+    hidden = np.zeros((9, 9), bool)
+    hidden[3:6, 3:6] = True
+    np.testing.assert_allclose(inpainting.interpolated(plane, hidden), plane, atol=1e-9)
+    found = inpainting.references(plane[None], hidden[None])
+    assert found["interpolation"] == pytest.approx(0.0, abs=1e-12)
+    centre = plane[hidden] - plane[~hidden].mean(axis=0)
+    assert found["mean_of_visible"] == pytest.approx(np.mean(centre**2))
+    corner = np.zeros((9, 9), bool)
+    corner[:4, :4] = True  # beyond the hull of what is visible
+    assert np.isfinite(inpainting.interpolated(plane, corner)).all()
+
+
+def test_every_frame_of_training_and_validation_flights_serves_and_none_of_the_test_flights(tiny) -> None:
+    config = tiny()
+    found = prepare_frames(config)
+    assert {part: chunk.flights for part, chunk in found.items()} == {"train": ("sim01",), "val": ("sim02",)}
+    flights = {f.name: f for f in read_flights(available_flights(config), ["sim01", "sim02"], config)}
+    good = sum(int((np.bincount(f.piece) // 3 * 3).sum()) for f in flights.values())
+    rows = np.unique(np.concatenate([chunk.index.ravel() for chunk in found.values()]))
+    assert len(rows) >= 0.95 * good
+    labelled = sum(int(np.isfinite(f.label).sum()) for f in flights.values())
+    assert len(rows) > 1.5 * labelled
+    with_third = prepare_frames(
+        tiny(split={"kind": "leave_one_out", "test": "sim01", "val": "sim02"}, pretraining={"extra_flights": []})
+    )
+    assert with_third["train"].flights == ("sim03",)
+
+
+def test_chunks_do_not_overlap_but_for_the_last_of_a_piece(tiny) -> None:
+    config = tiny()
+    flight = read_flights(available_flights(config), ["sim01"], config)[0]
+    for length in (1, 3, 7):
+        found = chunks(flight, length)
+        assert (np.diff(found, axis=1) == 1).all()
+        assert (flight.piece[found] == flight.piece[found[:, :1]]).all()
+        pieces = len(np.unique(flight.piece))
+        assert found.size - len(np.unique(found)) <= pieces * (length - 1)
+
+
+def test_a_split_in_time_keeps_the_test_part_out_of_pretraining(tiny) -> None:
+    config = tiny(split={"kind": "time_blocks", "val_fraction": 0.25, "test_fraction": 0.25, "gap_s": 4.0})
+    test = prepare(config).parts["test"]
+    frames_of = prepare_frames(config)
+    seen = np.concatenate([chunk.table[np.unique(chunk.index)] for chunk in frames_of.values()])
+    held_out = test.table[np.unique(test.index)]
+    shared = {f.tobytes() for f in seen} & {f.tobytes() for f in held_out}
+    assert shared == set()
+
+
+def test_extra_flights_must_be_free(tiny, tiny_content) -> None:
+    from cloudml_tf.config import parse_config
+    from cloudml_tf.errors import ConfigError
+
+    with pytest.raises(ConfigError, match="extra_flights must be in no part"):
+        parse_config(tiny_content(pretraining={"extra_flights": ["sim03"]}))
+    with pytest.raises(DataError, match="'sim09' is not among"):
+        prepare_frames(tiny(pretraining={"extra_flights": ["sim09"]}))
+    loo = {"kind": "leave_one_out", "test": "sim01", "val": "sim02"}
+    with pytest.raises(DataError, match="'sim01' is a flight of the split"):
+        prepare_frames(tiny(split=loo, pretraining={"extra_flights": ["sim01"]}))
+    free = prepare_frames(tiny(split={**loo, "exclude": []}, data={"simulation": {"flight_count": 4}}))
+    assert "sim01" not in free["train"].flights
+
+
+SHORT = {"enabled": True, "max_epochs": 10, "batch_frames": 24, "decoder_width": 8, "learning_rate": 1e-2}
+
+
+def test_a_training_pretrains_hands_over_and_trains_its_control(tiny_file, tmp_path: Path) -> None:
+    path = tiny_file(pretraining=SHORT, output={"export": False})
+    run = tmp_path / "run"
+    assert main(["train", str(path), "--run-dir", str(run)]) == 0
+    found = json.loads((run / "metrics.json").read_text())["pretraining"]
+    assert found["converged"]
+    assert found["tensors"] > 10
+    assert set(found["probe"]) == {"pretrained", "random"}
+    assert {"train", "val", "test"} <= set(found["control"])
+    assert found["control"]["test"]["n"] == json.loads((run / "metrics.json").read_text())["test"]["n"]
+    assert (run / "pretraining" / "plots" / "reconstructions.png").is_file()
+    assert "Pretraining" in (run / "report.html").read_text()
+    # The finished pretraining serves other trainings; a network that it does not fit is refused.
+    again = {"enabled": True, "from_run": str(run / "pretraining"), "control": False, "transfer": "probe"}
+    path = tiny_file(pretraining=again, output={"export": False, "report": False}, training={"max_epochs": 1})
+    assert main(["train", str(path), "--run-dir", str(tmp_path / "second")]) == 0
+    assert not (tmp_path / "second" / "pretraining").exists()
+    wide = tiny_file(pretraining=again, output={"export": False}, model={"widths": [6, 9]})
+    assert main(["train", str(wide), "--run-dir", str(tmp_path / "third")]) == 5
+
+
+def test_an_encoder_that_did_not_converge_is_not_handed_over(tiny_file, tmp_path: Path, capsys) -> None:
+    bad = {**SHORT, "learning_rate": 10.0, "control": False}
+    quick = {"output": {"export": False, "report": False}, "training": {"max_epochs": 1}}
+    path = tiny_file(pretraining=bad, **quick)
+    assert main(["train", str(path), "--run-dir", str(tmp_path / "run")]) == 5
+    error = capsys.readouterr().err
+    assert "not handed over" in error or "pretraining diverged" in error
+    assert "Traceback" not in error
+
+
+def test_pretrain_alone_says_whether_it_converged(tiny_file, tmp_path: Path, capsys) -> None:
+    path = tiny_file(pretraining=SHORT)
+    assert main(["pretrain", str(path), "--run-dir", str(tmp_path / "pre"), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)["pretraining"]
+    assert found["errors"]["network"] < found["errors"]["mean_of_visible"]
+    assert found == json.loads((tmp_path / "pre" / "pretraining.json").read_text())
+    assert (tmp_path / "pre" / "encoder.npz").is_file()
+
+
+def test_a_folder_without_a_pretraining_is_named(tiny_file, tmp_path: Path, capsys) -> None:
+    path = tiny_file(pretraining={"enabled": True, "from_run": str(tmp_path)})
+    assert main(["train", str(path), "--run-dir", str(tmp_path / "run")]) == PretrainingError.exit_code
+    assert "has no pretraining.json" in capsys.readouterr().err
