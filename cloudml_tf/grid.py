@@ -11,6 +11,7 @@ import json
 import multiprocessing
 import os
 import shutil
+import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -192,18 +193,28 @@ def running_mark(folder: Path) -> Path:
 def _workers(jobs: int) -> Iterator[ProcessPoolExecutor]:
     threads = max((os.cpu_count() or 1) // jobs, 1)
     context = multiprocessing.get_context("spawn")  # TensorFlow does not survive a fork
-    pool = ProcessPoolExecutor(jobs, mp_context=context, initializer=_limit_threads, initargs=(threads,))
+    pool = ProcessPoolExecutor(jobs, mp_context=context, initializer=_begin_worker, initargs=(threads,))
     try:
         yield pool
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
 
 
-def _limit_threads(threads: int) -> None:
-    """Before TensorFlow is loaded."""
+def _begin_worker(threads: int) -> None:
+    """Before TensorFlow is loaded: its share of the cores, and a watch on the parent.
+
+    A worker that outlived a killed parent would write into folders that the next call takes up.
+    """
+    threading.Thread(target=_die_with, args=(os.getppid(),), daemon=True).start()
     for name in ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"):
         os.environ[name] = str(threads)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+
+def _die_with(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(0.5)
+    os._exit(1)
 
 
 def train_cell(content: dict[str, Any], folder: str) -> None:

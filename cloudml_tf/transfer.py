@@ -10,7 +10,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from cloudml_tf import results, training
+from cloudml_tf import checkpoint, results, training
 from cloudml_tf.baselines import ridge_on
 from cloudml_tf.batches import Inputs
 from cloudml_tf.config import Config, expand
@@ -107,7 +107,8 @@ def control(config: Config, prepared: Prepared, folder: Path, console: Console) 
     model = training.make_model(config, prepared.scaling, *prepared.geometry)
     home = folder / "control"
     home.mkdir(exist_ok=True)
-    fitted = training.fit(model, config, prepared, home, console, resume=True)
+    resume = (home / checkpoint.NAME).is_file()
+    fitted = training.fit(model, config, prepared, home, console, resume)
     found: dict[str, Any] = {"seconds": fitted.seconds, "epochs": len(fitted.history)}
     for part, samples in prepared.parts.items():
         found[part] = results.score_part(samples, training.predict(model, samples), prepared.scaling.target, config)

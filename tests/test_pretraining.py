@@ -128,12 +128,13 @@ def test_wrong_arguments_are_refused(wrong: dict) -> None:
 def test_the_hand_over_copies_every_tensor_and_fails_loudly() -> None:
     source, target = frame_encoder_of(regressor(0)), frame_encoder_of(regressor(1))
     weights = source.get_weights()
-    assert hand_over(weights, target) >= len([w for w in weights if w.ndim > 1])
+    differing = sum(not np.array_equal(a, b) for a, b in zip(weights, target.get_weights(), strict=True))
+    assert hand_over(weights, target) == differing > 5
     for a, b in zip(weights, target.get_weights(), strict=True):
         np.testing.assert_array_equal(a, b)
     with pytest.raises(ValueError, match="no weight changed"):
         hand_over(weights, target)
-    with pytest.raises(ValueError, match=r"differ in shape: frame_encoder/.* \(.*\), given"):
+    with pytest.raises(ValueError, match=r"differ in shape: .*given"):
         hand_over(weights, frame_encoder_of(regressor(1, widths=(4, 7))))
     with pytest.raises(ValueError, match="tensors for an encoder of"):
         hand_over(weights[:-1], target)
