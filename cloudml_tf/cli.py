@@ -31,6 +31,10 @@ VERBS = {
         "set runs side by side, with the winner of each score",
         "cloudml compare runs/tier1_variance_fix_test/20260101-120000 runs/tier1_variance_fix_test/20260102-120000",
     ),
+    "search": (
+        "train many variants and keep the best",
+        "cloudml search configs/search.json",
+    ),
     "export": (
         "write a run's SavedModel again",
         "cloudml export runs/tier1_variance_fix_test/20260101-120000",
@@ -116,10 +120,8 @@ def main(argv: list[str] | None = None) -> int:
     except CloudMLError as error:
         return _refuse(args, str(error), error.exit_code)
     except KeyboardInterrupt:
-        print(
-            f"cloudml {args.verb}: interrupted; `cloudml train --resume` continues a training.",
-            file=sys.stderr,
-        )
+        verb, what = ("search", "search") if args.verb == "search" else ("train", "training")
+        print(f"cloudml {args.verb}: interrupted; `cloudml {verb} --resume` continues a {what}.", file=sys.stderr)
         return EXIT_INTERRUPTED
     except BrokenPipeError:
         sys.stderr.close()
