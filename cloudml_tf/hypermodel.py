@@ -144,6 +144,14 @@ class CloudTuner(keras_tuner.Tuner):
         """Breathe, where the oracle has nothing yet: KerasTuner would ask it again at once."""
         time.sleep(0.05)
 
+    def _try_run_and_update_trial(self, trial: Any) -> None:
+        """KerasTuner's prints a traceback for each failed trial, and takes a chief that is gone for a failed trial."""
+        try:
+            self.oracle.update_trial(trial.trial_id, self.run_trial(trial))
+            trial.status = "COMPLETED"
+        except FailedTrialError as error:
+            trial.status, trial.message = "FAILED", str(error)
+
     def run_trial(self, trial: Any) -> dict[str, float]:
         """The scores of one trial; those in its folder, if it was finished before a kill."""
         folder = self.folder / "trials" / trial.trial_id

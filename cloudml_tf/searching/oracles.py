@@ -6,12 +6,14 @@ appears whole; a trial that the state does not know of is dealt out anew, and on
 
 import itertools
 import json
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import keras_tuner
 from keras_tuner import oracles
+from sklearn.exceptions import ConvergenceWarning
 
 from cloudml_tf.files import write_text
 from cloudml_tf.searching.settings import Bayesian, Grid, Hyperband, Search
@@ -54,7 +56,9 @@ class BayesianOracle(_Kept, oracles.BayesianOptimizationOracle):
 
     def populate_space(self, trial_id: str) -> dict[str, Any]:
         """The next values."""
-        chosen: dict[str, Any] = super().populate_space(trial_id)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)  # a few trials say little about length scales
+            chosen: dict[str, Any] = super().populate_space(trial_id)
         if chosen["values"] is not None and self._duplicate(chosen["values"]):
             chosen = self._random_populate_space()
         return chosen

@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from cloudml_tf import page
-from cloudml_tf.canvas import GREY, INK, MUTED, ORANGE, Picture, limits, panel, styled
+from cloudml_tf.canvas import GREY, INK, LIGHT, ORANGE, Picture, limits, panel, styled
 from cloudml_tf.files import write_text
 from cloudml_tf.searching.results import HEAD, OPTIMISM, cells, columns, value_text
 from cloudml_tf.searching.settings import Range, Search
@@ -22,7 +22,7 @@ TITLES = {"val_r2": "R² (validation)", "composite": "val_loss - 2 R²"}
 def parallel_coordinates(found: dict[str, Any], search: Search) -> Picture:
     """A line a trial: through its value of each field, to its score. The best in orange; what failed ends below."""
     keys = list(search.space)
-    made, (ax,) = panel((max(5.5, 1.35 * (len(keys) + 1)), 3.6))
+    made, (ax,) = panel((max(5.5, 1.05 * (len(keys) + 1)), 4.0))
     trials = [trial for trial in found["trials"] if all(key in trial["values"] for key in keys)]
     done = [trial for trial in trials if trial["status"] == "completed"]
     scores = np.asarray([trial[found["objective"]] for trial in done], "float64")
@@ -42,7 +42,7 @@ def parallel_coordinates(found: dict[str, Any], search: Search) -> Picture:
     ends = [(y, f"{low + y * (high - low):.3g}") for y in (0.0, 0.5, 1.0)] if len(scores) else []
     failed = [(-0.12, "failed")] if len(done) < len(trials) else []
     _axis(ax, len(keys), TITLES[found["objective"]], [*ends, *failed], strong=True)
-    ax.set(xlim=(-0.35, len(keys) + 0.5), ylim=(-0.2, 1.14))
+    ax.set(xlim=(-0.35, len(keys) + 0.5), ylim=(-0.2, 1.3))
     ax.set_axis_off()
     caption = "A line a trial, from its values to its score: the best in orange, dotted what collapsed or failed."
     return Picture("parallel", caption, made, wide=True)
@@ -51,10 +51,10 @@ def parallel_coordinates(found: dict[str, Any], search: Search) -> Picture:
 def _axis(ax: Axes, x: int, title: str, marks: list[tuple[float, str]], strong: bool = False) -> None:
     """An upright axis with its title above and its values to the right."""
     ax.plot([x, x], [0, 1], color=INK if strong else GREY, linewidth=1.4 if strong else 1, zorder=1)
-    ax.text(x, 1.09, title, ha="center", color=INK, fontsize=9)
+    ax.text(x, 1.08, title.replace("_", "_\n"), ha="center", va="bottom", color=INK, fontsize=9)
+    box = {"facecolor": LIGHT["page"], "edgecolor": "none", "alpha": 0.75, "pad": 0.8}
     for y, text in marks:
-        ax.plot([x, x + 0.03], [y, y], color=GREY, linewidth=1)
-        ax.text(x + 0.05, y, text, color=MUTED, fontsize=8, va="center", clip_on=False)
+        ax.text(x + 0.04, y, text, color=INK, fontsize=8, va="center", bbox=box, zorder=4)
 
 
 def height(options: tuple[Any, ...] | Range, value: Any, number: int = 0) -> float:
@@ -63,7 +63,7 @@ def height(options: tuple[Any, ...] | Range, value: Any, number: int = 0) -> flo
         form = math.log if options.sampling == "log" else float
         return (form(value) - form(options.min)) / (form(options.max) - form(options.min))
     place = [json.dumps(option) for option in options].index(json.dumps(value))
-    return (place / (len(options) - 1) if len(options) > 1 else 0.5) + 0.004 * ((number % 7) - 3)
+    return (place / (len(options) - 1) if len(options) > 1 else 0.5) + 0.012 * (number % 7 - 3)
 
 
 def ticks(options: tuple[Any, ...] | Range) -> list[tuple[float, str]]:
