@@ -114,8 +114,9 @@ def run(args: argparse.Namespace) -> int:
     from cloudml_tf.cli import overrides_from, print_json
 
     for name in ("workers", "threads"):
-        if (getattr(args, name) or 1) < 1:
-            raise ConfigError(f"--{name} must be 1 or more. Received: {getattr(args, name)}")
+        number = getattr(args, name)
+        if number is not None and number < 1:
+            raise ConfigError(f"--{name} must be 1 or more. Received: {number}")
     overrides = overrides_from(args)
     if args.seed is not None:
         overrides["tuner.seed"] = args.seed

@@ -86,8 +86,9 @@ def write_page(folder: Path, found: dict[str, Any], search: Search, best: dict[s
     rows = [cells(trial, search) for trial in found["trials"]]
     parts = [page.element("p", *badges), *_leader(found)]
     parts.append(page.section("Trials", picture.html()))
-    head = [*HEAD[:-1], "seconds", *columns(search)]
-    parts.append(page.section("Table", page.table(head, rows, strong=[found["best"] or ""]), note=OPTIMISM))
+    parts.append(
+        page.section("Table", page.table([*HEAD, *columns(search)], rows, strong=[found["best"] or ""]), note=OPTIMISM)
+    )
     reasons = [f"{t['id']}: {t['reason']}" for t in found["trials"] if t["status"] != "completed"]
     if reasons:
         parts.append(page.section("What collapsed or failed", page.bullets(reasons)))

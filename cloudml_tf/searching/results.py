@@ -33,15 +33,14 @@ def ranked(results: list[dict[str, Any]], objective: str) -> list[dict[str, Any]
     return sorted(results, key=key)
 
 
-def collect(folder: Path, search: Search, ended: bool) -> dict[str, Any]:
-    """The content of search.json. `ended` says that no trial is left to run."""
+def collect(folder: Path, search: Search) -> dict[str, Any]:
+    """The content of search.json."""
     found = ranked(read_results(folder), search.tuner.objective)
     statuses = [result["status"] for result in found]
     return {
         "experiment": search.experiment_name,
         "objective": search.tuner.objective,
         "tuner": search.tuner.model_dump(mode="json"),
-        "ended": ended,
         "counts": {status: statuses.count(status) for status in dict.fromkeys(statuses)},
         "best": found[0]["id"] if statuses[:1] == ["completed"] else None,
         "seconds": sum(result["seconds"] for result in found),
@@ -59,13 +58,13 @@ def best_config(found: dict[str, Any], search: Search) -> dict[str, Any] | None:
     return content
 
 
-def write_results(folder: Path, search: Search, ended: bool = True) -> dict[str, Any]:
-    """search.json, best.json and report.html. Returns the content of the first."""
+def write_results(folder: Path, search: Search) -> dict[str, Any]:
+    """best.json, report.html and, last, search.json: that it is there says that the search has ended."""
     from cloudml_tf.searching.page import write_page
 
     for left in folder.rglob(".writing-*"):  # by a process that was killed
         left.unlink(missing_ok=True)
-    found = collect(folder, search, ended)
+    found = collect(folder, search)
     best = best_config(found, search)
     if best is not None:
         write_json(folder / "best.json", best)
@@ -94,7 +93,7 @@ def cells(result: dict[str, Any], search: Search) -> list[str]:
     return [result["id"], result["status"], *scores, epochs, f"{result['seconds']:.0f}", *values]
 
 
-HEAD = ["trial", "", "R²", "composite", "s", "r", "bias", "best epoch", "s"]
+HEAD = ["trial", "", "R²", "composite", "s", "r", "bias", "best epoch", "seconds"]
 
 
 def value_text(value: Any) -> str:
@@ -107,7 +106,7 @@ def value_text(value: Any) -> str:
 def print_results(console: Console, found: dict[str, Any], search: Search) -> None:
     """The table, the reasons of what failed, and what the best is worth."""
     rows = [cells(result, search) for result in found["trials"]]
-    console.table("trials, by the validation part", [*HEAD[:-1], "seconds", *columns(search)], rows)
+    console.table("trials, by the validation part", [*HEAD, *columns(search)], rows)
     for result in found["trials"]:
         if result["status"] in ("failed", "not finite"):
             console.say(f"trial {result['id']}, {result['status']}: {result['reason']}")
