@@ -12,7 +12,7 @@ EXIT_CODES = {
     EXIT_BAD_INPUT: "bad input: the message names the file, the field and the remedy",
     EXIT_COLLAPSED: "training stopped because the predictions collapsed to a constant",
     EXIT_NOT_FINITE: "training stopped because the loss was not finite",
-    EXIT_INTERRUPTED: "interrupted; `train --resume` continues",
+    EXIT_INTERRUPTED: "interrupted; `--resume` of train and search continues",
 }
 
 

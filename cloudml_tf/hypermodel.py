@@ -32,18 +32,7 @@ from cloudml_tf.searching.settings import Search
 from cloudml_tf.searching.space import declare, overrides
 
 SCORES = ("val_r2", "val_loss", "val_variance_ratio", "val_correlation", "val_bias")
-NO_DATA = {
-    "experiment_name",
-    "seed",
-    "model",
-    "loss",
-    "training",
-    "augmentation",
-    "pretraining",
-    "evaluation",
-    "tracking",
-    "output",
-}
+NO_DATA = {"experiment_name", "seed", "model", "loss", "training", "augmentation", "evaluation", "tracking", "output"}
 
 
 class CloudHyperModel(keras_tuner.HyperModel):
@@ -63,7 +52,7 @@ class CloudHyperModel(keras_tuner.HyperModel):
         return parse_config(self.search.content(overrides(hp, self.search)), "trial")
 
     def prepared(self, config: Config) -> Prepared:
-        """The data; those of the last configuration are kept, for the next one that reads the same."""
+        """The data; those of the last configuration are kept, for the next one that differs in `NO_DATA` only."""
         key = config.model_dump(mode="json", exclude=NO_DATA)
         if self._prepared is None or self._prepared[0] != key:
             self._prepared = None  # the old one may leave memory first

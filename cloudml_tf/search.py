@@ -8,6 +8,7 @@ One process, or a chief that deals out trials and workers that run them: docs/se
 import argparse
 import contextlib
 import io
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +62,7 @@ def check_same(folder: Path, search: Search) -> None:
 def run_trials(search: Search, folder: Path, console: Console) -> None:
     """Run trials until there are none left: alone, or as KerasTuner's chief or worker, as the environment says."""
     quiet_tensorflow()
+    logging.getLogger("tensorflow").setLevel(logging.ERROR)  # it warns of many traced functions: each trial has its own
     from cloudml_tf.hypermodel import CloudTuner
 
     with contextlib.redirect_stdout(io.StringIO()):  # "Reloading Tuner from"
