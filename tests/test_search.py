@@ -165,6 +165,7 @@ def test_a_search_killed_before_any_of_its_writes_ends_as_if_it_had_not_been(
                 one.search()
             except Killed:
                 continue
+            assert sorted(one.oracle.end_order) == sorted(one.oracle.trials), "a trial ended twice"
             break
         return read_results(folder), trained
 
