@@ -21,7 +21,7 @@ from keras_tuner.errors import FailedTrialError
 
 from cloudml_tf import training
 from cloudml_tf.callbacks import composite_score
-from cloudml_tf.config import Config, parse_config
+from cloudml_tf.config import Config
 from cloudml_tf.console import Console
 from cloudml_tf.errors import CloudMLError, NotFiniteError, RunError
 from cloudml_tf.files import write_json, write_text
@@ -36,12 +36,17 @@ NO_DATA = {"experiment_name", "seed", "model", "loss", "training", "augmentation
 
 
 class CloudHyperModel(keras_tuner.HyperModel):
-    """The models of a search's space: `build` makes one, `fit` trains it and returns its scores."""
+    """The models of a search's space: `build` makes one, `fit` trains it and returns its scores.
 
-    def __init__(self, search: Search) -> None:
+    Args:
+        search: as `load_search` returns it.
+        prepared: the base's data, where they have been read already.
+    """
+
+    def __init__(self, search: Search, prepared: Prepared | None = None) -> None:
         super().__init__(name=search.experiment_name)
         self.search = search
-        self._prepared: tuple[dict[str, Any], Prepared] | None = None
+        self._prepared = None if prepared is None else (_data_key(search.config()), prepared)
 
     def declare_hyperparameters(self, hp: Any) -> None:
         """The whole space; no field of it depends on another."""
@@ -49,19 +54,15 @@ class CloudHyperModel(keras_tuner.HyperModel):
 
     def config(self, hp: Any) -> Config:
         """The configuration of a trial. Raises `ConfigError` where its values do not go together."""
-        return parse_config(self.search.content(overrides(hp, self.search)), "trial")
+        return self.search.config(overrides(hp, self.search), "trial")
 
     def prepared(self, config: Config) -> Prepared:
         """The data; those of the last configuration are kept, for the next one that differs in `NO_DATA` only."""
-        key = config.model_dump(mode="json", exclude=NO_DATA)
+        key = _data_key(config)
         if self._prepared is None or self._prepared[0] != key:
             self._prepared = None  # the old one may leave memory first
             self._prepared = (key, prepare(config))
         return self._prepared[1]
-
-    def prepare_base(self) -> None:
-        """Read the base's flights: what is wrong with them is no matter of a trial. Raises `DataError`."""
-        self.prepared(parse_config(self.search.content({}), "base"))
 
     def build(self, hp: Any) -> keras.Model:
         """A new network, not compiled: `fit` knows the loss."""
@@ -96,6 +97,10 @@ class CloudHyperModel(keras_tuner.HyperModel):
         }
 
 
+def _data_key(config: Config) -> dict[str, Any]:
+    return config.model_dump(mode="json", exclude=NO_DATA)
+
+
 def _begin(folder: Path, config: Config, prepared: Prepared) -> bool:
     """Make a trial's folder; True where there is a checkpoint of the same training to go on from."""
     if (folder / "checkpoint.npz").is_file():
@@ -113,12 +118,13 @@ class CloudTuner(keras_tuner.Tuner):
     Args:
         search: as `load_search` returns it.
         folder: the search's; every worker sees the same.
-        console: for what trials say; quiet ones are enough.
+        prepared: the base's data, where they have been read already.
     """
 
-    def __init__(self, search: Search, folder: Path, console: Console) -> None:
-        self.search_settings, self.folder, self.console = search, folder, console
-        super().__init__(make_oracle(search), CloudHyperModel(search), directory=str(folder), project_name="tuner")
+    def __init__(self, search: Search, folder: Path, prepared: Prepared | None = None) -> None:
+        self.settings, self.folder = search, folder
+        model = CloudHyperModel(search, prepared)
+        super().__init__(make_oracle(search), model, directory=str(folder), project_name="tuner")
 
     def _populate_initial_space(self) -> None:
         """The oracle has the whole space; KerasTuner would build a model to find it."""
@@ -144,7 +150,7 @@ class CloudTuner(keras_tuner.Tuner):
     def run_trial(self, trial: Any) -> dict[str, float]:
         """The scores of one trial; those in its folder, if it was finished before a kill."""
         folder = self.folder / "trials" / trial.trial_id
-        values = overrides(trial.hyperparameters, self.search_settings)
+        values = overrides(trial.hyperparameters, self.settings)
         result = finished_result(folder, values)
         if result is None:
             result = self._train(trial, folder, values)
@@ -156,7 +162,7 @@ class CloudTuner(keras_tuner.Tuner):
         started, begun = datetime.datetime.now(datetime.UTC), time.perf_counter()
         try:
             model = self.hypermodel.build(trial.hyperparameters)
-            result = self.hypermodel.fit(trial.hyperparameters, model, folder, self.console)
+            result = self.hypermodel.fit(trial.hyperparameters, model, folder, Console(quiet=True))
         except NotFiniteError as error:
             result = {"status": "not finite", "reason": str(error)}
         except CloudMLError as error:

@@ -10,7 +10,7 @@ import contextlib
 import io
 import logging
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cloudml_tf.config import expand
 from cloudml_tf.console import Console
@@ -30,10 +30,13 @@ from cloudml_tf.searching.workers import (
     wait_for_chief,
 )
 
+if TYPE_CHECKING:
+    from cloudml_tf.pipeline import Prepared
+
 
 def search_folder(search: Search, run_dir: str | None, resume: bool) -> Path:
     """The folder of a new search, or of the one to go on with."""
-    parent = expand(str(search.content({}).get("output", {}).get("runs", "runs"))) / search.experiment_name
+    parent = expand(search.config().output.runs) / search.experiment_name
     if not resume:
         folder = new_folder(run_dir, parent, "search-")
         keep_search(folder, search)
@@ -59,18 +62,24 @@ def check_same(folder: Path, search: Search) -> None:
         raise RunError(f"{folder}: the search has changed since it began ({shown}). Start a new one.")
 
 
-def run_trials(search: Search, folder: Path, console: Console) -> None:
+def read_base(search: Search, console: Console) -> "Prepared":
+    """The flights of the base. What is wrong with them is no matter of a trial: it ends the search before it begins."""
+    from cloudml_tf.pipeline import prepare
+
+    with console.progress("reading flights") as progress:
+        return prepare(search.config(), progress, progress)
+
+
+def run_trials(search: Search, folder: Path, console: Console, prepared: "Prepared | None") -> None:
     """Run trials until there are none left: alone, or as KerasTuner's chief or worker, as the environment says."""
     quiet_tensorflow()
     logging.getLogger("tensorflow").setLevel(logging.ERROR)  # it warns of many traced functions: each trial has its own
     from cloudml_tf.hypermodel import CloudTuner
 
     with contextlib.redirect_stdout(io.StringIO()):  # "Reloading Tuner from"
-        tuner = CloudTuner(search, folder, Console(quiet=True))
+        tuner = CloudTuner(search, folder, prepared)
     if role() != "worker":
         tuner.oracle.on_end = Rows(console, folder, search)
-    if role() != "chief":
-        tuner.hypermodel.prepare_base()
     with told_of_chief():
         tuner.search()
 
@@ -82,7 +91,7 @@ class Rows:
         self.console, self.folder, self.search = console, folder, search
         self.said: set[str] = set()
 
-    def __call__(self, trial_id: str | None = None) -> None:
+    def __call__(self) -> None:
         """A row for each trial that is finished and was not told of yet."""
         for result in read_results(self.folder):
             if result["id"] not in self.said:
@@ -115,21 +124,19 @@ def run(args: argparse.Namespace) -> int:
     """Search, then write and print what was found."""
     from cloudml_tf.cli import overrides_from, print_json
 
-    for name in ("workers", "threads"):
-        number = getattr(args, name)
-        if number is not None and number < 1:
-            raise ConfigError(f"--{name} must be 1 or more. Received: {number}")
-    overrides = overrides_from(args)
-    if args.seed is not None:
-        overrides["tuner.seed"] = args.seed
+    check_options(args)
+    seed = {} if args.seed is None else {"tuner.seed": args.seed}
+    search = load_search(args.config, {**overrides_from(args), **seed})
     console = Console(machine=args.json)
-    search = load_search(args.config, overrides)
-    for text in search.warnings():
-        console.warn(text)
     follow_parent()
     limit_threads(args.threads)
     if role() == "worker" or is_child():
-        return _work(search, args.run_dir, console)
+        work(search, Path(args.run_dir), console)
+        return EXIT_OK
+    for text in search.warnings():
+        console.warn(text)
+    prepared = read_base(search, console)
+    # Only now: bad input must not leave an empty folder behind.
     folder = search_folder(search, args.run_dir, args.resume)
     console.say(f"search folder: {folder}")
     with held_alone(folder):
@@ -138,7 +145,7 @@ def run(args: argparse.Namespace) -> int:
         elif args.workers:
             run_workers(folder, args.workers, args.threads, Rows(console, folder, search), console)
         else:
-            run_trials(search, folder, console)
+            run_trials(search, folder, console, prepared)
         found = write_results(folder, search)
     print_results(console, found, search)
     if args.json:
@@ -149,14 +156,23 @@ def run(args: argparse.Namespace) -> int:
     return EXIT_OK
 
 
-def _work(search: Search, run_dir: str | None, console: Console) -> int:
-    if run_dir is None:
+def check_options(args: argparse.Namespace) -> None:
+    """Refuse numbers of processes that are none, and parts that do not go together."""
+    for name in ("workers", "threads"):
+        number = getattr(args, name)
+        if number is not None and number < 1:
+            raise ConfigError(f"--{name} must be 1 or more. Received: {number}")
+    if role() != "alone" and args.workers:
+        raise ConfigError("--workers starts a chief of its own; unset the KERASTUNER_ variables.")
+    if role() == "worker" and args.run_dir is None:
         raise ConfigError("A worker needs --run-dir, the folder of its chief.")
-    folder = Path(run_dir)
+
+
+def work(search: Search, folder: Path, console: Console) -> None:
+    """Be a worker of a chief, or what `--workers` of another process started; writes no results of the search."""
     if wait_for_chief(folder, console):
         check_same(folder, search)
-        run_trials(search, folder, console)
-    return EXIT_OK
+        run_trials(search, folder, console, read_base(search, console) if role() == "worker" else None)
 
 
 if __name__ == "__main__":

@@ -120,7 +120,7 @@ def formula_tuner(search: Any, folder: Path) -> Any:
         def pre_create_trial(self) -> None:
             pass
 
-    return Formula(search, folder, Console(quiet=True))
+    return Formula(search, folder)
 
 
 class Killed(BaseException):
@@ -287,6 +287,8 @@ def test_the_environment_says_who_is_who(monkeypatch: pytest.MonkeyPatch, search
     assert role() == "worker"
     assert main(["search", str(search_file())]) == 2
     assert "A worker needs --run-dir" in capsys.readouterr().err
+    assert main(["search", str(search_file()), "--workers", "2"]) == 2
+    assert "unset the KERASTUNER_ variables" in capsys.readouterr().err
     monkeypatch.setenv("KERASTUNER_TUNER_ID", "chief")
     assert role() == "chief"
 
@@ -308,6 +310,13 @@ def test_threads_are_limited_and_a_folder_is_held_by_one(monkeypatch: pytest.Mon
         pass
     with held_alone(tmp_path):
         pass
+
+
+def test_flights_that_are_not_there_end_a_search_before_it_begins(search_file, tmp_path: Path, capsys) -> None:
+    path = search_file(data={"path": str(tmp_path / "none")})
+    assert main(["search", str(path), "--run-dir", str(tmp_path / "out")]) == 2
+    assert str(tmp_path / "none") in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize("option", ["--workers", "--threads"])

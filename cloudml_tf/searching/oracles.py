@@ -25,7 +25,7 @@ COMPLETED, FAILED = "COMPLETED", "FAILED"
 class _Kept:
     """What all of them need; put before the KerasTuner class, whose methods it wraps."""
 
-    on_end: Callable[[str], None] = staticmethod(lambda trial_id: None)  # told of each trial that has ended
+    on_end: Callable[[], None] = staticmethod(lambda: None)  # called after each trial
 
     def save(self: Any) -> None:
         """Write the state, whole."""
@@ -44,7 +44,7 @@ class _Kept:
     def end_trial(self: Any, trial: Any) -> None:
         """Take the result in."""
         super().end_trial(trial)  # type: ignore[misc]
-        self.on_end(trial.trial_id)
+        self.on_end()
 
 
 class RandomOracle(_Kept, oracles.RandomSearchOracle):

@@ -5,6 +5,7 @@
  "tuner": {"kind": "random", "trials": 20}}
 """
 
+import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
@@ -89,14 +90,16 @@ class Search(Settings):
 
     def content(self, values: Mapping[str, Any]) -> dict[str, Any]:
         """The base with some values put in, as a dictionary for `parse_config`."""
-        import json
-
         if not isinstance(self.base, dict):
             raise TypeError("Search.content needs the base's content. Received its path; use load_search.")
         changed: dict[str, Any] = json.loads(json.dumps(self.base))
         for key, value in values.items():
             set_by_path(changed, key, value)
         return changed
+
+    def config(self, values: Mapping[str, Any] | None = None, source: str = "base") -> Config:
+        """The base, or a trial with some values. Raises `ConfigError` where they do not go together."""
+        return parse_config(self.content(values or {}), source)
 
     def warnings(self) -> list[str]:
         """What makes the scores of trials hard to compare."""
@@ -141,7 +144,7 @@ def load_search(path: str | Path, overrides: Mapping[str, Any] | None = None) ->
 
 def check(search: Search, source: str) -> None:
     """Refuse what no trial could run, before any does. Combinations are left to the trials."""
-    parse_config(search.content({}), f"{source}, base")
+    search.config(source=f"{source}, base")
     for key, values in search.space.items():
         if key.startswith(NOT_TRAINING):
             raise ConfigError(f"{source}: space '{key}' does not change the training. Set it in the base.")
