@@ -17,7 +17,7 @@ from cloudml_tf.console import Console
 from cloudml_tf.errors import EXIT_OK, ConfigError, RunError
 from cloudml_tf.quiet import quiet_tensorflow
 from cloudml_tf.runs import flat, new_folder
-from cloudml_tf.searching.results import OPTIMISM, keep_search, print_results, read_results, write_results
+from cloudml_tf.searching.results import OPTIMISM, keep_search, print_results, read_results, values_text, write_results
 from cloudml_tf.searching.settings import Search, load_search, read_search
 from cloudml_tf.searching.workers import (
     follow_parent,
@@ -100,11 +100,10 @@ class Rows:
 
     def _say(self, result: dict[str, Any]) -> None:
         trials = getattr(self.search.tuner, "trials", None)
-        score = f"R² {result['val_r2']:.3f}" if result.get("val_r2") is not None else ""
-        values = ", ".join(f"{key} {value}" for key, value in result["values"].items())
+        completed = result["status"] == "completed"
+        score = f"R² {result['val_r2']:.3f}" if completed else result["status"]
         count = f"{len(self.said)}{f' of {trials}' if trials else ''}"
-        done = result["status"] if result["status"] != "completed" else ""
-        self.console.say(f"{count:>9}  {score or done:<12} {result['seconds']:6.1f} s  {done and f'{done}: '}{values}")
+        self.console.say(f"{count:>9}  {score:<10} {result['seconds']:6.1f} s  {values_text(result)}")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -93,6 +93,7 @@ def cells(result: dict[str, Any], search: Search) -> list[str]:
     return [result["id"], result["status"], *scores, epochs, f"{result['seconds']:.0f}", *values]
 
 
+MOST_FIELDS = 5
 HEAD = ["trial", "", "R²", "composite", "s", "r", "bias", "best epoch", "seconds"]
 
 
@@ -104,14 +105,23 @@ def value_text(value: Any) -> str:
 
 
 def print_results(console: Console, found: dict[str, Any], search: Search) -> None:
-    """The table, the reasons of what failed, and what the best is worth."""
-    rows = [cells(result, search) for result in found["trials"]]
-    console.table("trials, by the validation part", [*HEAD, *columns(search)], rows)
+    """The table, the reasons of what failed, and the best. A terminal has no room for the values of many fields."""
+    fields = columns(search) if len(search.space) <= MOST_FIELDS else []
+    width = len(HEAD) + len(fields)
+    rows = [cells(result, search)[:width] for result in found["trials"]]
+    console.table("trials, by the validation part", [*HEAD, *fields], rows)
     for result in found["trials"]:
         if result["status"] in ("failed", "not finite"):
             console.say(f"trial {result['id']}, {result['status']}: {result['reason']}")
     counts = ", ".join(f"{number} {status}" for status, number in found["counts"].items())
     console.say(f"{len(found['trials'])} trials: {counts or 'none'}; {found['seconds']:.0f} s of training")
+    if found["best"] is not None:
+        console.say(f"best, trial {found['best']}: {values_text(found['trials'][0])}")
+
+
+def values_text(result: dict[str, Any]) -> str:
+    """The values of a trial as a line."""
+    return ", ".join(f"{key} {value_text(value)}" for key, value in result["values"].items())
 
 
 def keep_search(folder: Path, search: Search) -> None:
