@@ -80,7 +80,7 @@ class CloudHyperModel(keras_tuner.HyperModel):
         """
         config = self.config(hp)
         prepared = self.prepared(config)
-        resume = _begin(folder, config, prepared)
+        resume = begin(folder, config, prepared)
         fitted = training.fit(model, config, prepared, folder, console, resume)
         if fitted.best_epoch is None:
             raise NotFiniteError("no epoch had a finite score.")
@@ -101,7 +101,7 @@ def _data_key(config: Config) -> dict[str, Any]:
     return config.model_dump(mode="json", exclude=NO_DATA)
 
 
-def _begin(folder: Path, config: Config, prepared: Prepared) -> bool:
+def begin(folder: Path, config: Config, prepared: Prepared) -> bool:
     """Make a trial's folder; True where there is a checkpoint of the same training to go on from."""
     if (folder / "checkpoint.npz").is_file():
         with contextlib.suppress(RunError):

@@ -18,6 +18,7 @@ from cloudml_tf.console import Console
 from cloudml_tf.errors import ConfigError, RunError
 from cloudml_tf.files import write_json
 from cloudml_tf.runs import read_history
+from cloudml_tf.search import read_base
 from cloudml_tf.searching.page import height, ticks
 from cloudml_tf.searching.results import read_results
 from cloudml_tf.searching.settings import Range, load_search
@@ -310,6 +311,19 @@ def test_threads_are_limited_and_a_folder_is_held_by_one(monkeypatch: pytest.Mon
         pass
     with held_alone(tmp_path):
         pass
+
+
+def test_a_trial_goes_on_from_its_own_checkpoint_only(search_file, tmp_path: Path) -> None:
+    from cloudml_tf.hypermodel import begin
+
+    search = load_search(search_file())
+    prepared, folder = read_base(search, Console(quiet=True)), tmp_path / "trial"
+    assert not begin(folder, search.config(), prepared)
+    assert (folder / "config.json").is_file()
+    (folder / "checkpoint.npz").touch()
+    assert begin(folder, search.config(), prepared)
+    assert not begin(folder, search.config({"model.dropout": 0.2}), prepared)
+    assert not (folder / "checkpoint.npz").exists()
 
 
 def test_flights_that_are_not_there_end_a_search_before_it_begins(search_file, tmp_path: Path, capsys) -> None:
