@@ -38,6 +38,7 @@ _CONTENTS = {
     "DiversityMonitor": "monitors",
     "LayerMonitor": "monitors",
     "PredictionSnapshots": "monitors",
+    "CloudHyperModel": "hypermodel",
 }
 __all__ = ["__version__", *_CONTENTS]
 
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
     from cloudml_tf.config import Config, load_config
     from cloudml_tf.data.flights import Flight, load_flight
     from cloudml_tf.distributions import HistogramLoss, QuantileLoss
+    from cloudml_tf.hypermodel import CloudHyperModel
     from cloudml_tf.losses import VariancePreservingLoss
     from cloudml_tf.metrics import (
         R2,

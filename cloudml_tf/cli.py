@@ -43,6 +43,10 @@ VERBS = {
         "train a grid of settings over seeds, and say what each is worth",
         "cloudml ablate configs/ablation.json",
     ),
+    "search": (
+        "train many variants and keep the best",
+        "cloudml search configs/search.json",
+    ),
     "export": (
         "write a run's SavedModel again",
         "cloudml export runs/tier1_variance_fix_test/20260101-120000",
@@ -128,10 +132,8 @@ def main(argv: list[str] | None = None) -> int:
     except CloudMLError as error:
         return _refuse(args, str(error), error.exit_code)
     except KeyboardInterrupt:
-        print(
-            f"cloudml {args.verb}: interrupted; `cloudml train --resume` continues a training.",
-            file=sys.stderr,
-        )
+        verb, what = ("search", "search") if args.verb == "search" else ("train", "training")
+        print(f"cloudml {args.verb}: interrupted; `cloudml {verb} --resume` continues a {what}.", file=sys.stderr)
         return EXIT_INTERRUPTED
     except BrokenPipeError:
         sys.stderr.close()

@@ -28,6 +28,14 @@ def load_config(path: str | Path, overrides: Mapping[str, Any] | None = None) ->
 
     Raises `ConfigError`, naming the file, each bad field by its path, and the nearest known name of an unknown key.
     """
+    content = read_content(path)
+    for key, value in (overrides or {}).items():
+        set_by_path(content, key, value)
+    return parse_config(content, source=str(path))
+
+
+def read_content(path: str | Path) -> dict[str, Any]:
+    """The JSON object of a configuration file, not yet validated. Raises `ConfigError` where it is none."""
     path = Path(path)
     try:
         content = json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse_constant)
@@ -44,9 +52,7 @@ def load_config(path: str | Path, overrides: Mapping[str, Any] | None = None) ->
     if not isinstance(content, dict):
         raise ConfigError(f"{path}: a configuration is a JSON object {{...}}. Received: {type(content).__name__}.")
     content.pop("$schema", None)
-    for key, value in (overrides or {}).items():
-        set_by_path(content, key, value)
-    return parse_config(content, source=str(path))
+    return content
 
 
 def parse_config(content: Mapping[str, Any], source: str = "configuration") -> Config:
@@ -54,11 +60,15 @@ def parse_config(content: Mapping[str, Any], source: str = "configuration") -> C
     try:
         return Config.model_validate(content)
     except ValidationError as error:
-        by_field: dict[str, list[Any]] = {}
-        for detail in error.errors():
-            by_field.setdefault(".".join(_follow(detail["loc"])[0]), []).append(detail)
-        lines = [_explain(where, details) for where, details in by_field.items()]
-        raise ConfigError(f"{source}: " + "\n  ".join(lines)) from None
+        raise ConfigError(f"{source}: " + "\n  ".join(explain(error).values())) from None
+
+
+def explain(error: ValidationError, root: type[BaseModel] = Config) -> dict[str, str]:
+    """What is wrong with each field of a dictionary that `root` refused, by dotted path; "" is the whole."""
+    by_field: dict[str, list[Any]] = {}
+    for detail in error.errors():
+        by_field.setdefault(".".join(_follow(detail["loc"], root)[0]), []).append(detail)
+    return {where: _explain(where, details, root) for where, details in by_field.items()}
 
 
 def parse_overrides(pairs: list[str]) -> dict[str, Any]:
@@ -115,12 +125,12 @@ def _refuse_constant(name: str) -> None:
     raise ConfigError(f"{name} is not a number that JSON knows; give a finite number, or null where that is allowed.")
 
 
-def _explain(where: str, details: list[Any]) -> str:
+def _explain(where: str, details: list[Any], root: type[BaseModel]) -> str:
     """One line about a field. A union has one detail for each type that it could have been."""
     first = details[0]
     context = first.get("ctx", {})
     if first["type"] == "extra_forbidden":
-        known = sorted({name for model in _follow(first["loc"][:-1])[1] for name in model.model_fields})
+        known = sorted({name for model in _follow(first["loc"][:-1], root)[1] for name in model.model_fields})
         key = str(first["loc"][-1])
         near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
         hint = f"did you mean '{near[0]}'?" if near else f"known here: {', '.join(known)}"
@@ -135,13 +145,13 @@ def _explain(where: str, details: list[Any]) -> str:
     return f"'{where or 'the file as a whole'}': {', or '.join(messages)}.{shown}"
 
 
-def _follow(location: tuple[Any, ...]) -> tuple[list[str], list[Any]]:
+def _follow(location: tuple[Any, ...], root: type[BaseModel]) -> tuple[list[str], list[Any]]:
     """Where a pydantic error location leads: its path as the file has it, and the models that are there.
 
     Pydantic adds the chosen kind and type of unions, which no file has: ("split", "flights", "val") is split.val.
     """
     path: list[str] = []
-    models: list[Any] = [Config]
+    models: list[Any] = [root]
     for part in location:
         fields = [model.model_fields[part].annotation for model in models if part in model.model_fields]
         tagged = [m for m in models if part in [f.default for k, f in m.model_fields.items() if k == "kind"]]

@@ -11,10 +11,10 @@ from rich.table import Table
 
 
 class Console:
-    """Prints for people. With `machine` everything goes to stderr, so that stdout holds JSON alone."""
+    """Prints for people. With `machine` everything goes to stderr, so that stdout holds JSON alone; `quiet` is mute."""
 
-    def __init__(self, machine: bool = False) -> None:
-        self.rich = RichConsole(stderr=machine, highlight=False)
+    def __init__(self, machine: bool = False, quiet: bool = False) -> None:
+        self.rich = RichConsole(stderr=machine, highlight=False, quiet=quiet)
         if not self.rich.is_terminal:
             self.rich.width = 140  # a file or a pipe has no width; tables should not wrap there
 

@@ -14,7 +14,7 @@ EXIT_CODES = {
     EXIT_COLLAPSED: "training stopped because the predictions collapsed to a constant",
     EXIT_NOT_FINITE: "training stopped because the loss was not finite",
     EXIT_NOT_CONVERGED: "pretraining did not converge",
-    EXIT_INTERRUPTED: "interrupted; `train --resume` continues",
+    EXIT_INTERRUPTED: "interrupted; `--resume` of train and search continues",
 }
 
 
