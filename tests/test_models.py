@@ -32,7 +32,7 @@ def out(model: keras.Model, x: dict[str, np.ndarray]) -> np.ndarray:
     return keras.ops.convert_to_numpy(model({name: x[name] for name in x}, training=False))
 
 
-@pytest.mark.parametrize("architecture", ["attention", "single_frame", "simple_cnn"])
+@pytest.mark.parametrize("architecture", ["attention", "no_attention", "single_frame", "simple_cnn"])
 @pytest.mark.parametrize("steps", [1, 3, 5])
 def test_one_number_a_sequence(architecture: str, steps: int) -> None:
     assert out(small(architecture=architecture, temporal_frames=steps), inputs(steps=steps)).shape == (4, 1)
@@ -282,5 +282,6 @@ def test_attention_weights_under_the_mirror_average_are_the_mean_of_both_images(
 
 
 def test_without_attention_there_are_no_weights() -> None:
-    assert models.attention_weights(small(architecture="single_frame"), inputs()) is None
+    for architecture in ("single_frame", "no_attention"):
+        assert models.attention_weights(small(architecture=architecture), inputs()) is None
     assert models.attention_weights(small(temporal_frames=1), inputs(steps=1)) is None

@@ -317,3 +317,16 @@ def _interrupt_after(epochs: int):
             raise KeyboardInterrupt
 
     return on_epoch_end
+
+
+def test_the_warm_up_counts_epochs_or_steps() -> None:
+    from cloudml_tf.settings import Training
+    from cloudml_tf.training import make_optimizer
+
+    def rates(**settings) -> list[float]:
+        optimizer = make_optimizer(Training(learning_rate=1e-2, max_epochs=10, **settings), steps_per_epoch=10)
+        return [float(optimizer._learning_rate(step)) for step in (0, 10, 20, 30, 99)]
+
+    assert rates(warmup_epochs=2.0)[:3] == pytest.approx([0.0, 5e-3, 1e-2])
+    assert rates(warmup_steps=20) == pytest.approx(rates(warmup_epochs=2.0))
+    assert rates(warmup_steps=40, schedule="constant")[-1] == pytest.approx(1e-2)
