@@ -31,6 +31,7 @@ from cloudml_tf.runs import flat, read_json
 
 FAILED, DONE = "failed.json", "metrics.json"
 ATTEMPTS = 2  # of a cell whose worker process dies
+TASKS = 16  # cells that a worker process trains before a new one takes its place: networks leave memory behind
 
 
 class Row(Settings):
@@ -193,7 +194,9 @@ def running_mark(folder: Path) -> Path:
 def _workers(jobs: int) -> Iterator[ProcessPoolExecutor]:
     threads = max((os.cpu_count() or 1) // jobs, 1)
     context = multiprocessing.get_context("spawn")  # TensorFlow does not survive a fork
-    pool = ProcessPoolExecutor(jobs, mp_context=context, initializer=_begin_worker, initargs=(threads,))
+    pool = ProcessPoolExecutor(
+        jobs, mp_context=context, initializer=_begin_worker, initargs=(threads,), max_tasks_per_child=TASKS
+    )
     try:
         yield pool
     finally:
