@@ -48,12 +48,14 @@ BASE = {
             "frame_columns": 16,
             "strip_width_m": 3200.0,
             "lidar_interval_s": 5.0,
+            "read_noise": 0.12,
+            "shot_noise": 0.12,
         }
     },
     "model": {
-        "widths": [8, 12], "footprint": 7, "encoder_features": 24, "heads": 2, "head_units": 24, "dropout": 0.0
+        "widths": [4, 6], "footprint": 5, "encoder_features": 8, "heads": 2, "head_units": 8, "dropout": 0.0
     },
-    "training": {"max_epochs": 25, "early_stopping_patience": 25, "collapse_grace_epochs": 25, "learning_rate": 2e-3},
+    "training": {"max_epochs": 15, "early_stopping_patience": 15, "collapse_grace_epochs": 15, "learning_rate": 2e-3},
 }  # fmt: skip
 
 

@@ -287,12 +287,16 @@ def test_every_variant_trains(tiny, tmp_path: Path, changes: dict) -> None:
         {"model": {"head": "quantile", "quantiles": 5}, "loss": {"base": "pinball"}},
         {"model": {"head": "histogram", "bins": 12, "mirror_average": True}, "loss": {"base": "cross_entropy"}},
         {"loss": {"form": "ccc", "schedule": "ramp", "ramp_epochs": [0, 2], "pooled_batches": 3, "clip": 4.0}},
-        {"loss": {"form": "log", "schedule": "gate"}, "label_density": {"enabled": True}},
-        {"training": {"order": "flight"}, "model": {"head_dropout": 0.3}},
+        {
+            "loss": {"form": "log", "schedule": "gate"},
+            "label_density": {"enabled": True},
+            "training": {"order": "flight"},
+            "model": {"head_dropout": 0.3},
+        },
     ],
 )
 def test_every_way_to_keep_variance_trains_exports_and_resumes(tiny_file, tmp_path: Path, changes: dict) -> None:
-    path = tiny_file(**changes)
+    path = tiny_file(**changes, evaluation={"baselines": False}, output={"report": False})
     whole, cut = tmp_path / "whole", tmp_path / "cut"
     assert main(["train", str(path), "--run-dir", str(whole)]) == 0
     with pytest.MonkeyPatch.context() as patch:
