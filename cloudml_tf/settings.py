@@ -139,6 +139,9 @@ class Training(Settings):
     ema_momentum: float | None = Field(None, gt=0, lt=1, description="Average the weights; validate the average.")
     collapse_threshold: float = Field(0.05, gt=0, lt=1, description="Abort when std(p)/std(t) is below.")
     collapse_grace_epochs: int = Field(3, ge=0)
+    init_from: str | None = Field(
+        None, description="A finished run to go on from: its best weights, and its scaling of frames and target."
+    )
     deterministic: bool = Field(True, description="Equal seeds give equal runs on a CPU.")
     mixed_precision: bool = Field(False, description="bfloat16 inside the network, for GPUs that are fast at it.")
 
