@@ -31,6 +31,10 @@ VERBS = {
         "set runs side by side, with the winner of each score",
         "cloudml compare runs/tier1_variance_fix_test/20260101-120000 runs/tier1_variance_fix_test/20260102-120000",
     ),
+    "ensemble": (
+        "join runs to one answer with its uncertainty",
+        "cloudml ensemble runs/tier1_variance_fix_test/20260101-120000 runs/tier1_variance_fix_test/20260102-120000",
+    ),
     "export": (
         "write a run's SavedModel again",
         "cloudml export runs/tier1_variance_fix_test/20260101-120000",

@@ -150,11 +150,12 @@ def covered(combination: Combination, test: Judged) -> dict[str, Any]:
     return {"test": found, "mean": mean}
 
 
-def verdicts(intervals: dict[str, Any], seen: bool) -> list[str]:
-    """What the intervals do, in words: where they hold and where they fail."""
+def in_words(intervals: dict[str, Any]) -> dict[str, Any]:
+    """The same with "words": where the intervals hold and where they fail."""
     level = percent(intervals["level"])
     names = ", ".join(intervals["calibration"])
-    early = "; early stopping saw them, so their errors are a little too small" if seen else ""
+    early = "; early stopping saw them, so their errors are a little too small"
+    early = early if intervals["seen_by_early_stopping"] else ""
     lines = [f"{level} intervals, calibrated on {names}{early}"]
     if len(intervals["calibration"]) == 1:
         lines.append("one calibration flight cannot tell how much flights differ: --calibrate takes further ones")
@@ -169,7 +170,7 @@ def verdicts(intervals: dict[str, Any], seen: bool) -> list[str]:
         lines.append(
             f"on the mean over {len(intervals['test'])} flights they cover {percent(intervals['mean']['coverage'])}"
         )
-    return lines
+    return {**intervals, "words": lines}
 
 
 def percent(share: float) -> str:
