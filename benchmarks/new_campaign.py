@@ -88,9 +88,8 @@ def fitted(config: Config) -> float:
     prepared = prepare(config)
     model, target, val = first_model(config, prepared), prepared.scaling.target, prepared.parts["val"]
     batches = training_batches(config, prepared)
-    model.compile(
-        make_optimizer(config.training, len(batches)), make_loss(config, batches.variance()), regression_metrics()
-    )
+    optimizer, loss = make_optimizer(config.training, len(batches)), make_loss(config, batches.variance())
+    model.compile(optimizer=optimizer, loss=loss, metrics=regression_metrics())
     stopping = R2EarlyStopping(config.training.early_stopping_patience)
     model.fit(
         batches,

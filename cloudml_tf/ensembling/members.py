@@ -70,34 +70,26 @@ def load_networks(members: list[Run], seed: int) -> list[keras.Model]:
     ]
 
 
-class Dropping(keras.Model):
-    """A regressor whose dropout stays on (Gal and Ghahramani 2016): each call is another network.
-
-    Args:
-        network: the regressor. Without its average over mirror images: a pass sees one of the two.
-        mirrored: whether that is the mirror image.
-    """
-
-    def __init__(self, network: keras.Model, mirrored: bool = False) -> None:
-        super().__init__()
-        self.average = next((layer for layer in network.layers if isinstance(layer, MirrorAverage)), None)
-        self.core, self.mirrored = network if self.average is None else self.average.layer, mirrored
-
-    def call(self, inputs: dict[str, Any]) -> Any:
-        """Inputs of B sequences -> (B,1) or (B,1+K)."""
-        seen = self.average.mirrored(inputs) if self.average is not None and self.mirrored else inputs
-        return self.core(seen, training=True)
-
-
 def outputs(networks: list[keras.Model], samples: Samples, passes: int = 0) -> list[np.ndarray]:
-    """Standardised answers (n,1) or (n,1+K) of each network; with `passes`, of that many calls of each with dropout.
-
-    Passes see the image and its mirror image by turns, where the network averages over them.
-    """
-    found = []
+    """Standardised answers (n,1) or (n,1+K) of each network; with `passes`, of that many calls of each with dropout."""
+    batches, found = Inputs(samples), []
     for network in networks:
-        ways = [Dropping(network), Dropping(network, mirrored=True)] if passes else [network]
-        found += [ways[i % len(ways)].predict(Inputs(samples), verbose=0) for i in range(max(passes, 1))]
+        for number in range(max(passes, 1)):
+            answers = [_answer(network, batches[i][0], number if passes else None) for i in range(len(batches))]
+            found.append(np.concatenate([keras.ops.convert_to_numpy(answer) for answer in answers]).astype("float64"))
     if not all(np.isfinite(values).all() for values in found):
         raise NotFiniteError("a member predicts values that are not finite; its weights or inputs are not finite.")
     return found
+
+
+def _answer(network: keras.Model, inputs: dict[str, Any], number: int | None) -> Any:
+    """As in use; or, of that number, a pass with dropout (Gal and Ghahramani 2016), each of another network.
+
+    Passes see the image and its mirror image by turns, where the network averages over the two.
+    """
+    if number is None:
+        return network(inputs, training=False)
+    average = next((layer for layer in network.layers if isinstance(layer, MirrorAverage)), None)
+    if average is None:
+        return network(inputs, training=True)
+    return average.layer(average.mirrored(inputs) if number % 2 else inputs, training=True)
