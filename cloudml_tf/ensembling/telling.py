@@ -76,7 +76,9 @@ def write_page(path: Path, metrics: dict[str, Any], chapters: list[report.Chapte
     parts = [
         *report.summary(metrics),
         page.section(
-            "Members", page.table(COLUMNS, member_rows(metrics), strong={"ensemble"}), note=f"{gain(metrics)}."
+            "Members",
+            page.table(COLUMNS, member_rows(metrics), strong={"ensemble"}),
+            note=f"{gain(metrics)}. Below, 'network' is the ensemble.",
         ),
     ]
     if "intervals" in metrics:
