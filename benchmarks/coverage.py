@@ -94,7 +94,8 @@ def main() -> None:
     """Simulate, train, calibrate in every way, print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seed", type=int, default=11, help="of the simulated flights")
-    parser.add_argument("--members", type=int, default=3)
+    parser.add_argument("--members", type=int, default=5)
+    parser.add_argument("--out", type=Path, default=Path(__file__).parent.parent / "docs" / "uncertainty")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         home = Path(folder)
@@ -104,6 +105,8 @@ def main() -> None:
         console = Console(machine=True)
         found = ensemble(Wish(runs, tuple(str(flights[i]) for i in CALIBRATE)), {}, console)
         alone = ensemble(Wish(runs), {}, console).metrics["intervals"]
+    from cloudml_tf.ensembling.pictures import draw
+
     print({key: found.metrics[key] for key in ("gain", "crps", "spread")}, file=sys.stderr)
     columns = ("calibrated on", "mean coverage", "of flights", "flights under 85 %", "width", "interval score")
     print(f"| {' | '.join(columns)} |\n{'|---' * len(columns)}|")
@@ -112,6 +115,9 @@ def main() -> None:
     for name, way in ways.items():
         print(row(name, measure(found, *way)))
     print(row(f"9 flights, and held out with the gain x {GAIN:g}", shifted(found, GAIN)))
+    for picture in draw(found.combination, found.parts["test"], found.metrics):
+        if not picture.name.startswith("intervals") or picture.name == "intervals_sim16":
+            picture.write(args.out)
     told = found.metrics["intervals"]
     print(f"\nSpread alone, without calibration: {100 * told['mean']['spread_alone']:.0f} %\n")
     print("\n".join(told["words"]))

@@ -53,7 +53,7 @@ class Combination:
         target: log and smearing of the answer in physical units.
         level: the share that an interval is to cover.
         scale: what makes an interval wider here than there.
-        floor: added to the spread, so that members who agree by chance get no interval of zero width.
+        floor: what members get wrong together: a unit is √(spread² + floor²), as variances add up.
         q: from calibration; None where there is none.
     """
 
@@ -74,7 +74,7 @@ class Combination:
         members = self.members(outputs, xp)
         mean, between = centre(members, xp), spread(members, xp)
         if self.scale == "spread":
-            return Band(mean, mean, between + self.floor)
+            return Band(mean, mean, xp.sqrt(between**2 + self.floor**2))
         if self.scale == "constant":
             return Band(mean, mean, xp.ones_like(mean))
         each, tail = len(outputs) // len(self.voices), 0.5 * (1.0 - self.level)

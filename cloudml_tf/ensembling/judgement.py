@@ -105,9 +105,10 @@ def calibrate(combination: Combination, held_out: Judged, pooling: Pooling) -> t
 
     Raises `RunError` where no finite width can promise the level.
     """
-    floor = float(np.median(spread(combination.members(held_out.outputs))))
-    combination = replace(combination, floor=floor)
     target, flights = combination.target.transform(held_out.samples.label), held_out.flights()
+    error = centre(combination.members(held_out.outputs)) - target
+    floor = float(np.sqrt(np.mean(error**2)))
+    combination = replace(combination, floor=floor)
     band = combination.band(held_out.outputs)
     q = flight_quantile(band.scores(target), flights, combination.level, pooling)
     names, labels = np.unique(flights, return_counts=True)
