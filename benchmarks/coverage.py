@@ -1,6 +1,6 @@
 """How often intervals hold on flights that nobody saw: `python benchmarks/coverage.py`.
 
-Simulated flights of eight regimes: five train three members, one validates, nine calibrate, ten are held out. Every way
+Simulated flights of eight regimes: five train the members, one validates, nine calibrate, ten are held out. Every way
 of calibrating is measured on the same ten.
 """
 

@@ -18,7 +18,7 @@ from cloudml_tf.data.settings import FlightFiles
 from cloudml_tf.data.splits import PARTS, check_labels, flights_needed, keep_labels, split_samples
 from cloudml_tf.errors import DataError
 from cloudml_tf.simulation.simulator import simulate_flights
-from cloudml_tf.warm_start import inherited_scaling
+from cloudml_tf.warm_start import check_unseen, inherited_scaling
 
 Progress = Callable[[int, int], None]
 
@@ -87,6 +87,7 @@ def prepare(config: Config, simulating: Progress | None = None, decoding: Progre
     if config.training.init_from is None:
         scaling = fit_scaling(parts["train"], config.target, config.preprocessing)
     else:
+        check_unseen(config, {name: Path(files[name].camera) for name in needed["test"]})
         scaling = inherited_scaling(config, parts["train"])
     if config.label_density.enabled:
         train = parts["train"]

@@ -41,8 +41,8 @@ def spread(members: Any, xp: Any = np) -> Any:
 class Band:
     """What an interval grows from: [lower - q unit, upper + q unit], q from calibration.
 
-    lower = upper = mean and unit = 1 give the same width everywhere; unit = spread + floor follows the members; the
-    quantiles of a head with unit = 1 are conformalised quantile regression (Romano et al. 2019).
+    lower = upper = mean and unit = 1 give the same width everywhere; unit = √(spread² + floor²) follows the members;
+    the quantiles of a head with unit = 1 are conformalised quantile regression (Romano et al. 2019).
     """
 
     lower: Any  # (n,)

@@ -6,10 +6,12 @@ a few labels are too few to measure them. The scores of a run that goes on are t
 and in the target's own units wherever they are shown.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from cloudml_tf.config import Config, expand, parse_config
+from cloudml_tf.data.frames import camera_fingerprint
 from cloudml_tf.data.samples import Samples
 from cloudml_tf.data.scaling import Scaling
 from cloudml_tf.errors import RunError
@@ -52,6 +54,38 @@ def inherited_scaling(config: Config, train: Samples) -> Scaling:
     content = description["scaling"]
     content["target"]["smearing"] = 1.0  # fitted again, where it is asked for
     return Scaling.from_json(content)
+
+
+def cameras_of(config: Config, description: dict[str, Any], parts: Sequence[str]) -> dict[str, str]:
+    """Fingerprint -> flight of the camera files in these parts of a run, and of the run that it went on from."""
+    found = {}
+    for part in parts:
+        for name in description["split"][part]["flights"]:
+            camera = Path(description["files"][name]["camera"])
+            if camera.is_file():
+                found[camera_fingerprint(camera)] = name
+    if config.training.init_from is not None:
+        found |= cameras_of(*read_run(_source(config)), parts)
+    return found
+
+
+def check_unseen(config: Config, cameras: dict[str, Path]) -> None:
+    """Refuse test flights on which the old run was trained, unless both are split alike. Raises `RunError`.
+
+    Args:
+        config: of the run that goes on.
+        cameras: flight -> camera file of the test part.
+    """
+    before, description = read_run(_source(config))
+    if before.split == config.split:
+        return
+    seen = cameras_of(before, description, ("train",))
+    wrong = [name for name, camera in cameras.items() if camera_fingerprint(camera) in seen]
+    if wrong:
+        raise RunError(
+            f"{_source(config)}: was trained on {', '.join(wrong)}, which the new run would be tested on: a leak. "
+            "Test on other flights."
+        )
 
 
 def inherited_weights(config: Config) -> list[Any]:

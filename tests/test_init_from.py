@@ -108,6 +108,12 @@ def test_another_network_is_refused_by_its_settings(finished: Path, tiny, change
         prepare(tiny(training={"init_from": str(finished)}, **changes))
 
 
+def test_a_test_flight_that_the_old_run_was_trained_on_is_a_leak(finished: Path, tiny) -> None:
+    split = {"kind": "flights", "train": ["sim03"], "val": ["sim02"], "test": ["sim01"]}
+    with pytest.raises(RunError, match="was trained on sim01, which the new run would be tested on: a leak"):
+        prepare(tiny(training={"init_from": str(finished)}, split=split))
+
+
 def test_what_is_no_run_is_refused(tiny, tmp_path: Path) -> None:
     with pytest.raises(RunError, match="neither a run folder"):
         prepare(tiny(training={"init_from": str(tmp_path / "nothing")}))

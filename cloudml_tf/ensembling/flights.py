@@ -2,12 +2,11 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from cloudml_tf.comparison import Run
-from cloudml_tf.config import Config, expand
+from cloudml_tf.config import Config
 from cloudml_tf.console import Console
 from cloudml_tf.data.flights import find_flights
 from cloudml_tf.data.frames import camera_fingerprint
@@ -15,7 +14,7 @@ from cloudml_tf.data.samples import Samples
 from cloudml_tf.diagnosis.probes import as_it_was
 from cloudml_tf.errors import RunError
 from cloudml_tf.pipeline import Prepared, prepare, samples_of_folders
-from cloudml_tf.runs import read_run
+from cloudml_tf.warm_start import cameras_of
 
 
 def read_again(first: Run, config: Config, console: Console) -> Prepared:
@@ -36,19 +35,9 @@ def read_again(first: Run, config: Config, console: Console) -> Prepared:
 
 def known_cameras(members: Sequence[Run]) -> dict[str, str]:
     """Fingerprint -> flight of every camera file that a member was trained or is judged on."""
-    return {key: name for run in members for key, name in _known_to(run.config, run.description).items()}
-
-
-def _known_to(config: Config, description: dict[str, Any]) -> dict[str, str]:
-    """The same of one run, and of the run that it went on from."""
-    found = {}
-    for part in ("train", "test"):
-        for name in description["split"][part]["flights"]:
-            camera = Path(description["files"][name]["camera"])
-            if camera.is_file():
-                found[camera_fingerprint(camera)] = name
-    if config.training.init_from is not None:
-        found |= _known_to(*read_run(expand(config.training.init_from)))
+    found: dict[str, str] = {}
+    for run in members:
+        found |= cameras_of(run.config, run.description, ("train", "test"))
     return found
 
 
