@@ -90,21 +90,8 @@ def row(name: str, found: dict[str, Any]) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def main() -> None:
-    """Simulate, train, calibrate in every way, print."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--seed", type=int, default=11, help="of the simulated flights")
-    parser.add_argument("--members", type=int, default=5)
-    parser.add_argument("--out", type=Path, default=Path(__file__).parent.parent / "docs" / "uncertainty")
-    args = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        home = Path(folder)
-        simulated = simulate_flights(simulation_config(None, {**SIZE, "seed": args.seed}), home / "flights")
-        flights = [Path(flight) for flight in simulated]
-        runs = tuple(members(flights, home / "runs", args.members))
-        console = Console(machine=True)
-        found = ensemble(Wish(runs, tuple(str(flights[i]) for i in CALIBRATE)), {}, console)
-        alone = ensemble(Wish(runs), {}, console).metrics["intervals"]
+def tell(found: Any, alone: dict[str, Any], out: Path) -> None:
+    """Print the table, and draw."""
     from cloudml_tf.ensembling.pictures import draw
 
     print({key: found.metrics[key] for key in ("gain", "crps", "spread")}, file=sys.stderr)
@@ -115,12 +102,30 @@ def main() -> None:
     for name, way in ways.items():
         print(row(name, measure(found, *way)))
     print(row(f"9 flights, and held out with the gain x {GAIN:g}", shifted(found, GAIN)))
-    for picture in draw(found.combination, found.parts["test"], found.metrics):
-        if not picture.name.startswith("intervals") or picture.name == "intervals_sim16":
-            picture.write(args.out)
     told = found.metrics["intervals"]
     print(f"\nSpread alone, without calibration: {100 * told['mean']['spread_alone']:.0f} %\n")
     print("\n".join(told["words"]))
+    for picture in draw(found.combination, found.parts["test"], found.metrics):
+        if not picture.name.startswith("intervals") or picture.name == "intervals_sim16":
+            picture.write(out)
+
+
+def main() -> None:
+    """Simulate, train, calibrate in every way."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--seed", type=int, default=11, help="of the simulated flights")
+    parser.add_argument("--members", type=int, default=3)
+    parser.add_argument("--out", type=Path, default=Path(__file__).parent.parent / "docs" / "uncertainty")
+    args = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        home = Path(folder)
+        simulated = simulate_flights(simulation_config(None, {**SIZE, "seed": args.seed}), home / "flights")
+        flights = [Path(flight) for flight in simulated]
+        runs = tuple(members(flights, home / "runs", args.members))
+        console = Console(machine=True)
+        alone = ensemble(Wish(runs), {}, console).metrics["intervals"]
+        found = ensemble(Wish(runs, tuple(str(flights[i]) for i in CALIBRATE)), {}, console)
+        tell(found, alone, args.out)
 
 
 if __name__ == "__main__":
