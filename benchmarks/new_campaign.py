@@ -128,9 +128,10 @@ def draw(found: dict[str, np.ndarray], before: float, after: float, gain: float)
     ax.axhline(before, color=INK, linewidth=1, linestyle="--")
     ax.axhline(after, color=GREY, linewidth=1, linestyle="--")
     ax.axhline(0.5 * (before + after), color=GREY, linewidth=0.8, linestyle=":")
-    ends: Any = {"fontsize": 8, "ha": "right", "va": "bottom"}
-    ax.text(LABELS[-1], before, "old network, gain as it was", color=INK, **ends)
-    ax.text(LABELS[-1], after, f"old network, gain x {gain:g}", color=GREY, **ends)
+    near: Any = {"fontsize": 8, "va": "bottom", "xytext": (0, 2), "textcoords": "offset points"}
+    ax.annotate("old network, gain as it was", (LABELS[0], before), color=INK, **near)
+    ax.annotate("half of the loss", (LABELS[-1], 0.5 * (before + after)), color=GREY, ha="right", **near)
+    ax.annotate(f"old network, gain x {gain:g}", (LABELS[-1], after), color=GREY, ha="right", **near)
     ax.set(xscale="log", xlabel="labels of the new flight", ylabel="R²", ylim=(min(after, 0.0) - 0.1, 1.0))
     ax.set_xticks(LABELS, [str(n) for n in LABELS])
     ax.minorticks_off()
