@@ -47,6 +47,10 @@ VERBS = {
         "train many variants and keep the best",
         "cloudml search configs/search.json",
     ),
+    "ensemble": (
+        "join runs to one answer with its uncertainty",
+        "cloudml ensemble runs/tier1_variance_fix_test/20260101-120000 runs/tier1_variance_fix_test/20260102-120000",
+    ),
     "export": (
         "write a run's SavedModel again",
         "cloudml export runs/tier1_variance_fix_test/20260101-120000",

@@ -14,6 +14,7 @@ from cloudml_tf.console import Console
 from cloudml_tf.data.samples import Samples
 from cloudml_tf.data.scaling import Scaling, TargetScaling
 from cloudml_tf.data.settings import FlightFiles
+from cloudml_tf.data.splits import keep_labels
 from cloudml_tf.errors import DataError, RunError
 from cloudml_tf.files import write_json
 from cloudml_tf.judge import tier
@@ -90,7 +91,8 @@ def _add_baselines(
     if judged & set(trained):
         console.warn(f"{', '.join(sorted(judged & set(trained)))}: this model was trained on flights of that name")
     try:
-        train = samples_of(files, config)
+        kept = config.data.model_copy(update={"val_labels": None})
+        train = keep_labels({"train": samples_of(files, config)}, kept, config.seed)["train"]
     except DataError as error:
         console.warn(f"no baselines, the training flights cannot be read: {error}")
         return

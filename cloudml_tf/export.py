@@ -6,6 +6,7 @@ the target. `cloudml.json` beside it says how flights are to be read for it and 
 """
 
 import argparse
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,9 @@ from cloudml_tf.runs import check_overrides, read_run
 TOLERANCE = 1e-4  # largest difference to Keras, in standard deviations of the target
 
 
+Answer = Callable[[dict[str, Any]], dict[str, Any]]  # inputs by name -> outputs (B,1) by name, in physical units
+
+
 def export_model(
     model: Any, folder: Path, config: Config, description: dict[str, Any], seed: int = 0
 ) -> dict[str, Any]:
@@ -27,30 +31,62 @@ def export_model(
 
     Raises `RunError` where the export differs from the Keras model by more than `TOLERANCE`.
     """
+    from cloudml_tf.data.scaling import Scaling
+    from cloudml_tf.training import with_units
+
+    physical = with_units(model, Scaling.from_json(description["scaling"]))
+
+    def answer(inputs: dict[str, Any]) -> dict[str, Any]:
+        return {config.target.name: physical(inputs, training=False)}
+
+    return export_answer([physical], answer, folder, config, description, seed)
+
+
+def export_answer(
+    models: Sequence[Any],
+    answer: Answer,
+    folder: Path,
+    config: Config,
+    description: dict[str, Any],
+    seed: int = 0,
+    more: dict[str, Any] | None = None,
+) -> dict[str, Any]:
+    """Write a SavedModel that answers as `answer` does with Keras; returns the parity record.
+
+    Args:
+        models: all that `answer` calls; they take the same inputs.
+        answer: what is exported; its outputs hold one named as the target.
+        folder: where to; it is replaced where it holds an export.
+        config, description: of the run.
+        seed: of the inputs on which the two are compared.
+        more: for `cloudml.json`.
+    """
     check_replaceable(folder)
     import tensorflow as tf
     from keras.export import ExportArchive
 
     from cloudml_tf.data.scaling import Scaling
-    from cloudml_tf.training import with_units
 
-    scaling = Scaling.from_json(description["scaling"])
-    physical = with_units(model, scaling)
-    names = list(physical.input_names) if hasattr(physical, "input_names") else [t.name for t in physical.inputs]
-    output = config.target.name
+    shapes = {tensor.name: (None, *tensor.shape[1:]) for tensor in models[0].inputs}
 
     def serve(*tensors: Any) -> dict[str, Any]:
-        return {output: physical(dict(zip(names, tensors, strict=True)), training=False)}
+        return answer(dict(zip(shapes, tensors, strict=True)))
 
-    shapes = {tensor.name: (None, *tensor.shape[1:]) for tensor in physical.inputs}
-    signature = [tf.TensorSpec(shapes[name], tf.float32, name=name) for name in names]
+    signature = [tf.TensorSpec(shape, tf.float32, name=name) for name, shape in shapes.items()]
     with whole_folder(folder) as temporary:
         archive = ExportArchive()
-        archive.track(physical)
+        for model in models:
+            archive.track(model)
         archive.add_endpoint("serving_default", serve, input_signature=signature)
         archive.write_out(str(temporary), verbose=False)
-        record = check_parity(temporary, physical, shapes, config, scaling, seed)
-        content = {"inputs": shapes, "output": output, "parity": record, "data": description}
+        record = check_parity(temporary, answer, shapes, config, Scaling.from_json(description["scaling"]), seed)
+        content = {
+            "inputs": shapes,
+            "output": config.target.name,
+            "parity": record,
+            "data": description,
+            **(more or {}),
+        }
         write_json(temporary / "cloudml.json", {**content, "config": config.model_dump(mode="json")})
     return record
 
@@ -63,9 +99,9 @@ def check_replaceable(folder: Path) -> None:
 
 
 def check_parity(
-    folder: Path, physical: Any, shapes: dict[str, Any], config: Config, scaling: Any, seed: int
+    folder: Path, answer: Answer, shapes: dict[str, Any], config: Config, scaling: Any, seed: int
 ) -> dict[str, Any]:
-    """Compare the written SavedModel with the Keras model on random inputs in the training range, batches 1 and 5.
+    """Compare every output of the SavedModel with Keras on random inputs in the training range, batches 1 and 5.
 
     The difference is taken in standard deviations of the target, in the loss's space.
     """
@@ -77,10 +113,10 @@ def check_parity(
             name: _typical(name, (batch, *shape[1:]), scaling, config.preprocessing.log_offset, rng)
             for name, shape in shapes.items()
         }
-        ours = np.asarray(physical(inputs, training=False)).reshape(-1)
-        theirs = loaded.predict(inputs, config.target.name)
-        target = scaling.target
-        worst = max(worst, float(np.abs(target.transform(ours) - target.transform(theirs)).max() / target.std))
+        ours = {name: np.asarray(values).reshape(-1) for name, values in answer(inputs).items()}
+        theirs = loaded.outputs(inputs)
+        slope = ours[config.target.name] if scaling.target.log else 1.0  # of physical units by the loss's space
+        worst = max(worst, *(float(np.abs((ours[n] - theirs[n]) / slope).max() / scaling.target.std) for n in ours))
     if not worst <= TOLERANCE:
         raise RunError(f"{folder}: the SavedModel differs from the Keras model by {worst:.2g} std; not exported.")
     return {"max_difference_std": worst, "tolerance_std": TOLERANCE, "batches": [1, 5]}
@@ -113,10 +149,14 @@ class SavedModel:
         self._serve = self._kept.signatures["serving_default"]
         self._constant = tf.constant
 
-    def predict(self, inputs: dict[str, np.ndarray], output: str) -> np.ndarray:
-        """(n,) values in physical units."""
+    def outputs(self, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Every output, (n,) each, in physical units."""
         tensors = {name: self._constant(value, "float32") for name, value in inputs.items()}
-        return np.asarray(self._serve(**tensors)[output].numpy()).reshape(-1)
+        return {name: np.asarray(value.numpy()).reshape(-1) for name, value in self._serve(**tensors).items()}
+
+    def predict(self, inputs: dict[str, np.ndarray], output: str) -> np.ndarray:
+        """(n,) values of one output."""
+        return self.outputs(inputs)[output]
 
 
 def target_folder(config: Config, run_dir: str | None = None) -> Path:

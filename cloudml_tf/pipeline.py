@@ -15,10 +15,11 @@ from cloudml_tf.data.frames import camera_fingerprint
 from cloudml_tf.data.samples import Samples, build_samples
 from cloudml_tf.data.scaling import Scaling, fit_scaling
 from cloudml_tf.data.settings import FlightFiles
-from cloudml_tf.data.splits import PARTS, check_labels, flights_needed, split_samples
+from cloudml_tf.data.splits import PARTS, check_labels, flights_needed, keep_labels, split_samples
 from cloudml_tf.data.unlabelled import FrameChunks, check_extra_flights, frame_chunks
 from cloudml_tf.errors import DataError
 from cloudml_tf.simulation.simulator import simulate_flights
+from cloudml_tf.warm_start import check_unseen, inherited_scaling
 
 Progress = Callable[[int, int], None]
 
@@ -78,15 +79,22 @@ def read_flights(files: dict[str, FlightFiles], names: list[str], config: Config
 
 
 def prepare(config: Config, simulating: Progress | None = None, decoding: Progress | None = None) -> Prepared:
-    """Read the flights of the split, cut the parts, check for leaks and fit the scaling on the training part."""
+    """Read the flights of the split, cut the parts, check for leaks and fit the scaling on the training part.
+
+    A run that goes on from another (`training.init_from`) keeps that one's scaling.
+    """
     files = available_flights(config, simulating)
     needed = flights_needed(config.split, list(files))
     check_overweight(config, list(files))
     names = sorted({name for part in PARTS for name in needed[part]})
     flights = read_flights(files, names, config)
     samples, counts = build_samples(flights, config, decoding)
-    parts = split_samples(samples, config.split, needed)
-    scaling = fit_scaling(parts["train"], config.target, config.preprocessing)
+    parts = keep_labels(split_samples(samples, config.split, needed), config.data, config.seed)
+    if config.training.init_from is None:
+        scaling = fit_scaling(parts["train"], config.target, config.preprocessing)
+    else:
+        check_unseen(config, {name: Path(files[name].camera) for name in needed["test"]})
+        scaling = inherited_scaling(config, parts["train"])
     if config.label_density.enabled:
         train = parts["train"]
         density = density_weights(scaling.target.transform(train.label), config.label_density)

@@ -140,6 +140,9 @@ class Training(Settings):
     ema_momentum: float | None = Field(None, gt=0, lt=1, description="Average the weights; validate the average.")
     collapse_threshold: float = Field(0.05, gt=0, lt=1, description="Abort when std(p)/std(t) is below.")
     collapse_grace_epochs: int = Field(3, ge=0)
+    init_from: str | None = Field(
+        None, description="A finished run to go on from: its best weights, and its scaling of frames and target."
+    )
     deterministic: bool = Field(True, description="Equal seeds give equal runs on a CPU.")
     mixed_precision: bool = Field(False, description="bfloat16 inside the network, for GPUs that are fast at it.")
 
@@ -233,6 +236,8 @@ class Config(Settings):
         if self.loss.target_variance == "batch" and self.training.batch_size < 2:
             raise ValueError("loss.target_variance 'batch' needs training.batch_size of 2 or more: one has no variance")
         self._check_head()
+        if self.pretraining.enabled and self.training.init_from is not None:
+            raise ValueError("pretraining.enabled and training.init_from are two ways to begin; keep one")
         shared = {name for part in ("train", "val", "test") for name in getattr(self.split, part, None) or ()}
         twice = sorted(shared & set(self.pretraining.extra_flights))
         if twice:

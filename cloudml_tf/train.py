@@ -19,6 +19,7 @@ from cloudml_tf.errors import EXIT_COLLAPSED, EXIT_OK, CloudMLError, ConfigError
 from cloudml_tf.files import whole_file, write_json
 from cloudml_tf.quiet import quiet_tensorflow
 from cloudml_tf.runs import check_same, new_run, read_json, run_to_resume, write_start
+from cloudml_tf.warm_start import GENTLER, first_model, gentle
 
 
 def train(
@@ -49,9 +50,7 @@ def fit_and_judge(config: Config, prepared: Any, folder: Path, console: Console,
     quiet_tensorflow()
     from cloudml_tf import results, training
 
-    training.start_keras(config)
-    train_part = prepared.parts["train"]
-    model = training.make_model(config, prepared.scaling, train_part.frame_shape, train_part.nadir)
+    model = first_model(config, prepared)
     console.say(f"model: {model.count_params():,} weights")
     pretrained = None
     if config.pretraining.enabled:
@@ -266,14 +265,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="A,B,…",
         help="leave-one-flight-out over these flights (all without names), and the joined table",
     )
+    parser.add_argument(
+        "--init-from",
+        metavar="RUN",
+        help=f"go on from a finished run, at {GENTLER:g} of the learning rate unless --set gives one",
+    )
     add_common(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     """The main job."""
-    from cloudml_tf.cli import config_from, print_json
+    from cloudml_tf.cli import config_from, overrides_from, print_json
 
     config = config_from(args)
+    if args.init_from is not None:
+        config = gentle(config, args.init_from, "training.learning_rate" in overrides_from(args))
     if args.print_config:
         print(resolved_json(config), end="")
         return EXIT_OK

@@ -64,7 +64,7 @@ LOADED = (
         "import cloudml_tf; dir(cloudml_tf)",
         "import cloudml_tf.data.flights, cloudml_tf.data.splits, cloudml_tf.pipeline",
         "from cloudml_tf.cli import build_parser; [build_parser(v).format_help() for v in "
-        "('train', 'evaluate', 'export', 'simulate', 'check', 'search', 'config')]",
+        "('train', 'evaluate', 'export', 'simulate', 'check', 'search', 'ensemble', 'config')]",
     ],
 )
 def test_the_table_of_contents_readers_and_help_load_no_keras(code: str) -> None:

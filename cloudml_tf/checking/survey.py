@@ -19,7 +19,7 @@ from cloudml_tf.data.frames import camera_fingerprint
 from cloudml_tf.data.quality import FrameScan, copied_frames, scan_frames
 from cloudml_tf.data.samples import Samples, build_samples, check_same_frames, check_sequences, sequences
 from cloudml_tf.data.settings import FlightFiles
-from cloudml_tf.data.splits import PARTS, check_labels, check_leak, cut_samples, flights_needed
+from cloudml_tf.data.splits import PARTS, check_labels, check_leak, cut_samples, flights_needed, keep_labels
 from cloudml_tf.errors import DataError
 from cloudml_tf.judge import effective_size
 from cloudml_tf.pipeline import available_flights, check_overweight
@@ -185,6 +185,10 @@ def cut(found: Checked, advice: Advice, console: Console) -> None:
     with console.progress("decoding frames") as progress:
         samples, _ = build_samples(kept, config, progress)
     found.parts = cut_samples(samples, config.split, advice.needed)
+    try:
+        found.parts = keep_labels(found.parts, config.data, config.seed)
+    except DataError as error:
+        found.findings.append(Finding("problem", "few labels", str(error)))
     _judge_cut(found, {flight.name for flight in kept}, advice)
 
 

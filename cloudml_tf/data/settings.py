@@ -12,6 +12,7 @@ from cloudml_tf.simulation.settings import SimulationConfig
 TargetName = Literal["optical_depth", "cloud_base_km", "cloud_top_km"]
 FileRole = Literal["camera", "lidar", "navigation"]
 UnitInterval = Annotated[float, Field(ge=0, le=1)]
+LabelCount = Annotated[int, Field(ge=2)] | Annotated[float, Field(gt=0, lt=1)] | None
 
 
 class Settings(BaseModel):
@@ -174,6 +175,10 @@ class Data(Settings):
     navigation: Navigation = Navigation()
     sun_angles: bool = Field(True, description="Give the network the sun's direction; off needs no navigation file.")
     features: tuple[Feature, ...] = Field((), description="Further numbers a frame.")
+    labels: LabelCount = Field(
+        None, description="Use only this many training labels, or this share of them, spread evenly in time."
+    )
+    val_labels: LabelCount = Field(None, description="The same for the validation part.")
     cache: str = Field("~/.cache/cloudml_tf", description="Simulated flights, and decoded frames that exceed memory.")
     memory_gb: float = Field(4.0, gt=0, description="Decoded frames above this are kept in a file and mapped.")
 

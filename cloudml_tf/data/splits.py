@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from cloudml_tf.data.samples import Samples
-from cloudml_tf.data.settings import FlightSplit, LeaveOneOut, TimeBlocks
+from cloudml_tf.data.settings import Data, FlightSplit, LeaveOneOut, TimeBlocks
 from cloudml_tf.errors import DataError
 
 PARTS = ("train", "val", "test")
@@ -64,6 +64,26 @@ def cut_samples(
             part: np.isin(samples.flight, [numbers[name] for name in needed[part] if name in numbers]) for part in PARTS
         }
     return {part: samples.take(mask) for part, mask in masks.items()}
+
+
+def keep_labels(parts: dict[str, Samples], data: Data, seed: int) -> dict[str, Samples]:
+    """The parts with as many training and validation labels as `data.labels` and `data.val_labels` leave.
+
+    A part stands in order of flight and time. It is cut into n runs of equal length, give or take a label, and one
+    label of each is drawn: even in time, and another draw for another seed. The test part stays whole.
+    """
+    wanted = {"train": ("data.labels", data.labels), "val": ("data.val_labels", data.val_labels)}
+    kept = dict(parts)
+    for number, (part, (field, count)) in enumerate(wanted.items()):
+        if count is None:
+            continue
+        n, there = (round(count * len(parts[part])) if isinstance(count, float) else count), len(parts[part])
+        if not 2 <= n <= there:
+            raise DataError(f"{field} {count} is {n} labels; it must be 2 or more, and the {part} part has {there}.")
+        rng = np.random.default_rng([seed, number])
+        kept[part] = parts[part].take(np.array([rng.choice(run) for run in np.array_split(np.arange(there), n)]))
+        check_labels(kept[part], f"the {part} part, of which {field} keeps {n} labels,")
+    return kept
 
 
 def check_labels(samples: Samples, what: str) -> None:

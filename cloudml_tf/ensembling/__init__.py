@@ -1,0 +1,1 @@
+"""What `cloudml ensemble` reads, works out, and shows."""

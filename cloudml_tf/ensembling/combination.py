@@ -1,0 +1,114 @@
+"""How members' answers become one: mean, spread and interval. The same lines serve the scores and the exported model.
+
+Everything is worked out in the loss's space, where the members were trained, and turned into physical units last: the
+ends of an interval go with it, since the logarithm keeps order.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from cloudml_tf.config import Config
+from cloudml_tf.data.scaling import TargetScaling
+from cloudml_tf.distributions import POINT, quantile_levels
+from cloudml_tf.errors import ConfigError
+from cloudml_tf.uncertainty import Band, Scale, centre, quantile_of_quantiles, quantile_of_shares, spread
+
+
+@dataclass(frozen=True)
+class Voice:
+    """How to read one member's output (n,1) or (n,1+K)."""
+
+    mean: float  # of its training target, in the loss's space
+    std: float
+    head: str = "point"
+    bin_range: tuple[float, float] = (0.0, 0.0)
+
+    @classmethod
+    def of(cls, config: Config, description: dict[str, Any]) -> "Voice":
+        """Of a run."""
+        target = description["scaling"]["target"]
+        return cls(target["mean"], target["std"], config.model.head, config.model.bin_range)
+
+    def point(self, output: Any) -> Any:
+        """(n,·) -> (n,) in the loss's space."""
+        return output[:, POINT] * self.std + self.mean
+
+    def quantile(self, output: Any, level: float, xp: Any = np) -> Any:
+        """(n,1+K) -> (n,) in the loss's space, of the head's distribution."""
+        columns = output[:, POINT + 1 :]
+        if self.head == "histogram":
+            return quantile_of_shares(columns, level, *self.bin_range, xp=xp) * self.std + self.mean
+        return quantile_of_quantiles(columns, level, quantile_levels(columns.shape[-1]), xp) * self.std + self.mean
+
+
+@dataclass(frozen=True)
+class Combination:
+    """One rule for all members.
+
+    Args:
+        voices: a member each.
+        target: log and smearing of the answer in physical units.
+        level: the share that an interval is to cover.
+        scale: what makes an interval wider here than there.
+        floor: what members get wrong together: a unit is √(spread² + floor²), as variances add up.
+        q: from calibration; None where there is none.
+    """
+
+    voices: tuple[Voice, ...]
+    target: TargetScaling
+    level: float = 0.9
+    scale: Scale = "spread"
+    floor: float = 0.0
+    q: float | None = None
+
+    def members(self, outputs: Sequence[Any], xp: Any = np) -> Any:
+        """Outputs of the m members -> (m,n) in the loss's space. Passes of one network share its voice."""
+        each = len(outputs) // len(self.voices)
+        return xp.stack([self.voices[i // each].point(output) for i, output in enumerate(outputs)])
+
+    def band(self, outputs: Sequence[Any], xp: Any = np) -> Band:
+        """What the interval grows from, in the loss's space."""
+        members = self.members(outputs, xp)
+        mean, between = centre(members, xp), spread(members, xp)
+        if self.scale == "spread":
+            return Band(mean, mean, xp.sqrt(between**2 + self.floor**2))
+        if self.scale == "constant":
+            return Band(mean, mean, xp.ones_like(mean))
+        each, tail = len(outputs) // len(self.voices), 0.5 * (1.0 - self.level)
+        ends = [
+            xp.stack([self.voices[i // each].quantile(output, level, xp) for i, output in enumerate(outputs)])
+            for level in (tail, 1.0 - tail)
+        ]
+        return Band(centre(ends[0], xp), centre(ends[1], xp), xp.ones_like(mean))
+
+    def physical(self, value: Any, xp: Any = np) -> Any:
+        """The loss's space -> physical units."""
+        return xp.exp(value) * self.target.smearing if self.target.log else value
+
+    def answer(self, outputs: Sequence[Any], xp: Any = np) -> dict[str, Any]:
+        """Physical units: "mean" and "spread", and "lower" and "upper" once calibrated. (n,) each."""
+        members = self.members(outputs, xp)
+        found = {"mean": self.physical(centre(members, xp), xp), "spread": spread(self.physical(members, xp), xp)}
+        if self.q is None:
+            return found
+        low, high = self.band(outputs, xp).widened(self.q, xp)
+        return {**found, "lower": self.physical(low, xp), "upper": self.physical(high, xp)}
+
+    def calibrated(self, q: float) -> "Combination":
+        """The same with a width."""
+        return replace(self, q=q)
+
+
+def choose_scale(asked: str, voices: Sequence[Voice], members: int) -> Scale:
+    """What widths follow: a head that has a distribution, else the spread between members."""
+    heads = all(voice.head != "point" for voice in voices)
+    if asked == "head" and not heads:
+        raise ConfigError("--scale head needs members with a quantile or histogram head. Use spread or constant.")
+    if asked == "spread" and members < 2:
+        raise ConfigError("--scale spread needs two members or more. Name further runs, or use --mc-dropout.")
+    if asked == "head" or (asked == "auto" and heads):
+        return "head"
+    return "constant" if asked == "constant" else "spread"
