@@ -234,3 +234,11 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         print_json({"run": str(folder), "pretraining": found})
     return EXIT_OK if pretrained.converged else EXIT_NOT_CONVERGED
+
+
+if __name__ == "__main__":
+    import sys
+
+    from cloudml_tf.cli import main
+
+    sys.exit(main(["pretrain", *sys.argv[1:]]))
