@@ -11,9 +11,16 @@ from cloudml_tf.canvas import BLUE, GREEN, GREY, INK, ORANGE, Picture, panel, si
 from cloudml_tf.console import Console
 from cloudml_tf.files import write_text
 from cloudml_tf.grid import Grid
-from cloudml_tf.grid_summary import COLUMNS, cells_of
+from cloudml_tf.grid_summary import COLUMNS, cells_of, with_std
 
 SHOWN = {"r2": ("R²", BLUE), "variance_ratio": ("s", ORANGE), "correlation": ("r", GREEN)}
+LABELS = {
+    "r2": "R²",
+    "mae": "MAE",
+    "variance_ratio": "Variance Ratio",
+    "pred_spread": "Pred Spread",
+    "correlation": "Correlation",
+}
 FIGURES = {"r2": ".4f", "mae": ".4f", "variance_ratio": ".3f", "pred_spread": ".3f", "correlation": ".3f"}
 LOWER_IS_BETTER = ("mae",)
 
@@ -34,6 +41,27 @@ def winners(rows: Mapping[str, Any]) -> dict[str, str]:
         if medians:
             found[key] = (min if key in LOWER_IS_BETTER else max)(medians, key=lambda name: medians[name])
     return found
+
+
+def published(rows: Mapping[str, Any]) -> tuple[list[str], list[list[str]]] | None:
+    """The original's table, a metric a row: mean ± std here, what was published in brackets, and both winners.
+
+    None where no row has published figures. Winners are by the median over seeds, the highest (MAE: the lowest).
+    """
+    if not any(row["figures"] for row in rows.values()):
+        return None
+    best, cells = winners(rows), []
+    for key, form in FIGURES.items():
+        scale, unit = (100.0, " %") if key == "variance_ratio" else (1.0, "")
+        shown = []
+        for row in rows.values():
+            here = with_std(row[key], ".1f" if unit else form, scale) + unit
+            there = row["figures"].get(key)
+            shown.append(here if there is None else f"{here} ({format(scale * there, '.1f' if unit else form)}{unit})")
+        figures = {name: row["figures"][key] for name, row in rows.items() if key in row["figures"]}
+        theirs = (min if key in LOWER_IS_BETTER else max)(figures, key=lambda name: figures[name]) if figures else "-"
+        cells.append([LABELS[key], *shown, best.get(key, "-"), theirs])
+    return ["Metric", *rows, "Winner", "Winner there"], cells
 
 
 def title_of(variant: str, group: str) -> str:
@@ -61,8 +89,6 @@ def remarks(rows: Mapping[str, Any]) -> list[str]:
         told = []
         if row["expected"]:
             told.append(f"expected {row['expected']}")
-        if row["figures"]:
-            told.append("original " + ", ".join(f"{k} {v:g}" for k, v in row["figures"].items()))
         if "verdicts" in row:
             told.append("diagnosis " + ", ".join(f"{count} {verdict}" for verdict, count in row["verdicts"].items()))
         if told:
@@ -76,6 +102,9 @@ def print_tables(console: Console, found: dict[str, Any]) -> None:
         for group, some in groups(rows).items():
             cells = [cells_of(name, row) for name, row in some.items()]
             console.table(f"{title_of(variant, group)} (test part, mean ± std over seeds)", COLUMNS, cells)
+            beside = published(some)
+            if beside is not None:
+                console.table("beside the original's figures, in brackets", *beside)
             for line in remarks(some):
                 console.say(line)
     for failure in found["failed"]:
@@ -89,12 +118,15 @@ def write(home: Path, found: dict[str, Any], grid: Grid) -> None:
     for variant, rows in found["variants"].items():
         for group, some in groups(rows).items():
             number += 1
-            drawn = picture(f"grid_{number}", title_of(variant, group), some)
+            reference = rows.get(grid.reference or "", {}).get("r2", {}).get("mean")
+            drawn = picture(f"grid_{number}", title_of(variant, group), some, reference)
             drawn.write(home / "plots")
-            table = page.table(COLUMNS, [cells_of(name, row) for name, row in some.items()])
-            parts.append(
-                page.section(title_of(variant, group), table, page.bullets(remarks(some)), side_by_side([drawn]))
-            )
+            tables = [page.table(COLUMNS, [cells_of(name, row) for name, row in some.items()])]
+            beside = published(some)
+            if beside is not None:
+                tables += [page.element("p", "Mean ± std; in brackets what the original reports."), page.table(*beside)]
+            told = page.bullets(remarks(some))
+            parts.append(page.section(title_of(variant, group), *tables, told, side_by_side([drawn])))
     if found["failed"]:
         lines = [f"{failure['cell']}: {failure['error']}" for failure in found["failed"]]
         parts.append(page.section("Failed cells", page.bullets(lines)))
@@ -103,8 +135,8 @@ def write(home: Path, found: dict[str, Any], grid: Grid) -> None:
 
 
 @styled()
-def picture(name: str, title: str, rows: Mapping[str, Any]) -> Picture:
-    """R², s and r of each row: mean, std and the ceiling r²; R² below -1 is cut."""
+def picture(name: str, title: str, rows: Mapping[str, Any], reference: float | None = None) -> Picture:
+    """R², s and r of each row: mean, std and the ceiling r²; R² below -1 is cut. `reference`: R² of another row."""
     made, (ax,) = panel((8.0, 0.9 + 0.42 * len(rows)))
     height = np.arange(len(rows))[::-1]
     for shift, (key, (label, colour)) in zip((0.22, 0.0, -0.22), SHOWN.items(), strict=True):
@@ -114,8 +146,10 @@ def picture(name: str, title: str, rows: Mapping[str, Any]) -> Picture:
     ceiling = [np.nan if row["r2_ceiling"]["mean"] is None else row["r2_ceiling"]["mean"] for row in rows.values()]
     ax.plot(ceiling, height + 0.22, "|", color=INK, markersize=10, label="ceiling r²")
     ax.axvline(0, color=GREY, linewidth=1)
+    if reference is not None:
+        ax.axvline(reference, color=BLUE, linewidth=1, linestyle=":", label="R² of the reference")
     low, high = ax.get_xlim()
     ax.set(yticks=height, title=title, xlim=(max(low, -1.0), min(high, 2.0)))
     ax.set_yticklabels(list(rows))
-    ax.legend(ncols=4, loc="lower center", bbox_to_anchor=(0.5, 1.06))
+    ax.legend(ncols=5, loc="lower center", bbox_to_anchor=(0.5, 1.06))
     return Picture(name, "Mean and standard deviation over seeds.", made, wide=True)
