@@ -133,9 +133,28 @@ def print_diagnosis(console: Console, found: dict[str, Any]) -> None:
             console.say(f"  - {text}")
         console.say(f"  {finding['remedy']}")
         if finding["set"]:
-            console.say("  try: " + " ".join(f"--set {shlex.quote(pair)}" for pair in finding["set"]))
+            console.say(f"  try: {_as_options(finding['set'])}")
     for text in found["notes"]:
         console.say(f"note: {text}")
+
+
+def print_shortly(console: Console, found: dict[str, Any], run: Path) -> None:
+    """What a training ends with: a line for a healthy run, the main finding for others."""
+    if not found["findings"]:
+        console.say(f"diagnosis: {found['verdict']} ({found['summary']})")
+        return
+    main, *others = found["findings"]
+    also = f"; also {', '.join(finding['name'] for finding in others)}" if others else ""
+    console.say(f"diagnosis: {main['name']}{also}", "bold")
+    console.say(f"  {main['evidence'][0]}")
+    console.say(f"  {main['remedy']}")
+    if main["set"]:
+        console.say(f"  try: {_as_options(main['set'])}")
+    console.say(f"  all of it: cloudml diagnose {run}")
+
+
+def _as_options(pairs: list[str]) -> str:
+    return " ".join(f"--set {shlex.quote(pair)}" for pair in pairs)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
