@@ -5,6 +5,7 @@ trained once and kept in --home, so that the rules can be judged again in second
 """
 
 import argparse
+import contextlib
 import json
 import shutil
 import sys
@@ -14,6 +15,7 @@ from typing import Any
 from planted.development import DEVELOPMENT
 from planted.faults import BASE, Case, Edit, merged, simulation
 from planted.held_out import FIRST
+from planted.held_out_2 import SECOND
 
 from cloudml_tf.config import parse_config
 from cloudml_tf.console import Console
@@ -21,7 +23,7 @@ from cloudml_tf.errors import NotFiniteError
 from cloudml_tf.simulation.settings import SimulationConfig
 from cloudml_tf.simulation.simulator import simulate_flights
 
-SETS = {"development": DEVELOPMENT, "held-out-1": FIRST}
+SETS = {"development": DEVELOPMENT, "held-out-1": FIRST, "held-out-2": SECOND}
 
 
 def flights_of(content: dict[str, Any], cache: Path) -> Path:
@@ -60,7 +62,8 @@ def train_case(case: Case, home: Path, console: Console) -> tuple[Path, Path | N
     if case.held_out is not None:
         all_six = flights_of(merged(BASE, simulation(seed=2024)), home / "simulated")
         judged = edited_copy(all_six, folder / "held_out", case.held_out, only="sim06")
-        main(["evaluate", str(run), "--flights", str(judged), "--run-dir", str(evaluation)])
+        with contextlib.redirect_stdout(sys.stderr):
+            main(["evaluate", str(run), "--flights", str(judged), "--run-dir", str(evaluation)])
     done.write_text(planted)
     return run, evaluation
 

@@ -18,7 +18,7 @@ from cloudml_tf.errors import EXIT_OK, ConfigError, RunError
 from cloudml_tf.files import write_json
 from cloudml_tf.runs import read_history, read_json, read_run
 
-LOW_R = 0.5  # under this the clocks are looked at after a training
+LOW_R = 0.5  # under this the clocks are looked at after a training, and where one flight has far less than the other
 
 
 def diagnose(
@@ -61,7 +61,7 @@ def diagnose_training(
 
     probes, description = look_at(prepared, config), prepared.description()
     evidence = Evidence.of(metrics, history, config, description, probes)
-    if any(part.r < LOW_R for part in evidence.held_out):
+    if evidence.lost or any(part.r < LOW_R for part in evidence.held_out):
         flights = read_flights(prepared.flights, sorted(prepared.flights), config)
         probes = replace(probes, clock=clock_faults(flights, config))
     return judge_run(replace(evidence, probes=probes))
@@ -99,6 +99,9 @@ def _what_is_known(e: Evidence) -> str:
     if not e.parts:
         return "no epoch was finished, so nothing is known; run it again, or `cloudml train --resume`"
     shown = "; ".join(f"{name}: {part}" for name, part in e.parts.items())
+    if e.lost:
+        flights = ", ".join(name for part in e.lost for name in e.description["split"][part]["flights"])
+        return f"r is lost on flight {flights}, and on no other: inspect its images, clock and pointing ({shown})"
     return f"no tier, and no rule of this list explains it ({shown})"
 
 

@@ -84,13 +84,14 @@ DEVELOPMENT = [
     Case("clock 12 s early", "bad clock", edit=shift_lidar(-12.0)),
     Case("clock of the test flight", "bad clock", edit=shift_lidar(40.0, "sim06")),
     Case("B healthy, three flights", "healthy", {**SMALL, **small(seed=20), "seed": 1}),
-    # Two were meant to be healthy, but had R² of 0.09 and -0.22 on the test flight: one training flight, bias of 0.6.
+    # Four were meant to be healthy, and were not: their one training flight gave R² of 0.09 (bias 0.6), -0.27 (r falls
+    # from 0.81 in training to 0.46), 0.35 (s exceeds r by 0.3) and -0.22 (bias 0.7) on the test flight.
     Case("B healthy, three flights, other clouds", "bias", {**SMALL, "seed": 2, **small(seed=21)}),
     Case("B healthy, four flights", "healthy", {**SMALL, "split": FOUR, **small(seed=22, flight_count=4)}),
-    Case("B healthy, no dropout", "healthy", {**SMALL, "model": {"dropout": 0.0}, **small(seed=23)}),
+    Case("B healthy, no dropout", "too few labels", {**SMALL, "model": {"dropout": 0.0}, **small(seed=23)}),
     Case("B healthy, five frames", "healthy", {**SMALL, "temporal_frames": 5, **small(seed=24)}),
     Case("B healthy, small lambda", "healthy", {**SMALL, "loss": {"weight": 0.1}, **small(seed=25)}),
-    Case("B healthy, wide frames", "healthy", {**SMALL, **small(seed=26, frame_rows=16, frame_columns=16)}),
+    Case("B healthy, wide frames", "inflation", {**SMALL, **small(seed=26, frame_rows=16, frame_columns=16)}),
     Case("B healthy, simple network", "bias", {**SMALL, "model": {"architecture": "simple_cnn"}, **small(seed=27)}),
     Case("B healthy, log", "healthy", {**SMALL, "target": {"transform": "log"}, **small(seed=28)}),
     Case("B healthy, augmented", "healthy", {**SMALL, "augmentation": {"gain_std": 0.05}, **small(seed=29)}),

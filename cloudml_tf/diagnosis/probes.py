@@ -213,7 +213,10 @@ def _peak(
     others = r[enough & (np.abs(lags - lags[best]) > AWAY_S)]
     noise = float(np.sqrt(np.mean(others**2))) if len(others) >= 10 else 1.0
     height = float(abs(r[best]))
-    clear = height > CLEAR_PEAK * noise and height > configured + 3 * noise and height > configured + SMALLEST_GAIN
-    if not clear or abs(lags[best]) < 2 * SMALLEST_OFFSET_S:
+    # The noise of a correlation shrinks with 1 - r².
+    doubt = 3 * noise * float(np.hypot(1 - height**2, 1 - configured**2))
+    clear = height > CLEAR_PEAK * noise and height - configured > max(SMALLEST_GAIN, doubt)
+    smallest = 2 * SMALLEST_OFFSET_S if every_flight else 0.0
+    if not clear or best == len(lags) // 2 or abs(lags[best]) < smallest:
         return None
     return ClockFault(flights, every_flight, float(lags[best]), configured, height)
