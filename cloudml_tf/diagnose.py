@@ -102,6 +102,8 @@ def _what_is_known(e: Evidence) -> str:
     if e.lost:
         flights = ", ".join(name for part in e.lost for name in e.description["split"][part]["flights"])
         return f"r is lost on flight {flights}, and on no other: inspect its images, clock and pointing ({shown})"
+    name, _, r2 = e.best_baseline
+    shown += f"; {name}: R² {r2:.2f}" if name != "none" else ""
     return f"no tier, and no rule of this list explains it ({shown})"
 
 
