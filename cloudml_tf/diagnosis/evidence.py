@@ -226,7 +226,7 @@ class Evidence:
         return [
             name
             for name, part in parts.items()
-            if best is not None and best.r - part.r > LOST + 2 * math.hypot(best.r_error, part.r_error)
+            if best is not None and best.r - part.r > max(LOST, 2 * math.hypot(best.r_error, part.r_error))
         ]
 
     @property
