@@ -16,6 +16,7 @@ from planted.development import DEVELOPMENT
 from planted.faults import BASE, Case, Edit, merged, simulation
 from planted.held_out import FIRST
 from planted.held_out_2 import SECOND
+from planted.held_out_3 import THIRD
 
 from cloudml_tf.config import parse_config
 from cloudml_tf.console import Console
@@ -23,7 +24,7 @@ from cloudml_tf.errors import NotFiniteError
 from cloudml_tf.simulation.settings import SimulationConfig
 from cloudml_tf.simulation.simulator import simulate_flights
 
-SETS = {"development": DEVELOPMENT, "held-out-1": FIRST, "held-out-2": SECOND}
+SETS = {"development": DEVELOPMENT, "held-out-1": FIRST, "held-out-2": SECOND, "held-out-3": THIRD}
 
 
 def flights_of(content: dict[str, Any], cache: Path) -> Path:
