@@ -100,11 +100,15 @@ def _what_is_known(e: Evidence) -> str:
         return "no epoch was finished, so nothing is known; run it again, or `cloudml train --resume`"
     shown = "; ".join(f"{name}: {part}" for name, part in e.parts.items())
     if e.lost:
-        flights = ", ".join(name for part in e.lost for name in e.description["split"][part]["flights"])
-        return f"r is lost on flight {flights}, and on no other: inspect its images, clock and pointing ({shown})"
+        return f"{_where_lost(e)} ({shown})"
     name, _, r2 = e.best_baseline
     shown += f"; {name}: R² {r2:.2f}" if name != "none" else ""
     return f"no tier, and no rule of this list explains it ({shown})"
+
+
+def _where_lost(e: Evidence) -> str:
+    flights = ", ".join(name for part in e.lost for name in e.description["split"][part]["flights"])
+    return f"r is far lower on flight {flights} than on others: inspect its images, clock and pointing"
 
 
 def notes(e: Evidence, verdict: str) -> list[str]:
@@ -113,6 +117,8 @@ def notes(e: Evidence, verdict: str) -> list[str]:
     test = e.parts.get("test")
     if verdict == HEALTHY and test is not None and test.gap > 0.1:
         found.append(f"test: s exceeds r by {test.gap:.2f}, which costs {test.gap**2:.3f} of R²")
+    if verdict == HEALTHY and e.lost:
+        found.append(_where_lost(e))
     split = e.description["split"]
     if set(split["train"]["flights"]) & set(split["test"]["flights"]) and "held_out" not in e.parts:
         found.append(

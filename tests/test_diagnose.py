@@ -179,6 +179,17 @@ def test_bias_of_one_flight(healthy: Path, tmp_path: Path, capsys) -> None:
     assert settings_of(found) == {"preprocessing.per_frame": True}
 
 
+def test_a_flight_on_which_r_was_lost_is_no_inflation(healthy: Path, tmp_path: Path, capsys) -> None:
+    """s exceeds r there by 0.7, because r is gone. Its clock is what a diagnosis of the flight files would look at."""
+
+    def lost(part: str, label: np.ndarray, prediction: np.ndarray) -> np.ndarray:
+        return np.random.default_rng(4).permutation(prediction) if part == "test" else prediction
+
+    found = diagnosed(planted(healthy, tmp_path / "run", lost), capsys, "--quick")
+    assert found["verdict"] == "unclear"
+    assert "r is far lower on flight sim04 than on others" in found["summary"]
+
+
 def test_leak_of_a_flight_under_two_names(healthy: Path, tmp_path: Path, capsys) -> None:
     """Validation is a training flight, a count brighter: a copy byte by byte is refused before any training."""
     run = tmp_path / "run"

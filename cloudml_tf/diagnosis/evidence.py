@@ -257,7 +257,7 @@ class Evidence:
             return False
         if self.tier != "none":
             return True
-        if not self.held_out or not self.baselines or self.shrunk or self.lost or not self.signal:
+        if not self.held_out or not self.baselines or self.shrunk or "test" in self.lost or not self.signal:
             return False
         r2 = _mean_r2(self.held_out)
         doubt = max(0.05, sum(part.r2_error for part in self.held_out) / len(self.held_out))

@@ -171,11 +171,13 @@ def _collapse(e: Evidence, evidence: list[str]) -> Finding:
 
 def inflation(e: Evidence) -> Finding | None:
     """s > r + 0.1 beyond doubt, and it costs: spread that is noise."""
-    train, usual = e.parts.get("train"), [name for name in e.parts if name != "train" and name not in e.lost]
-    wide = [(name, e.parts[name]) for name in usual if e.parts[name].gap > INFLATED]
-    if train is None or not wide or not _costs(e):
+    train, weight_now = e.parts.get("train"), e.config.loss.weight
+    if train is None:
         return None
-    weight_now, by_the_loss = e.config.loss.weight, _by_the_loss(e, train)
+    by_the_loss = _by_the_loss(e, train)
+    wide = _inflated_parts(e, by_the_loss)
+    if not wide:
+        return None
     if not by_the_loss and (_bias_costs_more(e) or (e.overfits and not e.good)):
         return None
     r, error = pooled(e.held_out)
@@ -195,6 +197,18 @@ def inflation(e: Evidence) -> Finding | None:
         wanted["model__architecture"] = "single_frame"
         wanted["temporal_frames"] = 1
     return Finding("inflation", tuple(evidence), remedy, overrides(e, **wanted))
+
+
+def _inflated_parts(e: Evidence, by_the_loss: bool) -> list[tuple[str, Part]]:
+    """Those whose s exceeds r by more than 0.1, if that costs enough.
+
+    A flight on which r alone was lost is left out, unless the loss is seen to inflate wherever r is low.
+    """
+    judged = [name for name in HELD_OUT if name in e.parts and (by_the_loss or name not in e.lost)]
+    if not judged or not _costs(e, [e.parts[name] for name in judged]):
+        return []
+    names = [*judged, *(name for name in e.parts if name == "held_out")]
+    return [(name, e.parts[name]) for name in names if e.parts[name].gap > INFLATED]
 
 
 def _by_the_loss(e: Evidence, train: Part) -> bool:
@@ -217,16 +231,12 @@ def fitting_weight(r: float) -> float:
     return float(f"{0.05 / (2 * s * (1 - s * s)):.1g}")
 
 
-def _costs(e: Evidence) -> bool:
+def _costs(e: Evidence, parts: list[Part]) -> bool:
     """Whether the noise costs a share of r², of what r allows, that is worth a remedy.
 
-    The usual λ of 0.5 is best at s = ∛r, and a run that is as good as it can be with it has not failed. A flight on
-    which r alone was lost is left out.
+    The usual λ of 0.5 is best at s = ∛r, and a run that is as good as it can be with it has not failed.
     """
     share = (0.15 if e.good else 0.06) * (0.5 if e.config.loss.weight > 1 else 1.0)
-    parts = [e.parts[name] for name in HELD_OUT if name in e.parts and name not in e.lost]
-    if not parts:
-        return False
     gap = sum(part.gap for part in parts) / len(parts)
     error = math.sqrt(sum(part.gap_error**2 for part in parts)) / len(parts)
     worst = max(parts, key=lambda part: part.gap)

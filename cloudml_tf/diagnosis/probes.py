@@ -205,7 +205,7 @@ def _gain_error(flight: Flight, light: np.ndarray, lag: float) -> float:
     there = np.isfinite(here) & np.isfinite(later)
     label = flight.label[labelled][there]
     products = _ranks(label) * (_ranks(later[there]) - _ranks(here[there]))
-    return float(products.std() / np.sqrt(effective_size(label, np.zeros(len(label)))))
+    return float(products.std() / np.sqrt(effective_size(products, np.zeros(len(products)))))
 
 
 def _nadir_light(flight: Flight, config: Config) -> np.ndarray:
