@@ -40,16 +40,28 @@ def diagnose(
     if (run / "metrics.json").is_file() and "folds" in read_json(run / "metrics.json"):
         folds = ", ".join(sorted(p.parent.name for p in run.glob("*/config.json")))
         raise RunError(f"{run}: holds the folds of a leave-one-flight-out; diagnose one of them: {folds}.")
-    config, description = read_run(run, overrides)
-    metrics = read_json(run / "metrics.json") if (run / "metrics.json").is_file() else None
+    config = read_run(run, overrides)[0]
+    description = _read_whole(run / "data.json", "split", "files")
+    metrics = None
+    if (run / "metrics.json").is_file():
+        metrics = _read_whole(run / "metrics.json", "train", "val", "test", "tier")
     history = read_history(run) if (run / "history.csv").is_file() else []
-    other = None if evaluation is None else read_json(evaluation / "evaluation.json")
+    other = None if evaluation is None else _read_whole(evaluation / "evaluation.json", "test")
     probes = Probes()
     if not quick:
         from cloudml_tf.diagnosis.probes import look
 
         probes = look(config, description, metrics is not None and "baselines" in metrics, console or Console())
     return judge_run(Evidence.of(metrics, history, config, description, probes, other))
+
+
+def _read_whole(path: Path, *keys: str) -> dict[str, Any]:
+    """A JSON file that has these keys. Raises `RunError`."""
+    found = read_json(path)
+    missing = [key for key in keys if not isinstance(found, dict) or key not in found]
+    if missing:
+        raise RunError(f"{path}: has no {', '.join(missing)}. The folder is damaged, or of something else than a run.")
+    return dict(found)
 
 
 def diagnose_training(

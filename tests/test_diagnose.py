@@ -248,7 +248,8 @@ def test_a_learning_rate_that_is_too_high(start: Callable[..., Path], capsys) ->
 def test_a_loss_that_is_no_number_is_a_matter_of_the_learning_rate(start: Callable[..., Path], capsys) -> None:
     wild = {"learning_rate": 10, "gradient_clip_norm": None, "warmup_epochs": 0}
     found = diagnosed(start(training=wild, model={"output_init": 1e30}), capsys, "--quick")
-    assert found["verdict"] in ("learning rate", "unclear")
+    assert found["verdict"] == "learning rate"
+    assert "training.gradient_clip_norm" in settings_of(found)
 
 
 def test_too_few_labels(start: Callable[..., Path], capsys) -> None:
@@ -340,6 +341,9 @@ def test_a_training_ends_with_a_line_for_a_run_without_a_finding(healthy: Path, 
         (lambda run: (run / "data.json").unlink(), "data.json: cannot be read"),
         (lambda run: (run / "metrics.json").write_text("{"), "is not valid JSON"),
         (lambda run: (run / "metrics.json").write_text('{"folds": {}}'), "holds the folds"),
+        (lambda run: (run / "metrics.json").write_text("{}"), "metrics.json: has no train, val, test, tier"),
+        (lambda run: (run / "data.json").write_text("[]"), "data.json: has no split, files"),
+        (lambda run: (run / "history.csv").write_text("loss,val_loss\n0.5\n"), "is not a table of numbers"),
     ],
 )
 def test_a_folder_that_is_no_run_is_refused(healthy: Path, tmp_path: Path, capsys, spoil, text: str) -> None:
