@@ -18,7 +18,7 @@ from cloudml_tf.errors import EXIT_OK, ConfigError, RunError
 from cloudml_tf.files import write_json
 from cloudml_tf.runs import read_history, read_json, read_run
 
-LOW_R = 0.5  # under this the clocks are looked at after a training
+LOW_R = 0.5  # under this the clocks are looked at after a training, and where one flight has far less than the other
 
 
 def diagnose(
@@ -40,16 +40,28 @@ def diagnose(
     if (run / "metrics.json").is_file() and "folds" in read_json(run / "metrics.json"):
         folds = ", ".join(sorted(p.parent.name for p in run.glob("*/config.json")))
         raise RunError(f"{run}: holds the folds of a leave-one-flight-out; diagnose one of them: {folds}.")
-    config, description = read_run(run, overrides)
-    metrics = read_json(run / "metrics.json") if (run / "metrics.json").is_file() else None
+    config = read_run(run, overrides)[0]
+    description = _read_whole(run / "data.json", "split", "files")
+    metrics = None
+    if (run / "metrics.json").is_file():
+        metrics = _read_whole(run / "metrics.json", "train", "val", "test", "tier")
     history = read_history(run) if (run / "history.csv").is_file() else []
-    other = None if evaluation is None else read_json(evaluation / "evaluation.json")
+    other = None if evaluation is None else _read_whole(evaluation / "evaluation.json", "test")
     probes = Probes()
     if not quick:
         from cloudml_tf.diagnosis.probes import look
 
         probes = look(config, description, metrics is not None and "baselines" in metrics, console or Console())
     return judge_run(Evidence.of(metrics, history, config, description, probes, other))
+
+
+def _read_whole(path: Path, *keys: str) -> dict[str, Any]:
+    """A JSON file that has these keys. Raises `RunError`."""
+    found = read_json(path)
+    missing = [key for key in keys if not isinstance(found, dict) or key not in found]
+    if missing:
+        raise RunError(f"{path}: has no {', '.join(missing)}. The folder is damaged, or of something else than a run.")
+    return dict(found)
 
 
 def diagnose_training(
@@ -61,7 +73,7 @@ def diagnose_training(
 
     probes, description = look_at(prepared, config), prepared.description()
     evidence = Evidence.of(metrics, history, config, description, probes)
-    if any(part.r < LOW_R for part in evidence.held_out):
+    if evidence.lost or any(part.r < LOW_R for part in evidence.held_out):
         flights = read_flights(prepared.flights, sorted(prepared.flights), config)
         probes = replace(probes, clock=clock_faults(flights, config))
     return judge_run(replace(evidence, probes=probes))
@@ -99,7 +111,16 @@ def _what_is_known(e: Evidence) -> str:
     if not e.parts:
         return "no epoch was finished, so nothing is known; run it again, or `cloudml train --resume`"
     shown = "; ".join(f"{name}: {part}" for name, part in e.parts.items())
+    if e.lost:
+        return f"{_where_lost(e)} ({shown})"
+    name, _, r2 = e.best_baseline
+    shown += f"; {name}: R² {r2:.2f}" if name != "none" else ""
     return f"no tier, and no rule of this list explains it ({shown})"
+
+
+def _where_lost(e: Evidence) -> str:
+    flights = ", ".join(name for part in e.lost for name in e.description["split"][part]["flights"])
+    return f"r is far lower on flight {flights} than on others: inspect its images, clock and pointing"
 
 
 def notes(e: Evidence, verdict: str) -> list[str]:
@@ -108,6 +129,8 @@ def notes(e: Evidence, verdict: str) -> list[str]:
     test = e.parts.get("test")
     if verdict == HEALTHY and test is not None and test.gap > 0.1:
         found.append(f"test: s exceeds r by {test.gap:.2f}, which costs {test.gap**2:.3f} of R²")
+    if verdict == HEALTHY and e.lost:
+        found.append(_where_lost(e))
     split = e.description["split"]
     if set(split["train"]["flights"]) & set(split["test"]["flights"]) and "held_out" not in e.parts:
         found.append(
@@ -133,9 +156,28 @@ def print_diagnosis(console: Console, found: dict[str, Any]) -> None:
             console.say(f"  - {text}")
         console.say(f"  {finding['remedy']}")
         if finding["set"]:
-            console.say("  try: " + " ".join(f"--set {shlex.quote(pair)}" for pair in finding["set"]))
+            console.say(f"  try: {_as_options(finding['set'])}")
     for text in found["notes"]:
         console.say(f"note: {text}")
+
+
+def print_shortly(console: Console, found: dict[str, Any], run: Path) -> None:
+    """What a training ends with: a line for a healthy run, the main finding for others."""
+    if not found["findings"]:
+        console.say(f"diagnosis: {found['verdict']} ({found['summary']})")
+        return
+    main, *others = found["findings"]
+    also = f"; also {', '.join(finding['name'] for finding in others)}" if others else ""
+    console.say(f"diagnosis: {main['name']}{also}", "bold")
+    console.say(f"  {main['evidence'][0]}")
+    console.say(f"  {main['remedy']}")
+    if main["set"]:
+        console.say(f"  try: {_as_options(main['set'])}")
+    console.say(f"  all of it: cloudml diagnose {run}")
+
+
+def _as_options(pairs: list[str]) -> str:
+    return " ".join(f"--set {shlex.quote(pair)}" for pair in pairs)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -122,9 +122,12 @@ def write_history(path: Path, rows: list[dict[str, float]]) -> None:
 
 
 def read_history(path: Path) -> list[dict[str, float]]:
-    """The inverse of `write_history`."""
+    """The inverse of `write_history`. Raises `RunError` for what is no table of numbers."""
     with open(path / "history.csv", encoding="utf-8", newline="") as file:
-        return [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
+        try:
+            return [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
+        except (TypeError, ValueError):
+            raise RunError(f"{path / 'history.csv'}: is not a table of numbers. The run folder is damaged.") from None
 
 
 def read_run(path: Path, overrides: dict[str, Any] | None = None) -> tuple[Config, dict[str, Any]]:

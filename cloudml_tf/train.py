@@ -46,9 +46,10 @@ def train(
 
 
 def fit_and_judge(config: Config, prepared: Any, folder: Path, console: Console, resume: bool) -> dict[str, Any]:
-    """Fit, score, draw, report and export; writes everything that is known after training."""
+    """Fit, score, diagnose, draw, report and export; writes everything that is known after training."""
     quiet_tensorflow()
     from cloudml_tf import results, training
+    from cloudml_tf.diagnose import diagnose_training
 
     model = first_model(config, prepared)
     console.say(f"model: {model.count_params():,} weights")
@@ -69,6 +70,7 @@ def fit_and_judge(config: Config, prepared: Any, folder: Path, console: Console,
     if pretrained is not None:
         metrics["pretraining"] = transfer.collect(pretrained, config, prepared, folder, console)
     _add_references(metrics, prepared, config)
+    metrics["diagnosis"] = diagnose_training(metrics, fitted.history, config, prepared)
     _save_predictions(folder, prepared, predictions, scaling)
     if config.output.report:
         _write_report(folder, metrics, prepared, predictions, fitted, config)
@@ -291,10 +293,12 @@ def run(args: argparse.Namespace) -> int:
         folder, metrics = leave_one_out(config, console, names, args.run_dir, args.resume)
         print_folds(console, metrics)
     else:
+        from cloudml_tf.diagnose import print_shortly
         from cloudml_tf.report import print_scores
 
         folder, metrics = train(config, console, args.run_dir, args.resume)
         print_scores(console, metrics)
+        print_shortly(console, metrics["diagnosis"], folder)
         if config.output.report:
             console.say(f"report: {folder / 'report.html'}")
     if args.json:

@@ -179,7 +179,9 @@ def test_a_collapse_has_its_own_exit_code_and_leaves_a_report(tiny_file, tmp_pat
     assert "Variance collapse: at epoch 2" in out
     assert "warning: loss.weight 0" in out
     assert metrics_of(tmp_path / "run")["training"]["collapsed"]
-    assert (tmp_path / "run" / "report.html").is_file()
+    assert "diagnosis: collapse" in out
+    assert metrics_of(tmp_path / "run")["diagnosis"]["verdict"] == "collapse"
+    assert "--set model.output_init=default" in (tmp_path / "run" / "report.html").read_text()
 
 
 def test_a_loss_that_is_no_number_has_its_own_exit_code(tiny_file, tmp_path: Path, capsys) -> None:

@@ -16,6 +16,8 @@ HELD_OUT = ("val", "test")
 GUESSED_EFFECTIVE = 0.5  # n_eff / n of a run that was never judged
 CLEAR_R = 0.2  # r² below 4 % is of no use, whatever its significance
 OVERFIT = 0.2  # r of training minus r of the held-out parts
+SHRUNK, FAR_UNDER = 0.4, 2 / 3  # s of the original's acceptance; and s over r, where r²/9 of R² is lost
+LOST = 0.2  # of r, on one flight
 
 
 @dataclass(frozen=True)
@@ -204,6 +206,30 @@ class Evidence:
         return max(found, key=lambda one: one[1])
 
     @property
+    def shrunk(self) -> bool:
+        """Whether the predictions have shrunk to the mean: as good as no spread, or s far under r beyond doubt."""
+        if self.collapsed or not self.held_out:
+            return self.collapsed
+        r, error = pooled(self.held_out)
+        s = sum(part.s for part in self.held_out) / len(self.held_out)
+        s_error = math.sqrt(sum(part.s_error**2 for part in self.held_out)) / len(self.held_out)
+        low = r - 2 * error
+        far = s < 0.5 * low or (s + 2 * s_error < min(low, SHRUNK) and s < FAR_UNDER * r)
+        return s < self.config.training.collapse_threshold or (low > CLEAR_R and far)
+
+    @property
+    def lost(self) -> list[str]:
+        """Held-out parts whose r is far below that of another one, beyond doubt: there is something about their
+        flights, and nothing about the network."""
+        parts = {name: self.parts[name] for name in HELD_OUT if name in self.parts}
+        best = max(parts.values(), key=lambda part: part.r, default=None)
+        return [
+            name
+            for name, part in parts.items()
+            if best is not None and best.r - part.r > max(LOST, 2 * math.hypot(best.r_error, part.r_error))
+        ]
+
+    @property
     def underfit(self) -> bool:
         """Whether the network reads its own training labels worse than a baseline reads labels it never saw."""
         train = self.parts.get("train")
@@ -231,7 +257,7 @@ class Evidence:
             return False
         if self.tier != "none":
             return True
-        if not self.held_out or not self.baselines or self.collapsed or not self.signal:
+        if not self.held_out or not self.baselines or self.shrunk or "test" in self.lost or not self.signal:
             return False
         r2 = _mean_r2(self.held_out)
         doubt = max(0.05, sum(part.r2_error for part in self.held_out) / len(self.held_out))

@@ -4,22 +4,24 @@ import math
 from typing import Any
 
 from cloudml_tf.data.settings import TimeBlocks
-from cloudml_tf.diagnosis.evidence import Evidence, Part, pooled
+from cloudml_tf.diagnosis.evidence import ClockFault, Evidence, Part, pooled
 from cloudml_tf.diagnosis.finding import Finding, overrides, split_without
 
 FEW_LABELS = 50  # effective
 TOO_FEW = 30  # a tier that they reach is chance
 UNDECIDED = 200  # below this a correlation that is neither there nor ruled out is a matter of labels
 BIASED = 0.12  # b²: a bias of 0.35 standard deviations
+CLEAR_OFFSET_S = 2.0  # of a single flight's clock
 FAR = 0.15  # R² of validation minus that of a held-out flight
 
 
 def bad_clock(e: Evidence) -> Finding | None:
     """Labels meet their frames at another time."""
-    if not e.probes.clock:
+    faults = [fault for fault in e.probes.clock if abs(fault.offset_s) >= CLEAR_OFFSET_S or _explains(fault, e)]
+    if not faults:
         return None
-    fault = e.probes.clock[0]
-    flights = "every flight" if fault.every_flight else "flight " + ", ".join(f.flights[0] for f in e.probes.clock)
+    fault = faults[0]
+    flights = "every flight" if fault.every_flight else "flight " + ", ".join(f.flights[0] for f in faults)
     evidence = [
         f"labels of {flights} and the brightness at nadir correlate with {abs(fault.r):.2f} as configured, and with "
         f"{fault.best_r:.2f} when the lidar's clock is moved by {fault.offset_s:+g} s"
@@ -30,9 +32,16 @@ def bad_clock(e: Evidence) -> Finding | None:
     if fault.every_flight:
         offset = round(e.config.data.lidar.time_offset_s + fault.offset_s, 2)
         return Finding("bad clock", tuple(evidence), remedy, overrides(e, data__lidar__time_offset_s=offset))
-    wrong = {name for found in e.probes.clock for name in found.flights}
+    wrong = {name for found in faults for name in found.flights}
     remedy += f" data.lidar.time_offset_s holds for all flights: mend the file of {flights}, or leave it out."
     return Finding("bad clock", tuple(evidence), remedy, split_without(e, wrong))
+
+
+def _explains(fault: ClockFault, e: Evidence) -> bool:
+    """Sun and shadows move the brightness by a frame, so a small offset counts if it is of all flights together, or
+    of one on which r was lost."""
+    lost = {name for part in e.lost for name in e.description["split"][part]["flights"]}
+    return fault.every_flight or bool(lost & set(fault.flights))
 
 
 def leak(e: Evidence) -> Finding | None:

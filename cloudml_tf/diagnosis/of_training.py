@@ -3,7 +3,7 @@
 import math
 from typing import Any
 
-from cloudml_tf.diagnosis.evidence import Evidence, pooled
+from cloudml_tf.diagnosis.evidence import HELD_OUT, Evidence, Part, pooled
 from cloudml_tf.diagnosis.finding import Finding, overrides
 
 # Rates and weights are in the units that AdamW and standardised targets give them.
@@ -34,7 +34,7 @@ def not_finite(e: Evidence) -> Finding | None:
 def small_start(e: Evidence) -> Finding | None:
     """A collapse that was there from the start: output weights near 0 that nothing has opened."""
     init = e.config.model.output_init
-    if e.good or not is_collapsed(e) or isinstance(init, str) or init >= SMALL_INIT:
+    if e.good or not e.shrunk or isinstance(init, str) or init >= SMALL_INIT:
         return None
     return _collapse(e, [f"model.output_init {init:g} starts the predictions at a constant"])
 
@@ -60,7 +60,7 @@ def rate_too_high(e: Evidence) -> Finding | None:
 
 def _fits_badly(e: Evidence) -> bool:
     train = e.parts["train"]
-    return e.underfit or train.r2 < 0.3 or is_collapsed(e)
+    return e.underfit or train.r2 < 0.3 or e.shrunk
 
 
 def rate_too_low(e: Evidence) -> Finding | None:
@@ -93,7 +93,7 @@ def over_regularised(e: Evidence) -> Finding | None:
         return None
     overweighted = e.config.overweight_factor != 1.0 and abs(train.b) > 0.15 + 3 * train.b_error
     held_back = train.r2 < (0.5 if strong and not e.overfits else 0.3)
-    if not (e.underfit or is_collapsed(e) or held_back or overweighted):
+    if not (e.underfit or e.shrunk or held_back or overweighted):
         return None
     name, r, _ = e.best_baseline
     evidence = [f"training part: {train}"]
@@ -144,20 +144,9 @@ def _regularisers(e: Evidence) -> tuple[list[str], list[str], dict[str, Any]]:
     return strong, weak, {key: value for _, is_weak, _, key, value in wanted if is_weak}
 
 
-def is_collapsed(e: Evidence) -> bool:
-    """Whether the predictions have shrunk to the mean: s under half of r beyond doubt, or as good as no spread."""
-    if e.collapsed:
-        return True
-    if not e.held_out:
-        return False
-    r, error = pooled(e.held_out)
-    s = sum(part.s for part in e.held_out) / len(e.held_out)
-    return s < e.config.training.collapse_threshold or (r - 2 * error > 0.2 and s < 0.5 * (r - 2 * error))
-
-
 def collapse(e: Evidence) -> Finding | None:
     """The predictions have shrunk to the mean although there is something to read."""
-    return None if e.good or not is_collapsed(e) else _collapse(e, [])
+    return None if e.good or not e.shrunk else _collapse(e, [])
 
 
 def _collapse(e: Evidence, evidence: list[str]) -> Finding:
@@ -182,30 +171,58 @@ def _collapse(e: Evidence, evidence: list[str]) -> Finding:
 
 def inflation(e: Evidence) -> Finding | None:
     """s > r + 0.1 beyond doubt, and it costs: spread that is noise."""
-    train = e.parts.get("train")
-    wide = [(name, part) for name, part in e.parts.items() if name != "train" and part.gap > INFLATED]
-    if train is None or not wide or not _costs(e):
+    train, weight_now = e.parts.get("train"), e.config.loss.weight
+    if train is None:
         return None
-    by_the_loss = train.gap - 2 * train.gap_error > INFLATED
+    by_the_loss = _by_the_loss(e, train)
+    wide = _inflated_parts(e, by_the_loss)
+    if not wide:
+        return None
     if not by_the_loss and (_bias_costs_more(e) or (e.overfits and not e.good)):
         return None
     r, error = pooled(e.held_out)
-    if r - 2 * error < INFLATED and not (by_the_loss and e.config.loss.weight > 1 and e.signal):
+    if r - 2 * error < INFLATED and not (by_the_loss and weight_now > 1 and e.signal):
         return None
     r = max(r, e.best_baseline[1])
     evidence = [f"{name}: s exceeds r by {part.gap:.2f}, which costs {part.gap**2:.2f} of R²" for name, part in wide]
-    if train.gap > INFLATED:
-        evidence.append(f"training part: {train}; λ = {e.config.loss.weight:g} asks for more spread than r allows")
+    if by_the_loss:
+        evidence.append(f"training part: {train}; λ = {weight_now:g} asks for more spread than r allows")
     weight = fitting_weight(r)
     remedy = (
         f"A smaller λ: with r = {r:.2f} the best s is {r:.2f} too, and λ of {weight:g} keeps s within 0.05 of it. "
         "A simpler model where the training part is not inflated."
     )
-    wanted: dict[str, Any] = {"loss__weight": min(weight, e.config.loss.weight)}
+    wanted: dict[str, Any] = {"loss__weight": min(weight, weight_now)}
     if not overrides(e, **wanted) or not by_the_loss:
         wanted["model__architecture"] = "single_frame"
         wanted["temporal_frames"] = 1
     return Finding("inflation", tuple(evidence), remedy, overrides(e, **wanted))
+
+
+def _inflated_parts(e: Evidence, by_the_loss: bool) -> list[tuple[str, Part]]:
+    """Those whose s exceeds r by more than 0.1, if that costs enough.
+
+    A flight on which r alone was lost is left out, unless the loss is seen to inflate wherever r is low.
+    """
+    judged = [name for name in HELD_OUT if name in e.parts and (by_the_loss or name not in e.lost)]
+    if not judged or not _costs(e, [e.parts[name] for name in judged]):
+        return []
+    names = [*judged, *(name for name in e.parts if name == "held_out")]
+    return [(name, e.parts[name]) for name in names if e.parts[name].gap > INFLATED]
+
+
+def _by_the_loss(e: Evidence, train: Part) -> bool:
+    """Whether the training part is inflated beyond doubt, and λ is large enough to have done it."""
+    asked = spread_at(train.r, e.config.loss.weight) - train.r
+    return train.gap - 2 * train.gap_error > INFLATED and asked > INFLATED
+
+
+def spread_at(r: float, weight: float) -> float:
+    """s at which mse + λ(1-s²)², the usual form, is least: there s - r = 2λ s(1-s²)."""
+    s = min(max(r, 0.0), 1.0)
+    while s < 1.0 and s - r < 2 * weight * s * (1 - s * s):
+        s += 0.01
+    return s
 
 
 def fitting_weight(r: float) -> float:
@@ -214,13 +231,12 @@ def fitting_weight(r: float) -> float:
     return float(f"{0.05 / (2 * s * (1 - s * s)):.1g}")
 
 
-def _costs(e: Evidence) -> bool:
+def _costs(e: Evidence, parts: list[Part]) -> bool:
     """Whether the noise costs a share of r², of what r allows, that is worth a remedy.
 
-    The usual λ of 0.5 is best at s = ∛r, and a run that reaches a tier with it has not failed.
+    The usual λ of 0.5 is best at s = ∛r, and a run that is as good as it can be with it has not failed.
     """
-    share = (0.06 if e.tier == "none" else 0.15) * (0.5 if e.config.loss.weight > 1 else 1.0)
-    parts = e.held_out
+    share = (0.15 if e.good else 0.06) * (0.5 if e.config.loss.weight > 1 else 1.0)
     gap = sum(part.gap for part in parts) / len(parts)
     error = math.sqrt(sum(part.gap_error**2 for part in parts)) / len(parts)
     worst = max(parts, key=lambda part: part.gap)

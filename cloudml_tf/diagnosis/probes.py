@@ -147,12 +147,17 @@ def clock_faults(flights: list[Flight], config: Config) -> tuple[ClockFault, ...
     near = _near(flights, names, config)
     if near is not None and abs(near.offset_s) < 0.9 * REACH_S:
         return (near,)
-    curves = {flight.name: lag_curve(flight, config) for flight in flights}
+    lights = {flight.name: _nadir_light(flight, config) for flight in flights}
+    curves = {flight.name: lag_curve(flight, lights[flight.name]) for flight in flights}
     joined = _peak(list(curves.values()), names, every_flight=True) or near
     if joined is not None:
         return (joined,)
-    single = [_peak([curve], (name,), every_flight=False) for name, curve in curves.items()]
-    return tuple(fault for fault in single if fault is not None)
+    single = [(flight, _peak([curves[flight.name]], (flight.name,), every_flight=False)) for flight in flights]
+    return tuple(
+        fault
+        for flight, fault in single
+        if fault is not None and fault.best_r - fault.r > 3 * _gain_error(flight, lights[flight.name], fault.offset_s)
+    )
 
 
 def _near(flights: list[Flight], names: tuple[str, ...], config: Config) -> ClockFault | None:
@@ -166,28 +171,45 @@ def _near(flights: list[Flight], names: tuple[str, ...], config: Config) -> Cloc
     return ClockFault(names, True, found.clock_offset_s, found.correlation, found.best_correlation, pixels)
 
 
-def lag_curve(flight: Flight, config: Config) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def lag_curve(flight: Flight, light: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Correlation of ranks of labels with nadir brightness `lag` later: lags in s (L,), r (L,), labels used (L,).
 
-    As far as half of the labels still have a frame, in steps of the frame interval. The first channel.
+    `light` (N,) is of every frame. As far as half of the labels still have a frame, in steps of the frame interval.
     """
-    light = _nadir_light(flight, config)
     labelled = np.flatnonzero(np.isfinite(flight.label))
     step = float(np.median(np.diff(flight.time_s)))
     farthest = min(FARTHEST_S, 0.4 * float(np.ptp(flight.time_s)))
     lags = step * np.arange(-int(farthest / step), int(farthest / step) + 1)
     ranks, r, count = _ranks(flight.label[labelled]), np.zeros(len(lags)), np.zeros(len(lags))
     for i, lag in enumerate(lags):
-        frame, distance = times.nearest(flight.time_s, flight.time_s[labelled] + lag)
-        there = (distance < 0.51 * step) & np.isfinite(light[frame])
+        seen = _light_later(flight, light, labelled, lag)
+        there = np.isfinite(seen)
         if there.sum() >= FEWEST_LABELS:
             count[i] = there.sum()
-            r[i] = np.mean(_ranks(ranks[there]) * _ranks(light[frame[there]]))
+            r[i] = np.mean(_ranks(ranks[there]) * _ranks(seen[there]))
     return lags, r, count
 
 
+def _light_later(flight: Flight, light: np.ndarray, labelled: np.ndarray, lag: float) -> np.ndarray:
+    """(n,) brightness `lag` after each label, NaN where there is no frame."""
+    step = float(np.median(np.diff(flight.time_s)))
+    frame, distance = times.nearest(flight.time_s, flight.time_s[labelled] + lag)
+    return np.where(distance < 0.51 * step, light[frame], np.nan)
+
+
+def _gain_error(flight: Flight, light: np.ndarray, lag: float) -> float:
+    """Standard error of the correlation at a lag minus that at none; smaller than that of either, since brightness
+    at neighbouring times is alike."""
+    labelled = np.flatnonzero(np.isfinite(flight.label))
+    here, later = (_light_later(flight, light, labelled, at) for at in (0.0, lag))
+    there = np.isfinite(here) & np.isfinite(later)
+    label = flight.label[labelled][there]
+    products = _ranks(label) * (_ranks(later[there]) - _ranks(here[there]))
+    return float(products.std() / np.sqrt(effective_size(products, np.zeros(len(products)))))
+
+
 def _nadir_light(flight: Flight, config: Config) -> np.ndarray:
-    """(N,) mean radiance of 3 x 3 pixels at nadir, NaN for a frame that is no image."""
+    """(N,) mean radiance of 3 x 3 pixels at nadir in the first channel, NaN for a frame that is no image."""
     row, column = nadir_pixel(flight.frame_shape, config.data)
     light = np.full(len(flight), np.nan)
     for position, radiance, bad in read_frames(flight, np.arange(len(flight)), config.data.camera):
@@ -213,7 +235,9 @@ def _peak(
     others = r[enough & (np.abs(lags - lags[best]) > AWAY_S)]
     noise = float(np.sqrt(np.mean(others**2))) if len(others) >= 10 else 1.0
     height = float(abs(r[best]))
-    clear = height > CLEAR_PEAK * noise and height > configured + 3 * noise and height > configured + SMALLEST_GAIN
-    if not clear or abs(lags[best]) < 2 * SMALLEST_OFFSET_S:
+    doubt = 3 * noise if every_flight else 0.0
+    clear = height > CLEAR_PEAK * noise and height - configured > max(SMALLEST_GAIN, doubt)
+    smallest = 2 * SMALLEST_OFFSET_S if every_flight else 0.0
+    if not clear or best == len(lags) // 2 or abs(lags[best]) < smallest:
         return None
     return ClockFault(flights, every_flight, float(lags[best]), configured, height)

@@ -1,0 +1,1 @@
+"""Failures that are planted to see whether `cloudml diagnose` names them."""
