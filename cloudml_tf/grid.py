@@ -31,7 +31,7 @@ from cloudml_tf.runs import flat, read_json
 
 FAILED, DONE = "failed.json", "metrics.json"
 ATTEMPTS = 2  # of a cell whose worker process dies
-TASKS = 16  # cells that a worker process trains before a new one takes its place: networks leave memory behind
+TASKS = 16  # cells that a worker process trains, about; then new ones take over: networks leave memory behind
 
 
 class Row(Settings):
@@ -154,7 +154,7 @@ def run_cells(wanted: list[Cell], home: Path, jobs: int, console: Console, retry
     while waiting:
         try:
             with _workers(jobs) as pool:
-                for cell in _as_trained(pool, waiting, home):
+                for cell in _as_trained(pool, waiting[: jobs * TASKS], home):
                     waiting.remove(cell)
                     left_s = (time.perf_counter() - started) / (todo - len(waiting)) * len(waiting)
                     place = f"{len(wanted) - len(waiting):>4}/{len(wanted)}"
@@ -194,9 +194,7 @@ def running_mark(folder: Path) -> Path:
 def _workers(jobs: int) -> Iterator[ProcessPoolExecutor]:
     threads = max((os.cpu_count() or 1) // jobs, 1)
     context = multiprocessing.get_context("spawn")  # TensorFlow does not survive a fork
-    pool = ProcessPoolExecutor(
-        jobs, mp_context=context, initializer=_begin_worker, initargs=(threads,), max_tasks_per_child=TASKS
-    )
+    pool = ProcessPoolExecutor(jobs, mp_context=context, initializer=_begin_worker, initargs=(threads,))
     try:
         yield pool
     finally:
