@@ -21,7 +21,7 @@ train: venv
 test: .venv/.tested
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/pytest -m "not slow" --cov --cov-report=term --cov-fail-under=90
+	$(BIN)/pytest -n 2 -m "not slow" --cov --cov-report=term --cov-fail-under=90
 
 test-all: test
 	$(BIN)/pytest -m slow

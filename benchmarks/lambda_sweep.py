@@ -6,7 +6,7 @@ simulated flights with little signal, without dropout. At a training correlation
     1 + s² - 2rs + λ (1 - s²)²
 
 is at one s, and then R² = 2rs - s². The last epoch's training R², with the bias b² taken off, should be that. Then
-batches of 8 labels 200 m apart, in which the target has next to no variance: the largest loss of an epoch tells.
+base heights, in batches of 8 labels 200 m apart, which are all but the same: the largest loss of an epoch tells.
 """
 
 import argparse
@@ -31,7 +31,7 @@ from cloudml_tf.pipeline import prepare
 
 WEIGHTS = (0.0, 0.1, 0.5, 1.0, 2.0, 5.0, 10.0)
 SEEDS = (1, 2, 3)
-NEIGHBOURS = {"lidar_interval_s": 1.0, "frames_per_flight": 500}  # a label every 200 m: next to no variance in a batch
+NEIGHBOURS = {"lidar_interval_s": 1.0, "frames_per_flight": 500}  # a label every 200 m
 CASES = {  # name: (target variance, further changes)
     "training": ("training", {}),
     "batch": ("batch", {}),
@@ -73,6 +73,7 @@ def trained(weight: float, case: str, seed: int, folder: Path) -> dict[str, floa
     content = {**BASE, "seed": seed, "loss": {"weight": weight, "target_variance": variance}}
     content["training"] = {**BASE["training"], **changes}
     if changes:
+        content["target"] = {"name": "cloud_base_km"}
         content["data"] = {"simulation": {**BASE["data"]["simulation"], **NEIGHBOURS}}
     config = parse_config(content)
     prepared = prepare(config)

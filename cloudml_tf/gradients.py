@@ -28,12 +28,11 @@ class Gradients:
         return [[keras.ops.convert_to_numpy(g) for g in found] for found in self._find(inputs, targets)]
 
     def _tensorflow(self) -> Callable[[Any, Any], Any]:
-        """One forward pass for all terms, compiled once: the model does not change between epochs."""
+        """One forward pass for all terms. Not compiled: that takes longer than the passes of a short training."""
         import tensorflow as tf
 
         values = [variable.value for variable in self.variables]
 
-        @tf.function(autograph=False)
         def find(inputs: Any, targets: Any) -> list[list[Any]]:
             with tf.GradientTape(persistent=True) as tape:
                 output = self.model(inputs, training=False)
@@ -41,7 +40,7 @@ class Gradients:
             zero = tf.UnconnectedGradients.ZERO
             return [tape.gradient(loss, values, unconnected_gradients=zero) for loss in losses]
 
-        return lambda inputs, targets: find(_tensors(inputs), _tensors(targets))
+        return find
 
     def _torch(self, inputs: Any, targets: Any) -> list[list[Any]]:
         import torch
@@ -66,8 +65,3 @@ class Gradients:
 
         gradients = [jax.grad(value)(trainable, term) for term in self.terms]
         return [[g[places[id(variable)]] for variable in self.variables] for g in gradients]
-
-
-def _tensors(content: Any) -> Any:
-    """Arrays as tensors, so that a compiled function is not compiled for every new array."""
-    return keras.tree.map_structure(keras.ops.convert_to_tensor, content)

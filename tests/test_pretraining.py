@@ -226,11 +226,11 @@ def test_extra_flights_must_be_free(tiny, tiny_content) -> None:
     assert "sim01" not in free["train"].flights
 
 
-SHORT = {"enabled": True, "max_epochs": 10, "batch_frames": 24, "decoder_width": 8, "learning_rate": 1e-2}
+SHORT = {"enabled": True, "max_epochs": 6, "batch_frames": 24, "decoder_width": 8, "learning_rate": 1e-2}
 
 
 def test_a_training_pretrains_hands_over_and_trains_its_control(tiny_file, tmp_path: Path) -> None:
-    path = tiny_file(pretraining=SHORT, output={"export": False})
+    path = tiny_file(pretraining=SHORT, output={"export": False}, training={"max_epochs": 1})
     run = tmp_path / "run"
     assert main(["train", str(path), "--run-dir", str(run)]) == 0
     found = json.loads((run / "metrics.json").read_text())["pretraining"]
