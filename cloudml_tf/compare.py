@@ -6,6 +6,7 @@ What it says is worked out in `cloudml_tf.comparison`.
 import argparse
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from cloudml_tf.config import expand
 from cloudml_tf.console import Console
 from cloudml_tf.errors import EXIT_OK, ConfigError
 from cloudml_tf.files import write_json, write_text
-from cloudml_tf.runs import new_folder, read_run
+from cloudml_tf.runs import new_folder, read_history, read_run
 
 
 def shown(key: str, value: float | None, inflated: bool = False) -> str:
@@ -86,14 +87,39 @@ def print_comparison(console: Console, found: dict[str, Any]) -> None:
         console.say("the configurations are the same")
 
 
-def write_page(path: Path, found: dict[str, Any]) -> None:
+def draw(folders: list[Path]) -> dict[str, list[Any]]:
+    """Pictures by heading: the runs' curves, one Taylor diagram with the first run's references, a scatter each."""
+    from cloudml_tf import plots
+    from cloudml_tf.comparison import read_all, space_of
+    from cloudml_tf.results import table_rows
+
+    runs = read_all(folders)
+    space = space_of(runs)
+    unit = runs[0].metrics["space"][space]
+    references = [(n, f) for n, f in table_rows(runs[0].metrics) if n != "network"]
+    if space == "physical":
+        references = [(n, f["physical"]) for n, f in references]
+    scatters = [
+        replace(plots.scatter(*run.test(space), run.scores(space), unit, f"scatter_{n}"), caption=run.name)
+        for n, run in enumerate(runs, 1)
+        if run.scores(space)["correlation"] is not None
+    ]
+    return {
+        "Curves": plots.curves_of_runs({run.name: read_history(run.folder) for run in runs}),
+        "Predictions and lidar": [plots.taylor([*references, *((r.name, r.scores(space)) for r in runs)]), *scatters],
+    }
+
+
+def write_page(path: Path, found: dict[str, Any], drawn: dict[str, list[Any]]) -> None:
     """compare.html, which needs no other file."""
     from cloudml_tf import page
+    from cloudml_tf.canvas import side_by_side
 
     columns, cells = table(found)
     parts = [page.element("p", page.badge("not the same data", "bad"), text) for text in found["warnings"]]
     note = f"Test part, {found['space']}, by the best epoch. {'. '.join(remarks(found))}"
     parts.append(page.section("Scores", page.table(columns, cells), note=note))
+    parts += [page.section(title, side_by_side(pictures)) for title, pictures in drawn.items()]
     rows = difference_cells(found)
     content = page.table(["", *found["runs"]], rows) if rows else page.element("p", "The same.")
     parts.append(page.section("Configuration, where it differs", content))
@@ -134,7 +160,10 @@ def run(args: argparse.Namespace) -> int:
     home = new_folder(args.run_dir, expand(read_run(folders[0], overrides)[0].output.runs), "comparison-")
     print_comparison(console, found)
     write_json(home / "comparison.json", found)
-    write_page(home / "compare.html", found)
+    drawn = draw(folders)
+    for picture in (one for pictures in drawn.values() for one in pictures):
+        picture.write(home / "plots")
+    write_page(home / "compare.html", found, drawn)
     console.say(f"page: {home / 'compare.html'}")
     if args.json:
         print_json({"comparison": str(home), **found})

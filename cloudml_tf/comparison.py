@@ -85,17 +85,21 @@ def short_names(folders: list[Path]) -> list[str]:
     raise RunError(f"{folders[0]}: is named twice. Give different runs.")
 
 
-def compare(folders: list[Path], overrides: dict[str, Any] | None = None) -> dict[str, Any]:
-    """The table, tiers, differences and warnings. `overrides` change evaluation.* and seed of the bootstrap."""
+def read_all(folders: list[Path]) -> list[Run]:
+    """Two runs or more, with names that tell them apart. Raises `RunError`."""
     if len(folders) < 2:
         raise RunError("compare needs two runs or more.")
-    names = short_names(folders)
-    runs = [read_finished(folder, name) for folder, name in zip(folders, names, strict=True)]
+    return [read_finished(folder, name) for folder, name in zip(folders, short_names(folders), strict=True)]
+
+
+def compare(folders: list[Path], overrides: dict[str, Any] | None = None) -> dict[str, Any]:
+    """The table, tiers, differences and warnings. `overrides` change evaluation.* and seed of the bootstrap."""
+    runs = read_all(folders)
     judged = read_run(folders[0], overrides)[0]
     if len({run.config.target.name for run in runs}) > 1:
         shown = ", ".join(f"{run.name}: {run.config.target.name}" for run in runs)
         raise RunError(f"the runs predict different quantities ({shown}) and cannot be compared.")
-    space = "loss" if len({run.metrics["space"]["loss"] for run in runs}) == 1 else "physical"
+    space = space_of(runs)
     return {
         "runs": {run.name: str(run.folder) for run in runs},
         "space": runs[0].metrics["space"][space],
@@ -108,6 +112,11 @@ def compare(folders: list[Path], overrides: dict[str, Any] | None = None) -> dic
         "config_difference": config_difference(runs),
         "warnings": [*warnings(runs), *_few_blocks(runs, judged)],
     }
+
+
+def space_of(runs: list[Run]) -> str:
+    """The loss's, where it is the same for all; else physical units."""
+    return "loss" if len({run.metrics["space"]["loss"] for run in runs}) == 1 else "physical"
 
 
 def _excess(run: Run, space: str) -> float:

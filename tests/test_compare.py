@@ -156,6 +156,7 @@ def test_one_document_on_stdout_and_a_page_that_needs_nothing_else(variant, tmp_
     assert "beyond chance" in page
     assert "loss.weight" in page
     assert 'href="../good/report.html"' in page
+    assert page.count("<svg") == len(list((out / "plots").glob("*.png"))) >= 6  # curves, Taylor diagram, scatters
     assert "http://" not in page.replace("http://www.w3.org", "")
 
 
