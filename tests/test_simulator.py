@@ -342,6 +342,19 @@ def test_vignette_and_faults() -> None:
     assert set(np.diff(times)) > {1.0}  # dropped frames are gaps in time
 
 
+def test_terrain_and_weather_accompany_each_frame() -> None:
+    settings = tiny(surface_contrast=0.4, surface_albedo=0.2, dropped_frame_fraction=0.2)
+    flight = simulator.simulate_flight(settings, 0)
+    leg = simulator.plan_leg(settings, 0)
+    albedo, level = (flight.navigation[name] for name in ("terrain/surfaceAlbedo", "weather/liftingCondensationLevel"))
+    assert len(albedo) == len(level) == len(flight.camera["Time/TimeUTC"]) < 120
+    assert np.isfinite(albedo).all()
+    assert 0.02 <= albedo.min() < albedo.max() <= 0.6
+    assert abs(level.mean() - leg.regime.base_height_km) < 4 * simulator.FORECAST_ERROR_KM
+    assert level.std() < 2 * simulator.FORECAST_ERROR_KM
+    assert simulator.simulate_flight(tiny(surface_contrast=0.0), 0).navigation["terrain/surfaceAlbedo"].std() < 1e-6
+
+
 def nadir_correlation(preset: str) -> float:
     """Correlation of nadir reflectance with the label, pooled over two flights."""
     settings = SimulationConfig(

@@ -111,11 +111,16 @@ def photon_diffusion(reflectance: FloatField, thickness_km: FloatField, scale: f
     return thin + weight * (thick - thin)
 
 
+def surface_albedo(scene: CloudScene, settings: SimulationConfig, seed: list[int]) -> FloatField:
+    """Albedo of the patchy surface (X, Y)."""
+    shape = scene.optical_depth.shape
+    pattern = fractal_field(np.random.default_rng(seed), shape, scene.grid_m, 5 / 3, settings.surface_scale_m)
+    return settings.surface_albedo * np.clip(1 + settings.surface_contrast * pattern, 0.1, 3)
+
+
 def surface_reflectance(scene: CloudScene, settings: SimulationConfig, seed: list[int], beam: FloatField) -> FloatField:
-    """Sunlit surface (X, Y): a patchy albedo, darker where the clouds' shadow lies."""
-    pattern = fractal_field(np.random.default_rng(seed), beam.shape, scene.grid_m, 5 / 3, settings.surface_scale_m)
-    albedo = settings.surface_albedo * np.clip(1 + settings.surface_contrast * pattern, 0.1, 3)
-    return albedo * (1 - settings.shadow_strength * (1 - beam))
+    """Sunlit surface (X, Y): darker where the clouds' shadow lies."""
+    return surface_albedo(scene, settings, seed) * (1 - settings.shadow_strength * (1 - beam))
 
 
 def light_scene(scene: CloudScene, settings: SimulationConfig, regime: FlightRegime, seed: list[int]) -> RadianceFields:

@@ -14,6 +14,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
+from scipy import ndimage
 
 from cloudml_tf.simulation import camera, cloud_fields, radiance
 from cloudml_tf.simulation import files as simulated_files
@@ -27,7 +28,9 @@ from cloudml_tf.simulation.settings import FlightRegime, SimulationConfig
 __all__ = ["SimulatedFlight", "simulate_flight", "simulate_flights", "write_flight"]
 
 METRES_PER_DEGREE = 111_195.0
-IMAGE_SCENE, LABEL_SCENE, SURFACE, ATTITUDE, CAMERA_NOISE, LIDAR_NOISE, FAULTS, INSTRUMENT = range(8)
+MAP_M = 1000.0  # resolution of the map of surface albedo
+FORECAST_ERROR_KM, FORECAST_MEMORY_S = 0.2, 120.0
+IMAGE_SCENE, LABEL_SCENE, SURFACE, ATTITUDE, CAMERA_NOISE, LIDAR_NOISE, FAULTS, INSTRUMENT, FORECAST = range(9)
 
 
 def wander(rng: np.random.Generator, count: int, std: float, memory: float) -> FloatField:
@@ -78,6 +81,26 @@ def navigation_datasets(settings: SimulationConfig, regime: FlightRegime, track:
     single = {name: np.full(count, value, np.float32) for name, value in constants.items()}
     single |= {"roll": track.roll_deg.astype(np.float32), "pitch": track.pitch_deg.astype(np.float32)}
     return {f"nav/{name}": value for name, value in {**single, "latitude": latitude, "longitude": longitude}.items()}
+
+
+def ancillary_datasets(leg: "Leg", scene: CloudScene) -> dict[str, np.ndarray]:
+    """Datasets (T,) of the navigation file that come from maps and forecasts, by path.
+
+    The surface's albedo below the aircraft as a map of one kilometre holds it, and the level where cloud bases form
+    as a forecast has it, in km, with an error that lasts for minutes.
+    """
+    settings = leg.settings
+    albedo = radiance.surface_albedo(scene, settings, leg.seed(SURFACE))
+    coarse = ndimage.uniform_filter(albedo, max(round(MAP_M / scene.grid_m), 1), mode="wrap")
+    sampler = camera.StripSampler((albedo.shape[0], albedo.shape[1]), scene.grid_m)
+    below = sampler.corners(leg.track.distance_m, np.zeros_like(leg.track.distance_m))
+    memory = FORECAST_MEMORY_S / settings.frame_interval_s
+    error_km = wander(leg.random(FORECAST), len(leg.track.distance_m), FORECAST_ERROR_KM, memory)
+    named = {
+        "terrain/surfaceAlbedo": sampler.look_up(sampler.wrap(coarse), below),
+        "weather/liftingCondensationLevel": leg.regime.base_height_km + error_km,
+    }
+    return {name: values.astype(np.float32) for name, values in named.items()}
 
 
 def spoil(
@@ -168,7 +191,7 @@ def simulate_flight(settings: SimulationConfig, index: int) -> SimulatedFlight:
     if not settings.image_sees_lidar_cloud:
         scene = cloud_fields.build_cloud_scene(settings, leg.regime, leg.seed(IMAGE_SCENE))
     signal, signal_to_noise = take_images(leg, scene)
-    navigation = navigation_datasets(settings, leg.regime, leg.track)
+    navigation = navigation_datasets(settings, leg.regime, leg.track) | ancillary_datasets(leg, scene)
     kept = spoil(signal, navigation, settings, leg.random(FAULTS))
     times_s = leg.start.timestamp() + settings.frame_interval_s * np.arange(len(signal))
     return SimulatedFlight(
