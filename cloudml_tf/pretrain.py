@@ -60,7 +60,7 @@ def pretrain(config: Config, prepared: Prepared, folder: Path, console: Console)
     from cloudml_tf.models import core_of, frame_encoder_of
 
     training.start_keras(config)
-    regressor = training.make_model(config, prepared.scaling, *prepared.geometry)
+    regressor = training.make_model(without_dropout(config), prepared.scaling, *prepared.geometry)
     encoder = frame_encoder_of(regressor)
     model = _reconstruction(config, core_of(regressor), encoder)
     console.say(
@@ -78,9 +78,14 @@ def pretrain(config: Config, prepared: Prepared, folder: Path, console: Console)
     return Pretrained(folder, found)
 
 
+def without_dropout(config: Config) -> Config:
+    """Frames are many: what is dropped from the vector would only blur what it has to keep."""
+    return config.model_copy(update={"model": config.model.model_copy(update={"dropout": 0.0})})
+
+
 def _reconstruction(config: Config, core: Any, encoder: Any) -> Any:
     """The masked reconstruction around a regressor's encoder, with that regressor's own first layers."""
-    from cloudml_tf.pretraining import MaskedReconstruction, build_decoder
+    from cloudml_tf.pretraining import MaskedReconstruction, build_decoder, build_painter
 
     chosen = config.pretraining
     named = {layer.name: layer for layer in core.layers}
@@ -88,12 +93,13 @@ def _reconstruction(config: Config, core: Any, encoder: Any) -> Any:
     autoencoder = build_decoder(encoder, frames[-1], chosen.decoder_width)
     return MaskedReconstruction(
         autoencoder,
-        window=next((layer for layer in encoder.layers if layer.name == "nadir_window"), None),
+        painter=build_painter(encoder),
         scaler=named.get("standardize_frames"),
         contrast=named.get("local_contrast"),
         patch=chosen.patch,
         mask_ratio=chosen.mask_ratio,
         frames=chosen.frames,
+        focus=chosen.focus,
         seed=config.seed,
     )
 

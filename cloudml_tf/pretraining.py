@@ -1,10 +1,15 @@
 """Masked reconstruction: the frame encoder learns from frames without a label.
 
     frames (B,T,H,W,C) ─ chosen frames ─ Standardize ─ patches hidden ─ LocalContrast ─ encoder's maps ─ decoder
-                                              └──────── loss on the hidden patches only ───────────────────┘
+                                              ├──────── loss on the hidden patches only ───────────────────┘
+                                              └─ LocalContrast ─ encoder's vector ─ painter ─ the window around nadir
+
+Hidden patches teach the maps what clouds look like. They teach the vector little, and the lidar's pixel is hidden more
+often than not; so the vector has a task of its own: to keep, of a whole frame, what lies around nadir.
 
 The encoder is the very one of the regressor (`models.frame_encoder_of`), so handing it over is copying weights. The
-decoder is thrown away. Everything is plain arguments and `keras.ops`: `compile("adam")`, then `fit(frames)`.
+decoder and the painter are thrown away. Everything is plain arguments and `keras.ops`: `compile("adam")`, then
+`fit(frames)`.
 
 Masked image modelling: He et al. 2022 (arXiv 2111.06377); with convolutions: Xie et al. 2022 (arXiv 2111.09886).
 """
@@ -20,6 +25,7 @@ from keras import layers, ops
 from cloudml_tf.replicas import replica_count
 
 Frames = Literal["all", "middle", "random", "first"]
+WINDOW = "nadir_window"  # the encoder's layer that cuts the pixels around nadir out of a frame
 
 
 def patch_mask(count: int, height: int, width: int, patch: int, ratio: float, seed: Any) -> Any:
@@ -44,28 +50,51 @@ def masked_error(target: Any, painted: Any, mask: Any) -> Any:
     return ops.sum(ops.square(painted - target) * mask) / (ops.sum(mask) * target.shape[-1] + 1e-8)
 
 
+def unexplained(target: Any, painted: Any, weight: Any) -> Any:
+    """Share of each channel's variance in a batch (n,H,W,C) that is not painted, averaged over channels.
+
+    Contrasts are small beside radiances; as shares of their own variance they count alike. `weight` (H,W,1).
+    """
+    mean = ops.mean(target, axis=(0, 1, 2), keepdims=True)
+    error = ops.sum(weight * ops.square(painted - target), axis=(0, 1, 2))
+    return ops.mean(error / (ops.sum(weight * ops.square(target - mean), axis=(0, 1, 2)) + 1e-6))
+
+
 def build_decoder(encoder: keras.Model, channels: int, width: int = 32) -> keras.Model:
-    """Encoder and decoder as one: a frame (H,W,C') to `frame`, its reconstruction (H,W,`channels`), and to `window`.
+    """Encoder and decoder as one: a frame with patches hidden (H,W,C') to its reconstruction (H,W,`channels`).
 
     The encoder's context maps come back at their own resolution (Ronneberger et al. 2015) and its nadir convolutions
-    run over the whole frame. Maps that are handed across leave nothing for the vector to learn, so the vector alone
-    has to paint the window around nadir that the encoder looks at: all of its paths are trained.
+    run over the whole frame.
     """
     frame = keras.Input(encoder.input.shape[1:], name="frame")
-    names = [layer.name for layer in encoder.layers]
-    coarse = [encoder.get_layer(name).output for name in sorted(n for n in names if n.startswith("context_"))]
-    *maps, vector = keras.Model(encoder.input, [*coarse, encoder.output])(frame)
+    names = sorted(layer.name for layer in encoder.layers if layer.name.startswith("context_"))
+    found = keras.Model(encoder.input, [encoder.get_layer(name).output for name in names])(frame)
+    maps = found if isinstance(found, list) else [found]
     x = layers.Conv2D(width, 3, padding="same")(maps[-1])
     for finer in [*maps[-2::-1], _fine_maps(encoder, frame)]:
         x = _resized(layers.Activation("gelu")(x), finer.shape[1:3])
         x = layers.Conv2D(width, 3, padding="same")(layers.Concatenate()([x, finer]))
     x = layers.Conv2D(width, 3, padding="same", activation="gelu")(layers.Activation("gelu")(x))
-    answers = {"frame": layers.Conv2D(channels, 1, dtype="float32", name="frame_painted")(x)}
-    if "nadir_window" in names:
-        rows, columns = encoder.get_layer("nadir_window").output.shape[1:3]
-        flat = layers.Dense(rows * columns * channels, dtype="float32")(vector)
-        answers["window"] = layers.Reshape((rows, columns, channels), dtype="float32", name="window_painted")(flat)
-    return keras.Model(frame, answers, name="autoencoder")
+    return keras.Model(frame, layers.Conv2D(channels, 1, dtype="float32", name="painted")(x), name="autoencoder")
+
+
+def build_painter(encoder: keras.Model) -> keras.Model | None:
+    """A whole frame (H,W,C') to two things of one shape (h,w,C'): its window around nadir, and what the encoder's
+    vector alone makes of it. None for an encoder without such a window."""
+    if all(layer.name != WINDOW for layer in encoder.layers):
+        return None
+    window = encoder.get_layer(WINDOW).output
+    shape = tuple(window.shape[1:])
+    flat = layers.Dense(shape[0] * shape[1] * shape[2], dtype="float32", name="painter")(encoder.output)
+    painted = layers.Reshape(shape, dtype="float32")(flat)
+    return keras.Model(encoder.input, {"window": window, "painted": painted}, name="window_painter")
+
+
+def nadir_weight(rows: int, columns: int, focus: float) -> np.ndarray:
+    """(rows,columns,1), a bell of `focus` pixels around the middle pixel, 1 on average."""
+    y, x = np.arange(rows) - rows // 2, np.arange(columns) - columns // 2
+    bell = np.exp(-(y[:, None] ** 2 + x[None, :] ** 2) / (2 * focus**2))
+    return (bell / bell.mean())[..., None].astype("float32")
 
 
 def _fine_maps(encoder: keras.Model, frame: Any) -> Any:
@@ -90,53 +119,65 @@ class MaskedReconstruction(keras.Model):
     """Hides patches of frames and learns to paint them back. Feed it frames (B,T,H,W,C) as recorded, without targets.
 
     Called, it gives a dictionary: `frame`, `target` (both standardised) and `mask` (1 where hidden), each
-    (B·T',H,W,·) with T' the chosen frames of each sequence; and `window`, what the encoder's vector alone makes of it.
-    Outside of training the mask is a fixed one, and "random" is the middle frame, so that losses can be compared.
+    (B·T',H,W,·) with T' the chosen frames of each sequence; with a painter also `window` and `window_painted`
+    (B·T',h,w,C'). Outside of training the mask is a fixed one, and "random" is the middle frame, so that losses can be
+    compared.
 
     Args:
-        autoencoder: standardised frames (H,W,C') to `frame` (H,W,C), and `window` if it has one; see `build_decoder`.
-        window: the layer that cuts that window out of a frame, or None.
+        autoencoder: standardised frames (H,W,C') to their reconstruction (H,W,C); see `build_decoder`.
+        painter: whole frames to the window around nadir and its painting, see `build_painter`; None leaves it out.
         scaler: a `Standardize` layer, or None for frames that are standardised already.
         contrast: a `LocalContrast` layer, or None. It sees hidden patches as hidden.
         patch: side of a hidden square, pixels.
         mask_ratio: share of the squares that is hidden, in (0, 1).
         frames: "all" of a sequence; "middle"; "random", one of each sequence; "first", which leaves the others unseen.
+        focus: how far from nadir the window counts, pixels (a standard deviation).
         seed: of the masks.
     """
 
     def __init__(
         self,
         autoencoder: keras.Model,
-        window: layers.Layer | None = None,
+        painter: keras.Model | None = None,
         scaler: layers.Layer | None = None,
         contrast: layers.Layer | None = None,
         patch: int = 4,
         mask_ratio: float = 0.6,
         frames: Frames = "all",
+        focus: float = 3.0,
         seed: int = 1,
         **kwargs: Any,
     ) -> None:
-        if patch < 1 or not 0 < mask_ratio < 1:
-            raise ValueError(f"patch must be 1 or more, mask_ratio in (0, 1). Received: {patch}, {mask_ratio}")
+        if patch < 1 or not 0 < mask_ratio < 1 or focus <= 0:
+            raise ValueError(
+                "patch must be 1 or more, mask_ratio in (0, 1), focus above 0. "
+                f"Received: {patch}, {mask_ratio}, {focus}"
+            )
         if frames not in ("all", "middle", "random", "first"):
             raise ValueError(f"frames must be all, middle, random or first. Received: {frames!r}")
         super().__init__(**kwargs)
-        self.autoencoder, self.window, self.scaler, self.contrast = autoencoder, window, scaler, contrast
+        self.autoencoder, self.painter, self.scaler, self.contrast = autoencoder, painter, scaler, contrast
         self.patch, self.mask_ratio, self.frames, self.seed = int(patch), float(mask_ratio), frames, int(seed)
+        self.weight = None if painter is None else nadir_weight(*painter.output["window"].shape[1:3], focus)
         self.random = keras.random.SeedGenerator(self.seed)
 
     def call(self, frames: Any, training: bool = False) -> dict[str, Any]:
         """Choose, hide, reconstruct."""
         x = self._chosen(frames, training)  # (B·T',H,W,C)
-        target = x if self.scaler is None else self.scaler(x)
+        target = ops.cast(x if self.scaler is None else self.scaler(x), "float32")
         height, width = target.shape[1:3]
         seed = self.random if training else self.seed
         mask = patch_mask(ops.shape(target)[0], height, width, self.patch, self.mask_ratio, seed)
-        seen = ops.cast(target, "float32") * (1.0 - mask)  # 0 is the training mean
-        if self.contrast is not None:
-            seen = self.contrast(seen[:, None])[:, 0]
-        painted = self.autoencoder(seen, training=training)
-        return {**painted, "target": ops.cast(target, "float32"), "mask": mask}
+        seen = target * (1.0 - mask)  # 0 is the training mean
+        found = {"frame": self.autoencoder(self._contrasted(seen), training=training), "target": target, "mask": mask}
+        if self.painter is not None:
+            around = self.painter(self._contrasted(target), training=training)
+            found |= {"window": ops.cast(around["window"], "float32"), "window_painted": around["painted"]}
+        return found
+
+    def _contrasted(self, frames: Any) -> Any:
+        """(n,H,W,C) -> (n,H,W,C')."""
+        return frames if self.contrast is None else self.contrast(frames[:, None])[:, 0]
 
     def _chosen(self, frames: Any, training: bool) -> Any:
         """(B,T,H,W,C) -> (B·T',H,W,C)."""
@@ -160,11 +201,11 @@ class MaskedReconstruction(keras.Model):
         sample_weight: Any = None,
         training: bool = True,
     ) -> Any:
-        """Mean squared error over hidden pixels, in training standard deviations; frame and window added."""
-        target, mask = y_pred["target"], y_pred["mask"]
-        loss = masked_error(target, y_pred["frame"], mask)
-        if self.window is not None:
-            loss += masked_error(self.window(target), y_pred["window"], self.window(mask))
+        """Mean squared error over hidden pixels, in training standard deviations; with a painter, the share of the
+        window's variance that it leaves unexplained is added."""
+        loss = masked_error(y_pred["target"], y_pred["frame"], y_pred["mask"])
+        if self.painter is not None:
+            loss += unexplained(y_pred["window"], y_pred["window_painted"], self.weight)
         return loss / replica_count()  # a scalar is summed over replicas, not averaged
 
 

@@ -14,7 +14,16 @@ from cloudml_tf.errors import DataError, PretrainingError
 from cloudml_tf.layers import LocalContrast, Standardize
 from cloudml_tf.models import build_regressor, core_of, frame_encoder_of
 from cloudml_tf.pipeline import available_flights, prepare, prepare_frames, read_flights
-from cloudml_tf.pretraining import MaskedReconstruction, build_decoder, convergence, hand_over, patch_mask
+from cloudml_tf.pretraining import (
+    MaskedReconstruction,
+    build_decoder,
+    build_painter,
+    convergence,
+    hand_over,
+    nadir_weight,
+    patch_mask,
+    unexplained,
+)
 
 SHAPE = (12, 12, 2)
 
@@ -29,8 +38,8 @@ def regressor(seed: int = 0, **options) -> keras.Model:
 def reconstruction(model: keras.Model, **options) -> MaskedReconstruction:
     encoder = frame_encoder_of(model)
     named = {layer.name: layer for layer in core_of(model).layers}
-    window = next((layer for layer in encoder.layers if layer.name == "nadir_window"), None)
-    parts = {"scaler": named["standardize_frames"], "contrast": named.get("local_contrast"), "window": window}
+    parts = {"scaler": named["standardize_frames"], "contrast": named.get("local_contrast")}
+    parts["painter"] = build_painter(encoder)
     return MaskedReconstruction(build_decoder(encoder, 2, 6), **{**parts, **options})
 
 
@@ -65,17 +74,34 @@ def test_masks_differ_in_training_and_stay_outside_of_it() -> None:
     assert not np.array_equal(fixed[0][0], fixed[0][1])  # frames of a batch differ
 
 
-def test_the_loss_is_the_error_of_hidden_pixels_alone() -> None:
-    model = reconstruction(regressor())
+def test_the_loss_is_the_error_of_hidden_pixels_and_what_the_vector_leaves_of_the_window() -> None:
+    model = reconstruction(regressor(), focus=2.0)
     found = {key: np.asarray(value) for key, value in model(frames(), training=False).items()}
     hidden = found["mask"][..., 0] > 0.5
-    expected = np.mean((found["frame"][hidden] - found["target"][hidden]) ** 2)
+    patches = np.mean((found["frame"][hidden] - found["target"][hidden]) ** 2)
     # The window around nadir is larger than this frame allows, so it is the frame itself.
-    window = np.mean((found["window"][hidden] - found["target"][hidden]) ** 2)
-    loss = float(model.compute_loss(y_pred=found))
-    assert loss == pytest.approx(expected + window, rel=1e-5)
-    changed = {**found, "target": np.where(found["mask"] > 0.5, found["target"], 99.0)}
-    assert float(model.compute_loss(y_pred=changed)) == pytest.approx(loss, rel=1e-5)
+    np.testing.assert_allclose(found["window"], found["target"])
+    bell = nadir_weight(12, 12, 2.0)[..., 0]
+    shares = [
+        np.average(((found["window_painted"] - found["window"])[..., channel] ** 2).mean(axis=0), weights=bell)
+        / np.average(
+            ((found["window"] - found["window"].mean((0, 1, 2)))[..., channel] ** 2).mean(axis=0), weights=bell
+        )
+        for channel in range(2)
+    ]
+    assert float(model.compute_loss(y_pred=found)) == pytest.approx(patches + np.mean(shares), rel=1e-4)
+    seen_elsewhere = {**found, "frame": np.where(found["mask"] > 0.5, found["frame"], 99.0)}
+    assert float(model.compute_loss(y_pred=seen_elsewhere)) == pytest.approx(patches + np.mean(shares), rel=1e-4)
+
+
+def test_a_faint_channel_counts_as_much_as_a_bright_one() -> None:
+    target = np.random.default_rng(0).normal(size=(8, 5, 5, 2)).astype("float32") * [100.0, 0.01]
+    painted = target * [1.0, 0.5]
+    weight = nadir_weight(5, 5, 2.0)
+    assert float(unexplained(target, painted, weight)) == pytest.approx(0.125, rel=0.05)
+    assert float(unexplained(target, np.zeros_like(target), weight)) == pytest.approx(1.0, abs=0.05)
+    assert weight.mean() == pytest.approx(1.0)
+    assert weight.argmax() == 12
 
 
 @pytest.mark.parametrize("options", [{}, {"contrast_boxes": (3, 5)}, {"architecture": "simple_cnn"}])
@@ -119,7 +145,7 @@ def test_it_learns_and_every_path_of_the_encoder_gets_a_gradient() -> None:
     assert named == []
 
 
-@pytest.mark.parametrize("wrong", [{"patch": 0}, {"mask_ratio": 1.0}, {"frames": "last"}])
+@pytest.mark.parametrize("wrong", [{"patch": 0}, {"mask_ratio": 1.0}, {"frames": "last"}, {"focus": 0}])
 def test_wrong_arguments_are_refused(wrong: dict) -> None:
     with pytest.raises(ValueError, match="must be"):
         reconstruction(regressor(), **wrong)
