@@ -158,7 +158,8 @@ class MaskedReconstruction(keras.Model):
         super().__init__(**kwargs)
         self.autoencoder, self.painter, self.scaler, self.contrast = autoencoder, painter, scaler, contrast
         self.patch, self.mask_ratio, self.frames, self.seed = int(patch), float(mask_ratio), frames, int(seed)
-        self.weight = None if painter is None else nadir_weight(*painter.output["window"].shape[1:3], focus)
+        rows, columns = (1, 1) if painter is None else painter.output["window"].shape[1:3]
+        self.weight = nadir_weight(rows, columns, focus)
         self.random = keras.random.SeedGenerator(self.seed)
 
     def call(self, frames: Any, training: bool = False) -> dict[str, Any]:
