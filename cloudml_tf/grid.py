@@ -39,6 +39,7 @@ class Row(Settings):
 
     set: dict[str, Any] = Field({}, description="Overrides by dotted path, on top of the base and the variant.")
     variants: tuple[str, ...] | None = Field(None, description="Only in these variants; in all by default.")
+    against: str | None = Field(None, description="The row that it is compared with, instead of `reference`.")
     expected: str = Field("", description="What was expected of it, shown beside what came out.")
     figures: dict[str, float] = Field({}, description="Scores published elsewhere, shown beside what came out.")
     group: str = Field("", description="Rows of one group share a table.")
@@ -63,6 +64,9 @@ class Grid(Settings):
             name = getattr(self, key)
             if name is not None and name not in self.rows:
                 raise ValueError(f"{key} names row '{name}'; the rows are {', '.join(self.rows)}")
+        for name, row in self.rows.items():
+            if row.against is not None and row.against not in self.rows:
+                raise ValueError(f"row {name} is against '{row.against}'; the rows are {', '.join(self.rows)}")
         for name in [*self.rows, *self.variants]:
             if not name.strip() or "/" in name or name.startswith("."):
                 raise ValueError(f"'{name}' names a folder, so it must not be empty, start with a dot or hold a slash")

@@ -27,9 +27,10 @@ def summarise(grid: Grid, wanted: Sequence[Cell], home: Path) -> dict[str, Any]:
         elif (folder / FAILED).is_file():
             failed.append({"cell": cell.name, "error": read_json(folder / FAILED)["error"]})
     for (variant, row), by_seed in runs.items():
-        reference = runs.get((variant, grid.reference or ""), {})
-        one = {"group": grid.rows[row].group, "expected": grid.rows[row].expected, "figures": grid.rows[row].figures}
-        others = reference if row != grid.reference else {}
+        chosen = grid.rows[row]
+        against = chosen.against or grid.reference or ""
+        others = runs.get((variant, against), {}) if row != against else {}
+        one = {"group": chosen.group, "expected": chosen.expected, "figures": chosen.figures, "against": against}
         found.setdefault(variant, {})[row] = {**one, **row_summary(by_seed, others)}
     total = sum(len(by_seed) for by_seed in runs.values())
     return {
@@ -65,6 +66,7 @@ def row_summary(by_seed: dict[int, dict[str, Any]], reference: dict[int, dict[st
     shared = sorted(set(by_seed) & set(reference))
     if len(shared) > 1:
         found["against_reference"] = paired(by_seed, reference, shared)
+        found["rmse_change"] = relative_change(by_seed, reference, shared)
     return found
 
 
@@ -81,6 +83,16 @@ def paired(
         "interval": [mean - half, mean + half],
         "beyond_chance": abs(mean) > half,
     }
+
+
+def relative_change(
+    by_seed: dict[int, dict[str, Any]], reference: dict[int, dict[str, Any]], seeds: Sequence[int], key: str = "rmse"
+) -> dict[str, Any]:
+    """How much larger a score is than the reference row's, as a share, with its 95 % t interval over seeds."""
+    ratios = [_number(by_seed[s]["test"][key]) / _number(reference[s]["test"][key]) - 1.0 for s in seeds]
+    change = np.asarray(ratios)
+    half = float(stats.t.ppf(0.975, len(seeds) - 1) * change.std(ddof=1) / np.sqrt(len(seeds)))
+    return {"mean": float(change.mean()), "interval": [float(change.mean()) - half, float(change.mean()) + half]}
 
 
 def spread_of(values: np.ndarray) -> dict[str, float | None]:
@@ -103,17 +115,33 @@ def with_std(found: dict[str, float | None], form: str = ".3f", scale: float = 1
     return f"{scale * found['mean']:{form}} ± {scale * found['std']:{form}}"
 
 
-COLUMNS = ["", "n", "R²", "MAE", "s, %", "spread", "r", "bias", "ceiling r²", "RMSE", "tier", "s/run", "ΔR², 95 %"]
+COLUMNS = [
+    "",
+    "n",
+    "R²",
+    "MAE",
+    "s, %",
+    "spread",
+    "r",
+    "bias",
+    "ceiling r²",
+    "RMSE",
+    "tier",
+    "s/run",
+    "ΔR², 95 %",
+    "ΔRMSE",
+]
 
 
 def cells_of(name: str, found: dict[str, Any]) -> list[str]:
     """A row of the table."""
     tier = ", ".join(f"{count} {tier}" for tier, count in found["tiers"].items() if count)
     against = found.get("against_reference")
-    change = "-"
+    change = less = "-"
     if against:
         low, high = against["interval"]
         change = f"{against['mean']:+.3f} [{low:+.3f}, {high:+.3f}]"
+        less = f"{100 * found['rmse_change']['mean']:+.1f} %"
     seconds = found["seconds"]["mean"]
     return [
         name,
@@ -129,4 +157,5 @@ def cells_of(name: str, found: dict[str, Any]) -> list[str]:
         tier,
         "-" if seconds is None else f"{seconds:.0f}",
         change,
+        less,
     ]

@@ -61,6 +61,7 @@ def test_variants_and_rows_are_laid_over_the_base_in_that_order(grid_file) -> No
             "row plain: unknown key 'model.dropuot'; did you mean 'dr",
         ),
         ({"reference": "none"}, "reference names row 'none'"),
+        ({"rows": {"plain": {"against": "none"}}}, "is against 'none'"),
         ({"rows": {"plain": {"variants": ["x"]}}}, "names variant x"),
         ({"rows": {"a/b": {}}, "reference": None}, "names a folder"),
         ({"seeds": []}, "'seeds'"),
@@ -134,6 +135,13 @@ def test_a_killed_grid_goes_on_keeps_failures_and_is_summed_up(grid_file, tmp_pa
     assert rows_found["plain"]["r2"]["mean"] == pytest.approx(np.mean(values))
     assert rows_found["plain"]["r2"]["std"] == pytest.approx(np.std(values, ddof=1))
     assert "against_reference" in rows_found["five"]
+    rmse = {
+        row: [json.loads((home / row / f"seed{s}" / "metrics.json").read_text())["test"]["rmse"] for s in (1, 2)]
+        for row in ("plain", "five")
+    }
+    change = np.mean(np.array(rmse["five"]) / np.array(rmse["plain"])) - 1
+    assert rows_found["five"]["rmse_change"]["mean"] == pytest.approx(change)
+    assert rows_found["five"]["against"] == "plain"
     assert len(found["failed"]) == 2
     assert "nowhere" in found["failed"][0]["error"]
     shown = capsys.readouterr().out
