@@ -26,6 +26,9 @@ from cloudml_tf.replicas import replica_count
 
 Frames = Literal["all", "middle", "random", "first"]
 WINDOW = "nadir_window"  # the encoder's layer that cuts the pixels around nadir out of a frame
+# Nothing else holds the vector's size, and a regressor's head starts for numbers near one: without this penalty they
+# grew ninefold, and a fine-tuned network was worse than one from random weights.
+VECTOR_PENALTY = 0.01
 
 
 def patch_mask(count: int, height: int, width: int, patch: int, ratio: float, seed: Any) -> Any:
@@ -79,15 +82,16 @@ def build_decoder(encoder: keras.Model, channels: int, width: int = 32) -> keras
 
 
 def build_painter(encoder: keras.Model) -> keras.Model | None:
-    """A whole frame (H,W,C') to two things of one shape (h,w,C'): its window around nadir, and what the encoder's
-    vector alone makes of it. None for an encoder without such a window."""
+    """A whole frame (H,W,C') to the encoder's `vector`, the `window` around nadir, and `painted`, what the vector alone
+    makes of that window (h,w,C'). None for an encoder without such a window."""
     if all(layer.name != WINDOW for layer in encoder.layers):
         return None
     window = encoder.get_layer(WINDOW).output
     shape = tuple(window.shape[1:])
     flat = layers.Dense(shape[0] * shape[1] * shape[2], dtype="float32", name="painter")(encoder.output)
     painted = layers.Reshape(shape, dtype="float32")(flat)
-    return keras.Model(encoder.input, {"window": window, "painted": painted}, name="window_painter")
+    answers = {"vector": encoder.output, "window": window, "painted": painted}
+    return keras.Model(encoder.input, answers, name="window_painter")
 
 
 def nadir_weight(rows: int, columns: int, focus: float) -> np.ndarray:
@@ -119,8 +123,8 @@ class MaskedReconstruction(keras.Model):
     """Hides patches of frames and learns to paint them back. Feed it frames (B,T,H,W,C) as recorded, without targets.
 
     Called, it gives a dictionary: `frame`, `target` (both standardised) and `mask` (1 where hidden), each
-    (B·T',H,W,·) with T' the chosen frames of each sequence; with a painter also `window` and `window_painted`
-    (B·T',h,w,C'). Outside of training the mask is a fixed one, and "random" is the middle frame, so that losses can be
+    (B·T',H,W,·) with T' the chosen frames of each sequence; with a painter also `vector` (B·T',D), `window`
+    and `painted` (B·T',h,w,C'). Outside of training the mask is a fixed one, and "random" is the middle frame, so that losses can be
     compared.
 
     Args:
@@ -173,7 +177,7 @@ class MaskedReconstruction(keras.Model):
         found = {"frame": self.autoencoder(self._contrasted(seen), training=training), "target": target, "mask": mask}
         if self.painter is not None:
             around = self.painter(self._contrasted(target), training=training)
-            found |= {"window": ops.cast(around["window"], "float32"), "window_painted": around["painted"]}
+            found |= {name: ops.cast(value, "float32") for name, value in around.items()}
         return found
 
     def _contrasted(self, frames: Any) -> Any:
@@ -203,10 +207,11 @@ class MaskedReconstruction(keras.Model):
         training: bool = True,
     ) -> Any:
         """Mean squared error over hidden pixels, in training standard deviations; with a painter, the share of the
-        window's variance that it leaves unexplained is added."""
+        window's variance that it leaves unexplained and a small penalty on the vector's size are added."""
         loss = masked_error(y_pred["target"], y_pred["frame"], y_pred["mask"])
         if self.painter is not None:
-            loss += unexplained(y_pred["window"], y_pred["window_painted"], self.weight)
+            loss += unexplained(y_pred["window"], y_pred["painted"], self.weight)
+            loss += VECTOR_PENALTY * ops.mean(ops.square(y_pred["vector"]))
         return loss / replica_count()  # a scalar is summed over replicas, not averaged
 
 

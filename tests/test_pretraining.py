@@ -83,15 +83,16 @@ def test_the_loss_is_the_error_of_hidden_pixels_and_what_the_vector_leaves_of_th
     np.testing.assert_allclose(found["window"], found["target"])
     bell = nadir_weight(12, 12, 2.0)[..., 0]
     shares = [
-        np.average(((found["window_painted"] - found["window"])[..., channel] ** 2).mean(axis=0), weights=bell)
+        np.average(((found["painted"] - found["window"])[..., channel] ** 2).mean(axis=0), weights=bell)
         / np.average(
             ((found["window"] - found["window"].mean((0, 1, 2)))[..., channel] ** 2).mean(axis=0), weights=bell
         )
         for channel in range(2)
     ]
-    assert float(model.compute_loss(y_pred=found)) == pytest.approx(patches + np.mean(shares), rel=1e-4)
+    expected = patches + np.mean(shares) + 0.01 * np.mean(found["vector"] ** 2)
+    assert float(model.compute_loss(y_pred=found)) == pytest.approx(expected, rel=1e-4)
     seen_elsewhere = {**found, "frame": np.where(found["mask"] > 0.5, found["frame"], 99.0)}
-    assert float(model.compute_loss(y_pred=seen_elsewhere)) == pytest.approx(patches + np.mean(shares), rel=1e-4)
+    assert float(model.compute_loss(y_pred=seen_elsewhere)) == pytest.approx(expected, rel=1e-4)
 
 
 def test_a_faint_channel_counts_as_much_as_a_bright_one() -> None:
