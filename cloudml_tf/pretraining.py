@@ -123,9 +123,9 @@ class MaskedReconstruction(keras.Model):
     """Hides patches of frames and learns to paint them back. Feed it frames (B,T,H,W,C) as recorded, without targets.
 
     Called, it gives a dictionary: `frame`, `target` (both standardised) and `mask` (1 where hidden), each
-    (B·T',H,W,·) with T' the chosen frames of each sequence; with a painter also `vector` (B·T',D), `window`
-    and `painted` (B·T',h,w,C'). Outside of training the mask is a fixed one, and "random" is the middle frame, so that losses can be
-    compared.
+    (B·T',H,W,·) with T' the chosen frames of each sequence; with a painter also `vector` (B·T',D), `window` and
+    `painted` (B·T',h,w,C'). Outside of training the mask is a fixed one, and "random" is the middle frame, so that
+    losses can be compared.
 
     Args:
         autoencoder: standardised frames (H,W,C') to their reconstruction (H,W,C); see `build_decoder`.
