@@ -62,7 +62,7 @@ def pretrain(config: Config, prepared: Prepared, folder: Path, console: Console)
     training.start_keras(config)
     regressor = training.make_model(without_dropout(config), prepared.scaling, *prepared.geometry)
     encoder = frame_encoder_of(regressor)
-    model = _reconstruction(config, core_of(regressor), encoder)
+    model = reconstruction_of(config, core_of(regressor), encoder)
     console.say(
         f"pretraining on {chunks['train'].index.size:,} frames of {', '.join(chunks['train'].flights)}; "
         f"validation {chunks['val'].index.size:,} of {', '.join(chunks['val'].flights)}"
@@ -83,7 +83,7 @@ def without_dropout(config: Config) -> Config:
     return config.model_copy(update={"model": config.model.model_copy(update={"dropout": 0.0})})
 
 
-def _reconstruction(config: Config, core: Any, encoder: Any) -> Any:
+def reconstruction_of(config: Config, core: Any, encoder: Any) -> Any:
     """The masked reconstruction around a regressor's encoder, with that regressor's own first layers."""
     from cloudml_tf.pretraining import MaskedReconstruction, build_decoder, build_painter
 
@@ -93,13 +93,13 @@ def _reconstruction(config: Config, core: Any, encoder: Any) -> Any:
     autoencoder = build_decoder(encoder, frames[-1], chosen.decoder_width)
     return MaskedReconstruction(
         autoencoder,
-        painter=build_painter(encoder),
+        painter=None if chosen.focus is None else build_painter(encoder),
         scaler=named.get("standardize_frames"),
         contrast=named.get("local_contrast"),
         patch=chosen.patch,
         mask_ratio=chosen.mask_ratio,
         frames=chosen.frames,
-        focus=chosen.focus,
+        focus=chosen.focus or 1.0,  # without a painter nothing is weighted
         seed=config.seed,
     )
 

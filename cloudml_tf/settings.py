@@ -158,8 +158,12 @@ class Pretraining(Settings):
     )
     patch: int = Field(4, ge=1, le=256, description="Side of a hidden square, pixels.")
     mask_ratio: float = Field(0.6, gt=0, lt=1, description="Share of the squares that is hidden.")
-    focus: float = Field(
-        3.0, gt=0, le=1000, description="How far from nadir the vector has to paint the window, pixels (std of a bell)."
+    focus: float | None = Field(
+        3.0,
+        gt=0,
+        le=1000,
+        description="How far from nadir the vector has to paint the window, pixels (std of a bell); null leaves hidden "
+        "patches as the only task, as the original does.",
     )
     extra_flights: tuple[str, ...] = Field((), description="Flights in no part of the split whose frames serve too.")
     max_epochs: int = Field(30, ge=1, le=100_000)

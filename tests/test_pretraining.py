@@ -14,6 +14,7 @@ from cloudml_tf.errors import DataError, PretrainingError
 from cloudml_tf.layers import LocalContrast, Standardize
 from cloudml_tf.models import build_regressor, core_of, frame_encoder_of
 from cloudml_tf.pipeline import available_flights, prepare, prepare_frames, read_flights
+from cloudml_tf.pretrain import reconstruction_of
 from cloudml_tf.pretraining import (
     MaskedReconstruction,
     build_decoder,
@@ -24,6 +25,7 @@ from cloudml_tf.pretraining import (
     patch_mask,
     unexplained,
 )
+from cloudml_tf.training import make_model
 
 SHAPE = (12, 12, 2)
 
@@ -294,6 +296,17 @@ def test_pretrain_alone_says_whether_it_converged(tiny_file, tmp_path: Path, cap
     assert found["errors"]["network"] < found["errors"]["mean_of_visible"]
     assert found == json.loads((tmp_path / "pre" / "pretraining.json").read_text())
     assert (tmp_path / "pre" / "encoder.npz").is_file()
+
+
+def test_without_a_focus_hidden_patches_are_the_only_task(tiny) -> None:
+    learners = []
+    for focus in (3.0, None):
+        config = tiny(pretraining={"enabled": True, "focus": focus})
+        prepared = prepare(config)
+        core = core_of(make_model(config, prepared.scaling, *prepared.geometry))
+        learners.append(reconstruction_of(config, core, frame_encoder_of(core)))
+    assert learners[0].painter is not None
+    assert learners[1].painter is None
 
 
 def test_a_folder_without_a_pretraining_is_named(tiny_file, tmp_path: Path, capsys) -> None:
