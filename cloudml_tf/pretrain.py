@@ -100,6 +100,7 @@ def reconstruction_of(config: Config, core: Any, encoder: Any) -> Any:
         mask_ratio=chosen.mask_ratio,
         frames=chosen.frames,
         focus=chosen.focus or 1.0,  # without a painter nothing is weighted
+        patch_weight=chosen.patch_weight,
         seed=config.seed,
     )
 

@@ -136,6 +136,7 @@ class MaskedReconstruction(keras.Model):
         mask_ratio: share of the squares that is hidden, in (0, 1).
         frames: "all" of a sequence; "middle"; "random", one of each sequence; "first", which leaves the others unseen.
         focus: how far from nadir the window counts, pixels (a standard deviation).
+        patch_weight: of the hidden patches beside the window.
         seed: of the masks.
     """
 
@@ -149,13 +150,14 @@ class MaskedReconstruction(keras.Model):
         mask_ratio: float = 0.6,
         frames: Frames = "all",
         focus: float = 3.0,
+        patch_weight: float = 1.0,
         seed: int = 1,
         **kwargs: Any,
     ) -> None:
-        if patch < 1 or not 0 < mask_ratio < 1 or focus <= 0:
+        if patch < 1 or not 0 < mask_ratio < 1 or focus <= 0 or patch_weight <= 0:
             raise ValueError(
-                "patch must be 1 or more, mask_ratio in (0, 1), focus above 0. "
-                f"Received: {patch}, {mask_ratio}, {focus}"
+                "patch must be 1 or more, mask_ratio in (0, 1), focus and patch_weight above 0. "
+                f"Received: {patch}, {mask_ratio}, {focus}, {patch_weight}"
             )
         if frames not in ("all", "middle", "random", "first"):
             raise ValueError(f"frames must be all, middle, random or first. Received: {frames!r}")
@@ -164,6 +166,7 @@ class MaskedReconstruction(keras.Model):
         self.patch, self.mask_ratio, self.frames, self.seed = int(patch), float(mask_ratio), frames, int(seed)
         rows, columns = (1, 1) if painter is None else painter.output["window"].shape[1:3]
         self.weight = nadir_weight(rows, columns, focus)
+        self.patch_weight = float(patch_weight)
         self.random = keras.random.SeedGenerator(self.seed)
 
     def call(self, frames: Any, training: bool = False) -> dict[str, Any]:
@@ -208,7 +211,7 @@ class MaskedReconstruction(keras.Model):
     ) -> Any:
         """Mean squared error over hidden pixels, in training standard deviations; with a painter, the share of the
         window's variance that it leaves unexplained and a small penalty on the vector's size are added."""
-        loss = masked_error(y_pred["target"], y_pred["frame"], y_pred["mask"])
+        loss = self.patch_weight * masked_error(y_pred["target"], y_pred["frame"], y_pred["mask"])
         if self.painter is not None:
             loss += unexplained(y_pred["window"], y_pred["painted"], self.weight)
             loss += VECTOR_PENALTY * ops.mean(ops.square(y_pred["vector"]))

@@ -158,6 +158,7 @@ class Pretraining(Settings):
     )
     patch: int = Field(4, ge=1, le=256, description="Side of a hidden square, pixels.")
     mask_ratio: float = Field(0.6, gt=0, lt=1, description="Share of the squares that is hidden.")
+    patch_weight: float = Field(1.0, gt=0, le=1000, description="Of the hidden patches' error in the loss.")
     focus: float | None = Field(
         3.0,
         gt=0,
