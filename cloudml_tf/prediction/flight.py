@@ -24,6 +24,7 @@ class Predicted:
     values: Values  # (N,) each, in physical units; NaN where there is none
     flags: np.ndarray  # (N,) int16
     strip: np.ndarray  # (N,P) the line across the track through nadir, first channel; NaN where there is no image
+    nadir: float  # where nadir lies on that line, 0 to 1
 
     @property
     def valid(self) -> np.ndarray:
@@ -50,13 +51,20 @@ def predict_flight(model: Model, flight: Flight, progress: Callable[[int, int], 
         if progress is not None:
             progress(block.end, count)
     frames = Frames(saturated, no_image, light, values["value"])
-    return Predicted(flight, values, quality_flags(flight, frames, config, model.ranges), np.concatenate(strip))
+    flags = quality_flags(flight, frames, config, model.ranges)
+    across = _across(config)
+    nadir = (nadir_pixel(flight.frame_shape, config.data)[across] + 0.5) / flight.frame_shape[across]
+    return Predicted(flight, values, flags, np.concatenate(strip), nadir)
+
+
+def _across(config: Config) -> int:
+    """The axis of a frame that lies across the track."""
+    return 0 if config.data.camera.across_track_axis == "rows" else 1
 
 
 def _nadir_line(block: Block, flight: Flight, config: Config) -> np.ndarray:
     """(M,P) of each frame, thinned out."""
     row, column = nadir_pixel(flight.frame_shape, config.data)
-    across = config.data.camera.across_track_axis == "rows"
-    line = block.radiance[:, :, column, 0] if across else block.radiance[:, row, :, 0]
+    line = block.radiance[:, row, :, 0] if _across(config) else block.radiance[:, :, column, 0]
     thin = line[:, :: -(-line.shape[1] // STRIP_PIXELS)]
     return np.where(block.no_image[:, None], np.nan, thin)

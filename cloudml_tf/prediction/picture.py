@@ -5,10 +5,8 @@ from matplotlib.axes import Axes
 
 from cloudml_tf.canvas import BLUE, GREY, ORANGE, Picture, limits, panel, styled
 from cloudml_tf.imagery import clock, draw_strip
-from cloudml_tf.prediction.flags import FLAGS, MASKS
+from cloudml_tf.prediction.flags import FLAGS, MASKS, NO_VALUE
 from cloudml_tf.prediction.flight import Predicted
-
-NADIR_ROW = 0.5  # of the strip's height
 
 
 @styled()
@@ -23,13 +21,14 @@ def quick_look(predicted: Predicted, name: str, label: str, interval: str) -> Pi
     """
     time_s = predicted.flight.time_s - predicted.flight.time_s[0]
     raised = [i for i in range(len(FLAGS)) if (predicted.flags & MASKS[i]).any()]
-    heights = [1.0, 2.6, 0.25 * max(len(raised), 1)]
-    made, (above, middle, below) = panel((11.0, 1.1 * sum(heights) + 0.6), rows=3, sharex=True, height_ratios=heights)
+    heights = [1.0, 2.6, 0.22 * max(len(raised), 1)]
+    made, (above, middle, below) = panel((11.0, sum(heights) + 0.9), rows=3, sharex=True, height_ratios=heights)
     seen = predicted.strip[np.isfinite(predicted.strip)]
     tone = tuple(np.percentile(seen, [1, 99])) if seen.size else (0.0, 1.0)
-    draw_strip(above, time_s, predicted.strip[:, :, None], NADIR_ROW, tone)
+    draw_strip(above, time_s, predicted.strip[:, :, None], predicted.nadir, tone)
     above.set_title(f"{predicted.flight.name}, minutes after {clock(predicted.flight.time_s[0])}")
     _series(middle, time_s / 60.0, predicted, interval)
+    above.legend(*middle.get_legend_handles_labels(), ncols=2, loc="lower right", bbox_to_anchor=(1, 0.97))
     middle.set(ylabel=label)
     _flags(below, time_s / 60.0, predicted.flags, raised)
     return Picture(name, "", made, wide=True)
@@ -40,15 +39,20 @@ def _series(ax: Axes, minutes: np.ndarray, predicted: Predicted, interval: str) 
     values, valid = predicted.values, predicted.valid
     if "lower" in values:
         ax.fill_between(minutes, values["lower"], values["upper"], color=BLUE, alpha=0.2, linewidth=0, label=interval)
-    ax.plot(minutes, values["value"], color=BLUE, linewidth=1, label="prediction")
+    ax.plot(minutes, values["value"], color=BLUE, linewidth=1, marker=".", markersize=2, label="prediction")
     shown = np.concatenate([part[valid] for key, part in values.items() if key != "spread"])
     if shown.size:
         ax.set_ylim(limits(shown))
 
 
 def _flags(ax: Axes, minutes: np.ndarray, flags: np.ndarray, raised: list[int]) -> None:
-    """A row a flag that some frame has."""
+    """A row a flag that some frame has; grey where it has no value."""
     for place, number in enumerate(raised):
         here = minutes[(flags & MASKS[number]).astype(bool)]
-        ax.plot(here, np.full(len(here), place), "|", color=ORANGE if number >= 4 else GREY, markersize=8)
-    ax.set_yticks(range(len(raised)), [FLAGS[number] for number in raised])
+        colour = GREY if FLAGS[number] in NO_VALUE else ORANGE
+        ax.plot(here, np.full(len(here), place), "|", color=colour, markersize=9)
+    ax.set_yticks(range(len(raised)), [FLAGS[number].replace("_", " ") for number in raised])
+    ax.set_ylim(max(len(raised), 1) - 0.4, -0.6)
+    ax.grid(visible=False)
+    ax.tick_params(axis="y", length=0)
+    ax.spines["left"].set_visible(False)
