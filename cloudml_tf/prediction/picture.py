@@ -3,7 +3,7 @@
 import numpy as np
 from matplotlib.axes import Axes
 
-from cloudml_tf.canvas import BLUE, GREY, ORANGE, Picture, limits, panel, styled
+from cloudml_tf.canvas import BLUE, GREY, MUTED, ORANGE, Picture, limits, panel, styled
 from cloudml_tf.imagery import clock, draw_strip
 from cloudml_tf.prediction.flags import FLAGS, MASKS, NO_VALUE
 from cloudml_tf.prediction.flight import Predicted
@@ -28,8 +28,11 @@ def quick_look(predicted: Predicted, name: str, label: str, interval: str) -> Pi
     draw_strip(above, time_s, predicted.strip[:, :, None], predicted.nadir, tone)
     above.set_title(f"{predicted.flight.name}, minutes after {clock(predicted.flight.time_s[0])}")
     _series(middle, time_s / 60.0, predicted, interval)
-    above.legend(*middle.get_legend_handles_labels(), ncols=2, loc="lower right", bbox_to_anchor=(1, 0.97))
-    middle.set(ylabel=label)
+    named = middle.get_legend_handles_labels()
+    if named[0]:
+        above.legend(*named, ncols=2, loc="lower right", bbox_to_anchor=(1, 0.97))
+    half = float(np.median(np.diff(time_s))) / 2
+    middle.set(ylabel=label, xlim=((time_s[0] - half) / 60.0, (time_s[-1] + half) / 60.0))
     _flags(below, time_s / 60.0, predicted.flags, raised)
     return Picture(name, "", made, wide=True)
 
@@ -37,22 +40,37 @@ def quick_look(predicted: Predicted, name: str, label: str, interval: str) -> Pi
 def _series(ax: Axes, minutes: np.ndarray, predicted: Predicted, interval: str) -> None:
     """The prediction, broken where a frame has none, and its interval."""
     values, valid = predicted.values, predicted.valid
+    if not valid.any():
+        ax.text(0.5, 0.5, "no frame has a value", transform=ax.transAxes, ha="center", color=MUTED)
+        ax.set_yticks([])
+        return
     if "lower" in values:
         ax.fill_between(minutes, values["lower"], values["upper"], color=BLUE, alpha=0.2, linewidth=0, label=interval)
-    ax.plot(minutes, values["value"], color=BLUE, linewidth=1, marker=".", markersize=2, label="prediction")
-    shown = np.concatenate([part[valid] for key, part in values.items() if key != "spread"])
-    if shown.size:
-        ax.set_ylim(limits(shown))
+    ax.plot(minutes, values["value"], color=BLUE, linewidth=1, label="prediction")
+    around = np.pad(valid, 1)
+    alone = valid & ~around[:-2] & ~around[2:]  # a line needs two
+    ax.plot(minutes[alone], values["value"][alone], ".", color=BLUE, markersize=3)
+    ax.set_ylim(limits(np.concatenate([part[valid] for key, part in values.items() if key != "spread"])))
 
 
 def _flags(ax: Axes, minutes: np.ndarray, flags: np.ndarray, raised: list[int]) -> None:
-    """A row a flag that some frame has; grey where it has no value."""
+    """A row a flag that some frame has, and a bar a run of such frames; grey where they have no value."""
+    step = float(np.median(np.diff(minutes)))
+    least = float(np.ptp(minutes)) / 700  # a bar that can be seen
     for place, number in enumerate(raised):
-        here = minutes[(flags & MASKS[number]).astype(bool)]
+        bars = _runs(minutes, (flags & MASKS[number]).astype(bool), step, least)
         colour = GREY if FLAGS[number] in NO_VALUE else ORANGE
-        ax.plot(here, np.full(len(here), place), "|", color=colour, markersize=9)
+        ax.broken_barh(bars, (place - 0.3, 0.6), facecolor=colour, linewidth=0)
     ax.set_yticks(range(len(raised)), [FLAGS[number].replace("_", " ") for number in raised])
     ax.set_ylim(max(len(raised), 1) - 0.4, -0.6)
     ax.grid(visible=False)
     ax.tick_params(axis="y", length=0)
     ax.spines["left"].set_visible(False)
+
+
+def _runs(minutes: np.ndarray, chosen: np.ndarray, step: float, least: float) -> list[tuple[float, float]]:
+    """(start, length) of each run of chosen frames (N,), none across a step of more than two."""
+    here = np.flatnonzero(chosen)
+    cut = np.flatnonzero((np.diff(here) > 1) | (np.diff(minutes[here]) > 2 * step)) + 1
+    ends = [(minutes[part[0]] - step / 2, minutes[part[-1]] + step / 2) for part in np.split(here, cut)]
+    return [(first, max(last - first, least)) for first, last in ends]
