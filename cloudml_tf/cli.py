@@ -27,6 +27,10 @@ VERBS = {
         "score a run or an exported model on labelled flights",
         "cloudml evaluate runs/tier1_variance_fix_test/20260101-120000 --flights flights",
     ),
+    "predict": (
+        "write a model's answer for every frame of a flight as a CF NetCDF file",
+        "cloudml predict savedmodels/tier1_variance_fix_test flights/sim08 -o sim08.nc",
+    ),
     "diagnose": (
         "say why a run failed, and what to try",
         "cloudml diagnose runs/tier1_variance_fix_test/20260101-120000",

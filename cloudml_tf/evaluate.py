@@ -9,17 +9,17 @@ from typing import Any
 
 import numpy as np
 
-from cloudml_tf.config import Config, parse_config, set_by_path
+from cloudml_tf.config import Config
 from cloudml_tf.console import Console
 from cloudml_tf.data.samples import Samples
 from cloudml_tf.data.scaling import Scaling, TargetScaling
 from cloudml_tf.data.settings import FlightFiles
 from cloudml_tf.data.splits import keep_labels
-from cloudml_tf.errors import DataError, RunError
+from cloudml_tf.errors import DataError
 from cloudml_tf.files import write_json
 from cloudml_tf.judge import tier
 from cloudml_tf.quiet import quiet_tensorflow
-from cloudml_tf.runs import check_overrides, new_run, read_json, read_run
+from cloudml_tf.runs import check_frames, check_overrides, new_run, read_model
 
 
 @dataclass(frozen=True)
@@ -40,12 +40,11 @@ def evaluate(source: Path, folders: list[str], overrides: dict[str, Any], consol
     from cloudml_tf.results import per_flight, score_part, spaces
 
     check_overrides(overrides)
-    exported = (source / "saved_model.pb").is_file()
-    config, description = _read_exported(source, overrides) if exported else read_run(source, overrides)
+    config, description, exported = read_model(source, overrides)
     scaling = Scaling.from_json(description["scaling"]).target
     with console.progress("decoding frames") as decoding:
         samples = samples_of_folders(folders, config, decoding)
-    _check_fit(source, samples, description)
+    check_frames(source, samples.frame_shape, description)
     quiet_tensorflow()
     attend = None
     if exported:
@@ -67,13 +66,6 @@ def evaluate(source: Path, folders: list[str], overrides: dict[str, Any], consol
     metrics["tier"] = tier(metrics["test"])
     _add_baselines(metrics, samples, description, config, console)
     return Evaluation(config, samples, scaling, z, metrics, attend)
-
-
-def _read_exported(source: Path, overrides: dict[str, Any]) -> tuple[Config, dict[str, Any]]:
-    record = read_json(source / "cloudml.json")
-    for key, value in overrides.items():
-        set_by_path(record["config"], key, value)
-    return parse_config(record["config"], str(source / "cloudml.json")), record["data"]
 
 
 def _add_baselines(
@@ -108,15 +100,6 @@ def predict_exported(folder: Path, samples: Samples, output: str, batch_size: in
     model = SavedModel(folder)
     starts = range(0, len(samples), batch_size)
     return np.concatenate([model.predict(samples.inputs(slice(i, i + batch_size)), output) for i in starts])
-
-
-def _check_fit(source: Path, samples: Samples, description: dict[str, Any]) -> None:
-    expected = tuple(description["frame_shape"])
-    if samples.frame_shape != expected:
-        raise RunError(
-            f"{source}: was trained on frames of shape {expected} (rows, columns, channels); these flights have "
-            f"{samples.frame_shape}. Set data.camera.rows, columns, downsample or channels with --set."
-        )
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

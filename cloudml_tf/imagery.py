@@ -43,7 +43,7 @@ def time_series(
         if shown.sum() < 2:
             continue
         made, (above, below) = panel((11.0, 2.8), rows=2, sharex=True, height_ratios=[1, 2.4])
-        _strip(above, time_s[shown], strip[shown], nadir, tone)
+        draw_strip(above, time_s[shown], strip[shown], nadir, tone)
         _along(below, time_s[shown] / 60.0, target[shown], prediction[shown])
         above.set_title(f"{name}, minutes after {clock(start_s)}")
         ends = (row * ROW_S / 60.0, min((row + 1) * ROW_S, float(time_s[-1]) + 5.0) / 60.0)
@@ -93,7 +93,7 @@ def scene_shift(before: np.ndarray, after: np.ndarray) -> int:
     return best if found.get(best, 0.0) > 0.5 else 1
 
 
-def _strip(ax: Axes, time_s: np.ndarray, strip: np.ndarray, nadir: float, tone: tuple[float, ...]) -> None:
+def draw_strip(ax: Axes, time_s: np.ndarray, strip: np.ndarray, nadir: float, tone: tuple[float, ...]) -> None:
     """The pieces of a strip (k,H,P) side by side, each at its time; nothing where there is none. `nadir` is 0 to 1."""
     step = max(float(np.median(np.diff(time_s))), float(np.ptp(time_s)) / 800)  # not more pieces than pixels
     grid = np.arange(time_s[0], time_s[-1] + step / 2, step)

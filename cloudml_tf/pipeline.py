@@ -12,6 +12,7 @@ from cloudml_tf.config import Config, expand
 from cloudml_tf.data.density import density_weights
 from cloudml_tf.data.flights import Flight, find_flights, load_flight
 from cloudml_tf.data.frames import camera_fingerprint
+from cloudml_tf.data.ranges import TrainingRanges, fit_ranges
 from cloudml_tf.data.samples import Samples, build_samples
 from cloudml_tf.data.scaling import Scaling, fit_scaling
 from cloudml_tf.data.settings import FlightFiles
@@ -30,6 +31,7 @@ class Prepared:
 
     parts: dict[str, Samples]
     scaling: Scaling
+    ranges: TrainingRanges  # what the training part has shown the network
     counts: dict[str, dict[str, int]]  # per flight: what was read and what was left out
     fingerprint: str  # changes with the files, the labels and the split
     flights: dict[str, FlightFiles]
@@ -57,6 +59,7 @@ class Prepared:
             "files": {name: files.model_dump() for name, files in self.flights.items()},
             "counts": self.counts,
             "scaling": self.scaling.to_json(),
+            "ranges": self.ranges.to_json(),
             "frame_shape": list(train.frame_shape),
             "nadir": list(train.nadir),
         }
@@ -102,6 +105,7 @@ def prepare(config: Config, simulating: Progress | None = None, decoding: Progre
     return Prepared(
         parts=parts,
         scaling=scaling,
+        ranges=fit_ranges(parts["train"], config),
         counts=counts,
         fingerprint=_fingerprint(flights, parts),
         flights={name: files[name] for name in names},
@@ -139,13 +143,18 @@ def _fingerprint(flights: list[Flight], parts: dict[str, Samples]) -> str:
 
 def samples_of_folders(folders: list[str], config: Config, decoding: Progress | None = None) -> Samples:
     """All labelled sequences of other flights, for judging a finished model on them."""
+    return samples_of(flights_of_folders(folders, config), config, decoding)
+
+
+def flights_of_folders(folders: list[str], config: Config, labels: bool = True) -> dict[str, FlightFiles]:
+    """The flights in some folders, by name. Without `labels` they need no lidar file."""
     files: dict[str, FlightFiles] = {}
     for folder in folders:
-        for name, found in find_flights(Path(folder), config.data).items():
+        for name, found in find_flights(Path(folder), config.data, labels).items():
             if name in files:
                 raise DataError(f"two flights are called {name}: {files[name].camera} and {found.camera}. Rename one.")
             files[name] = found
-    return samples_of(files, config, decoding)
+    return files
 
 
 def samples_of(files: dict[str, FlightFiles], config: Config, decoding: Progress | None = None) -> Samples:

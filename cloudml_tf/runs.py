@@ -17,7 +17,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from cloudml_tf.config import Config, expand, load_config, resolved_json
+from cloudml_tf.config import Config, expand, load_config, parse_config, resolved_json, set_by_path
 from cloudml_tf.errors import ConfigError, RunError
 from cloudml_tf.files import write_json, write_text
 
@@ -137,13 +137,34 @@ def read_run(path: Path, overrides: dict[str, Any] | None = None) -> tuple[Confi
     return load_config(path / "config.json", overrides), read_json(path / "data.json")
 
 
+def read_model(source: Path, overrides: dict[str, Any] | None = None) -> tuple[Config, dict[str, Any], dict[str, Any]]:
+    """Configuration, data description and `cloudml.json` (empty for a run) of a run or of an exported model."""
+    if not (source / "saved_model.pb").is_file():
+        return *read_run(source, overrides), {}
+    record = read_json(source / "cloudml.json")
+    for key, value in (overrides or {}).items():
+        set_by_path(record["config"], key, value)
+    return parse_config(record["config"], str(source / "cloudml.json")), record["data"], record
+
+
+def check_frames(source: Path, frame_shape: tuple[int, ...], description: dict[str, Any]) -> None:
+    """Refuse frames (H, W, C) of another shape than the model was trained on. Raises `RunError`."""
+    expected = tuple(description["frame_shape"])
+    if frame_shape != expected:
+        raise RunError(
+            f"{source}: was trained on frames of shape {expected} (rows, columns, channels); these flights have "
+            f"{frame_shape}. Set data.camera.rows, columns, downsample or channels with --set."
+        )
+
+
 def check_overrides(overrides: dict[str, Any]) -> None:
     """A finished model is what it is: only how flights are read, judged and written may be changed."""
-    free = ("data.", "evaluation.", "output.", "seed")
+    free = ("data.", "evaluation.", "prediction.", "output.", "seed")
     wrong = [key for key in overrides if not key.startswith(free)]
     if wrong:
         raise ConfigError(
-            f"--set {wrong[0]}: cannot be changed after training. Free are data.*, evaluation.*, output.* and seed."
+            f"--set {wrong[0]}: cannot be changed after training. Free are data.*, evaluation.*, prediction.*, "
+            "output.* and seed."
         )
 
 

@@ -199,6 +199,17 @@ class Evaluation(Settings):
     block_s: float = Field(120.0, gt=0, description="Length of a bootstrap block; blocks end at gaps too.")
 
 
+class Prediction(Settings):
+    """What `cloudml predict` says beside each value; see docs/predict.md."""
+
+    glint_angle_deg: float = Field(
+        36.0, ge=0, le=90, description="Sun glint is possible where the glint angle at nadir is smaller (MOD35)."
+    )
+    level: float = Field(
+        0.9, gt=0, lt=1, description="Of the interval from a quantile or histogram head; an ensemble has its own."
+    )
+
+
 class Output(Settings):
     """Where results go."""
 
@@ -227,6 +238,7 @@ class Config(Settings):
     training: Training = Training()
     pretraining: Pretraining = Pretraining()
     evaluation: Evaluation = Evaluation()
+    prediction: Prediction = Prediction()
     tracking: Tracking = Tracking()
     output: Output = Output()
 

@@ -4,7 +4,6 @@ Where a training would stop with an error, a step notes it down and the next one
 """
 
 from dataclasses import asdict, dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -87,7 +86,7 @@ def read(found: Checked, console: Console) -> Advice:
                 found.findings.append(say.refused(name, error, advice))
             progress(number, len(names))
     if in_metres:
-        lidar = {name: Path(found.files[name].lidar) for name in in_metres}
+        lidar = {name: found.files[name].lidar_path() for name in in_metres}
         found.findings.append(say.metres(in_metres, lidar, labels.height_dataset(config), advice))
     return advice
 
@@ -95,7 +94,7 @@ def read(found: Checked, console: Console) -> Advice:
 def _load(files: FlightFiles, name: str, config: Config) -> tuple[Flight, float | None]:
     """A flight. Heights in metres are turned into km, so that all else can be judged; their median is given."""
     flight = load_flight(name, files, config.data, config.target)
-    unit, median = labels.height_unit(Path(files.lidar), config.data.lidar, config.target)
+    unit, median = labels.height_unit(files.lidar_path(), config.data.lidar, config.target)
     if unit == "km":
         return flight, None
     flight = load_flight(name, files, config.data, labels.in_metres(config.target))

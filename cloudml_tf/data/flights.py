@@ -29,7 +29,7 @@ class Flight:
     label: np.ndarray  # (N,) optical depth or km; NaN where unlabelled
     sun_angles_deg: np.ndarray | None  # (N, 2) solar zenith, azimuth relative to heading; NaN where unknown
     features: np.ndarray  # (N, F); NaN where unknown
-    latitude_deg: np.ndarray  # (N,)
+    latitude_deg: np.ndarray  # (N,) of the navigation file, else of the nearest profile; NaN where unknown
     longitude_deg: np.ndarray  # (N,)
     counts: dict[str, int] = field(default_factory=dict)  # what was left out, by reason
 
@@ -37,8 +37,11 @@ class Flight:
         return len(self.time_s)
 
 
-def find_flights(root: Path, data: Data) -> dict[str, FlightFiles]:
-    """Flights in a folder: itself, or each folder one or two levels below that has a camera file."""
+def find_flights(root: Path, data: Data, labels: bool = True) -> dict[str, FlightFiles]:
+    """Flights in a folder: itself, or each folder one or two levels below that has a camera file.
+
+    `labels` as in `flight_files`.
+    """
     if not root.is_dir():
         raise DataError(f"{root}: no such folder of flights. Set data.path, or leave it out to simulate.")
     found: dict[str, FlightFiles] = {}
@@ -49,7 +52,7 @@ def find_flights(root: Path, data: Data) -> dict[str, FlightFiles]:
                 raise DataError(
                     f"{root}: two flights are called {name}: {found[name].camera} and {folder}. Rename one."
                 )
-            found[name] = flight_files(folder, data)
+            found[name] = flight_files(folder, data, labels)
     if not found:
         patterns = ", ".join(data.camera.files)
         raise DataError(f"{root}: no camera file ({patterns}) here or up to two folders below. See data.camera.files.")
@@ -61,13 +64,23 @@ def _folders(root: Path, depth: int) -> list[Path]:
     return [root, *(folder for child in below for folder in _folders(child, depth - 1))]
 
 
-def flight_files(folder: Path, data: Data) -> FlightFiles:
-    """The three files of one folder by their name patterns."""
-    camera = _one_file(folder, data.camera.files, "camera")
-    lidar = _one_file(folder, data.lidar.files, "lidar")
-    needs_navigation = data.sun_angles or any(f.file == "navigation" for f in data.features)
-    navigation = _one_file(folder, data.navigation.files, "navigation") if needs_navigation else None
-    return FlightFiles(camera=str(camera), lidar=str(lidar), navigation=navigation and str(navigation))
+def flight_files(folder: Path, data: Data, labels: bool = True) -> FlightFiles:
+    """The three files of one folder by their name patterns.
+
+    Without `labels`, for a prediction: the lidar's only if a feature lies in it, and the navigation file also where it
+    may give no more than positions.
+    """
+    found = {"camera": str(_one_file(folder, data.camera.files, "camera"))}
+    if labels or _features_in("lidar", data):
+        found["lidar"] = str(_one_file(folder, data.lidar.files, "lidar"))
+    may_have = not labels and any(p.is_file() for pattern in data.navigation.files for p in folder.glob(pattern))
+    if data.sun_angles or _features_in("navigation", data) or may_have:
+        found["navigation"] = str(_one_file(folder, data.navigation.files, "navigation"))
+    return FlightFiles.model_validate(found)
+
+
+def _features_in(role: str, data: Data) -> list[Feature]:
+    return [feature for feature in data.features if feature.file == role]
 
 
 def _one_file(folder: Path, patterns: Sequence[str], role: str) -> Path:
@@ -82,27 +95,29 @@ def _one_file(folder: Path, patterns: Sequence[str], role: str) -> Path:
     )
 
 
-def load_flight(name: str, files: FlightFiles, data: Data, target: Target) -> Flight:
-    """Read and check one flight. Raises `DataError` naming the file and field of the first fault."""
+def load_flight(name: str, files: FlightFiles, data: Data, target: Target, labels: bool = True) -> Flight:
+    """Read and check one flight. Raises `DataError` naming the file and field of the first fault.
+
+    Without `labels` the lidar is read only if a feature lies in its file.
+    """
     camera_path = Path(files.camera)
     counts: dict[str, int] = {}
     with hdf5.open_file(camera_path) as file:
         frame_shape, total = _frame_shape(file, data.camera)
         time_s, row = _frame_times(file, data.camera, total, counts)
-        columns = {
-            ("camera", f.name): _feature_rows(file, f, total, "frames")[row]
-            for f in data.features
-            if f.file == "camera"
-        }
-    profiles = read_profiles(Path(files.lidar), data.lidar, target)
-    counts.update(profiles.counts)
-    _check_overlap(name, camera_path, Path(files.lidar), time_s, profiles.middle_s)
-    label, matched = _label_frames(time_s, profiles, data)
+        columns = {f.name: _feature_rows(file, f, total, "frames")[row] for f in _features_in("camera", data)}
+    label, position = np.full(len(time_s), np.nan), np.full((2, len(time_s)), np.nan)
+    if labels or _features_in("lidar", data):
+        profiles = read_profiles(files.lidar_path(), data.lidar, target)
+        counts.update(profiles.counts)
+        _check_overlap(name, camera_path, files.lidar_path(), time_s, profiles.middle_s)
+        label, matched = _label_frames(time_s, profiles, data)
+        position = np.stack([profiles.latitude_deg[matched], profiles.longitude_deg[matched]])
+        columns |= _lidar_features(files, data, time_s, profiles)
     counts["frames labelled"] = int(np.isfinite(label).sum())
-    sun, navigation_columns = _navigation(files, data, total, row, counts)
-    columns |= navigation_columns | _lidar_features(files, data, time_s, profiles)
-    by_name = {key[1]: values for key, values in columns.items()}
-    features = [by_name[f.name] for f in data.features]
+    sun, more = _navigation(files, data, total, row, counts)
+    features = [{**columns, **more}[f.name] for f in data.features]
+    latitude, longitude = _positions(files, data.navigation, total, row, position)
     return Flight(
         name=name,
         camera_path=camera_path,
@@ -113,8 +128,8 @@ def load_flight(name: str, files: FlightFiles, data: Data, target: Target) -> Fl
         label=label,
         sun_angles_deg=sun,
         features=np.stack(features, axis=1) if features else np.zeros((len(time_s), 0)),
-        latitude_deg=profiles.latitude_deg[matched],
-        longitude_deg=profiles.longitude_deg[matched],
+        latitude_deg=latitude,
+        longitude_deg=longitude,
         counts=counts,
     )
 
@@ -193,8 +208,8 @@ def _label_frames(time_s: np.ndarray, profiles: Profiles, data: Data) -> tuple[n
 
 def _navigation(
     files: FlightFiles, data: Data, total: int, row: np.ndarray, counts: dict[str, int]
-) -> tuple[np.ndarray | None, dict[tuple[str, str], np.ndarray]]:
-    wanted = [f for f in data.features if f.file == "navigation"]
+) -> tuple[np.ndarray | None, dict[str, np.ndarray]]:
+    wanted = _features_in("navigation", data)
     if not data.sun_angles and not wanted:
         return None, {}
     if files.navigation is None:
@@ -203,7 +218,7 @@ def _navigation(
             "Name one in data.flights, or set data.sun_angles to false."
         )
     with hdf5.open_file(Path(files.navigation)) as file:
-        columns = {("navigation", f.name): _feature_rows(file, f, total, "frames")[row] for f in wanted}
+        columns = {f.name: _feature_rows(file, f, total, "frames")[row] for f in wanted}
         sun = _sun_angles(file, data.navigation, total, row) if data.sun_angles else None
     if sun is not None:
         counts["frames without sun angles"] = int(np.isnan(sun).any(axis=1).sum())
@@ -214,15 +229,39 @@ def _sun_angles(file: h5py.File, navigation: Navigation, total: int, row: np.nda
     """(N, 2): solar zenith, and solar azimuth relative to the heading in [-180, 180), degrees."""
     angles = {}
     for key in ("solar_zenith", "solar_azimuth", "heading"):
-        name = getattr(navigation, key)
-        values = hdf5.read(file, name, 1, f"data.navigation.{key}")
-        if len(values) != total:
-            raise DataError(
-                f"{file.filename}: '{name}' must have one row a camera frame, {total}. Received: {len(values)}."
-            )
-        angles[key] = _fill_angles(values[row], navigation.max_filled_frames)  # neighbours in time, not in the file
+        values = _frame_rows(file, navigation, key, total)[row]  # neighbours in time, not in the file
+        angles[key] = _fill_angles(values, navigation.max_filled_frames)
     relative = (angles["solar_azimuth"] - angles["heading"] + 180.0) % 360.0 - 180.0
     return np.stack([angles["solar_zenith"], relative], axis=1)
+
+
+def _frame_rows(file: h5py.File, navigation: Navigation, key: str, total: int) -> np.ndarray:
+    """The dataset that field `key` names: one row a frame."""
+    name = getattr(navigation, key)
+    values = hdf5.read(file, name, 1, f"data.navigation.{key}")
+    if len(values) != total:
+        raise DataError(
+            f"{file.filename}: '{name}' must have one row a camera frame, {total}. Received: {len(values)}."
+        )
+    return values
+
+
+def _positions(
+    files: FlightFiles, navigation: Navigation, total: int, row: np.ndarray, otherwise: np.ndarray
+) -> np.ndarray:
+    """(2, N) latitude and longitude of the navigation file, or `otherwise` where it has not both.
+
+    A name that somebody chose must be there; one by default may be missing.
+    """
+    keys = ("latitude", "longitude")
+    names = {key: getattr(navigation, key) for key in keys}
+    if files.navigation is None or None in names.values():
+        return otherwise
+    with hdf5.open_file(Path(files.navigation)) as file:
+        if any(name == Navigation.model_fields[key].default and name not in file for key, name in names.items()):
+            return otherwise
+        values = np.stack([_frame_rows(file, navigation, key, total)[row] for key in keys])
+    return np.where(np.isfinite(values), values, np.nan)
 
 
 def _fill_angles(degrees: np.ndarray, longest: int) -> np.ndarray:
@@ -255,14 +294,12 @@ def _feature_rows(file: h5py.File, feature: Feature, total: int, what: str) -> n
     return np.where(np.isfinite(values), values, np.nan)
 
 
-def _lidar_features(
-    files: FlightFiles, data: Data, time_s: np.ndarray, profiles: Profiles
-) -> dict[tuple[str, str], np.ndarray]:
+def _lidar_features(files: FlightFiles, data: Data, time_s: np.ndarray, profiles: Profiles) -> dict[str, np.ndarray]:
     """Features that live beside lidar profiles, taken at the profile nearest in time to each frame."""
-    wanted = [f for f in data.features if f.file == "lidar"]
+    wanted = _features_in("lidar", data)
     if not wanted:
         return {}
     index, _ = times.nearest(profiles.middle_s, time_s)
     total = profiles.counts["profiles"]
-    with hdf5.open_file(Path(files.lidar)) as file:
-        return {("lidar", f.name): _feature_rows(file, f, total, "profiles")[profiles.order][index] for f in wanted}
+    with hdf5.open_file(files.lidar_path()) as file:
+        return {f.name: _feature_rows(file, f, total, "profiles")[profiles.order][index] for f in wanted}

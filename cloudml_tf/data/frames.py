@@ -87,6 +87,22 @@ def read_frames(
     flight: Flight, frames: np.ndarray, camera: Camera
 ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
     """Yield (positions in `frames`, radiance (n,H,W,C), faulty (n,)), slab by slab in the order of the file."""
+    for slab in read_slabs(flight, frames, camera):
+        yield slab.position, slab.radiance, slab.saturated | slab.no_image
+
+
+@dataclass(frozen=True)
+class Slab:
+    """Some frames, read at once, and what is wrong with each."""
+
+    position: np.ndarray  # (n,) in the wanted frames
+    radiance: np.ndarray  # (n,H,W,C)
+    saturated: np.ndarray  # (n,) bool
+    no_image: np.ndarray  # (n,) bool: black, of one value, or with pixels that are no number
+
+
+def read_slabs(flight: Flight, frames: np.ndarray, camera: Camera) -> Iterator[Slab]:
+    """The wanted frames of a flight, slab by slab in the order of the file."""
     rows = flight.row[frames]
     order = np.argsort(rows)
     with hdf5.open_file(flight.camera_path) as file:
@@ -96,8 +112,8 @@ def read_frames(
             low, high = int(rows[chosen].min()), int(rows[chosen].max()) + 1
             channels = [_read_channel(file, item, low, high, rows[chosen] - low, camera) for item in sets]
             radiance = np.stack([channel for channel, _ in channels], axis=-1)  # (n,H,W,C)
-            saturated = np.stack([flag for _, flag in channels]).any(axis=0)
-            yield chosen, radiance, saturated | _not_an_image(radiance)
+            saturated = np.any([flag for _, flag in channels], axis=0)  # (n,)
+            yield Slab(chosen, radiance, saturated, _not_an_image(radiance))
 
 
 def _slabs(sorted_rows: np.ndarray, item: h5py.Dataset) -> Iterator[tuple[int, int]]:

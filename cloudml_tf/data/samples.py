@@ -59,15 +59,22 @@ class Samples:
 
 def sequences(flight: Flight, temporal_frames: int) -> np.ndarray:
     """(n, T) frame indices around each labelled frame: no gap inside, every frame with its angles and features."""
+    return sequences_around(flight, np.flatnonzero(np.isfinite(flight.label)), temporal_frames)
+
+
+def sequences_around(flight: Flight, middle: np.ndarray, temporal_frames: int) -> np.ndarray:
+    """(n, T) frame indices around those of the given frames (m,) where a whole sequence is."""
     half = temporal_frames // 2
-    usable = np.isfinite(flight.features).all(axis=1)
-    if flight.sun_angles_deg is not None:
-        usable &= np.isfinite(flight.sun_angles_deg).all(axis=1)
-    middle = np.flatnonzero(np.isfinite(flight.label))
     middle = middle[(middle >= half) & (middle + half < len(flight))]
     found = middle[:, None] + np.arange(-half, half + 1)[None, :]  # (n,T)
     whole = flight.piece[found[:, 0]] == flight.piece[found[:, -1]]
-    return found[whole & usable[found].all(axis=1)]
+    return found[whole & known_inputs(flight)[found].all(axis=1)]
+
+
+def known_inputs(flight: Flight) -> np.ndarray:
+    """(N,) whether a frame has its sun angles and features."""
+    known: np.ndarray = np.isfinite(flight.features).all(axis=1)
+    return known if flight.sun_angles_deg is None else known & np.isfinite(flight.sun_angles_deg).all(axis=1)
 
 
 def build_samples(

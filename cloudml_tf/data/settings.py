@@ -3,10 +3,12 @@
 The whole configuration, and the contracts between its fields: `cloudml_tf.settings`.
 """
 
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from cloudml_tf.errors import DataError
 from cloudml_tf.simulation.settings import SimulationConfig
 
 TargetName = Literal["optical_depth", "cloud_base_km", "cloud_top_km"]
@@ -145,6 +147,8 @@ class Navigation(Settings):
     solar_zenith: str = Field("nav/solarZenith", description="Degrees.")
     solar_azimuth: str = Field("nav/sunAzGrd", description="Degrees from north.")
     heading: str = Field("nav/heading", description="Degrees from north.")
+    latitude: str | None = Field("nav/latitude", description="Degrees north, optional: where a prediction holds.")
+    longitude: str | None = Field("nav/longitude", description="Degrees east, optional.")
     max_filled_frames: int = Field(10, ge=0, description="NaN runs up to this long are interpolated.")
 
 
@@ -160,8 +164,17 @@ class FlightFiles(Settings):
     """The three files of a flight, where a folder does not follow the name patterns."""
 
     camera: str
-    lidar: str
+    lidar: str | None = Field(None, description="Where labels come from; a prediction needs none.")
     navigation: str | None = None
+
+    def lidar_path(self) -> Path:
+        """The lidar file. Raises `DataError` where the flight has none."""
+        if self.lidar is None:
+            raise DataError(
+                f"{self.camera}: this flight has no lidar file, and labels or features are read from it. "
+                "Name one in data.flights."
+            )
+        return Path(self.lidar)
 
 
 class Data(Settings):

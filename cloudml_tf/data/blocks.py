@@ -1,0 +1,77 @@
+"""A flight's frames in order of time, a block at a time: what a prediction needs in memory at once."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from cloudml_tf.data.flights import Flight
+from cloudml_tf.data.frames import read_slabs
+from cloudml_tf.data.samples import Samples, nadir_pixel
+from cloudml_tf.data.settings import Data
+
+BLOCK_BYTES, MOST_FRAMES = 2**26, 1024  # of decoded frames
+
+
+@dataclass(frozen=True)
+class Block:
+    """Frames [first, first + M) of a flight, and what is wrong with each."""
+
+    first: int
+    known: int  # how many of them, at the start, were in the block before
+    radiance: np.ndarray  # (M,H,W,C)
+    saturated: np.ndarray  # (M,) bool
+    no_image: np.ndarray  # (M,) bool
+
+    @property
+    def end(self) -> int:
+        """The frame after the last."""
+        return self.first + len(self.radiance)
+
+    @property
+    def bad(self) -> np.ndarray:
+        """(M,) bool: frames that no network is given."""
+        found: np.ndarray = self.saturated | self.no_image
+        return found
+
+    def good_sequences(self, sequences: np.ndarray) -> np.ndarray:
+        """Those of (n,T), in order of time, that lie in this block, in none before it, and have good frames only."""
+        ends = sequences[:, -1]
+        here = sequences[np.searchsorted(ends, self.first + self.known) : np.searchsorted(ends, self.end)]
+        return here[~self.bad[here - self.first].any(axis=1)]
+
+
+def read_blocks(flight: Flight, data: Data, temporal_frames: int) -> Iterator[Block]:
+    """Every frame once, but for an overlap of T - 1: each sequence of T frames is whole in one block."""
+    frame_bytes = 4 * int(np.prod(flight.frame_shape))
+    count = int(np.clip(BLOCK_BYTES // frame_bytes, temporal_frames, MOST_FRAMES))
+    radiance, flags = np.zeros((0, *flight.frame_shape), "float32"), np.zeros((2, 0), bool)
+    for first in range(0, len(flight), count):
+        frames = np.arange(first, min(first + count, len(flight)))
+        kept = min(temporal_frames - 1, len(radiance))
+        space = np.empty((len(frames), *flight.frame_shape), "float32")
+        radiance = np.concatenate([radiance[len(radiance) - kept :], space])  # (M,H,W,C)
+        flags = np.concatenate([flags[:, flags.shape[1] - kept :], np.zeros((2, len(frames)), bool)], axis=1)
+        for slab in read_slabs(flight, frames, data.camera):
+            place = kept + slab.position
+            radiance[place], flags[0, place], flags[1, place] = slab.radiance, slab.saturated, slab.no_image
+        yield Block(first - kept, kept, radiance, flags[0], flags[1])
+
+
+def samples_of_block(block: Block, sequences: np.ndarray, flight: Flight, data: Data) -> Samples:
+    """Sequences (n,T) of frame indices that lie in a block, without labels."""
+    inside, middle = slice(block.first, block.end), sequences[:, sequences.shape[1] // 2]
+    sun = flight.sun_angles_deg
+    return Samples(
+        table=block.radiance,
+        sun_angles_deg=None if sun is None else sun[inside].astype("float32"),
+        features=flight.features[inside].astype("float32"),
+        index=sequences - block.first,
+        label=np.full(len(middle), np.nan),
+        weight=np.ones(len(middle), "float32"),
+        time_s=flight.time_s[middle],
+        flight=np.zeros(len(middle), int),
+        piece=flight.piece[middle],
+        flight_names=(flight.name,),
+        nadir=nadir_pixel(flight.frame_shape, data),
+    )

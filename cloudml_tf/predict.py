@@ -1,0 +1,159 @@
+"""A model's answer for every frame of a flight, as a NetCDF file after the CF conventions.
+
+    flights ─ blocks of frames ─ sequences ─ model ─ values and flags ─ out.nc, out.png
+
+What is worked out and written lies in `cloudml_tf.prediction`; what the file holds: docs/predict.md.
+"""
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cloudml_tf.config import Config
+from cloudml_tf.console import Console
+from cloudml_tf.data.flights import Flight
+from cloudml_tf.errors import EXIT_OK, ConfigError
+from cloudml_tf.quiet import quiet_tensorflow
+from cloudml_tf.runs import check_frames, check_overrides, environment, new_run, read_model
+
+if TYPE_CHECKING:
+    from cloudml_tf.prediction.flight import Predicted
+    from cloudml_tf.prediction.model import Model
+
+
+def predict(
+    source: Path,
+    folders: list[str],
+    overrides: dict[str, Any],
+    output: str | None,
+    run_dir: str | None,
+    console: Console,
+) -> list[dict[str, Any]]:
+    """Predict every flight in the folders and write a file for each; what was written, a record a flight."""
+    check_overrides(overrides)
+    config, description, _ = read_model(source, overrides)
+    flights = read_unlabelled(folders, config)
+    for flight in flights:
+        check_frames(source, flight.frame_shape, description)
+    paths = places([flight.name for flight in flights], output, run_dir, config)
+    quiet_tensorflow()
+    from cloudml_tf.prediction.flight import predict_flight
+    from cloudml_tf.prediction.model import open_model
+
+    model = open_model(source, overrides)
+    if model.ranges is None:
+        console.warn(
+            f"{source}: was trained before training ranges were kept; nothing is compared with the training. "
+            "Train it again for the flags …_outside_training."
+        )
+    records = []
+    for flight, path in zip(flights, paths, strict=True):
+        with console.progress(f"predicting {flight.name}") as progress:
+            predicted = predict_flight(model, flight, progress)
+        records.append(write(path, predicted, model, console))
+    return records
+
+
+def read_unlabelled(folders: list[str], config: Config) -> list[Flight]:
+    """The flights in some folders, in order of name; no lidar file is needed. Raises `DataError`."""
+    from cloudml_tf.data.flights import load_flight
+    from cloudml_tf.pipeline import flights_of_folders
+
+    files = flights_of_folders(folders, config, labels=False)
+    return [load_flight(name, files[name], config.data, config.target, labels=False) for name in sorted(files)]
+
+
+def places(names: list[str], output: str | None, run_dir: str | None, config: Config) -> list[Path]:
+    """Where each flight's file goes. Raises `ConfigError` where several flights would share one file."""
+    if output is not None and run_dir is not None:
+        raise ConfigError("-o and --run-dir both say where to write; keep one.")
+    if output is None:
+        folder = new_run(config, run_dir, prefix="prediction-")
+    elif Path(output).suffix != ".nc" or Path(output).is_dir():
+        folder = Path(output)
+    elif len(names) == 1:
+        return [Path(output)]
+    else:
+        raise ConfigError(
+            f"-o {output}: is one file, and there are {len(names)} flights: {', '.join(names)}. "
+            "Give a folder, which gets a file for each, or name one flight."
+        )
+    return [folder / f"{name}.nc" for name in names]
+
+
+def write(path: Path, predicted: "Predicted", model: "Model", console: Console) -> dict[str, Any]:
+    """Write the file and its quick look; warn of what is missing. Returns a record of both."""
+    from cloudml_tf.prediction.flags import counts
+    from cloudml_tf.prediction.netcdf import QUANTITIES, has_positions, write_netcdf
+    from cloudml_tf.prediction.picture import quick_look
+
+    flight = predicted.flight
+    started = environment()
+    write_netcdf(path, predicted, model, f"{started['started']} {started['command']}")
+    record: dict[str, Any] = {"flight": flight.name, "file": str(path), "frames": len(flight)}
+    record |= {"predicted": int(predicted.valid.sum()), "flags": counts(predicted.flags)}
+    if not has_positions(predicted):
+        console.warn(
+            f"{flight.name}: no positions, the file has no latitude and longitude. "
+            "Set data.navigation.latitude and longitude."
+        )
+    if not record["predicted"]:
+        console.warn(f"{flight.name}: not one frame has a whole sequence around it; the flags say why.")
+    if model.config.output.report and len(flight) > 1:
+        quantity = QUANTITIES[model.config.target.name]
+        label = quantity.long_name if quantity.units == "1" else f"{quantity.long_name}, {quantity.units}"
+        interval = f"{100 * (model.level or 0):g} % interval"
+        record["picture"] = str(quick_look(predicted, path.stem, label, interval).write(path.parent))
+    return record
+
+
+def tell(records: list[dict[str, Any]], console: Console) -> None:
+    """For people: a line a flight, and its flags."""
+    for record in records:
+        console.say(f"{record['file']}: {record['predicted']} of {record['frames']} frames predicted")
+        raised = [f"{name} {count}" for name, count in record["flags"].items() if count]
+        console.say(f"  flags: {', '.join(raised) or 'none'}")
+
+
+def summary(source: Path, records: list[dict[str, Any]]) -> dict[str, Any]:
+    """For machines: every file, and the sums."""
+    names = records[0]["flags"]
+    return {
+        "model": str(source),
+        "files": records,
+        "frames": sum(record["frames"] for record in records),
+        "predicted": sum(record["predicted"] for record in records),
+        "flags": {name: sum(record["flags"][name] for record in records) for name in names},
+    }
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Arguments of this room."""
+    from cloudml_tf.cli import add_common
+
+    parser.add_argument("model", metavar="MODEL", help="a run folder, or a folder of savedmodels/")
+    parser.add_argument("flights", metavar="FLIGHT", nargs="+", help="folders with flights; no lidar is needed")
+    parser.add_argument(
+        "-o", "--output", metavar="OUT", help="out.nc for one flight; else a folder, which gets a file for each"
+    )
+    add_common(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Predict, write, tell."""
+    from cloudml_tf.cli import overrides_from, print_json
+
+    console, source = Console(machine=args.json), Path(args.model)
+    records = predict(source, args.flights, overrides_from(args), args.output, args.run_dir, console)
+    tell(records, console)
+    if args.json:
+        print_json(summary(source, records))
+    return EXIT_OK
+
+
+if __name__ == "__main__":
+    import sys
+
+    from cloudml_tf.cli import main
+
+    sys.exit(main(["predict", *sys.argv[1:]]))

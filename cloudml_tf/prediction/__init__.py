@@ -1,0 +1,1 @@
+"""What `cloudml predict` reads, works out, and writes."""

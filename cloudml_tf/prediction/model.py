@@ -1,0 +1,127 @@
+"""A run or an exported model as one question: sequences in, values and their interval in physical units out."""
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cloudml_tf.config import Config, resolved_json
+from cloudml_tf.data.ranges import TrainingRanges
+from cloudml_tf.data.samples import Samples
+from cloudml_tf.errors import NotFiniteError
+from cloudml_tf.runs import read_model
+
+Values = dict[str, np.ndarray]  # "value", and what the model knows of "lower", "upper" and "spread"; (n,) each
+MOST_SEQUENCES = 256  # a batch
+
+
+@dataclass(frozen=True)
+class Model:
+    """Ready to predict."""
+
+    source: Path
+    config: Config
+    description: dict[str, Any]
+    answer: Callable[[Samples], Values]
+    level: float | None  # the share that an interval is to cover; None where there is no interval
+    interval: str  # where it comes from, in words
+
+    @property
+    def ranges(self) -> TrainingRanges | None:
+        """Of its training part; None for a model of a time before they were kept."""
+        return ranges_of(self.description)
+
+    def provenance(self) -> dict[str, str]:
+        """For a file: which model this was, and how flights were read for it."""
+        run = self.source.resolve()
+        return {
+            "model": str(run),
+            "run_id": f"{self.config.experiment_name}/{run.name}",
+            "model_sha256": digest(self.source),
+            "config_fingerprint": hashlib.sha256(resolved_json(self.config).encode()).hexdigest()[:16],
+            "training_data_fingerprint": self.description["fingerprint"],
+        }
+
+
+def ranges_of(description: dict[str, Any]) -> TrainingRanges | None:
+    """The training ranges of a data description; None for an older one."""
+    return TrainingRanges.from_json(description["ranges"]) if "ranges" in description else None
+
+
+def open_model(source: Path, overrides: dict[str, Any]) -> Model:
+    """A run with its best weights, or a SavedModel, which TensorFlow runs alone, without Keras."""
+    config, description, record = read_model(source, overrides)
+    if record:
+        return Model(source, config, description, _exported(source, config), *_interval_of_export(record))
+    head, level = config.model.head, config.prediction.level
+    words = "" if head == "point" else f"of the {head} head, not calibrated"
+    return Model(source, config, description, _run(source, config, description), level if words else None, words)
+
+
+def _run(source: Path, config: Config, description: dict[str, Any]) -> Callable[[Samples], Values]:
+    from cloudml_tf.batches import Inputs
+    from cloudml_tf.data.scaling import Scaling
+    from cloudml_tf.distributions import POINT
+    from cloudml_tf.ensembling.combination import Voice
+    from cloudml_tf.training import load_regressor
+
+    network = load_regressor(source, config, description)
+    voice, target = Voice.of(config, description), Scaling.from_json(description["scaling"]).target
+    tail = 0.5 * (1.0 - config.prediction.level)
+
+    def answer(samples: Samples) -> Values:
+        output = network.predict(Inputs(samples, _batch_size(samples)), verbose=0)  # (n,1) or (n,1+K)
+        found = {"value": target.physical(output[:, POINT])}
+        if voice.head != "point":  # a logarithm keeps order, so that quantiles need no smearing
+            ends = {"lower": voice.quantile(output, tail), "upper": voice.quantile(output, 1.0 - tail)}
+            found |= {key: np.exp(end) if target.log else end for key, end in ends.items()}
+        return _finite(found)
+
+    return answer
+
+
+def _exported(source: Path, config: Config) -> Callable[[Samples], Values]:
+    from cloudml_tf.export import SavedModel
+
+    model, name = SavedModel(source), config.target.name
+
+    def answer(samples: Samples) -> Values:
+        size = _batch_size(samples)
+        parts = [model.outputs(samples.inputs(slice(i, i + size))) for i in range(0, len(samples), size)]
+        joined = {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
+        further = {key: joined.get(f"{name}_{key}") for key in ("lower", "upper", "spread")}
+        return _finite({"value": joined[name], **{key: v for key, v in further.items() if v is not None}})
+
+    return answer
+
+
+def _interval_of_export(record: dict[str, Any]) -> tuple[float | None, str]:
+    intervals = record.get("intervals")
+    if not intervals:
+        return None, ""
+    return intervals["level"], f"of the ensemble, calibrated on {', '.join(intervals['calibration'])}"
+
+
+def _batch_size(samples: Samples) -> int:
+    """Fewer sequences of large frames: their feature maps take many times the memory of the frames."""
+    return int(np.clip(samples.rows_at_once() // samples.index.shape[1], 1, MOST_SEQUENCES))
+
+
+def _finite(values: Values) -> Values:
+    if not all(np.isfinite(part).all() for part in values.values()):
+        raise NotFiniteError("the model predicts values that are not finite; its weights or inputs are not finite.")
+    return values
+
+
+def digest(source: Path) -> str:
+    """SHA-256 of a run's best weights; of an export's graph and variables, one after the other."""
+    found = hashlib.sha256()
+    exported = [source / "saved_model.pb", *sorted((source / "variables").glob("*"))]
+    for path in exported if exported[0].is_file() else [source / "best.weights.h5"]:
+        with open(path, "rb") as file:
+            while piece := file.read(2**20):
+                found.update(piece)
+    return found.hexdigest()

@@ -1,0 +1,104 @@
+"""The file and the picture of a prediction: what they hold, and that CF has nothing to say against it."""
+
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+import xarray as xr
+from flight_files import FRAMES, START_S, tiny_config, write_flight
+from predictions import POSITION, brightness, faults, model_of, unlabelled
+
+from cloudml_tf.data.samples import Samples
+from cloudml_tf.prediction.flags import FLAGS
+from cloudml_tf.prediction.flight import Predicted, predict_flight
+from cloudml_tf.prediction.model import Model, digest
+from cloudml_tf.prediction.netcdf import dataset, write_netcdf
+from cloudml_tf.prediction.picture import quick_look
+
+# --- the file
+
+
+@pytest.fixture
+def small(tmp_path: Path) -> tuple[Predicted, Model]:
+    """A flight through a model that knows its uncertainty."""
+    config = tiny_config(tmp_path)
+    flight = unlabelled(write_flight(tmp_path / "flight_a", navigation=POSITION), config)
+
+    def answer(samples: Samples) -> dict[str, np.ndarray]:
+        value = brightness(samples)["value"]
+        return {"value": value, "lower": value - 0.1, "upper": value + 0.2, "spread": 0.05 * value}
+
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "best.weights.h5").write_bytes(b"weights")
+    model = Model(run, config, {"fingerprint": "0"}, answer, 0.8, "of a test")
+    return predict_flight(model, flight), model
+
+
+def test_the_file_holds_what_was_predicted(small: tuple[Predicted, Model], tmp_path: Path) -> None:
+    predicted, model = small
+    write_netcdf(tmp_path / "a.nc", predicted, model, "now, by hand")
+    with xr.open_dataset(tmp_path / "a.nc", engine="h5netcdf") as found:
+        assert found.sizes == {"time": FRAMES}
+        seconds = (found.time.values - np.datetime64("1970-01-01")) / np.timedelta64(1, "s")
+        np.testing.assert_allclose(seconds, predicted.flight.time_s)
+        depth = found.cloud_optical_depth
+        np.testing.assert_array_equal(depth, predicted.values["value"].astype("float32"))
+        assert depth.standard_name == "atmosphere_optical_thickness_due_to_cloud"
+        assert depth.units == "1"
+        named = [f"cloud_optical_depth_{key}" for key in ("lower", "upper", "spread")]
+        assert depth.ancillary_variables.split() == [*named, "valid", "quality_flag"]
+        np.testing.assert_allclose(found[named[1]] - depth, np.where(predicted.valid, 0.2, np.nan), rtol=1e-4)
+        assert found[named[0]].long_name == "cloud optical depth, lower end of the 80 % interval"
+        np.testing.assert_array_equal(found.valid, predicted.valid)
+        np.testing.assert_array_equal(found.quality_flag, predicted.flags)
+        assert found.quality_flag.dtype == found.quality_flag.flag_masks.dtype == np.int16
+        assert found.quality_flag.flag_meanings.split() == list(FLAGS)
+        np.testing.assert_array_equal(found.longitude, POSITION["nav/longitude"])
+        assert found.trajectory.item() == "flight_a"
+        expected = {"Conventions": "CF-1.10", "featureType": "trajectory", "history": "now, by hand"}
+        expected |= {"camera_file": "TEST_L1B_20240603.h5", "run_id": "tiny/run"}
+        assert {key: found.attrs[key] for key in expected} == expected
+        assert found.attrs["model_sha256"] == digest(model.source)
+    assert sorted(path.name for path in tmp_path.glob("*.nc")) == ["a.nc"]
+
+
+@pytest.mark.parametrize(("name", "cf"), [("cloud_base_km", "cloud_base"), ("cloud_top_km", "cloud_top")])
+def test_heights_have_their_names_and_unit(tmp_path: Path, name: str, cf: str) -> None:
+    config = tiny_config(tmp_path, {"target.name": name})
+    flight = unlabelled(write_flight(tmp_path / "a"), config)
+    (tmp_path / "best.weights.h5").write_bytes(b"")
+    model = Model(tmp_path, config, {"fingerprint": "0"}, brightness, None, "")
+    found = dataset(predict_flight(model, flight), model, "")[f"{cf}_altitude"]
+    assert (found.standard_name, found.units) == (f"{cf}_altitude", "km")
+
+
+def test_the_cf_checker_has_nothing_to_say(small: tuple[Predicted, Model], tmp_path: Path) -> None:
+    predicted, model = small
+    write_netcdf(tmp_path / "a.nc", predicted, model, "now")
+    assert faults(tmp_path / "a.nc") == []
+    with h5py.File(tmp_path / "a.nc", "r+") as file:  # the checker is awake
+        file["cloud_optical_depth"].attrs["units"] = "furlongs"
+    assert any("furlongs" in text for text in faults(tmp_path / "a.nc"))
+
+
+def test_a_file_without_positions_is_valid_too(tmp_path: Path) -> None:
+    config = tiny_config(tmp_path)
+    (tmp_path / "best.weights.h5").write_bytes(b"")
+    model = Model(tmp_path, config, {"fingerprint": "0"}, brightness, None, "")
+    predicted = predict_flight(model, unlabelled(write_flight(tmp_path / "a"), config))
+    write_netcdf(tmp_path / "a.nc", predicted, model, "now")
+    assert faults(tmp_path / "a.nc") == []
+    with xr.open_dataset(tmp_path / "a.nc", engine="h5netcdf") as found:
+        assert set(found.variables) == {"time", "cloud_optical_depth", "valid", "quality_flag"}
+        assert "featureType" not in found.attrs
+
+
+def test_a_picture_is_drawn_also_where_nothing_could_be_predicted(tmp_path: Path) -> None:
+    config = tiny_config(tmp_path, {"temporal_frames": 15})
+    folder = write_flight(tmp_path / "a", frame_s=START_S + 9.0 * np.arange(FRAMES) ** 1.5)
+    config = tiny_config(tmp_path, {"data.camera.max_gap_s": 1.0})
+    predicted = predict_flight(model_of(config, brightness), unlabelled(folder, config))
+    assert not predicted.valid.any()
+    assert quick_look(predicted, "a", "depth", "").write(tmp_path) == tmp_path / "a.png"
