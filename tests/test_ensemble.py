@@ -243,6 +243,19 @@ def test_keras_and_numpy_combine_alike_in_physical_units(target: TargetScaling, 
     np.testing.assert_allclose(ours["mean"], target.physical((members.mean(0) - target.mean) / target.std), rtol=1e-5)
 
 
+def test_smearing_moves_the_answer_and_not_the_ends_of_its_interval() -> None:
+    outputs = [np.array([[0.1], [0.4]]), np.array([[0.2], [0.3]])]
+    plain, smeared = (
+        Combination((Voice(0.5, 2.0),) * 2, TargetScaling(0.5, 2.0, True, factor), 0.9, "constant", q=0.3).answer(
+            outputs
+        )
+        for factor in (1.0, 1.2)
+    )
+    np.testing.assert_allclose(smeared["mean"], 1.2 * plain["mean"])
+    np.testing.assert_array_equal(smeared["lower"], plain["lower"])
+    np.testing.assert_array_equal(smeared["upper"], plain["upper"])
+
+
 def test_words_say_plainly_where_intervals_fail() -> None:
     each = {"a": {"coverage": 0.71}, "b": {"coverage": 0.91}, "c": {"coverage": 0.99}}
     found = {"level": 0.9, "calibration": {"v": 5, "w": 6}, "left_out": {"v": 0.8}, "seen_by_early_stopping": False}
