@@ -189,6 +189,8 @@ class Tracking(Settings):
         "disabled", description="offline writes into the run folder and needs no account; online falls back to it."
     )
     project: str = Field("cloudml_tf", min_length=1)
+    artefact: bool = Field(True, description="Give the model to wandb, once, at the end.")
+    profile_steps: int = Field(0, ge=0, le=1000, description="Steps that TensorBoard's profile traces; 0 is none.")
 
 
 class Evaluation(Settings):

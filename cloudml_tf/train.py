@@ -48,6 +48,18 @@ def train(
 def fit_and_judge(config: Config, prepared: Any, folder: Path, console: Console, resume: bool) -> dict[str, Any]:
     """Fit, score, diagnose, draw, report and export; writes everything that is known after training."""
     quiet_tensorflow()
+    from cloudml_tf.tracking import tracker
+
+    with tracker(config, folder) as track:
+        metrics = _fit_and_judge(config, prepared, folder, console, resume, track)
+        exported = metrics.get("export")
+        track.results(metrics, Path(exported["folder"]) if exported else None)
+    return metrics
+
+
+def _fit_and_judge(
+    config: Config, prepared: Any, folder: Path, console: Console, resume: bool, track: Any
+) -> dict[str, Any]:
     from cloudml_tf import results, training
     from cloudml_tf.diagnose import diagnose_training
 
@@ -58,7 +70,7 @@ def fit_and_judge(config: Config, prepared: Any, folder: Path, console: Console,
         from cloudml_tf import transfer
 
         pretrained = transfer.start_from_pretraining(model, config, prepared, folder, console)
-    fitted = training.fit(model, config, prepared, folder, console, resume)
+    fitted = training.fit(model, config, prepared, folder, console, resume, track)
     console.say(fitted.ending)
 
     predictions = {part: training.predict(model, samples) for part, samples in prepared.parts.items()}
