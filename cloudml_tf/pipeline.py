@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from cloudml_tf.config import Config, expand
 from cloudml_tf.data.density import density_weights
 from cloudml_tf.data.flights import Flight, find_flights, load_flight
 from cloudml_tf.data.frames import camera_fingerprint
+from cloudml_tf.data.ranges import training_ranges
 from cloudml_tf.data.samples import Samples, build_samples
 from cloudml_tf.data.scaling import Scaling, fit_scaling
 from cloudml_tf.data.settings import FlightFiles
@@ -39,6 +41,11 @@ class Prepared:
         """(H, W, C) of a frame, and the nadir pixel."""
         return self.parts["train"].frame_shape, self.parts["train"].nadir
 
+    @cached_property
+    def ranges(self) -> dict[str, Any]:
+        """Of the training part's inputs and label."""
+        return training_ranges(self.parts["train"])
+
     def description(self) -> dict[str, Any]:
         """For the run folder."""
         parts = {
@@ -57,6 +64,7 @@ class Prepared:
             "files": {name: files.model_dump() for name, files in self.flights.items()},
             "counts": self.counts,
             "scaling": self.scaling.to_json(),
+            "ranges": self.ranges,
             "frame_shape": list(train.frame_shape),
             "nadir": list(train.nadir),
         }

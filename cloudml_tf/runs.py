@@ -13,6 +13,7 @@ import datetime
 import json
 import platform
 import sys
+from collections.abc import Iterable
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -94,18 +95,23 @@ def write_start(path: Path, config: Config, description: dict[str, Any]) -> None
     write_json(path / "data.json", description)
 
 
+def versions(packages: Iterable[str] = PACKAGES) -> dict[str, str]:
+    """Package -> version, or "not installed"."""
+    found = {}
+    for package in packages:
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            found[package] = "not installed"
+    return found
+
+
 def environment() -> dict[str, Any]:
     """Versions and machine. Nothing of the shell's environment, which may hold secrets."""
-    versions = {}
-    for package in PACKAGES:
-        try:
-            versions[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            versions[package] = "not installed"
     return {
         "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "python": platform.python_version(),
-        "packages": versions,
+        "packages": versions(),
         "system": f"{platform.system()} {platform.machine()}",
         "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),
     }
