@@ -139,7 +139,7 @@ def read_history(path: Path) -> list[dict[str, float]]:
 def read_run(path: Path, overrides: dict[str, Any] | None = None) -> tuple[Config, dict[str, Any]]:
     """Configuration and data description of a run. Raises `RunError` where the folder is something else."""
     if not (path / "config.json").is_file():
-        raise RunError(f"{path}: neither a run folder (config.json) nor an exported model (saved_model.pb).")
+        raise RunError(f"{path}: neither a run folder (config.json) nor an exported model (cloudml.json).")
     return load_config(path / "config.json", overrides), read_json(path / "data.json")
 
 

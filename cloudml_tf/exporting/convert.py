@@ -55,7 +55,7 @@ def write_onnx(savedmodel: Path, path: Path) -> None:
 
 
 def _erfc(graph: Any, node: Any, name: str, _: Any) -> None:
-    """Keras's GELU holds erfc, which ONNX lacks: 1 - erf. Its rounding is that of float32 at 1, where GELU is near 0."""
+    """Keras's GELU holds erfc, which ONNX lacks: 1 - erf, right to the rounding of float32 at 1."""
     one = graph.make_const(f"{name}_one", np.ones((), "float32"))
     erf = graph.make_node("Erf", node.input, name=f"{name}_erf")
     outputs, shapes, dtypes = node.output, node.output_shapes, node.output_dtypes

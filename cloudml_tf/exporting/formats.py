@@ -44,7 +44,7 @@ FORMATS = {
 
 
 def parse_formats(text: str) -> tuple[str, ...]:
-    """"savedmodel,onnx" -> the formats, in the order of `FORMATS`. Raises `ConfigError` for another one."""
+    """ "savedmodel,onnx" -> the formats, in the order of `FORMATS`. Raises `ConfigError` for another one."""
     asked = {name.strip().lower() for name in text.split(",") if name.strip()}
     unknown = sorted(asked - FORMATS.keys())
     if unknown or not asked:
@@ -69,6 +69,18 @@ def formats_in(folder: Path) -> tuple[str, ...]:
     if not (folder / RECORD).is_file():
         return ()
     return tuple(name for name, form in FORMATS.items() if (folder / form.file).is_file())
+
+
+def size(folder: Path, name: str) -> int:
+    """Bytes of one format in the folder of an export, weights included."""
+    files = [folder / FORMATS[name].file]
+    files += (folder / "variables").rglob("*") if name == "savedmodel" else []
+    return sum(file.stat().st_size for file in files)
+
+
+def looks_exported(folder: Path) -> bool:
+    """Whether a model lies in the folder, be its record there or not."""
+    return any((folder / form.file).is_file() for form in FORMATS.values())
 
 
 class Reader(Protocol):
@@ -129,6 +141,7 @@ class LiteRT:
 
         with held_back_stderr():
             self._interpreter = Interpreter(model_path=str(_there(folder, "litert")), num_threads=threads)
+            self._interpreter.allocate_tensors()  # here it greets on stderr, once
             self._serve = self._interpreter.get_signature_runner("serving_default")
 
     def outputs(self, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
