@@ -74,7 +74,7 @@ def _signature(config: Config, record: dict[str, Any]) -> str:
         for name, shape in record["inputs"].items()
     ]
     unit = MEANINGS[config.target.name][1]
-    more = {"_spread": "std between the members", "_lower": "lower end", "_upper": "upper end of the interval"}
+    more = {"_spread": "std between the members", "_lower": "lower end of the interval", "_upper": "its upper end"}
     for name in record["outputs"]:
         meaning = next((text for ending, text in more.items() if name.endswith(ending)), "the prediction")
         rows.append([f"output `{name}`", "(n, 1)", unit, meaning])
@@ -170,7 +170,8 @@ def _files(record: dict[str, Any]) -> str:
         table(parity.COLUMNS, parity.rows_of(found))
         + f"\n\nEach file against the Keras model, on {found['sequences']} sequences {found['source']}; relative to "
         f"the answer, which counts as {parity.SMALL:g} std of the target at least. An export above "
-        f"{parity.FAIL_ABOVE:g} is refused, one above {parity.WARN_ABOVE:g} warned about. `cloudml.json` holds all of this for machines."
+        f"{parity.FAIL_ABOVE:g} is refused, one above {parity.WARN_ABOVE:g} warned about. `cloudml.json` holds all of "
+        "this for machines."
     )
 
 

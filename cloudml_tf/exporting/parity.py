@@ -90,7 +90,8 @@ def keras_answers(answer: Answer, sequences: Sequences) -> dict[str, np.ndarray]
         found = [answer(batch) for batch in sequences.batches()]
     finally:
         tf.config.experimental.enable_tensor_float_32_execution(usual)
-    return {name: np.concatenate([np.asarray(part[name]).reshape(-1) for part in found]) for name in found[0]}
+    joined = {name: np.concatenate([np.asarray(part[name]) for part in found]) for name in found[0]}
+    return {name: values.reshape(len(sequences)) for name, values in joined.items()}  # one number a sequence
 
 
 def file_answers(reader: Reader, sequences: Sequences) -> dict[str, np.ndarray]:
