@@ -13,9 +13,10 @@ from conftest import TINY, merged
 from cloudml_tf.cli import main
 from cloudml_tf.config import Config, load_config, parse_config
 from cloudml_tf.data.scaling import Scaling, TargetScaling
-from cloudml_tf.errors import ConfigError, ParityError
-from cloudml_tf.export import Source, export_model
+from cloudml_tf.errors import ConfigError, ParityError, RunError
+from cloudml_tf.export import Source, export_model, write_savedmodel
 from cloudml_tf.exporting import parity
+from cloudml_tf.exporting.convert import convert
 from cloudml_tf.exporting.formats import FORMATS, Format, open_export, parse_formats
 from cloudml_tf.files import write_json
 from cloudml_tf.pipeline import prepare
@@ -290,8 +291,14 @@ def test_an_older_run_without_ranges_has_a_card_too(finished: Path, tmp_path: Pa
     assert "the run's metrics.json is missing" in card
 
 
-def test_a_source_says_the_shapes_of_its_inputs(tiny) -> None:
+@pytest.mark.parametrize("name", ["onnx", "litert"])
+def test_what_a_format_has_no_word_for_is_refused_in_words(tiny, tmp_path: Path, name: str) -> None:
     import keras
+    import tensorflow as tf
 
     model = keras.Sequential([keras.Input((3,), name="frames"), keras.layers.Dense(1)])
-    assert Source([model], model, tiny(), {}).shapes == {"frames": (None, 3)}
+    source = Source([model], lambda x: {"optical_depth": tf.math.bessel_i0e(model(x["frames"]))}, tiny(), {})
+    assert source.shapes == {"frames": (None, 3)}
+    write_savedmodel(source, tmp_path)
+    with pytest.raises(RunError, match=f"cannot be written as {FORMATS[name].title} .* Leave {name} out of --format"):
+        convert(tmp_path, name, tmp_path / FORMATS[name].file)

@@ -10,14 +10,28 @@ from typing import Any
 
 import numpy as np
 
+from cloudml_tf.errors import RunError
+from cloudml_tf.exporting.formats import FORMATS
 from cloudml_tf.quiet import held_back_stderr
 
 OPSET = 18  # of ONNX: what runtimes of 2023 and later read
 
 
 def convert(savedmodel: Path, name: str, path: Path) -> None:
-    """Write the SavedModel's signature `serving_default` in the format `name`, with any batch size."""
-    (write_onnx if name == "onnx" else write_litert)(savedmodel, path)
+    """Write the SavedModel's signature `serving_default` in the format `name`, with any batch size.
+
+    Raises `RunError` where that format has no word for something in the network.
+    """
+    try:
+        (write_onnx if name == "onnx" else write_litert)(savedmodel, path)
+    except OSError:
+        raise
+    except Exception as error:  # converters raise whatever they like
+        reason = str(error).strip().splitlines() or [type(error).__name__]
+        raise RunError(
+            f"this network cannot be written as {FORMATS[name].title} ({reason[0]}). Leave {name} out of --format and "
+            "output.export_formats."
+        ) from error
 
 
 def write_litert(savedmodel: Path, path: Path) -> None:
