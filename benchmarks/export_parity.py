@@ -104,7 +104,8 @@ def measured(run: Path, folder: Path, chosen: parity.Sequences, home: Path) -> s
     config, description = read_run(run)
     target = Scaling.from_json(description["scaling"]).target
     np.savez(home / "inputs.npz", **chosen.inputs)
-    ours = parity.keras_answers(keras_model(run), chosen)
+    with parity.full_float32():
+        ours = parity.keras_answers(keras_model(run), chosen)
     record = json.loads((folder / "cloudml.json").read_text())["parity"]["formats"]
     columns = ["format", "kB", "largest relative difference", "in std of the target", "load, s"]
     columns += ["ms a sequence, one by one", "in batches of 100"]

@@ -99,10 +99,13 @@ def export(source: Source, folder: Path, formats: Sequence[str]) -> dict[str, An
     """
     check_replaceable(folder)
     check_packages(formats)
-    sequences = source.sequences()
-    ours = parity.keras_answers(source.answer, sequences)
-    target = Scaling.from_json(source.description["scaling"]).target
-    with whole_folder(folder) as temporary, tempfile.TemporaryDirectory() as scratch:
+    sequences, target = source.sequences(), Scaling.from_json(source.description["scaling"]).target
+    with (
+        whole_folder(folder) as temporary,
+        tempfile.TemporaryDirectory() as scratch,
+        parity.full_float32(),
+    ):
+        ours = parity.keras_answers(source.answer, sequences)
         savedmodel = temporary if "savedmodel" in formats else Path(scratch)  # the others are made from it
         write_savedmodel(source, savedmodel)
         found: dict[str, Any] = {}

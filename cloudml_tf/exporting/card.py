@@ -29,7 +29,7 @@ def model_card(
         f"# {config.experiment_name}",
         _predicts(config, record),
         "## Inputs and outputs\n\n" + _signature(config, record),
-        "## Trained on\n\n" + _data(description),
+        "## Trained on\n\n" + _data(config, description),
         "## Scores on the test flights\n\n" + _scores(metrics),
         "## Intervals\n\n" + _intervals(config, record, metrics),
         "## Limits\n\n" + _limits(config, description),
@@ -81,7 +81,7 @@ def _signature(config: Config, record: dict[str, Any]) -> str:
     return table(["", "shape", "unit", ""], rows) + "\n\nAll are float32; n is any number of sequences."
 
 
-def _data(description: dict[str, Any]) -> str:
+def _data(config: Config, description: dict[str, Any]) -> str:
     rows = [
         [
             PART.get(part, part),
@@ -91,7 +91,12 @@ def _data(description: dict[str, Any]) -> str:
         ]
         for part, found in description["split"].items()
     ]
-    return table(["part", "flights", "labelled sequences", "label, mean ± std"], rows)
+    text = table(["part", "flights", "labelled sequences", "label, mean ± std"], rows)
+    if config.training.init_from is not None:
+        text += f"\n\nIt went on from the run {config.training.init_from}, which had flights of its own."
+    if config.pretraining.enabled:
+        text += "\n\nIts frame encoder was pretrained on frames without labels, also of the validation flights."
+    return text
 
 
 def _scores(metrics: dict[str, Any] | None) -> str:

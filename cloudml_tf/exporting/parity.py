@@ -1,6 +1,7 @@
 """Does an exported file answer as the Keras model does? The same sequences through both, and how far they differ."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -80,16 +81,22 @@ def drawn_sequences(
     return Sequences(inputs, "drawn from the training statistics")
 
 
-def keras_answers(answer: Answer, sequences: Sequences) -> dict[str, np.ndarray]:
-    """(n,) of each output. Full float32 on a GPU too: its TensorFloat-32 has three digits."""
+@contextmanager
+def full_float32() -> Iterator[None]:
+    """Without the TensorFloat-32 of GPUs, which has three digits."""
     import tensorflow as tf
 
     usual = tf.config.experimental.tensor_float_32_execution_enabled()
     tf.config.experimental.enable_tensor_float_32_execution(False)
     try:
-        found = [answer(batch) for batch in sequences.batches()]
+        yield
     finally:
         tf.config.experimental.enable_tensor_float_32_execution(usual)
+
+
+def keras_answers(answer: Answer, sequences: Sequences) -> dict[str, np.ndarray]:
+    """(n,) of each output."""
+    found = [answer(batch) for batch in sequences.batches()]
     joined = {name: np.concatenate([np.asarray(part[name]) for part in found]) for name in found[0]}
     return {name: values.reshape(len(sequences)) for name, values in joined.items()}  # one number a sequence
 
