@@ -217,7 +217,10 @@ class Output(Settings):
 
     runs: str = "runs"
     savedmodels: str = "savedmodels"
-    export: bool = Field(True, description="Write the SavedModel at the end of training.")
+    export: bool = Field(True, description="Export the best weights at the end of training.")
+    export_formats: tuple[Literal["savedmodel", "onnx", "litert"], ...] = Field(
+        ("savedmodel",), min_length=1, description="What is exported; onnx and litert need the extra `export`."
+    )
     report: bool = Field(True, description="Draw the pictures and write report.html.")
 
 
