@@ -20,7 +20,12 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 CONFIG = Path(__file__).parent.parent / "configs/tutorial.json"
-FAST = ("output.export=false", "output.report=false", "training.early_stopping_patience=15", "evaluation.baselines=false")
+FAST = (
+    "output.export=false",
+    "output.report=false",
+    "training.early_stopping_patience=15",
+    "evaluation.baselines=false",
+)
 RUNS = {  # name: (colour, settings)
     "signal, λ = 0": ("#2166ac", ["loss.weight=0"]),
     "signal, λ = 0.5": ("#67a9cf", []),

@@ -56,8 +56,8 @@ VERBS = {
         "cloudml ensemble runs/tier1_variance_fix_test/20260101-120000 runs/tier1_variance_fix_test/20260102-120000",
     ),
     "export": (
-        "write a run's SavedModel again",
-        "cloudml export runs/tier1_variance_fix_test/20260101-120000",
+        "write a finished run as SavedModel, ONNX or LiteRT",
+        "cloudml export runs/tier1_variance_fix_test/20260101-120000 --format savedmodel,onnx,litert",
     ),
     "simulate": (
         "write simulated flights in the instruments' layout",

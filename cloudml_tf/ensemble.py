@@ -14,6 +14,7 @@ from cloudml_tf.config import expand
 from cloudml_tf.console import Console
 from cloudml_tf.data.samples import Samples
 from cloudml_tf.errors import EXIT_OK, ConfigError
+from cloudml_tf.exporting.formats import check_packages
 from cloudml_tf.files import write_json
 from cloudml_tf.quiet import quiet_tensorflow
 from cloudml_tf.runs import check_overrides, environment, new_run, read_run
@@ -53,6 +54,8 @@ def ensemble(wish: Wish, overrides: dict[str, Any], console: Console) -> "Found"
 
     members = read_members(list(wish.folders))
     config = read_run(wish.folders[0], overrides)[0]
+    if config.output.export and not wish.passes:
+        check_packages(config.output.export_formats)
     prepared = flights.read_again(members[0], config, console)
     networks = load_networks(members, config.seed)
 
@@ -113,6 +116,7 @@ def run(args: argparse.Namespace) -> int:
     found = ensemble(wish, overrides, console)
     from cloudml_tf.ensembling.keeping import export, save_predictions, write_report
     from cloudml_tf.ensembling.telling import tell
+    from cloudml_tf.export import show_export
 
     folder = new_run(found.config, args.run_dir, prefix="ensemble-")
     save_predictions(folder, found)
@@ -124,6 +128,8 @@ def run(args: argparse.Namespace) -> int:
         found.metrics["export"] = {"folder": str(home), "parity": export(found, home)}
     write_json(folder / "metrics.json", found.metrics)
     tell(console, found.metrics)
+    if "export" in found.metrics:
+        show_export(console, found.metrics["export"])
     console.say(f"ensemble folder: {folder}")
     if args.json:
         print_json({"ensemble": str(folder), "metrics": found.metrics})

@@ -5,6 +5,7 @@ EXIT_BAD_INPUT = 2
 EXIT_COLLAPSED = 3
 EXIT_NOT_FINITE = 4
 EXIT_NOT_CONVERGED = 5
+EXIT_NO_PARITY = 6
 EXIT_INTERRUPTED = 130
 
 EXIT_CODES = {
@@ -14,6 +15,7 @@ EXIT_CODES = {
     EXIT_COLLAPSED: "training stopped because the predictions collapsed to a constant",
     EXIT_NOT_FINITE: "training stopped because the loss was not finite",
     EXIT_NOT_CONVERGED: "pretraining did not converge",
+    EXIT_NO_PARITY: "an exported file answers otherwise than the Keras model; nothing was exported",
     EXIT_INTERRUPTED: "interrupted; `--resume` of train and search continues",
 }
 
@@ -49,3 +51,9 @@ class PretrainingError(CloudMLError):
     """A pretraining that did not converge, or an encoder that does not fit."""
 
     exit_code = EXIT_NOT_CONVERGED
+
+
+class ParityError(CloudMLError):
+    """An exported file that does not answer as the Keras model does."""
+
+    exit_code = EXIT_NO_PARITY

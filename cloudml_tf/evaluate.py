@@ -1,4 +1,4 @@
-"""Score a finished run, or an exported SavedModel, on other labelled flights: the same table and pictures."""
+"""Score a finished run, or an exported model, on other labelled flights: the same table and pictures."""
 
 import argparse
 from collections.abc import Callable
@@ -16,6 +16,7 @@ from cloudml_tf.data.scaling import Scaling, TargetScaling
 from cloudml_tf.data.settings import FlightFiles
 from cloudml_tf.data.splits import keep_labels
 from cloudml_tf.errors import DataError
+from cloudml_tf.exporting.formats import formats_in, open_export
 from cloudml_tf.files import write_json
 from cloudml_tf.judge import tier
 from cloudml_tf.quiet import quiet_tensorflow
@@ -31,11 +32,11 @@ class Evaluation:
     scaling: TargetScaling
     predictions: np.ndarray  # (n,) standardised
     metrics: dict[str, Any]
-    attend: Callable[[dict[str, np.ndarray]], Any] | None  # see `models.attention_weights`; none for a SavedModel
+    attend: Callable[[dict[str, np.ndarray]], Any] | None  # see `models.attention_weights`; none for an export
 
 
 def evaluate(source: Path, folders: list[str], overrides: dict[str, Any], console: Console) -> Evaluation:
-    """Judge a run folder, or an exported SavedModel, which TensorFlow runs alone, without Keras."""
+    """Judge a run folder, or an exported model, which runs without Keras."""
     from cloudml_tf.pipeline import samples_of_folders
     from cloudml_tf.results import per_flight, score_part, spaces
 
@@ -94,19 +95,19 @@ def _add_baselines(
 
 
 def predict_exported(folder: Path, samples: Samples, output: str, batch_size: int = 256) -> np.ndarray:
-    """(n,) predictions of a SavedModel in physical units."""
-    from cloudml_tf.export import SavedModel
-
-    model = SavedModel(folder)
+    """(n,) predictions of an export in physical units, by its first format."""
+    reader = open_export(folder, formats_in(folder)[0])
     starts = range(0, len(samples), batch_size)
-    return np.concatenate([model.predict(samples.inputs(slice(i, i + batch_size)), output) for i in starts])
+    return np.concatenate([reader.outputs(samples.inputs(slice(i, i + batch_size)))[output] for i in starts])
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of this room."""
     from cloudml_tf.cli import add_common
 
-    parser.add_argument("model", metavar="RUN_OR_MODEL", help="a run folder, or a folder of savedmodels/")
+    parser.add_argument(
+        "model", metavar="RUN_OR_MODEL", help="a run folder, or an exported model (a folder of savedmodels/)"
+    )
     parser.add_argument("--flights", metavar="DIR", nargs="+", required=True, help="folders with labelled flights")
     add_common(parser)
 

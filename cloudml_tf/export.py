@@ -1,195 +1,233 @@
-"""Write a run as a SavedModel: raw radiance and degrees in, physical units out, preprocessing inside.
+"""Write a run as files that need none of this package: SavedModel, ONNX, LiteRT.
 
-`savedmodels/<experiment>/` loads with `tf.saved_model.load` in a process without this package. Its signature
-`serving_default` takes float32 tensors named as the model's inputs, with any batch size, and returns one named as
-the target. `cloudml.json` beside it says how flights are to be read for it and how well it agrees with Keras.
+    best weights ─ Keras model in physical units ─ SavedModel ─ ONNX, LiteRT ─ each compared with Keras ─ model card
+
+Raw radiance and degrees in, physical units out, preprocessing inside. `savedmodels/<experiment>/` holds the files,
+`model_card.md` for people, and `cloudml.json` for machines: how flights are to be read, and how far each file is from
+the Keras model. The signature takes float32 tensors named as the model's inputs, with any batch size.
 """
 
 import argparse
-from collections.abc import Callable, Sequence
+import platform
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from cloudml_tf.config import Config, expand
-from cloudml_tf.errors import RunError
-from cloudml_tf.files import whole_folder, write_json
+from cloudml_tf.console import Console
+from cloudml_tf.data.samples import Samples
+from cloudml_tf.data.scaling import Scaling
+from cloudml_tf.errors import EXIT_OK, RunError
+from cloudml_tf.exporting import parity
+from cloudml_tf.exporting.card import model_card
+from cloudml_tf.exporting.convert import convert
+from cloudml_tf.exporting.formats import FORMATS, RECORD, check_packages, formats_in, open_export, parse_formats, size
+from cloudml_tf.files import whole_folder, write_json, write_text
 from cloudml_tf.quiet import quiet_tensorflow
-from cloudml_tf.runs import check_overrides, read_run
+from cloudml_tf.runs import check_overrides, read_json, read_run, versions
 
-TOLERANCE = 1e-4  # largest difference to Keras, in standard deviations of the target
+CARD = "model_card.md"
+PACKAGES = ("cloudml-tf", "tensorflow", "keras", "numpy")
 
 
-Answer = Callable[[dict[str, Any]], dict[str, Any]]  # inputs by name -> outputs (B,1) by name, in physical units
+@dataclass(frozen=True)
+class Source:
+    """What is exported.
+
+    Args:
+        models: all Keras models that `answer` calls; they take the same inputs.
+        answer: inputs by name -> outputs (B,1) by name, in physical units, one of them named as the target.
+        config, description, metrics: of the run; what metrics.json holds, None where there is none.
+        samples: sequences to compare on; without them those of the run's test flights, or drawn ones.
+        more: for cloudml.json.
+    """
+
+    models: Sequence[Any]
+    answer: parity.Answer
+    config: Config
+    description: dict[str, Any]
+    metrics: dict[str, Any] | None = None
+    samples: Samples | None = None
+    more: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def shapes(self) -> dict[str, tuple[int | None, ...]]:
+        """(None, T, ...) of each input by name."""
+        return {tensor.name: (None, *tensor.shape[1:]) for tensor in self.models[0].inputs}
+
+    def sequences(self) -> parity.Sequences:
+        """What the files are compared on."""
+        if self.samples is not None:
+            return parity.real_sequences(self.samples)
+        found = parity.sequences_of_run(self.config, self.description)
+        if found is not None:
+            return found
+        scaling, offset = Scaling.from_json(self.description["scaling"]), self.config.preprocessing.log_offset
+        return parity.drawn_sequences(self.shapes, scaling, offset, self.config.seed, parity.SEQUENCES)
 
 
 def export_model(
-    model: Any, folder: Path, config: Config, description: dict[str, Any], seed: int = 0
+    model: Any,
+    folder: Path,
+    config: Config,
+    description: dict[str, Any],
+    metrics: dict[str, Any] | None = None,
+    samples: Samples | None = None,
+    formats: Sequence[str] | None = None,
 ) -> dict[str, Any]:
-    """Write the SavedModel of a regressor (standardised output); returns the parity record.
+    """Export a regressor (standardised output) in `formats`, by default the configuration's; returns the parity record.
 
-    Raises `RunError` where the export differs from the Keras model by more than `TOLERANCE`.
+    What was trained in bfloat16 is exported in float32. Raises `ParityError` where a file differs from Keras.
     """
-    from cloudml_tf.data.scaling import Scaling
     from cloudml_tf.training import with_units
 
-    physical = with_units(model, Scaling.from_json(description["scaling"]))
+    physical = with_units(in_float32(model, config, description), Scaling.from_json(description["scaling"]))
 
     def answer(inputs: dict[str, Any]) -> dict[str, Any]:
         return {config.target.name: physical(inputs, training=False)}
 
-    return export_answer([physical], answer, folder, config, description, seed)
+    source = Source([physical], answer, config, description, metrics, samples)
+    return export(source, folder, formats or config.output.export_formats)
 
 
-def export_answer(
-    models: Sequence[Any],
-    answer: Answer,
-    folder: Path,
-    config: Config,
-    description: dict[str, Any],
-    seed: int = 0,
-    more: dict[str, Any] | None = None,
-) -> dict[str, Any]:
-    """Write a SavedModel that answers as `answer` does with Keras; returns the parity record.
+def export(source: Source, folder: Path, formats: Sequence[str]) -> dict[str, Any]:
+    """Write all formats, the record and the card into `folder`, whole or not at all; returns the parity record.
 
-    Args:
-        models: all that `answer` calls; they take the same inputs.
-        answer: what is exported; its outputs hold one named as the target.
-        folder: where to; it is replaced where it holds an export.
-        config, description: of the run.
-        seed: of the inputs on which the two are compared.
-        more: for `cloudml.json`.
+    The folder is replaced where it holds an export. Raises `ParityError` where a file differs from Keras.
     """
     check_replaceable(folder)
+    check_packages(formats)
+    sequences, target = source.sequences(), Scaling.from_json(source.description["scaling"]).target
+    with (
+        whole_folder(folder) as temporary,
+        tempfile.TemporaryDirectory() as scratch,
+        parity.full_float32(),
+    ):
+        ours = parity.keras_answers(source.answer, sequences)
+        savedmodel = temporary if "savedmodel" in formats else Path(scratch)  # the others are made from it
+        write_savedmodel(source, savedmodel)
+        found: dict[str, Any] = {}
+        for name in formats:
+            if name != "savedmodel":
+                convert(savedmodel, name, temporary / FORMATS[name].file)
+            theirs = parity.file_answers(open_export(temporary, name), sequences)
+            gap = parity.difference(ours, theirs, source.config.target.name, target)
+            found[name] = {**parity.judge(gap, f"{folder}: {FORMATS[name].title}"), "bytes": size(temporary, name)}
+        limits = {"warn_above": parity.WARN_ABOVE, "fail_above": parity.FAIL_ABOVE}
+        record = {"sequences": len(sequences), "source": sequences.source, **limits, "formats": found}
+        describe(source, temporary, record, list(ours))
+    return record
+
+
+def write_savedmodel(source: Source, folder: Path) -> None:
+    """The SavedModel, with the signature `serving_default`."""
     import tensorflow as tf
     from keras.export import ExportArchive
 
-    from cloudml_tf.data.scaling import Scaling
-
-    shapes = {tensor.name: (None, *tensor.shape[1:]) for tensor in models[0].inputs}
-
     def serve(*tensors: Any) -> dict[str, Any]:
-        return answer(dict(zip(shapes, tensors, strict=True)))
+        return source.answer(dict(zip(source.shapes, tensors, strict=True)))
 
-    signature = [tf.TensorSpec(shape, tf.float32, name=name) for name, shape in shapes.items()]
-    with whole_folder(folder) as temporary:
-        archive = ExportArchive()
-        for model in models:
-            archive.track(model)
-        archive.add_endpoint("serving_default", serve, input_signature=signature)
-        archive.write_out(str(temporary), verbose=False)
-        record = check_parity(temporary, answer, shapes, config, Scaling.from_json(description["scaling"]), seed)
-        content = {
-            "inputs": shapes,
-            "output": config.target.name,
-            "parity": record,
-            "data": description,
-            **(more or {}),
-        }
-        write_json(temporary / "cloudml.json", {**content, "config": config.model_dump(mode="json")})
-    return record
+    signature = [tf.TensorSpec(shape, tf.float32, name=name) for name, shape in source.shapes.items()]
+    archive = ExportArchive()
+    for model in source.models:
+        archive.track(model)
+    archive.add_endpoint("serving_default", serve, input_signature=signature)
+    archive.write_out(str(folder), verbose=False)
+
+
+def describe(source: Source, folder: Path, record: dict[str, Any], outputs: list[str]) -> None:
+    """cloudml.json and the model card."""
+    needed = [package for name in record["formats"] for package in FORMATS[name].packages.values()]
+    content = {
+        "inputs": source.shapes,
+        "output": source.config.target.name,
+        "outputs": outputs,
+        "files": {name: FORMATS[name].file for name in record["formats"]},
+        "parity": record,
+        "versions": {"python": platform.python_version(), **versions([*PACKAGES, *needed])},
+        "data": source.description,
+        **source.more,
+    }
+    write_json(folder / RECORD, {**content, "config": source.config.model_dump(mode="json")})
+    write_text(folder / CARD, model_card(source.config, source.description, source.metrics, content))
+
+
+def in_float32(model: Any, config: Config, description: dict[str, Any]) -> Any:
+    """The same regressor computing in float32, where it was trained in bfloat16. Its weights are float32 already."""
+    if not config.training.mixed_precision:
+        return model
+    import keras
+
+    from cloudml_tf.training import make_model
+
+    usual = keras.config.dtype_policy()
+    keras.config.set_dtype_policy("float32")
+    try:
+        scaling, shape = Scaling.from_json(description["scaling"]), tuple(description["frame_shape"])
+        twin = make_model(config, scaling, shape, tuple(description["nadir"]))
+    finally:
+        keras.config.set_dtype_policy(usual)
+    twin.set_weights(model.get_weights())
+    return twin
 
 
 def check_replaceable(folder: Path) -> None:
     """An export may take the place of an export, of nothing, and of nothing else."""
-    ours = (folder / "cloudml.json").is_file() and (folder / "saved_model.pb").is_file()
-    if folder.exists() and not ours and (not folder.is_dir() or any(folder.iterdir())):
+    if folder.exists() and not formats_in(folder) and (not folder.is_dir() or any(folder.iterdir())):
         raise RunError(f"{folder}: is there and is no exported model; it will not be overwritten. Name another folder.")
 
 
-def check_parity(
-    folder: Path, answer: Answer, shapes: dict[str, Any], config: Config, scaling: Any, seed: int
-) -> dict[str, Any]:
-    """Compare every output of the SavedModel with Keras on random inputs in the training range, batches 1 and 5.
-
-    The difference is taken in standard deviations of the target, in the loss's space.
-    """
-    rng = np.random.default_rng(seed)
-    loaded = SavedModel(folder)
-    worst = 0.0
-    for batch in (1, 5):
-        inputs = {
-            name: _typical(name, (batch, *shape[1:]), scaling, config.preprocessing.log_offset, rng)
-            for name, shape in shapes.items()
-        }
-        ours = {name: np.asarray(values).reshape(-1) for name, values in answer(inputs).items()}
-        theirs = loaded.outputs(inputs)
-        slope = ours[config.target.name] if scaling.target.log else 1.0  # of physical units by the loss's space
-        worst = max(worst, *(float(np.abs((ours[n] - theirs[n]) / slope).max() / scaling.target.std) for n in ours))
-    if not worst <= TOLERANCE:
-        raise RunError(f"{folder}: the SavedModel differs from the Keras model by {worst:.2g} std; not exported.")
-    return {"max_difference_std": worst, "tolerance_std": TOLERANCE, "batches": [1, 5]}
+def show_export(console: Console, written: dict[str, Any]) -> None:
+    """The parity table and the folder, as metrics.json has them under "export"."""
+    parity.show(console, written["parity"])
+    console.say(f"export: {written['folder']}")
 
 
-def _typical(
-    name: str, shape: tuple[int, ...], scaling: Any, log_offset: float | None, rng: np.random.Generator
-) -> np.ndarray:
-    """Random raw inputs with the mean and spread of training."""
-    if name == "sun_angles_deg":
-        return rng.uniform((10.0, -180.0), (70.0, 180.0), shape).astype("float32")
-    mean, std = (
-        (scaling.frame_mean, scaling.frame_std) if name == "frames" else (scaling.feature_mean, scaling.feature_std)
-    )
-    values = np.asarray(mean) + np.asarray(std) * rng.standard_normal(shape)
-    if name == "frames" and log_offset is not None:
-        values = np.exp(values) - log_offset
-    return values.astype("float32")
-
-
-class SavedModel:
-    """A SavedModel loaded without Keras, as any other process would."""
-
-    def __init__(self, folder: Path) -> None:
-        import tensorflow as tf
-
-        if not (folder / "saved_model.pb").is_file():
-            raise RunError(f"{folder}: no saved_model.pb here; it is not an exported model.")
-        self._kept = tf.saved_model.load(str(folder))  # without this reference its variables are freed
-        self._serve = self._kept.signatures["serving_default"]
-        self._constant = tf.constant
-
-    def outputs(self, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """Every output, (n,) each, in physical units."""
-        tensors = {name: self._constant(value, "float32") for name, value in inputs.items()}
-        return {name: np.asarray(value.numpy()).reshape(-1) for name, value in self._serve(**tensors).items()}
-
-    def predict(self, inputs: dict[str, np.ndarray], output: str) -> np.ndarray:
-        """(n,) values of one output."""
-        return self.outputs(inputs)[output]
-
-
-def target_folder(config: Config, run_dir: str | None = None) -> Path:
-    """Where the SavedModel of an experiment goes."""
-    return Path(run_dir) if run_dir is not None else expand(config.output.savedmodels) / config.experiment_name
+def target_folder(config: Config, chosen: str | None = None) -> Path:
+    """Where the export of an experiment goes."""
+    return Path(chosen) if chosen is not None else expand(config.output.savedmodels) / config.experiment_name
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of this room."""
     from cloudml_tf.cli import add_common
 
-    parser.add_argument("folder", metavar="RUN", help="a run folder")
+    parser.add_argument("folder", metavar="RUN", help="the folder of a finished run")
+    parser.add_argument(
+        "--format",
+        metavar="A,B",
+        help=f"any of {','.join(FORMATS)} (default: output.export_formats); what lies there is written again",
+    )
     add_common(parser)
+    parser.add_argument("-o", "--output", dest="run_dir", metavar="DIR", help="the same as --run-dir")
 
 
 def run(args: argparse.Namespace) -> int:
     """Export a finished run."""
-    quiet_tensorflow()
     from cloudml_tf.cli import overrides_from, print_json
-    from cloudml_tf.training import load_regressor
 
-    path = Path(args.folder)
-    overrides = overrides_from(args)
+    path, console, overrides = Path(args.folder), Console(machine=args.json), overrides_from(args)
     check_overrides(overrides)
     config, description = read_run(path, overrides)
-    model = load_regressor(path, config, description)
     folder = target_folder(config, args.run_dir)
-    record = export_model(model, folder, config, description, config.seed)
+    asked = parse_formats(args.format) if args.format is not None else config.output.export_formats
+    # What lies there is written again: the files of one folder are always of one run.
+    formats = tuple(name for name in FORMATS if name in {*asked, *formats_in(folder)})
+    check_replaceable(folder)
+    check_packages(formats)
+    quiet_tensorflow()
+    from cloudml_tf.training import load_regressor
+
+    model = load_regressor(path, config, description)
+    metrics = read_json(path / "metrics.json") if (path / "metrics.json").is_file() else None
+    record = export_model(model, folder, config, description, metrics, formats=formats)
+    show_export(console, {"folder": str(folder), "parity": record})
     if args.json:
-        print_json({"savedmodel": str(folder), "parity": record})
-    else:
-        print(f"{folder}: largest difference to Keras {record['max_difference_std']:.1e} std of the target")
-    return 0
+        files = {name: str(folder / FORMATS[name].file) for name in formats}
+        print_json({"export": str(folder), "files": files, "card": str(folder / CARD), "parity": record})
+    return EXIT_OK
 
 
 if __name__ == "__main__":

@@ -182,7 +182,7 @@ class MirrorAverage(layers.Wrapper):
         self.built = True
 
     def call(self, inputs: dict[str, Any], training: bool | None = None) -> Any:
-        """(B,1)."""
+        """The model's own answer, (B,1) or (B,1+K)."""
         once = self.layer(inputs, training=training)
         if training:
             return once
@@ -198,8 +198,8 @@ class MirrorAverage(layers.Wrapper):
         return found
 
     def compute_output_shape(self, input_shape: Any) -> Any:
-        """One number a sequence."""
-        return (input_shape[FRAMES][0], 1)
+        """That of the model: one number a sequence, and those of a distribution."""
+        return (input_shape[FRAMES][0], *self.layer.output.shape[1:])
 
     def get_config(self) -> dict[str, Any]:
         """The arguments that rebuild this layer."""

@@ -4,6 +4,26 @@ import contextlib
 import os
 import sys
 import tempfile
+from collections.abc import Iterator
+
+
+@contextlib.contextmanager
+def held_back_stderr() -> Iterator[None]:
+    """Hold back what is written to stderr, by C++ too; it is shown only if the block fails."""
+    with tempfile.TemporaryFile("w+b") as held:
+        sys.stderr.flush()
+        real = os.dup(2)
+        os.dup2(held.fileno(), 2)
+        try:
+            yield
+        except BaseException:
+            held.seek(0)
+            os.write(real, held.read())
+            raise
+        finally:
+            with contextlib.suppress(OSError):
+                os.dup2(real, 2)
+            os.close(real)
 
 
 def quiet_tensorflow() -> None:
@@ -14,17 +34,5 @@ def quiet_tensorflow() -> None:
     if "keras" in sys.modules:
         return
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    with tempfile.TemporaryFile("w+b") as held:
-        sys.stderr.flush()
-        real = os.dup(2)
-        os.dup2(held.fileno(), 2)
-        try:
-            import keras  # noqa: F401
-        except BaseException:
-            held.seek(0)
-            os.write(real, held.read())
-            raise
-        finally:
-            with contextlib.suppress(OSError):
-                os.dup2(real, 2)
-            os.close(real)
+    with held_back_stderr():
+        import keras  # noqa: F401

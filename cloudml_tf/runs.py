@@ -13,12 +13,14 @@ import datetime
 import json
 import platform
 import sys
+from collections.abc import Iterable
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from cloudml_tf.config import Config, expand, load_config, parse_config, resolved_json, set_by_path
 from cloudml_tf.errors import ConfigError, RunError
+from cloudml_tf.exporting.formats import RECORD, looks_exported
 from cloudml_tf.files import write_json, write_text
 
 PACKAGES = ("cloudml-tf", "tensorflow", "keras", "numpy", "h5py", "scikit-learn", "pydantic")
@@ -94,18 +96,23 @@ def write_start(path: Path, config: Config, description: dict[str, Any]) -> None
     write_json(path / "data.json", description)
 
 
+def versions(packages: Iterable[str] = PACKAGES) -> dict[str, str]:
+    """Package -> version, or "not installed"."""
+    found = {}
+    for package in packages:
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            found[package] = "not installed"
+    return found
+
+
 def environment() -> dict[str, Any]:
     """Versions and machine. Nothing of the shell's environment, which may hold secrets."""
-    versions = {}
-    for package in PACKAGES:
-        try:
-            versions[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            versions[package] = "not installed"
     return {
         "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "python": platform.python_version(),
-        "packages": versions,
+        "packages": versions(),
         "system": f"{platform.system()} {platform.machine()}",
         "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),
     }
@@ -133,18 +140,18 @@ def read_history(path: Path) -> list[dict[str, float]]:
 def read_run(path: Path, overrides: dict[str, Any] | None = None) -> tuple[Config, dict[str, Any]]:
     """Configuration and data description of a run. Raises `RunError` where the folder is something else."""
     if not (path / "config.json").is_file():
-        raise RunError(f"{path}: neither a run folder (config.json) nor an exported model (saved_model.pb).")
+        raise RunError(f"{path}: neither a run folder (config.json) nor an exported model (cloudml.json).")
     return load_config(path / "config.json", overrides), read_json(path / "data.json")
 
 
 def read_model(source: Path, overrides: dict[str, Any] | None = None) -> tuple[Config, dict[str, Any], dict[str, Any]]:
     """Configuration, data description and `cloudml.json` (empty for a run) of a run or of an exported model."""
-    if not (source / "saved_model.pb").is_file():
+    if not looks_exported(source):
         return *read_run(source, overrides), {}
-    record = read_json(source / "cloudml.json")
+    record = read_json(source / RECORD)
     for key, value in (overrides or {}).items():
         set_by_path(record["config"], key, value)
-    return parse_config(record["config"], str(source / "cloudml.json")), record["data"], record
+    return parse_config(record["config"], str(source / RECORD)), record["data"], record
 
 
 def check_frames(source: Path, frame_shape: tuple[int, ...], description: dict[str, Any]) -> None:

@@ -189,6 +189,8 @@ class Tracking(Settings):
         "disabled", description="offline writes into the run folder and needs no account; online falls back to it."
     )
     project: str = Field("cloudml_tf", min_length=1)
+    artefact: bool = Field(True, description="Give the model to wandb, once, at the end.")
+    profile_steps: int = Field(0, ge=0, le=1000, description="Steps that TensorBoard's profile traces; 0 is none.")
 
 
 class Evaluation(Settings):
@@ -215,7 +217,10 @@ class Output(Settings):
 
     runs: str = "runs"
     savedmodels: str = "savedmodels"
-    export: bool = Field(True, description="Write the SavedModel at the end of training.")
+    export: bool = Field(True, description="Export the best weights at the end of training.")
+    export_formats: tuple[Literal["savedmodel", "onnx", "litert"], ...] = Field(
+        ("savedmodel",), min_length=1, description="What is exported; onnx and litert need the extra `export`."
+    )
     report: bool = Field(True, description="Draw the pictures and write report.html.")
 
 

@@ -1,6 +1,6 @@
 """Train, judge and export: `python -m cloudml_tf.train configs/tier1.json`.
 
-    flights ─ samples ─ split ─ fit ─ scores, baselines, tiers ─ report ─ SavedModel
+    flights ─ samples ─ split ─ fit ─ scores, baselines, tiers ─ report ─ export
 
 Functions first, the thin door last. Keras is loaded only once there is something to train.
 """
@@ -16,6 +16,7 @@ from cloudml_tf.config import Config, parse_config, resolved_json
 from cloudml_tf.console import Console
 from cloudml_tf.data.settings import FlightSplit, LeaveOneOut
 from cloudml_tf.errors import EXIT_COLLAPSED, EXIT_OK, CloudMLError, ConfigError
+from cloudml_tf.exporting.formats import check_packages
 from cloudml_tf.files import whole_file, write_json
 from cloudml_tf.quiet import quiet_tensorflow
 from cloudml_tf.runs import check_same, new_run, read_json, run_to_resume, write_start
@@ -28,6 +29,8 @@ def train(
     """One run from files to report. Returns its folder and the content of metrics.json."""
     for text in config.warnings():
         console.warn(text)
+    if config.output.export:
+        check_packages(config.output.export_formats)
     resumed = run_to_resume(config, run_dir) if resume else None
     with console.progress("reading flights") as progress:
         from cloudml_tf.pipeline import prepare
@@ -48,6 +51,18 @@ def train(
 def fit_and_judge(config: Config, prepared: Any, folder: Path, console: Console, resume: bool) -> dict[str, Any]:
     """Fit, score, diagnose, draw, report and export; writes everything that is known after training."""
     quiet_tensorflow()
+    from cloudml_tf.tracking import tracker
+
+    with tracker(config, folder) as track:
+        metrics = _fit_and_judge(config, prepared, folder, console, resume, track)
+        exported = metrics.get("export")
+        track.results(metrics, Path(exported["folder"]) if exported else None)
+    return metrics
+
+
+def _fit_and_judge(
+    config: Config, prepared: Any, folder: Path, console: Console, resume: bool, track: Any
+) -> dict[str, Any]:
     from cloudml_tf import results, training
     from cloudml_tf.diagnose import diagnose_training
 
@@ -58,7 +73,7 @@ def fit_and_judge(config: Config, prepared: Any, folder: Path, console: Console,
         from cloudml_tf import transfer
 
         pretrained = transfer.start_from_pretraining(model, config, prepared, folder, console)
-    fitted = training.fit(model, config, prepared, folder, console, resume)
+    fitted = training.fit(model, config, prepared, folder, console, resume, track)
     console.say(fitted.ending)
 
     predictions = {part: training.predict(model, samples) for part, samples in prepared.parts.items()}
@@ -76,11 +91,12 @@ def fit_and_judge(config: Config, prepared: Any, folder: Path, console: Console,
         _write_report(folder, metrics, prepared, predictions, fitted, config)
     write_json(folder / "metrics.json", metrics)  # its presence says that the run is whole
     if config.output.export:
-        from cloudml_tf.export import export_model, target_folder
+        from cloudml_tf.export import export_model, show_export, target_folder
 
         home = target_folder(config)
-        parity = export_model(model, home, config, description, config.seed)
+        parity = export_model(model, home, config, description, metrics, prepared.parts["test"])
         metrics["export"] = {"folder": str(home), "parity": parity}
+        show_export(console, metrics["export"])
         write_json(folder / "metrics.json", metrics)
     return metrics
 

@@ -25,7 +25,7 @@ from cloudml_tf.models import build_regressor, physical_model
 from cloudml_tf.monitors import LayerMonitor, PredictionSnapshots, first_column
 from cloudml_tf.pipeline import Prepared
 from cloudml_tf.settings import Config, Training
-from cloudml_tf.tracking import tracker
+from cloudml_tf.tracking import Tracker
 
 
 @dataclass
@@ -189,8 +189,9 @@ def fit(
     folder: Path,
     console: Console,
     resume: bool = False,
+    track: Tracker | None = None,
 ) -> Fitted:
-    """Train; the model ends with its best weights, which are written, as are the last ones.
+    """Train; the model ends with its best weights, which are written, as are the last ones. `track` sees each epoch.
 
     Raises `NotFiniteError` where the loss stops being a number.
     """
@@ -207,9 +208,10 @@ def fit(
     guards = Guards.of(config, loss, batches, val)
     last = Checkpoint(folder, guards.stateful(), saved)
     shown = console.training(training.max_epochs, len(batches), first_epoch)
-    with shown as progress, tracker(config, folder, guards.snapshots) as track:
+    with shown as progress:
         ended = LastWeights()
-        callbacks = [*guards.in_order(batches), *track, EpochRows(progress), ended, last]
+        tracking = [] if track is None else track.callbacks(guards.snapshots)
+        callbacks = [*guards.in_order(batches), *tracking, EpochRows(progress), ended, last]
         started = time.perf_counter()
         if saved is not None and saved["stopped"]:
             _replay_end(model, last, callbacks)

@@ -421,7 +421,7 @@ def test_nothing_to_resume(home: Path, refused: Refused) -> None:
 @pytest.mark.parametrize("place", ["flights", "nowhere", NO_PLACE])
 def test_evaluating_what_is_neither_run_nor_export(home: Path, refused: Refused, place: str) -> None:
     message = refused("evaluate", home / place, "--flights", home / "flights")
-    assert f"{home / place}: neither a run folder (config.json) nor an exported model (saved_model.pb)" in message
+    assert f"{home / place}: neither a run folder (config.json) nor an exported model (cloudml.json)" in message
 
 
 def test_evaluating_an_export_without_its_description(home: Path, refused: Refused) -> None:

@@ -1,4 +1,4 @@
-"""README and docs cannot rot: Python runs, commands parse, fragments validate, links lead somewhere. See snippets.py."""
+"""README and docs cannot rot: Python runs, commands parse, fragments fit, links lead somewhere (see snippets.py)."""
 
 import json
 import os

@@ -61,7 +61,9 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (home / "configs/search.json").write_text(json.dumps(search))
     shutil.copy(home / "configs/tier1.json", home / "new.json")
     sizes = " ".join(f"--set {key}={value}" for key, value in SIMULATION.items())
-    shell(home, f"cloudml simulate made {sizes} && mv made/* flights && cloudml train configs/tier1.json --run-dir {ONE}")
+    shell(
+        home, f"cloudml simulate made {sizes} && mv made/* flights && cloudml train configs/tier1.json --run-dir {ONE}"
+    )
     for copy in COPIES:
         shutil.copytree(home / ONE, home / copy)
     return home

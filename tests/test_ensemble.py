@@ -19,7 +19,7 @@ from cloudml_tf.ensembling import flights, judgement
 from cloudml_tf.ensembling.combination import Combination, Voice, choose_scale
 from cloudml_tf.ensembling.members import load_networks, outputs
 from cloudml_tf.errors import ConfigError
-from cloudml_tf.export import SavedModel
+from cloudml_tf.exporting.formats import open_export
 from cloudml_tf.files import write_json
 from cloudml_tf.judge import scores
 
@@ -49,6 +49,7 @@ def joined(pair: list[Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of their ensemble, with report and export."""
     home = tmp_path_factory.mktemp("joined")
     places = ["output.export=true", "output.report=true", f"output.savedmodels={home}"]
+    places.append('output.export_formats=["savedmodel", "onnx", "litert"]')
     options = [part for place in places for part in ("--set", place)]
     assert main(["ensemble", *map(str, pair), *options, "--run-dir", str(home / "ensemble")]) == 0
     return home / "ensemble"
@@ -99,13 +100,18 @@ def test_its_folder_and_what_it_says_of_its_intervals(joined: Path) -> None:
 def test_the_export_answers_as_the_report_says(pair: list[Path], joined: Path, tmp_path: Path, capsys) -> None:
     home = joined.parent / "tiny_ensemble"
     record, arrays = json.loads((home / "cloudml.json").read_text()), np.load(joined / "predictions.npz")
-    assert record["parity"]["max_difference_std"] <= record["parity"]["tolerance_std"]
+    assert [found["within"] for found in record["parity"]["formats"].values()] == [True] * 3
+    card = (home / "model_card.md").read_text()
+    assert "It is the mean of 2 networks." in card
+    assert "| output `optical_depth_lower` | (n, 1) | none | lower end of the interval |" in card
+    assert "90 % intervals" in card
     assert len(record["members"]) == 2
     first = read_finished(pair[0], "first")
     test = flights.read_again(first, first.config, Console(machine=True)).parts["test"]
-    found = SavedModel(home).outputs(test.inputs())
-    for name, key in (("", "prediction"), ("_spread", "spread"), ("_lower", "lower"), ("_upper", "upper")):
-        np.testing.assert_allclose(found[f"optical_depth{name}"], arrays[f"test_{key}"], atol=2e-5)
+    for form in record["parity"]["formats"]:
+        found = open_export(home, form).outputs(test.inputs())
+        for name, key in (("", "prediction"), ("_spread", "spread"), ("_lower", "lower"), ("_upper", "upper")):
+            np.testing.assert_allclose(found[f"optical_depth{name}"], arrays[f"test_{key}"], atol=2e-5)
     options = ["--set", "evaluation.baselines=false", "--run-dir", str(tmp_path / "again"), "--json"]
     assert main(["evaluate", str(home), "--flights", folder_of(pair[0], "sim03"), *options]) == 0
     again = json.loads(capsys.readouterr().out)["metrics"]["test"]
@@ -241,6 +247,19 @@ def test_keras_and_numpy_combine_alike_in_physical_units(target: TargetScaling, 
     assert (ours["lower"] < ours["upper"]).all()
     members = np.stack([one[:, 0] * v.std + v.mean for one, v in zip(given, voices, strict=True)])
     np.testing.assert_allclose(ours["mean"], target.physical((members.mean(0) - target.mean) / target.std), rtol=1e-5)
+
+
+def test_smearing_moves_the_answer_and_not_the_ends_of_its_interval() -> None:
+    outputs = [np.array([[0.1], [0.4]]), np.array([[0.2], [0.3]])]
+    plain, smeared = (
+        Combination((Voice(0.5, 2.0),) * 2, TargetScaling(0.5, 2.0, True, factor), 0.9, "constant", q=0.3).answer(
+            outputs
+        )
+        for factor in (1.0, 1.2)
+    )
+    np.testing.assert_allclose(smeared["mean"], 1.2 * plain["mean"])
+    np.testing.assert_array_equal(smeared["lower"], plain["lower"])
+    np.testing.assert_array_equal(smeared["upper"], plain["upper"])
 
 
 def test_words_say_plainly_where_intervals_fail() -> None:

@@ -1,4 +1,4 @@
-"""The SavedModel: loadable without this package, named and typed, and the same numbers."""
+"""The verb `export` and the SavedModel: loadable without this package, named and typed, and the same numbers."""
 
 import json
 import subprocess
@@ -54,7 +54,9 @@ def test_another_process_gets_our_numbers_without_this_package(finished: Path, e
 
 def test_the_export_says_how_to_use_it(exported: Path, finished: Path) -> None:
     record = json.loads((exported / "cloudml.json").read_text())
-    assert record["parity"]["max_difference_std"] <= record["parity"]["tolerance_std"]
+    found = record["parity"]["formats"]["savedmodel"]
+    assert max(found["max_relative"], found["max_std"]) <= record["parity"]["warn_above"]
+    assert found["within"]
     assert record["inputs"]["frames"] == [None, 3, 12, 12, 1]
     assert record["output"] == "optical_depth"
     assert json.loads((finished / "metrics.json").read_text())["export"]["parity"] == record["parity"]
@@ -64,7 +66,8 @@ def test_export_again_and_replace(finished: Path, tmp_path: Path, capsys) -> Non
     for _ in range(2):  # the second takes the place of the first
         assert main(["export", str(finished), "--run-dir", str(tmp_path / "model"), "--json"]) == 0
     found = json.loads(capsys.readouterr().out.split("}\n{")[0] + "}")
-    assert found["savedmodel"] == str(tmp_path / "model")
+    assert found["export"] == str(tmp_path / "model")
+    assert found["files"] == {"savedmodel": str(tmp_path / "model" / "saved_model.pb")}
     assert {p.name for p in tmp_path.iterdir()} == {"model"}
 
 

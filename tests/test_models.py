@@ -274,6 +274,13 @@ def test_attention_weights_are_the_middle_row_averaged_over_heads() -> None:
     np.testing.assert_allclose(found.sum(axis=1), 1.0, atol=1e-5)
 
 
+def test_under_the_mirror_average_a_distribution_still_has_one_point() -> None:
+    model = small(mirror_average="rows", head="quantile", quantiles=5)
+    assert model.output_shape == (None, 6)
+    physical = models.physical_model(model, own.PhysicalUnits(1.0, 0.5))
+    assert out(physical, inputs()).shape == (4, 1)
+
+
 def test_attention_weights_under_the_mirror_average_are_the_mean_of_both_images() -> None:
     model, x = small(mirror_average="rows"), inputs()
     mirrored = model.get_layer("mirror_average").mirrored(x)

@@ -1,7 +1,7 @@
 """How members' answers become one: mean, spread and interval. The same lines serve the scores and the exported model.
 
 Everything is worked out in the loss's space, where the members were trained, and turned into physical units last: the
-ends of an interval go with it, since the logarithm keeps order.
+ends of an interval go with it, since the logarithm keeps order. Smearing makes a mean of a median; ends are quantiles.
 """
 
 from collections.abc import Sequence
@@ -85,8 +85,12 @@ class Combination:
         return Band(centre(ends[0], xp), centre(ends[1], xp), xp.ones_like(mean))
 
     def physical(self, value: Any, xp: Any = np) -> Any:
-        """The loss's space -> physical units."""
-        return xp.exp(value) * self.target.smearing if self.target.log else value
+        """The loss's space -> physical units, of an answer."""
+        return self.turned_back(value, xp) * self.target.smearing if self.target.log else value
+
+    def turned_back(self, value: Any, xp: Any = np) -> Any:
+        """The loss's space -> physical units, of a quantile."""
+        return xp.exp(value) if self.target.log else value
 
     def answer(self, outputs: Sequence[Any], xp: Any = np) -> dict[str, Any]:
         """Physical units: "mean" and "spread", and "lower" and "upper" once calibrated. (n,) each."""
@@ -95,7 +99,7 @@ class Combination:
         if self.q is None:
             return found
         low, high = self.band(outputs, xp).widened(self.q, xp)
-        return {**found, "lower": self.physical(low, xp), "upper": self.physical(high, xp)}
+        return {**found, "lower": self.turned_back(low, xp), "upper": self.turned_back(high, xp)}
 
     def calibrated(self, q: float) -> "Combination":
         """The same with a width."""

@@ -1,4 +1,4 @@
-"""What an ensemble leaves behind: its SavedModel, its predictions, its report."""
+"""What an ensemble leaves behind: its export, its predictions, its report."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +15,8 @@ from cloudml_tf.ensembling.combination import Combination
 from cloudml_tf.ensembling.judgement import Judged, standardised
 from cloudml_tf.ensembling.pictures import draw
 from cloudml_tf.ensembling.telling import write_page
-from cloudml_tf.export import export_answer
+from cloudml_tf.export import Source, in_float32
+from cloudml_tf.export import export as write_export
 from cloudml_tf.files import whole_file
 
 
@@ -32,11 +33,15 @@ class Found:
 
 
 def export(found: Found, folder: Path) -> dict[str, Any]:
-    """One SavedModel with all members inside; mean, spread and, once calibrated, lower and upper."""
+    """One export with all members inside; mean, spread and, once calibrated, lower and upper."""
     name, keys = found.config.target.name, ("spread", "lower", "upper")
+    networks = [
+        in_float32(network, run.config, run.description)
+        for network, run in zip(found.networks, found.members, strict=True)
+    ]
 
     def answer(inputs: dict[str, Any]) -> dict[str, Any]:
-        outputs = [ops.cast(network(inputs, training=False), "float32") for network in found.networks]
+        outputs = [ops.cast(network(inputs, training=False), "float32") for network in networks]
         values = found.combination.answer(outputs, ops)
         named = {name: values["mean"], **{f"{name}_{key}": values[key] for key in keys if key in values}}
         return {key: ops.expand_dims(value, 1) for key, value in named.items()}
@@ -45,7 +50,8 @@ def export(found: Found, folder: Path) -> dict[str, Any]:
     more = {"members": found.metrics["members"], "intervals": found.metrics.get("intervals")}
     target = {**description["scaling"]["target"], "smearing": found.combination.target.smearing}
     description = {**description, "scaling": {**description["scaling"], "target": target}}
-    return export_answer(found.networks, answer, folder, found.config, description, found.config.seed, more)
+    source = Source(networks, answer, found.config, description, found.metrics, found.parts["test"].samples, more)
+    return write_export(source, folder, found.config.output.export_formats)
 
 
 def save_predictions(folder: Path, found: Found) -> None:

@@ -12,6 +12,7 @@ from cloudml_tf.config import Config, resolved_json
 from cloudml_tf.data.ranges import TrainingRanges
 from cloudml_tf.data.samples import Samples
 from cloudml_tf.errors import NotFiniteError
+from cloudml_tf.exporting.formats import FORMATS, formats_in, open_export
 from cloudml_tf.runs import read_model
 
 Values = dict[str, np.ndarray]  # "value", and what the model knows of "lower", "upper" and "spread"; (n,) each
@@ -52,7 +53,7 @@ def ranges_of(description: dict[str, Any]) -> TrainingRanges | None:
 
 
 def open_model(source: Path, overrides: dict[str, Any]) -> Model:
-    """A run with its best weights, or a SavedModel, which TensorFlow runs alone, without Keras."""
+    """A run with its best weights, or an exported model in its first format, which runs without Keras."""
     config, description, record = read_model(source, overrides)
     if record:
         return Model(source, config, description, _exported(source, config), *_interval_of_export(record))
@@ -84,9 +85,7 @@ def _run(source: Path, config: Config, description: dict[str, Any]) -> Callable[
 
 
 def _exported(source: Path, config: Config) -> Callable[[Samples], Values]:
-    from cloudml_tf.export import SavedModel
-
-    model, name = SavedModel(source), config.target.name
+    model, name = open_export(source, formats_in(source)[0]), config.target.name
 
     def answer(samples: Samples) -> Values:
         size = _batch_size(samples)
@@ -117,10 +116,13 @@ def _finite(values: Values) -> Values:
 
 
 def digest(source: Path) -> str:
-    """SHA-256 of a run's best weights; of an export's graph and variables, one after the other."""
+    """SHA-256 of a run's best weights; of an export's first format, of a SavedModel graph and variables in a row."""
     found = hashlib.sha256()
-    exported = [source / "saved_model.pb", *sorted((source / "variables").glob("*"))]
-    for path in exported if exported[0].is_file() else [source / "best.weights.h5"]:
+    formats = formats_in(source)
+    paths = [source / FORMATS[formats[0]].file if formats else source / "best.weights.h5"]
+    if formats[:1] == ("savedmodel",):
+        paths += sorted((source / "variables").glob("*"))
+    for path in paths:
         with open(path, "rb") as file:
             while piece := file.read(2**20):
                 found.update(piece)

@@ -1,0 +1,1 @@
+"""What `export` writes and reads: formats, conversion, comparison with Keras, the model card."""

@@ -1,0 +1,164 @@
+"""The formats of an export, what each needs, and readers that run each without Keras.
+
+All answer alike: named float32 inputs with any batch size, raw radiance and degrees in, physical units out.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from cloudml_tf.errors import ConfigError, RunError
+from cloudml_tf.quiet import held_back_stderr
+
+RECORD = "cloudml.json"  # beside every export
+
+
+@dataclass(frozen=True)
+class Format:
+    """One format.
+
+    Args:
+        title: as people write it.
+        file: its name in the folder of the export; the SavedModel has the folder `variables` beside it.
+        packages: module -> the package that holds it, beyond what training needs.
+    """
+
+    title: str
+    file: str
+    packages: dict[str, str]
+
+    def missing(self) -> list[str]:
+        """Packages that are not installed."""
+        return [package for module, package in self.packages.items() if find_spec(module) is None]
+
+
+FORMATS = {
+    "savedmodel": Format("SavedModel", "saved_model.pb", {}),
+    "onnx": Format("ONNX", "model.onnx", {"onnx": "onnx", "tf2onnx": "tf2onnx", "onnxruntime": "onnxruntime"}),
+    "litert": Format("LiteRT", "model.tflite", {"ai_edge_litert": "ai-edge-litert"}),
+}
+
+
+def parse_formats(text: str) -> tuple[str, ...]:
+    """ "savedmodel,onnx" -> the formats, in the order of `FORMATS`. Raises `ConfigError` for another one."""
+    asked = {name.strip().lower() for name in text.split(",") if name.strip()}
+    unknown = sorted(asked - FORMATS.keys())
+    if unknown or not asked:
+        raise ConfigError(f"--format takes one or several of {','.join(FORMATS)}. Received: {text!r}")
+    return tuple(name for name in FORMATS if name in asked)
+
+
+def check_packages(formats: Iterable[str]) -> None:
+    """Refuse formats whose packages are missing; before a training rather than after it. Raises `ConfigError`."""
+    for name in formats:
+        missing = FORMATS[name].missing()
+        if missing:
+            needed = ", ".join(FORMATS[name].packages.values())
+            raise ConfigError(
+                f"the export format {name} needs the packages {needed}; not installed: {', '.join(missing)}. Run "
+                f"`pip install {' '.join(missing)}`, or leave {name} out of --format and output.export_formats."
+            )
+
+
+def formats_in(folder: Path) -> tuple[str, ...]:
+    """The formats that lie in the folder of an export; none where it is something else."""
+    if not (folder / RECORD).is_file():
+        return ()
+    return tuple(name for name, form in FORMATS.items() if (folder / form.file).is_file())
+
+
+def size(folder: Path, name: str) -> int:
+    """Bytes of one format in the folder of an export, weights included."""
+    files = [folder / FORMATS[name].file]
+    files += (folder / "variables").rglob("*") if name == "savedmodel" else []
+    return sum(file.stat().st_size for file in files)
+
+
+def looks_exported(folder: Path) -> bool:
+    """Whether a model lies in the folder, be its record there or not."""
+    return any((folder / form.file).is_file() for form in FORMATS.values())
+
+
+class Reader(Protocol):
+    """An exported file, ready to answer."""
+
+    def outputs(self, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Every output by name, (n,) each, in physical units."""
+
+
+def open_export(folder: Path, name: str, threads: int | None = None) -> Reader:
+    """A reader of one format. `threads` bounds ONNX and LiteRT; TensorFlow has its own setting."""
+    if name == "savedmodel":
+        return SavedModel(folder)
+    check_packages([name])
+    return (Onnx if name == "onnx" else LiteRT)(folder, threads)
+
+
+class SavedModel:
+    """A SavedModel loaded without Keras, as any other process would."""
+
+    def __init__(self, folder: Path) -> None:
+        import tensorflow as tf
+
+        _there(folder, "savedmodel")
+        self._kept = tf.saved_model.load(str(folder))  # without this reference its variables are freed
+        self._serve = self._kept.signatures["serving_default"]
+        self._constant = tf.constant
+
+    def outputs(self, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Every output, (n,) each, in physical units."""
+        tensors = {name: self._constant(value, "float32") for name, value in inputs.items()}
+        return _flat({name: value.numpy() for name, value in self._serve(**tensors).items()})
+
+
+class Onnx:
+    """An ONNX file in ONNX Runtime, on the CPU. TensorFlow is not needed."""
+
+    def __init__(self, folder: Path, threads: int | None = None) -> None:
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads or 0  # 0: as many as there are cores
+        path = _there(folder, "onnx")
+        self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        self._names = [output.name for output in self._session.get_outputs()]
+
+    def outputs(self, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Every output, (n,) each, in physical units."""
+        values = self._session.run(None, _float32(inputs))
+        return _flat(dict(zip(self._names, values, strict=True)))
+
+
+class LiteRT:
+    """A LiteRT file. TensorFlow is not needed."""
+
+    def __init__(self, folder: Path, threads: int | None = None) -> None:
+        from ai_edge_litert.interpreter import Interpreter
+
+        with held_back_stderr():
+            self._interpreter = Interpreter(model_path=str(_there(folder, "litert")), num_threads=threads)
+            self._interpreter.allocate_tensors()  # here it greets on stderr, once
+            self._serve = self._interpreter.get_signature_runner("serving_default")
+
+    def outputs(self, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Every output, (n,) each, in physical units."""
+        return _flat(self._serve(**_float32(inputs)))
+
+
+def _there(folder: Path, name: str) -> Path:
+    path = folder / FORMATS[name].file
+    if not path.is_file():
+        raise RunError(f"{folder}: no {path.name} here; it is not an exported model in the format {name}.")
+    return path
+
+
+def _float32(inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    return {name: np.asarray(value, "float32") for name, value in inputs.items()}
+
+
+def _flat(outputs: dict[str, Any]) -> dict[str, np.ndarray]:
+    return {name: np.asarray(value).reshape(-1) for name, value in outputs.items()}
