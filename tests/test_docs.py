@@ -137,3 +137,12 @@ def test_every_room_of_the_package_is_in_contributing() -> None:
 
 def test_the_readme_starts_in_one_screen() -> None:
     assert len(README.splitlines()) <= 60
+
+
+def test_the_tests_that_a_page_names_are_there() -> None:
+    """`pytest tests/test_x.py -k "this or that"`: each word is part of the name of a test in those files."""
+    for page in PAGES:
+        for files, _, words in re.findall(r"`pytest ((tests/\w+\.py ?)+)(?:-k ([^`]+))?`", page.read_text()):
+            names = " ".join(re.findall(r"def (test_\w+)", "".join((ROOT / f).read_text() for f in files.split())))
+            for word in words.strip('"').split(" or ") if words else []:
+                assert word in names, f"{page.name}: {word} in {files}"
