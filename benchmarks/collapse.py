@@ -18,6 +18,7 @@ import matplotlib as mpl
 mpl.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.ticker import MaxNLocator
 
 CONFIG = Path(__file__).parent.parent / "configs/tutorial.json"
 FAST = (
@@ -71,6 +72,7 @@ def draw_curves(found: dict, path: Path) -> None:
             axis.plot(np.arange(1, len(values) + 1), values, color=RUNS[name][0], label=name, marker=".")
         axis.set(xlabel="epoch", title=label)
         axis.spines[["top", "right"]].set_visible(False)
+        axis.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes[2].axhline(0, color="0.7", lw=0.8)
     axes[0].legend(fontsize=8, frameon=False)
     figure.savefig(path, dpi=110)
@@ -87,7 +89,7 @@ def draw_plane(found: dict, path: Path) -> None:
         h = run["history"]
         axis.plot(h["val_correlation"], h["val_variance_ratio"], ".-", color=RUNS[name][0], label=name, lw=0.8)
     axis.set(xlabel="r, correlation", ylabel="s, spread of predictions over spread of labels", ylim=(0, 1.2))
-    axis.legend(fontsize=8, frameon=False, loc="upper left")
+    axis.legend(fontsize=8, framealpha=1, edgecolor="none", loc="upper left")
     figure.savefig(path, dpi=110)
 
 
