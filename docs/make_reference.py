@@ -170,7 +170,7 @@ def commands_page() -> str:
     """A section a verb: what it does, an example, its options; then the exit codes."""
     intro = (
         "Each verb is `cloudml VERB`, and `python -m cloudml_tf.VERB`.\n"
-        "`--set`, `--seed`, `--json` and `--run-dir` are the same everywhere."
+        "`--set`, `--seed`, `--json` and `--run-dir` mean the same wherever they stand."
     )
     parts = [HEAD.format("Commands: every verb and option", intro)]
     summary = ["| verb | |", "|---|---|", *(f"| [`{verb}`](#{verb}) | {text} |" for verb, (text, _) in VERBS.items())]
