@@ -15,6 +15,10 @@ from cloudml_tf.config import Config, load_config, parse_overrides
 from cloudml_tf.errors import EXIT_BAD_INPUT, EXIT_CODES, EXIT_INTERRUPTED, CloudMLError
 
 VERBS = {
+    "init": (
+        "start a folder for flights of your own",
+        "cloudml init my_campaign --from data/*.nc",
+    ),
     "train": (
         "train, judge and export a model",
         "cloudml train configs/tier1.json --set training.max_epochs=20",
