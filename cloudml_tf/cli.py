@@ -67,6 +67,8 @@ VERBS = {
         "judge the data, the split and the network before a training",
         "cloudml check configs/tier1.json",
     ),
+    "benchmark": ("list and run the project's own benchmarks", "cloudml benchmark seeds configs/tier1.json"),
+    "completion": ("print the completion of a shell", "cloudml completion bash"),
     "config": ("print a configuration or its JSON Schema", "cloudml config print configs/tier1.json"),
 }
 
@@ -81,8 +83,13 @@ def add_common(parser: argparse.ArgumentParser) -> None:
         help="override a configuration field by its path",
     )
     parser.add_argument("--seed", type=int, help="the seed of every random choice (overrides the configuration's)")
-    parser.add_argument("--json", action="store_true", help="print the result as JSON, and nothing else, on stdout")
+    add_json(parser)
     parser.add_argument("--run-dir", metavar="DIR", help="where to write, instead of the default folder")
+
+
+def add_json(parser: argparse.ArgumentParser) -> None:
+    """The option that every verb takes, and the only common one of those that know no configuration."""
+    parser.add_argument("--json", action="store_true", help="print the result as JSON, and nothing else, on stdout")
 
 
 def overrides_from(args: argparse.Namespace) -> dict[str, Any]:
@@ -108,8 +115,8 @@ def exit_code_table() -> str:
     return "exit codes: " + "; ".join(f"{code} {text}" for code, text in EXIT_CODES.items())
 
 
-def build_parser(verb: str | None = None) -> argparse.ArgumentParser:
-    """The parser; only the asked verb's module is imported."""
+def build_parser(verb: str | None = None, every: bool = False) -> argparse.ArgumentParser:
+    """The parser; only the asked verb's module is imported, or all of them with `every`."""
     parser = argparse.ArgumentParser(prog="cloudml", description=__doc__.splitlines()[0], epilog=exit_code_table())
     from cloudml_tf import __version__
 
@@ -123,7 +130,7 @@ def build_parser(verb: str | None = None) -> argparse.ArgumentParser:
             epilog=f"example: {example}\n\n{exit_code_table()}",
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
-        if name == verb:
+        if every or name == verb:
             module = importlib.import_module(f"cloudml_tf.{name}")
             module.add_arguments(room)
             room.set_defaults(run=module.run)

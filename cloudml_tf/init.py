@@ -113,14 +113,12 @@ def propose_from(files: list[Path], folder: Path, console: Console) -> tuple[dic
 
 def print_proposal(console: Console, found: dict[str, Any]) -> None:
     """The table of roles, the flights, what is uncertain and what is missing."""
-    rows = [
-        [r["role"], Path(r["file"]).name, r["dataset"], str(tuple(r["shape"])), r["unit"], r["sure"], r["why"]]
-        for r in found["roles"]
-    ]
+    rows = [[r["role"], r["dataset"], str(tuple(r["shape"])), r["unit"], r["sure"], r["why"]] for r in found["roles"]]
     if rows:
-        console.table("what the files hold", ["role", "file", "dataset", "shape", "unit", "how sure", "why"], rows)
-    for section, words in found["clocks"].items():
-        console.say(f"{section} times: {words}")
+        console.table("what the files hold", ["role", "dataset", "shape", "unit", "how sure", "why"], rows)
+    first = {r["role"].split(".")[0]: Path(r["file"]).name for r in found["roles"]}
+    for role, name in first.items():
+        console.say(f"{role} file: {name}" + (f", times: {found['clocks'][role]}" if role in found["clocks"] else ""))
     for name, files in found["flights"].items():
         console.say(f"flight {name}: " + ", ".join(dict.fromkeys(Path(path).name for path in files.values() if path)))
     for note in found["notes"]:

@@ -12,7 +12,7 @@ from cloudml_tf.errors import DataError
 from cloudml_tf.inspecting.datasets import FileContent, Found
 from cloudml_tf.inspecting.rules import NAME, RANGE, TEXT, UNIT, WHOLE_NAME, Choice
 
-WORDS = r"\b(time|times|utc|epoch|timestamp|ts|seconds?|secs?|hours?|hrs?|julian|doy|jday|days?|clock|datetime|t|sod|msec)\b"
+WORDS = r"\b(time|times|utc|epoch|timestamp|ts|seconds?|secs?|hours?|hrs?|julian|doy|jday|days?|clock|datetime|t|sod)\b"
 NEVER = r"\b(exposure|integration|latitude|longitude|delay|offset|since last|step|interval|type|bounds)\b"
 UNITS = (
     r"since|^(ns|us|ms|s|min|h|d|sec|msec|(nano|micro|milli)?seconds?|minutes?|hours?|hrs?|days?)$|decimal (day|hour)"
@@ -49,7 +49,7 @@ def _score(found: Found, count: int, beside: Found, field: str) -> Choice | None
         why.append("described as time")
     if re.search(UNITS, found.units.lower()):
         total += UNIT
-        why.append(f"unit '{found.units}'")
+        why.append("unit")
     if not total:
         return None
     first = found.values.reshape(len(found.values), -1)[:, 0]

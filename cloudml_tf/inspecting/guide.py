@@ -25,7 +25,7 @@ Every field and its default: `cloudml config print {folder}/config.json`. Any of
 | `data.camera.nadir`, `boresight_offset` | where the lidar looks; the middle by default. `cloudml check` measures it |
 | `data.camera.across_track_axis` | the image axis across the flight: `rows` or `columns` |
 | `data.lidar.time`, `time_unit`, `year` | the profiles' times: day of the year, seconds since 1970, or CF `units` |
-| `data.lidar.optical_depth`, `base`, `top`, `height_unit` | the labels: (profile, layer), top layer first, or (profile,) |
+| `data.lidar.optical_depth`, `base`, `top`, `height_unit` | the labels: (profile, layer), top first, or (profile,) |
 | `data.lidar.feature_type`, `cloud_types` | which layers are cloud; null where the file does not tell |
 | `data.lidar.clear_sky`, `opaque_profiles`, `scene` | profiles without cloud, with an opaque one, over land |
 | `data.lidar.tolerance_s` | how far a frame may be from its profile |

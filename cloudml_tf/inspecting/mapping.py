@@ -12,7 +12,6 @@ from cloudml_tf.inspecting.datasets import FileContent, Found
 from cloudml_tf.inspecting.geometry import across_track, shrinking
 from cloudml_tf.inspecting.rules import Choice
 
-
 OTHER_ANGLES: dict[str, tuple[str, dict[str, Any]]] = {  # rules that are no fields of their own
     "elevation": ("solar_zenith", {"elevation": True}),
     "relative_azimuth": ("solar_azimuth", {"heading": None}),

@@ -129,7 +129,7 @@ def score(rule: Rule, found: Found) -> Choice | None:
 def _unit(rule: Rule, found: Found) -> tuple[float, str]:
     unit = found.units.lower().replace("_", " ")
     if unit in rule.units:
-        return (UNIT, f"unit '{found.units}'") if unit else (0.0, "")
+        return (UNIT, "unit") if unit else (0.0, "")
     return (-2.0, f"but unit '{found.units}'") if unit not in NONE else (0.0, "")
 
 
