@@ -41,6 +41,8 @@ def data_files(sources: Sequence[str]) -> list[Path]:
     """The HDF5 and NetCDF files among paths; a folder stands for all below it. Raises `ConfigError` for none."""
     found: list[Path] = []
     for path in map(Path, sources):
+        if not path.exists():
+            raise ConfigError(f"{path}: no such file or folder. Name HDF5 or NetCDF-4 files behind --from.")
         below = (
             sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
             if path.is_dir()

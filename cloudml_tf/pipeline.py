@@ -66,6 +66,8 @@ def available_flights(config: Config, progress: Progress | None = None) -> dict[
     """The flights that a configuration names, finds, or simulates (once; kept in the cache folder)."""
     data = config.data
     if data.flights is not None:
+        if not data.flights:
+            raise DataError("data.flights names no flight. Name the files of one, or set data.path.")
         return {name: _expanded(files) for name, files in data.flights.items()}
     if data.path is not None:
         return find_flights(expand(data.path), data)

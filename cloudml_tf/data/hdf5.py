@@ -116,7 +116,7 @@ def _numbers(attributes: Any, key: str) -> list[float]:
     try:
         return [float(value) for value in np.ravel(attributes[key])]
     except (TypeError, ValueError):
-        raise ValueError(f"attribute {key} must be a number. Received: {attributes[key]!r}") from None
+        raise ValueError(f"attribute {key} must be a number. Received: '{text(attributes, key)}'") from None
 
 
 def _valid_range(attributes: Any) -> tuple[float, float]:

@@ -16,6 +16,7 @@ from cloudml_tf.inspecting import clocks
 from cloudml_tf.inspecting.datasets import FileContent
 from cloudml_tf.inspecting.mapping import Mapping, frames_of, rows_of
 
+NOT_FOUND = Path("the-lidar-file-of-this-flight")  # to be filled in
 ROLES = ("camera", "lidar", "navigation")
 
 
@@ -27,6 +28,8 @@ def group(mapping: Mapping) -> dict[str, FlightFiles]:
     flights: dict[str, FlightFiles] = {}
     for content, name in zip(cameras, names, strict=True):
         lidar = _longest_overlap(mapping, "lidar", content.path, times_s[content.path])
+        if lidar is None and not mapping.files["lidar"]:
+            lidar = NOT_FOUND
         if lidar is None:
             mapping.notes.append(f"{content.path}: left out, no lidar file overlaps with it in time")
             continue
@@ -38,8 +41,14 @@ def group(mapping: Mapping) -> dict[str, FlightFiles]:
             continue
         # An absolute path works from everywhere.
         paths = {"camera": content.path, "lidar": lidar, "navigation": navigation}
-        flights[name] = FlightFiles(**{role: path and str(path.resolve()) for role, path in paths.items()})
+        flights[name] = FlightFiles(**{role: _absolute(path) for role, path in paths.items()})
     return dict(sorted(flights.items()))
+
+
+def _absolute(path: Path | None) -> str | None:
+    if path is None:
+        return None
+    return str(path if path == NOT_FOUND else path.resolve())
 
 
 def _times(mapping: Mapping, role: str, content: FileContent) -> np.ndarray:
