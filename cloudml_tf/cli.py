@@ -72,6 +72,13 @@ VERBS = {
     "config": ("print a configuration or its JSON Schema", "cloudml config print configs/tier1.json"),
 }
 
+GOES_ON = {  # what continues where it was interrupted
+    "train": "; `cloudml train --resume` continues a training",
+    "search": "; `cloudml search --resume` continues a search",
+    "ablate": "; the same command goes on with what is missing",
+    "reproduce": "; the same command goes on with what is missing",
+}
+
 
 def add_common(parser: argparse.ArgumentParser) -> None:
     """The options that every verb takes."""
@@ -112,12 +119,18 @@ def print_json(content: Any) -> None:
 
 def exit_code_table() -> str:
     """The exit codes, for help texts."""
-    return "exit codes: " + "; ".join(f"{code} {text}" for code, text in EXIT_CODES.items())
+    lines = [f"{code} {text}" for code, text in EXIT_CODES.items()]
+    return "exit codes: " + "\n            ".join(lines)
 
 
 def build_parser(verb: str | None = None, every: bool = False) -> argparse.ArgumentParser:
     """The parser; only the asked verb's module is imported, or all of them with `every`."""
-    parser = argparse.ArgumentParser(prog="cloudml", description=__doc__.splitlines()[0], epilog=exit_code_table())
+    parser = argparse.ArgumentParser(
+        prog="cloudml",
+        description=__doc__.splitlines()[0],
+        epilog=exit_code_table(),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     from cloudml_tf import __version__
 
     parser.add_argument("--version", action="version", version=f"cloudml_tf {__version__}")
@@ -147,8 +160,7 @@ def main(argv: list[str] | None = None) -> int:
     except CloudMLError as error:
         return _refuse(args, str(error), error.exit_code)
     except KeyboardInterrupt:
-        verb, what = ("search", "search") if args.verb == "search" else ("train", "training")
-        print(f"cloudml {args.verb}: interrupted; `cloudml {verb} --resume` continues a {what}.", file=sys.stderr)
+        print(f"cloudml {args.verb}: interrupted{GOES_ON.get(args.verb, '')}.", file=sys.stderr)
         return EXIT_INTERRUPTED
     except BrokenPipeError:
         sys.stderr.close()
