@@ -209,6 +209,40 @@ def radians_without_units(home: Path) -> None:
         write(home / name / "attitude.h5", angles)
 
 
+def one_lidar_for_two_legs(home: Path) -> None:
+    """A day's lidar and navigation files, times in words that CF does not know, and much that is no label."""
+    start = midnight(3) + 43200
+    for leg in (1, 2):
+        leg_s = start + 1000.0 * leg + np.arange(FRAMES)
+        place = {"gps_time": leg_s, "latitude": 0 * moving(leg), "Rad": moving(leg)}
+        write(home / f"ER2_cam_leg{leg}.h5", place, units={"gps_time": "seconds since epoch"})
+    depth = np.concatenate([label(1), label(2)])
+    since = 43200.0 + np.concatenate([1000 + PROFILES, 2000 + PROFILES])
+    lidar = {"cloud_od_532": depth, "cloud_od_1064": depth, "aerosol_od": 0.1 * depth, "time": since}
+    kinds = {"cloud_type": np.ones(len(depth)), "backscatter": np.ones((len(depth), 20, 4))}
+    write(home / "ER2_lidar.h5", lidar | kinds, units={"time": "seconds since midnight"}, flight_date="2024-06-03")
+    rows = np.full(3000, 1.0)
+    angles = {"sun_zenith": 40 * rows, "rel_azimuth": 20 * rows, "UTC": 11.9 + np.arange(3000) / 3600}
+    write(home / "ER2_nav.h5", angles)
+
+
+def datenum(home: Path) -> None:
+    """Days since the year 0, two channels in groups, a folder a flight; lidar and heading as the instruments have them."""
+    for day in (3, 4, 5):
+        start = midnight(day) + 43200
+        frame_s, profile_s = start + np.arange(FRAMES), start + PROFILES
+        folder = write_flight(home / f"2024_06_{day:02d}", frame_s=frame_s, profile_s=profile_s, label=label(day))
+        for name in ("NAV*", "*L1B*"):
+            next(folder.glob(name)).unlink()
+        images = {"ch1/data": moving(day), "ch2/data": 2 * moving(day), "frame_datenum": 719529 + frame_s / 86400}
+        sun = {
+            "SZA": np.full(FRAMES, 40.0),
+            "SAA": np.full(FRAMES, 150.0),
+            "heading": np.linspace(355, 365, FRAMES) % 360,
+        }
+        write(folder / "swir.h5", images | sun)
+
+
 LAYOUTS: dict[Callable[[Path], None], dict[str, Any]] = {
     default: {"data.path": None, "split.kind": "flights", "data.lidar.time_unit": "day_of_year"},
     one_file: {
@@ -244,6 +278,21 @@ LAYOUTS: dict[Callable[[Path], None], dict[str, Any]] = {
         "data.navigation.angle_unit": "rad",
         "split.train": ["alpha"],
     },
+    one_lidar_for_two_legs: {
+        "data.camera.time_unit": "s",
+        "data.lidar.optical_depth": "cloud_od_532",
+        "data.lidar.time_since": "flight_date",
+        "data.navigation.heading": None,
+        "split.kind": "time_blocks",
+    },
+    datenum: {
+        "data.path": None,
+        "data.camera.files": ["swir.h5"],
+        "data.camera.channels": ["ch1/data", "ch2/data"],
+        "data.camera.time_unit": "d",
+        "data.navigation.files": ["swir.h5"],
+        "split.val": ["2024_06_04"],
+    },
 }
 
 
@@ -268,6 +317,13 @@ def test_labels_arrive_as_they_were_written(tmp_path: Path, capsys: Any) -> None
     expected = label(3)[label(3) >= 0.1]
     assert found["loaded"]["counts"]["frames labelled"] == len(expected)
     assert found["loaded"]["label_mean"] == pytest.approx(expected.mean())
+
+
+def test_a_label_that_could_be_another_and_unknown_kinds_are_told(tmp_path: Path, capsys: Any) -> None:
+    one_lidar_for_two_legs(tmp_path / "data")
+    notes = proposed(capsys, tmp_path / "mine", "--from", tmp_path / "data")["notes"]
+    assert "data.lidar.optical_depth could be cloud_od_1064 as well" in notes
+    assert any("'cloud_type' may tell clouds, but has no code 3" in note for note in notes)
 
 
 # --- what is told

@@ -12,6 +12,7 @@ import pytest
 import cloudml_tf
 from cloudml_tf.cli import VERBS, main
 from cloudml_tf.completion import SHELLS, script
+from cloudml_tf.errors import EXIT_CODES
 
 ROOT = Path(__file__).parent.parent
 COMPLETE = """
@@ -82,3 +83,9 @@ def test_help_is_there_at_once() -> None:
         subprocess.run(command, capture_output=True, check=True)
         taken.append(os.times().children_user - started)
     assert min(taken) < 0.5
+
+
+def test_the_page_of_the_command_line_names_every_verb_and_exit_code() -> None:
+    page = (ROOT / "docs" / "command-line.md").read_text(encoding="utf-8")
+    assert [verb for verb in VERBS if f"`{verb}`" not in page] == []
+    assert [code for code in EXIT_CODES if f"| {code} |" not in page] == []

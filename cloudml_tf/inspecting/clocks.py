@@ -1,6 +1,8 @@
 """Which dataset is the time, and what it counts, tried with the reader itself."""
 
 import re
+import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,9 @@ from cloudml_tf.errors import DataError
 from cloudml_tf.inspecting.datasets import FileContent, Found
 from cloudml_tf.inspecting.rules import NAME, RANGE, TEXT, UNIT, WHOLE_NAME, Choice
 
-WORDS = r"\b(time|times|utc|epoch|timestamp|ts|seconds?|secs?|hours?|hrs?|julian|doy|jday|days?|clock|datetime|t|sod)\b"
+WORDS = (
+    r"\b(time|times|utc|epoch|timestamp|ts|sec(ond)?s?|hours?|hrs?|julian|doy|jday|days?|clock|date(time|num)|t|sod)\b"
+)
 NEVER = r"\b(exposure|integration|latitude|longitude|delay|offset|since last|step|interval|type|bounds)\b"
 UNITS = (
     r"since|^(ns|us|ms|s|min|h|d|sec|msec|(nano|micro|milli)?seconds?|minutes?|hours?|hrs?|days?)$|decimal (day|hour)"
@@ -50,6 +54,9 @@ def _score(found: Found, count: int, beside: Found, field: str) -> Choice | None
     if re.search(UNITS, found.units.lower()):
         total += UNIT
         why.append("unit")
+    if words := _unmistakable(found):
+        total += TEXT
+        why.append(words[1])
     if not total:
         return None
     first = found.values.reshape(len(found.values), -1)[:, 0]
@@ -65,13 +72,11 @@ def _score(found: Found, count: int, beside: Found, field: str) -> Choice | None
 def candidates(found: Found, content: FileContent, lidar: bool, date: str | None) -> list[Clock]:
     """What the numbers may count, the likeliest first. `date` is one that another file gives."""
     units, finite = found.units.lower(), found.finite
-    if "since" in units:
+    if "since" in units and _is_cf(found):
         return [({}, f"'{found.units}'")]
-    median, low, high = float(np.median(finite)), float(finite.min()), float(finite.max())
-    for start, end, unit, days, words in LONG:
-        if start <= median <= end and not (unit == "d" and (high - low > 2 or _seconds_of_day(units, found.words))):
-            offset = {"time_offset_s": days * DAY_S} if days else {}
-            return [({"time_unit": unit, **offset}, words)]
+    low, high = float(finite.min()), float(finite.max())
+    if clock := _unmistakable(found):
+        return [clock]
     since = _since(content, date)
     described = f"{found.words} {units} {found.text}"
     counted: list[tuple[str, float, str]] = [
@@ -92,8 +97,24 @@ def candidates(found: Found, content: FileContent, lidar: bool, date: str | None
     return [*named, *of_year, *unnamed]
 
 
-def _seconds_of_day(units: str, words: str) -> bool:
-    return bool(re.search(r"\b(s|secs?|seconds?|sod)\b", f"{units} {words}"))
+def _unmistakable(found: Found) -> Clock | None:
+    """What numbers count that can only be one clock."""
+    finite = found.finite
+    median, span = float(np.median(finite)), float(np.ptp(finite))
+    of_day = re.search(r"\b(s|secs?|seconds?|sod)\b", f"{found.units.lower()} {found.words}")
+    for start, end, unit, days, words in LONG:
+        if start <= median <= end and not (unit == "d" and (span > 2 or of_day)):
+            return {"time_unit": unit, **({"time_offset_s": days * DAY_S} if days else {})}, words
+    return None
+
+
+def _is_cf(found: Found) -> bool:
+    """Whether the reader knows the unit: "seconds since epoch" and "since midnight" are no dates."""
+    try:
+        times.unit_of(found.units, found.file)
+    except DataError:
+        return False
+    return True
 
 
 def _since(content: FileContent, date: str | None) -> tuple[dict[str, str], str]:
@@ -142,6 +163,12 @@ def seconds(path: Path, section: str, settings: dict[str, Any]) -> np.ndarray:
     except DataError:
         return np.zeros(0)
     return np.sort(found[np.isfinite(found)].ravel())
+
+
+def date_of(runs_s: Sequence[np.ndarray]) -> str | None:
+    """The date of the first of several runs of times that has one."""
+    first = next((run for run in runs_s if len(run) and run[0] > 366 * DAY_S), None)
+    return None if first is None else time.strftime("%Y-%m-%d", time.gmtime(first[0]))
 
 
 def overlap_s(first: np.ndarray, second: np.ndarray) -> float:

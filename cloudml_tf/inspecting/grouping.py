@@ -26,10 +26,11 @@ def group(mapping: Mapping) -> dict[str, FlightFiles]:
     times_s = {c.path: _times(mapping, "camera", c) for c in cameras}
     names = flight_names([c.path for c in cameras])
     flights: dict[str, FlightFiles] = {}
+    together = {c.path: _longest_overlap(mapping, "lidar", c.path, times_s[c.path]) for c in cameras}
+    if not any(together.values()):
+        together = {c.path: _most_alike(mapping, c.path) for c in cameras}
     for content, name in zip(cameras, names, strict=True):
-        lidar = _longest_overlap(mapping, "lidar", content.path, times_s[content.path])
-        if lidar is None and not mapping.files["lidar"]:
-            lidar = NOT_FOUND
+        lidar = together[content.path]
         if lidar is None:
             mapping.notes.append(f"{content.path}: left out, no lidar file overlaps with it in time")
             continue
@@ -63,11 +64,16 @@ def _longest_overlap(mapping: Mapping, role: str, camera: Path, times_s: np.ndar
         for c in mapping.files[role]
     ]
     scored = [row for row in scored if row[0] >= 0]
-    if scored:
-        return max(scored, key=lambda row: row[:2])[2]
-    # Without clocks that can be read, a single file of each kind is all there is to go by.
-    alone = len(mapping.files[role]) == 1 and len(mapping.files["camera"]) == 1
-    return mapping.files[role][0].path if alone else None
+    return max(scored, key=lambda row: row[:2])[2] if scored else None
+
+
+def _most_alike(mapping: Mapping, camera: Path) -> Path:
+    """Where no clocks meet: the lidar file with the most similar path, so that only the clocks are left to mend."""
+    lidar = max((c.path for c in mapping.files["lidar"]), key=lambda path: _alike(path, camera), default=None)
+    if lidar is None:
+        return NOT_FOUND
+    mapping.notes.append(f"{camera} and {lidar} go together by name only: their clocks do not meet")
+    return lidar
 
 
 def _navigation_file(mapping: Mapping, camera: FileContent, times_s: np.ndarray) -> Path | None:

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from cloudml_tf.data import times
+from cloudml_tf.data.settings import Lidar
 from cloudml_tf.inspecting import clocks, rules
 from cloudml_tf.inspecting.datasets import FileContent, Found
 from cloudml_tf.inspecting.geometry import across_track, shrinking
@@ -16,6 +17,9 @@ OTHER_ANGLES: dict[str, tuple[str, dict[str, Any]]] = {  # rules that are no fie
     "elevation": ("solar_zenith", {"elevation": True}),
     "relative_azimuth": ("solar_azimuth", {"heading": None}),
 }
+
+
+CLOUD = Lidar().cloud_types[0]
 
 
 @dataclass
@@ -142,16 +146,14 @@ def _map_lidar(mapping: Mapping, content: FileContent, cameras: Sequence[FileCon
     labels = _labels(content)
     for choice in labels:
         mapping.take(choice)
+        if others := _others(content, choice):
+            mapping.notes.append(f"data.{choice.field} could be {', '.join(others)} as well")
     label = labels[0].found
     count = label.shape[0]
     for rule in rules.BESIDE_LABELS:
         beside = rules.best(rule, content.datasets, lambda d: d.shape[0] == count)
-        if beside is not None and not (rule.field == "lidar.feature_type" and beside.found.shape != label.shape):
+        if beside is not None and (rule.field != "lidar.feature_type" or _tells_cloud(mapping, beside.found, label)):
             mapping.take(beside)
-    if any(c.field == "lidar.feature_type" for c in mapping.choices):
-        mapping.notes.append(
-            "layers of feature type 3 are taken for cloud: data.lidar.cloud_types, or feature_type null"
-        )
     _height_unit(mapping, labels)
     chosen = clocks.time_choice(content, count, label, "lidar.time")
     if chosen is None:
@@ -159,6 +161,26 @@ def _map_lidar(mapping: Mapping, content: FileContent, cameras: Sequence[FileCon
         return
     mapping.take(chosen)
     _lidar_clock(mapping, chosen.found, content, cameras)
+
+
+def _tells_cloud(mapping: Mapping, kinds: Found, label: Found) -> bool:
+    """Whether a dataset can be the layers' feature type, with the code for cloud that the settings have."""
+    if kinds.shape == label.shape and np.isin(CLOUD, kinds.finite):
+        mapping.notes.append(
+            f"layers with '{kinds.name}' {CLOUD} are cloud; other codes go into data.lidar.cloud_types"
+        )
+        return True
+    mapping.notes.append(
+        f"'{kinds.name}' may tell clouds, but has no code {CLOUD}: set data.lidar.feature_type and cloud_types"
+    )
+    return False
+
+
+def _others(content: FileContent, label: Choice) -> list[str]:
+    """Datasets that could as well be a label."""
+    rule = next(rule for rule in rules.LABELS if rule.field == label.field)
+    scored = [choice for found in content.datasets if (choice := rules.score(rule, found))]
+    return [c.found.name for c in scored if c.score >= label.score - 1 and c.found is not label.found]
 
 
 def _height_unit(mapping: Mapping, labels: Sequence[Choice]) -> None:
@@ -173,7 +195,8 @@ def _height_unit(mapping: Mapping, labels: Sequence[Choice]) -> None:
 def _lidar_clock(mapping: Mapping, found: Found, content: FileContent, cameras: Sequence[FileContent]) -> None:
     """Of what the times may count, that which brings them together with a camera's."""
     frame_s = [clocks.seconds(c.path, "camera", camera_clock(mapping)) for c in cameras]
-    tried = clocks.candidates(found, content, lidar=True, date=_date_of([*cameras, content]))
+    date = _date_of([*cameras, content]) or clocks.date_of(frame_s)
+    tried = clocks.candidates(found, content, lidar=True, date=date)
     if not tried:
         mapping.lack("data.lidar.time_unit", f"what '{found.name}' counts")
         return
@@ -251,7 +274,8 @@ def _navigation_clock(mapping: Mapping, content: FileContent, first: Found, came
         return
     mapping.take(chosen)
     frame_s = [clocks.seconds(c.path, "camera", camera_clock(mapping)) for c in cameras]
-    for settings, words in clocks.candidates(chosen.found, content, lidar=False, date=_date_of([*cameras, content])):
+    date = _date_of([*cameras, content]) or clocks.date_of(frame_s)
+    for settings, words in clocks.candidates(chosen.found, content, lidar=False, date=date):
         row_s = clocks.seconds(content.path, "navigation", {"time": chosen.found.name, **settings})
         if any(clocks.overlap_s(row_s, times_s) >= 0 for times_s in frame_s):
             step_s = float(np.median(np.diff(row_s))) if len(row_s) > 1 else 1.0

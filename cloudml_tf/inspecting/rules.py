@@ -12,6 +12,8 @@ import numpy as np
 from cloudml_tf.inspecting.datasets import Found
 
 NAME, WHOLE_NAME, TEXT, UNIT, RANGE = 3.0, 1.0, 2.0, 1.0, 1.0
+PREFERRED = 0.5  # of two equal ones
+USUAL_WAVELENGTH = r"\b5[0-9]{2}\b"  # nm; lidars have others, and the infrared is noisier
 LEAST = 2.0
 DEGREES = (
     "degree",
@@ -120,6 +122,7 @@ def score(rule: Rule, found: Found) -> Choice | None:
         why.append(f"described as '{match.group(0)}'")
     if not total:
         return None
+    total += PREFERRED if re.search(USUAL_WAVELENGTH, found.words) else 0.0
     for points, reason in (_unit(rule, found), _range(rule, found)):
         total += points
         why.append(reason)
