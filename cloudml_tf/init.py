@@ -54,6 +54,13 @@ def data_files(sources: Sequence[str]) -> list[Path]:
     return list(dict.fromkeys(found))
 
 
+def _is_destination(path: Path) -> bool:
+    """Whether the last of the paths behind `--from` is the folder to write to: it is new, or has no data in it."""
+    if path.is_dir():
+        return not any(below.suffix.lower() in SUFFIXES for below in path.rglob("*"))
+    return not path.exists() and not path.suffix
+
+
 def check_free(folder: Path) -> None:
     """Refuse to write over somebody's configuration. Raises `ConfigError`."""
     if folder.is_file():
@@ -177,7 +184,7 @@ def run(args: argparse.Namespace) -> int:
     console = Console(machine=args.json)
     sources = list(args.sources or [])
     target = args.run_dir or args.folder
-    if target is None and len(sources) > 1 and not Path(sources[-1]).suffix and not Path(sources[-1]).exists():
+    if target is None and len(sources) > 1 and _is_destination(Path(sources[-1])):
         target = sources.pop()  # `init --from a.nc b.nc DIR`
     if target is None:
         raise ConfigError("init needs a folder to write to, such as: cloudml init my_campaign")

@@ -227,7 +227,7 @@ def one_lidar_for_two_legs(home: Path) -> None:
 
 
 def datenum(home: Path) -> None:
-    """Days since the year 0, two channels in groups, a folder a flight; lidar and heading as the instruments have them."""
+    """Days since the year 0, two channels in groups, a folder a flight; the lidar as the instrument has it."""
     for day in (3, 4, 5):
         start = midnight(day) + 43200
         frame_s, profile_s = start + np.arange(FRAMES), start + PROFILES
@@ -341,8 +341,10 @@ def test_the_table_says_what_and_why(tmp_path: Path, capsys: Any) -> None:
 def test_the_folder_may_follow_the_files(tmp_path: Path) -> None:
     one_file(tmp_path / "data")
     files = sorted(str(path) for path in (tmp_path / "data").iterdir())
-    assert main(["init", "--from", *files, str(tmp_path / "mine")]) == 0
-    assert len(content_of(tmp_path / "mine")["data"]["flights"]) == 3
+    (tmp_path / "empty").mkdir()
+    for name in ("mine", "empty"):
+        assert main(["init", "--from", *files, str(tmp_path / name)]) == 0
+        assert len(content_of(tmp_path / name)["data"]["flights"]) == 3
 
 
 def test_what_is_not_there_is_told_with_its_setting_and_the_configuration_is_written(

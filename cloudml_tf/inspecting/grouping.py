@@ -23,10 +23,10 @@ ROLES = ("camera", "lidar", "navigation")
 def group(mapping: Mapping) -> dict[str, FlightFiles]:
     """Flights by name, each with the lidar file that goes with it longest, and its navigation file."""
     cameras = mapping.files["camera"]
-    times_s = {c.path: _times(mapping, "camera", c) for c in cameras}
+    runs = {role: {c.path: _times(mapping, role, c) for c in mapping.files[role]} for role in ROLES}
     names = flight_names([c.path for c in cameras])
     flights: dict[str, FlightFiles] = {}
-    together = {c.path: _longest_overlap(mapping, "lidar", c.path, times_s[c.path]) for c in cameras}
+    together = {c.path: _longest_overlap(runs["lidar"], c.path, runs["camera"][c.path]) for c in cameras}
     if not any(together.values()):
         together = {c.path: _most_alike(mapping, c.path) for c in cameras}
     for content, name in zip(cameras, names, strict=True):
@@ -34,7 +34,7 @@ def group(mapping: Mapping) -> dict[str, FlightFiles]:
         if lidar is None:
             mapping.notes.append(f"{content.path}: left out, no lidar file overlaps with it in time")
             continue
-        navigation = _navigation_file(mapping, content, times_s[content.path]) if mapping.sun_angles else None
+        navigation = _navigation_file(mapping, content, runs) if mapping.sun_angles else None
         if mapping.sun_angles and navigation is None:
             mapping.notes.append(
                 f"{content.path}: left out, no navigation file goes with it (data.sun_angles false needs none)"
@@ -57,12 +57,9 @@ def _times(mapping: Mapping, role: str, content: FileContent) -> np.ndarray:
     return clocks.seconds(content.path, role, settings) if settings.get("time") else np.zeros(0)
 
 
-def _longest_overlap(mapping: Mapping, role: str, camera: Path, times_s: np.ndarray) -> Path | None:
-    """The file of a role that goes with a camera file longest; of equals, the one with the most similar path."""
-    scored = [
-        (clocks.overlap_s(_times(mapping, role, c), times_s), _alike(c.path, camera), c.path)
-        for c in mapping.files[role]
-    ]
+def _longest_overlap(runs: dict[Path, np.ndarray], camera: Path, times_s: np.ndarray) -> Path | None:
+    """The file whose times go with a camera file's longest; of equals, the one with the most similar path."""
+    scored = [(clocks.overlap_s(run, times_s), _alike(path, camera), path) for path, run in runs.items()]
     scored = [row for row in scored if row[0] >= 0]
     return max(scored, key=lambda row: row[:2])[2] if scored else None
 
@@ -76,9 +73,9 @@ def _most_alike(mapping: Mapping, camera: Path) -> Path:
     return lidar
 
 
-def _navigation_file(mapping: Mapping, camera: FileContent, times_s: np.ndarray) -> Path | None:
+def _navigation_file(mapping: Mapping, camera: FileContent, runs: dict[str, dict[Path, np.ndarray]]) -> Path | None:
     if mapping.sections["navigation"].get("time"):
-        return _longest_overlap(mapping, "navigation", camera.path, times_s)
+        return _longest_overlap(runs["navigation"], camera.path, runs["camera"][camera.path])
     count = frames_of(camera, mapping)
     fitting = [c.path for c in mapping.files["navigation"] if rows_of(c, mapping) == count]
     return max(fitting, key=lambda path: _alike(path, camera.path), default=None)
