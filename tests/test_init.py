@@ -326,6 +326,16 @@ def test_a_label_that_could_be_another_and_unknown_kinds_are_told(tmp_path: Path
     assert any("'cloud_type' may tell clouds, but has no code 3" in note for note in notes)
 
 
+def test_metres_in_words_that_no_reader_knows_are_told_by_their_numbers(tmp_path: Path, capsys: Any) -> None:
+    contents = {"images": moving(1), "ts": midnight(3) + np.arange(FRAMES)}
+    lidar = {"epoch": midnight(3) + PROFILES.astype("f8"), "cloud_base": 900 + 200 * label(1)}
+    camera = write(tmp_path / "cam.h5", contents)
+    path = write(tmp_path / "lid.h5", lidar, units={"cloud_base": "meters above sea level"})
+    found = proposed(capsys, tmp_path / "mine", "--from", camera, path)
+    assert content_of(tmp_path / "mine")["data"]["lidar"]["height_unit"] == "m"
+    assert 1.0 < found["loaded"]["label_mean"] < 1.2
+
+
 # --- what is told
 
 

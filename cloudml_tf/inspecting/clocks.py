@@ -31,6 +31,11 @@ LONG = (  # numbers that can only be one clock: from, to, unit, days to add, in 
     (2.44e6, 2.49e6, "d", -2440587.5, "Julian days"),
     (4.0587e4, 8.8e4, "d", -40587.0, "modified Julian days"),
 )
+OF_DAY = (  # unit, in words, how many a day has, and what names them
+    ("h", "hours", 24.1, r"\b(hours?|hrs?|h|utc|time)\b"),
+    ("s", "seconds", 86_400.0, r"\b(seconds?|secs?|s|sod)\b"),
+    ("ms", "milliseconds", 86_400_000.0, r"\b(ms|msecs?|milliseconds?)\b"),
+)
 Clock = tuple[dict[str, Any], str]  # settings, in words
 
 
@@ -63,9 +68,8 @@ def _score(found: Found, count: int, beside: Found, field: str) -> Choice | None
     steps = np.diff(first[np.isfinite(first)])
     if steps.size and (steps > 0).mean() < 0.8:
         return None
-    total += (
-        RANGE + (0.5 if found.name.rpartition("/")[0] == beside.name.rpartition("/")[0] else 0) + (0.5 if spans else 0)
-    )
+    same_group = found.name.rpartition("/")[0] == beside.name.rpartition("/")[0]
+    total += RANGE + 0.5 * same_group + 0.5 * spans
     return Choice(field, found, total, ", ".join([*why, "rising"]))
 
 
@@ -79,14 +83,9 @@ def candidates(found: Found, content: FileContent, lidar: bool, date: str | None
         return [clock]
     since = _since(content, date)
     described = f"{found.words} {units} {found.text}"
-    counted: list[tuple[str, float, str]] = [
-        ("h", 24.1, r"\b(hours?|hrs?|h|utc|time)\b"),
-        ("s", 86_400.0, r"\b(seconds?|secs?|s|sod)\b"),
-        ("ms", 86_400_000.0, r"\b(ms|msecs?|milliseconds?)\b"),
-    ]
     of_day = [
         (bool(re.search(words, described)), ({"time_unit": unit, **since[0]}, f"{name} of the day, {since[1]}"))
-        for (unit, most, words), name in zip(counted, ("hours", "seconds", "milliseconds"), strict=True)
+        for unit, name, most, words in OF_DAY
         if low >= 0 and high <= 2 * most
     ]
     of_year = _day_of_year(content, lidar, date) if low >= 0 and high < 368 else []

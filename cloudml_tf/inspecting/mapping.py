@@ -67,13 +67,14 @@ def map_files(contents: Sequence[FileContent]) -> Mapping:
             "data.lidar.optical_depth", "no optical depth, base or top height by name or description in any file"
         )
     angled = sorted((c for c in contents if _angles(c)), key=_angle_score, reverse=True)
-    angled = [c for c in angled if _angle_score(c) == _angle_score(angled[0])]
     if angled:
         _map_navigation(mapping, angled[0], cameras)
     else:
         mapping.lack("data.navigation", "no sun angles by name; without them data.sun_angles is false")
     mapping.files = {"camera": _alike(mapping, "camera", cameras), "lidar": _alike(mapping, "lidar", lidars)}
-    mapping.files["navigation"] = _alike(mapping, "navigation", angled) if mapping.sun_angles else []
+    needed = mapping.datasets("navigation")
+    suited = [c for c in contents if needed <= {found.name for found in c.datasets}]
+    mapping.files["navigation"] = suited if mapping.sun_angles else []
     return mapping
 
 
@@ -185,7 +186,9 @@ def _others(content: FileContent, label: Choice) -> list[str]:
 
 def _height_unit(mapping: Mapping, labels: Sequence[Choice]) -> None:
     """Metres that no attribute tells are told by their numbers."""
-    heights = [c.found for c in labels if c.field != "lidar.optical_depth" and not c.found.units]
+    heights = [
+        c.found for c in labels if c.field != "lidar.optical_depth" and not rules.is_unit(c.found, rules.HEIGHTS)
+    ]
     positive = np.concatenate([h.finite[h.finite > 0] for h in heights]) if heights else np.zeros(0)
     if positive.size and np.median(positive) > 60.0:
         mapping.sections["lidar"]["height_unit"] = "m"
@@ -257,7 +260,7 @@ def _map_navigation(mapping: Mapping, content: FileContent, cameras: Sequence[Fi
 
 def _angle_unit(mapping: Mapping, found: Sequence[Found]) -> None:
     """Radians that no attribute tells are told by their numbers."""
-    if any(item.units for item in found):
+    if any(rules.is_unit(item, rules.ANGLE) for item in found):
         return
     largest = max(float(np.abs(item.finite).max()) for item in found)
     if largest <= 2 * np.pi + 0.01:

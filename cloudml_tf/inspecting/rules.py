@@ -24,6 +24,7 @@ DEGREES = (
     "degree east",
     "degrees east",
     "degree true",
+    "degrees true",
     "°",
 )
 RADIANS = ("rad", "radian", "radians")
@@ -129,11 +130,15 @@ def score(rule: Rule, found: Found) -> Choice | None:
     return Choice(rule.field, found, total, ", ".join(w for w in why if w)) if total >= LEAST else None
 
 
+def is_unit(found: Found, units: tuple[str, ...]) -> bool:
+    """Whether a dataset says that it is in one of these units."""
+    return found.units.lower().replace("_", " ") in units
+
+
 def _unit(rule: Rule, found: Found) -> tuple[float, str]:
-    unit = found.units.lower().replace("_", " ")
-    if unit in rule.units:
-        return (UNIT, "unit") if unit else (0.0, "")
-    return (-2.0, f"but unit '{found.units}'") if unit not in NONE else (0.0, "")
+    if is_unit(found, rule.units):
+        return (UNIT, "unit") if found.units else (0.0, "")
+    return (0.0, "") if is_unit(found, NONE) else (-2.0, f"but unit '{found.units}'")
 
 
 def _range(rule: Rule, found: Found) -> tuple[float, str]:
