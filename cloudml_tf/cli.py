@@ -9,10 +9,12 @@ import importlib
 import json
 import os
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from cloudml_tf.config import Config, load_config, parse_overrides
 from cloudml_tf.errors import EXIT_BAD_INPUT, EXIT_CODES, EXIT_INTERRUPTED, CloudMLError
+
+if TYPE_CHECKING:  # help should not wait for the configuration's models
+    from cloudml_tf.config import Config
 
 VERBS = {
     "init": (
@@ -101,12 +103,16 @@ def add_json(parser: argparse.ArgumentParser) -> None:
 
 def overrides_from(args: argparse.Namespace) -> dict[str, Any]:
     """What `--set` and `--seed` change, by dotted path."""
+    from cloudml_tf.config import parse_overrides
+
     overrides = parse_overrides(args.set)
     return overrides if args.seed is None else {**overrides, "seed": args.seed}
 
 
-def config_from(args: argparse.Namespace) -> Config:
+def config_from(args: argparse.Namespace) -> "Config":
     """The configuration that a command line asks for."""
+    from cloudml_tf.config import load_config
+
     return load_config(args.config, overrides_from(args))
 
 

@@ -8,13 +8,16 @@ import argparse
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cloudml_tf.config import parse_config, schema_json, set_by_path
 from cloudml_tf.console import Console
 from cloudml_tf.errors import EXIT_BAD_INPUT, EXIT_OK, CloudMLError, ConfigError
 from cloudml_tf.files import write_json, write_text
 from cloudml_tf.inspecting import guide
+
+if TYPE_CHECKING:
+    from cloudml_tf.inspecting.mapping import Mapping
 
 SUFFIXES = (".h5", ".hdf5", ".hdf", ".he5", ".nc", ".nc4", ".cdf")
 STARTER_SPLIT = {"kind": "time_blocks"}
@@ -89,35 +92,36 @@ def propose_from(files: list[Path], folder: Path, console: Console) -> tuple[dic
     from cloudml_tf.inspecting.mapping import map_files
     from cloudml_tf.inspecting.proposal import propose
 
-    contents, notes = [], []
+    contents, unread = [], []
     with console.progress("looking at files") as progress:
         for number, path in enumerate(files):
             try:
                 contents.append(read_content(path))
             except CloudMLError as error:
-                notes.append(f"left out: {error}")
+                unread.append(f"left out: {error}")
             progress(number + 1, len(files))
     mapping = map_files(contents)
     content, flights = propose(mapping, experiment_name(folder))
-    found = {
-        "roles": [
-            {
-                "role": choice.field,
-                "file": str(choice.found.file),
-                "dataset": choice.found.name,
-                "shape": list(choice.found.shape),
-                "unit": choice.found.units,
-                "sure": choice.sure,
-                "why": choice.why,
-            }
-            for choice in mapping.choices
-        ],
-        "clocks": mapping.clocks,
-        "missing": [{"setting": setting, "why": why} for setting, why in mapping.missing],
-        "notes": notes + mapping.notes,
-        "flights": {name: files.model_dump() for name, files in flights.items()},
-    }
-    return content, found
+    mapping.notes[:0] = unread
+    return content, {**told(mapping), "flights": {name: files.model_dump() for name, files in flights.items()}}
+
+
+def told(mapping: "Mapping") -> dict[str, Any]:
+    """What was found and what was not, for tables and machines."""
+    roles = [
+        {
+            "role": choice.field,
+            "file": str(choice.found.file),
+            "dataset": choice.found.name,
+            "shape": list(choice.found.shape),
+            "unit": choice.found.units,
+            "sure": choice.sure,
+            "why": choice.why,
+        }
+        for choice in mapping.choices
+    ]
+    missing = [{"setting": setting, "why": why} for setting, why in mapping.missing]
+    return {"roles": roles, "clocks": mapping.clocks, "missing": missing, "notes": mapping.notes}
 
 
 def print_proposal(console: Console, found: dict[str, Any]) -> None:
