@@ -326,6 +326,13 @@ def test_a_label_that_could_be_another_and_unknown_kinds_are_told(tmp_path: Path
     assert any("'cloud_type' may tell clouds, but has no code 3" in note for note in notes)
 
 
+def test_a_clock_that_steps_by_one_counts_seconds_not_hours(tmp_path: Path, capsys: Any) -> None:
+    contents = {"images": moving(1)[:24], "time": 10.0 + np.arange(24)}
+    path = write(tmp_path / "cam_20240603.h5", contents)
+    found = proposed(capsys, tmp_path / "mine", "--from", path, code=2)
+    assert found["clocks"]["camera"].startswith("seconds of the day")
+
+
 def test_metres_in_words_that_no_reader_knows_are_told_by_their_numbers(tmp_path: Path, capsys: Any) -> None:
     contents = {"images": moving(1), "ts": midnight(3) + np.arange(FRAMES)}
     lidar = {"epoch": midnight(3) + PROFILES.astype("f8"), "cloud_base": 900 + 200 * label(1)}

@@ -36,6 +36,7 @@ OF_DAY = (  # unit, in words, how many a day has, and what names them
     ("s", "seconds", 86_400.0, r"\b(seconds?|secs?|s|sod)\b"),
     ("ms", "milliseconds", 86_400_000.0, r"\b(ms|msecs?|milliseconds?)\b"),
 )
+LONGEST_STEP_S = 600.0  # from frame to frame or profile to profile: hours that step by 1 are no hours
 Clock = tuple[dict[str, Any], str]  # settings, in words
 
 
@@ -81,14 +82,16 @@ def candidates(found: Found, content: FileContent, lidar: bool, date: str | None
     low, high = float(finite.min()), float(finite.max())
     if clock := _unmistakable(found):
         return [clock]
+    step = float(np.median(np.abs(np.diff(finite)))) if len(finite) > 1 else 0.0
     since = _since(content, date)
     described = f"{found.words} {units} {found.text}"
     of_day = [
         (bool(re.search(words, described)), ({"time_unit": unit, **since[0]}, f"{name} of the day, {since[1]}"))
         for unit, name, most, words in OF_DAY
-        if low >= 0 and high <= 2 * most
+        if low >= 0 and high <= 2 * most and step * times.UNIT_SECONDS[unit] < LONGEST_STEP_S
     ]
-    of_year = _day_of_year(content, lidar, date) if low >= 0 and high < 368 else []
+    in_year = low >= 0 and high < 368 and step * DAY_S < LONGEST_STEP_S
+    of_year = _day_of_year(content, lidar, date) if in_year else []
     named_day = bool(re.search(r"\b(julian|doy|jday|days?|d)\b", described))
     named, unnamed = [c for yes, c in of_day if yes], [c for yes, c in of_day if not yes]
     if named_day or (not named and high > 30):
