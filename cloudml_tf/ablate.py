@@ -74,9 +74,11 @@ def run(args: argparse.Namespace) -> int:
     from cloudml_tf.cli import overrides_from, print_json
 
     console = Console(machine=args.json)
+    if args.jobs < 1:
+        raise ConfigError(f"--jobs must be 1 or more. Received: {args.jobs}")
     grid = chosen(load_grid(Path(args.grid), overrides_from(args)), args)
     home = Path(args.run_dir) if args.run_dir else expand(grid.runs) / grid.experiment_name
-    found = train_grid(grid, home, max(args.jobs, 1), console, args.retry_failed)
+    found = train_grid(grid, home, args.jobs, console, args.retry_failed)
     grid_page.print_tables(console, found)
     console.say(f"page: {home / 'grid.html'}")
     if args.json:

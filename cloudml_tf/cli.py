@@ -9,12 +9,18 @@ import importlib
 import json
 import os
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from cloudml_tf.config import Config, load_config, parse_overrides
 from cloudml_tf.errors import EXIT_BAD_INPUT, EXIT_CODES, EXIT_INTERRUPTED, CloudMLError
 
+if TYPE_CHECKING:  # help should not wait for the configuration's models
+    from cloudml_tf.config import Config
+
 VERBS = {
+    "init": (
+        "start a folder for flights of your own",
+        "cloudml init my_campaign --from data/*.nc",
+    ),
     "train": (
         "train, judge and export a model",
         "cloudml train configs/tier1.json --set training.max_epochs=20",
@@ -67,7 +73,16 @@ VERBS = {
         "judge the data, the split and the network before a training",
         "cloudml check configs/tier1.json",
     ),
+    "benchmark": ("list and run the project's own benchmarks", "cloudml benchmark seeds configs/tier1.json"),
+    "completion": ("print the completion of a shell", "cloudml completion bash"),
     "config": ("print a configuration or its JSON Schema", "cloudml config print configs/tier1.json"),
+}
+
+GOES_ON = {  # what continues where it was interrupted
+    "train": "; `cloudml train --resume` continues a training",
+    "search": "; `cloudml search --resume` continues a search",
+    "ablate": "; the same command goes on with what is missing",
+    "reproduce": "; the same command goes on with what is missing",
 }
 
 
@@ -81,18 +96,27 @@ def add_common(parser: argparse.ArgumentParser) -> None:
         help="override a configuration field by its path",
     )
     parser.add_argument("--seed", type=int, help="the seed of every random choice (overrides the configuration's)")
-    parser.add_argument("--json", action="store_true", help="print the result as JSON, and nothing else, on stdout")
+    add_json(parser)
     parser.add_argument("--run-dir", metavar="DIR", help="where to write, instead of the default folder")
+
+
+def add_json(parser: argparse.ArgumentParser) -> None:
+    """The option that every verb takes, and the only common one of those that know no configuration."""
+    parser.add_argument("--json", action="store_true", help="print the result as JSON, and nothing else, on stdout")
 
 
 def overrides_from(args: argparse.Namespace) -> dict[str, Any]:
     """What `--set` and `--seed` change, by dotted path."""
+    from cloudml_tf.config import parse_overrides
+
     overrides = parse_overrides(args.set)
     return overrides if args.seed is None else {**overrides, "seed": args.seed}
 
 
-def config_from(args: argparse.Namespace) -> Config:
+def config_from(args: argparse.Namespace) -> "Config":
     """The configuration that a command line asks for."""
+    from cloudml_tf.config import load_config
+
     return load_config(args.config, overrides_from(args))
 
 
@@ -105,12 +129,18 @@ def print_json(content: Any) -> None:
 
 def exit_code_table() -> str:
     """The exit codes, for help texts."""
-    return "exit codes: " + "; ".join(f"{code} {text}" for code, text in EXIT_CODES.items())
+    lines = [f"{code} {text}" for code, text in EXIT_CODES.items()]
+    return "exit codes: " + "\n            ".join(lines)
 
 
-def build_parser(verb: str | None = None) -> argparse.ArgumentParser:
-    """The parser; only the asked verb's module is imported."""
-    parser = argparse.ArgumentParser(prog="cloudml", description=__doc__.splitlines()[0], epilog=exit_code_table())
+def build_parser(verb: str | None = None, every: bool = False) -> argparse.ArgumentParser:
+    """The parser; only the asked verb's module is imported, or all of them with `every`."""
+    parser = argparse.ArgumentParser(
+        prog="cloudml",
+        description=__doc__.splitlines()[0],
+        epilog=exit_code_table(),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     from cloudml_tf import __version__
 
     parser.add_argument("--version", action="version", version=f"cloudml_tf {__version__}")
@@ -123,7 +153,7 @@ def build_parser(verb: str | None = None) -> argparse.ArgumentParser:
             epilog=f"example: {example}\n\n{exit_code_table()}",
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
-        if name == verb:
+        if every or name == verb:
             module = importlib.import_module(f"cloudml_tf.{name}")
             module.add_arguments(room)
             room.set_defaults(run=module.run)
@@ -140,8 +170,7 @@ def main(argv: list[str] | None = None) -> int:
     except CloudMLError as error:
         return _refuse(args, str(error), error.exit_code)
     except KeyboardInterrupt:
-        verb, what = ("search", "search") if args.verb == "search" else ("train", "training")
-        print(f"cloudml {args.verb}: interrupted; `cloudml {verb} --resume` continues a {what}.", file=sys.stderr)
+        print(f"cloudml {args.verb}: interrupted{GOES_ON.get(args.verb, '')}.", file=sys.stderr)
         return EXIT_INTERRUPTED
     except BrokenPipeError:
         sys.stderr.close()

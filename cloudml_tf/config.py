@@ -97,6 +97,14 @@ def schema_json() -> str:
     return json.dumps(schema, indent=2) + "\n"
 
 
+def is_schema(path: Path) -> bool:
+    """Whether a file holds the JSON Schema. As values: pydantic before 2.11 writes 0.0 for 0."""
+    try:
+        return bool(json.loads(path.read_text(encoding="utf-8")) == json.loads(schema_json()))
+    except (OSError, ValueError):
+        return False
+
+
 def expand(text: str) -> Path:
     """A path of a configuration: `~`, ${NAME} and ${NAME:-default} are replaced."""
 
@@ -177,34 +185,49 @@ def _similar_files(path: Path) -> str:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of this room."""
+    from cloudml_tf.cli import add_common, add_json, exit_code_table
+
     actions = parser.add_subparsers(dest="action", required=True, metavar="print|schema")
-    show = actions.add_parser("print", help="print a configuration with every default filled in")
-    show.add_argument("config", metavar="CONFIG")
-    schema = actions.add_parser("schema", help="write the JSON Schema of configurations")
+    show, schema = (
+        actions.add_parser(
+            name,
+            help=text,
+            description=text[0].upper() + text[1:] + ".",
+            epilog=f"example: cloudml config {name} {example}\n\n{exit_code_table()}",
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        for name, text, example in (
+            ("print", "print a configuration with every default filled in", "configs/tier1.json --set seed=2"),
+            ("schema", "print the JSON Schema of configurations", "-o schema.json"),
+        )
+    )
+    show.add_argument("config", metavar="CONFIG", help="a JSON configuration, e.g. configs/tier1.json")
     schema.add_argument("-o", "--output", metavar="FILE", help="write there instead of printing")
     schema.add_argument("--check", metavar="FILE", help="only say whether FILE is current")
-    from cloudml_tf.cli import add_common
-
-    for action in (show, schema):
-        add_common(action)
+    add_common(show)
+    add_json(schema)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print a resolved configuration, or its schema."""
-    if args.action == "print":
-        from cloudml_tf.cli import config_from
+    """Print a resolved configuration, or its schema; both are JSON with and without `--json`."""
+    from cloudml_tf.cli import config_from, print_json
 
-        print(resolved_json(config_from(args)), end="")
+    if args.action == "print":
+        text = resolved_json(config_from(args))
+        if args.run_dir is not None:
+            write_text(Path(args.run_dir) / "config.json", text)
+        print(text, end="")
         return 0
     if args.check is not None:
-        current = Path(args.check).is_file() and Path(args.check).read_text(encoding="utf-8") == schema_json()
-        if not current:
+        if not is_schema(Path(args.check)):
             raise ConfigError(f"{args.check} is not current; run `cloudml config schema -o {args.check}`.")
-        return 0
-    if args.output is None:
-        print(schema_json(), end="")
-    else:
+    elif args.output is not None:
         write_text(Path(args.output), schema_json())
+    else:
+        print(schema_json(), end="")
+        return 0
+    if args.json:
+        print_json({"schema": args.check or args.output, "current": True})
     return 0
 
 

@@ -30,7 +30,7 @@ class Console:
         """A table; numbers to the right."""
         table = Table(title=title, title_justify="left")
         for i, name in enumerate(columns):
-            table.add_column(name, justify="left" if i == 0 else "right")
+            table.add_column(name, justify="left" if i == 0 else "right", overflow="fold")
         for row in rows:
             table.add_row(*row)
         self.rich.print(table)

@@ -69,11 +69,18 @@ def available_flights(config: Config, progress: Progress | None = None) -> dict[
     """The flights that a configuration names, finds, or simulates (once; kept in the cache folder)."""
     data = config.data
     if data.flights is not None:
-        return dict(data.flights)
+        if not data.flights:
+            raise DataError("data.flights names no flight. Name the files of one, or set data.path.")
+        return {name: _expanded(files) for name, files in data.flights.items()}
     if data.path is not None:
         return find_flights(expand(data.path), data)
     folders = simulate_flights(data.simulation, expand(data.cache) / "simulated", progress)
     return find_flights(Path(folders[0]).parent, data)
+
+
+def _expanded(files: FlightFiles) -> FlightFiles:
+    """With `~` and ${NAME} replaced, as in `data.path`."""
+    return FlightFiles(**{role: path and str(expand(path)) for role, path in files.model_dump().items()})
 
 
 def read_flights(files: dict[str, FlightFiles], names: list[str], config: Config) -> list[Flight]:

@@ -36,7 +36,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
     parser.add_argument("output", metavar="DIR", nargs="?", help="where to write; --run-dir does the same")
     parser.add_argument("--preset", choices=sorted(PRESETS), help="how much signal there is")
-    parser.add_argument("--flights", type=int, metavar="N", help="how many flights")
+    # --flights names folders elsewhere; here it stays as the older name.
+    parser.add_argument("--count", "--flights", type=int, metavar="N", help="how many flights")
     add_common(parser)
 
 
@@ -49,7 +50,7 @@ def run(args: argparse.Namespace) -> int:
     if target is None:
         raise ConfigError("simulate needs a folder to write to, such as: cloudml simulate flights")
     overrides = overrides_from(args)
-    overrides |= {} if args.flights is None else {"flight_count": args.flights}
+    overrides |= {} if args.count is None else {"flight_count": args.count}
     settings = simulation_config(args.preset, overrides)
     console = Console(machine=args.json)
     with console.progress("simulating flights") as progress:

@@ -63,10 +63,14 @@ def commands(code: str) -> list[list[str]]:
     flat = re.sub(r"\\\n\s*", " ", code)
     flat = re.sub(r"\{1,2,3,4,5\}", "1", re.sub(r"\$\w+|\$\(seq [^)]*\)", "1", flat))
     found = []
-    for line in re.split(r"\n|;|&&|\|", flat):
-        words = shlex.split(line, comments=True)
-        while words and (words[0] in ("do", "then", "time") or re.match(r"\w+=", words[0])):
-            words.pop(0)
-        if words and words[0] in ("cloudml", "python", "make"):
-            found.append(words)
-    return found
+    for line in flat.splitlines():
+        lexer = shlex.shlex(line, posix=True, punctuation_chars=";&|<>")
+        lexer.whitespace_split = True
+        words: list[str] = []
+        for word in [*lexer, ";"]:
+            if set(word) <= set(";&|<>"):
+                found.append(words)
+                words = []
+            elif words or not (word in ("do", "then", "time") or re.match(r"\w+=", word)):
+                words.append(word)
+    return [words for words in found if words and words[0] in ("cloudml", "python", "make")]

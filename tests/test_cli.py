@@ -10,6 +10,8 @@ import pytest
 from cloudml_tf.cli import VERBS, main
 from cloudml_tf.errors import EXIT_CODES
 
+TOOLS = ("benchmark", "completion")  # know no configuration
+
 
 @pytest.mark.parametrize("verb", VERBS)
 def test_every_verb_has_help_with_an_example_the_common_options_and_exit_codes(verb: str, capsys) -> None:
@@ -18,11 +20,10 @@ def test_every_verb_has_help_with_an_example_the_common_options_and_exit_codes(v
         main(arguments)
     assert stopped.value.code == 0
     shown = capsys.readouterr().out
-    for option in ("--set", "--seed", "--json", "--run-dir"):
+    for option in ("--json",) if verb in TOOLS else ("--set", "--seed", "--json", "--run-dir"):
         assert option in shown
-    if verb != "config":
-        assert f"example: cloudml {verb}" in shown
-        assert "exit codes: 0 done" in shown
+    assert f"example: cloudml {verb}" in shown
+    assert "exit codes: 0 done" in shown
 
 
 @pytest.mark.parametrize("verb", VERBS)
@@ -58,12 +59,33 @@ def test_an_error_with_json_is_json_too(tmp_path: Path, capsys) -> None:
 
 
 def test_an_interrupt_is_told_in_one_line(tiny_file, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
-    def interrupted(*_: object) -> None:
+    def interrupted(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr("cloudml_tf.pipeline.read_flights", interrupted)
     assert main(["train", str(tiny_file())]) == 130
     assert "interrupted; `cloudml train --resume`" in capsys.readouterr().err
+
+
+def test_an_interrupt_promises_nothing_where_nothing_goes_on(
+    tiny_file, monkeypatch: pytest.MonkeyPatch, capsys
+) -> None:
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("cloudml_tf.check.check", interrupted)
+    assert main(["check", str(tiny_file())]) == 130
+    assert capsys.readouterr().err == "cloudml check: interrupted.\n"
+
+
+def test_config_print_and_schema_for_machines_and_folders(tiny_file, tmp_path: Path, capsys) -> None:
+    assert main(["config", "print", str(tiny_file()), "--run-dir", str(tmp_path / "resolved")]) == 0
+    assert (tmp_path / "resolved" / "config.json").read_text() == capsys.readouterr().out
+    path = tmp_path / "schema.json"
+    assert main(["config", "schema", "-o", str(path), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == {"schema": str(path), "current": True}
+    with pytest.raises(SystemExit):
+        main(["config", "schema", "--seed", "1"])  # was taken and ignored
 
 
 def test_config_print_and_schema(tiny_file, tmp_path: Path, capsys) -> None:
@@ -80,7 +102,7 @@ def test_config_print_and_schema(tiny_file, tmp_path: Path, capsys) -> None:
 
 
 def test_simulate_writes_flights_and_keeps_them(tmp_path: Path, capsys) -> None:
-    arguments = ["simulate", str(tmp_path / "flights"), "--flights", "1", "--seed", "5", "--json"]
+    arguments = ["simulate", str(tmp_path / "flights"), "--count", "1", "--seed", "5", "--json"]
     settings = ["--set", "frames_per_flight=60", "--set", "frame_rows=8", "--set", "frame_columns=8"]
     settings += ["--set", "strip_width_m=3200"]
     for _ in range(2):

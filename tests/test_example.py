@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cloudml_tf.config import load_config
+from cloudml_tf.config import load_config, parse_config
+from cloudml_tf.data.ranges import TrainingRanges
 from cloudml_tf.data.scaling import Scaling
 from cloudml_tf.exporting import parity
 from cloudml_tf.exporting.formats import FORMATS, open_export
@@ -18,7 +19,8 @@ EXAMPLE = ROOT / "savedmodels" / "example"
 def test_it_is_tiny_and_made_by_the_shipped_configuration() -> None:
     assert sum(path.stat().st_size for path in EXAMPLE.rglob("*")) < 500_000
     record = json.loads((EXAMPLE / "cloudml.json").read_text())
-    assert record["config"] == load_config(ROOT / "configs/example.json").model_dump(mode="json")
+    assert parse_config(record["config"]) == load_config(ROOT / "configs/example.json")
+    assert TrainingRanges.from_json(record["data"]["ranges"]).label.minimum >= 0.1
     assert list(record["files"]) == list(FORMATS)
     places = json.dumps(record["data"]["files"])
     assert "runs/cache" in places

@@ -32,7 +32,9 @@ def imported(path: Path, everywhere: bool = True) -> set[str]:
 
 
 @pytest.mark.parametrize(
-    "path", sorted([*(PACKAGE / "data").glob("*.py"), *(PACKAGE / "simulation").glob("*.py")]), ids=lambda p: p.name
+    "path",
+    sorted(path for room in ("data", "simulation", "inspecting") for path in (PACKAGE / room).glob("*.py")),
+    ids=lambda p: p.name,
 )
 def test_readers_splits_and_scaling_know_no_keras(path: Path) -> None:
     roots = {name.split(".")[0] for name in imported(path)}
@@ -63,7 +65,7 @@ LOADED = "import sys; {}; " + f"print([m for m in {HEAVY} if m in sys.modules])"
         "import cloudml_tf; dir(cloudml_tf)",
         "import cloudml_tf.data.flights, cloudml_tf.data.splits, cloudml_tf.pipeline",
         "from cloudml_tf.cli import build_parser; [build_parser(v).format_help() for v in "
-        "('train', 'evaluate', 'export', 'simulate', 'check', 'search', 'ensemble', 'predict', 'config')]",
+        "('train', 'evaluate', 'export', 'simulate', 'check', 'search', 'ensemble', 'predict', 'init', 'config')]",
     ],
 )
 def test_the_table_of_contents_readers_and_help_load_no_keras(code: str) -> None:

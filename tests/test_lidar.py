@@ -267,9 +267,9 @@ def test_new_year_within_a_file(tmp_path: Path) -> None:
         ({DAYS: None}, {}, r"no dataset 'layer_descriptor/Profile_Decimal_Julian_Day' \(.*data\.lidar\.time\)"),
         ({}, {"optical_depth": "layer_descriptor/Feature_Optical_Depth_535"}, r"Nearest: '.*_Depth_532'"),
         (
-            {DAYS: np.full((10, 2), 154.5)},
+            {DAYS: np.full((10, 4), 154.5)},
             {},
-            r"must be \(profile, 3\): start, middle, end\. Received: shape \(10, 2\)",
+            r"must be \(profile, 3\): start, middle, end; .*\. Received: shape \(10, 4\)",
         ),
         ({DAYS: np.full((10, 3), 1.7e9)}, {}, r"must be a decimal day of year, 1 to 367\. .*data\.lidar\.time"),
         ({DAYS: np.zeros((0, 3))}, {}, "holds no profile"),

@@ -90,6 +90,8 @@ def metres(medians: Mapping[str, float], lidar: Mapping[str, Path], dataset: str
         scale = float(np.ravel(file[dataset].attrs.get("scale_factor", 1.0))[0])
     files = ", ".join(str(lidar[name]) for name in medians)
     action = f"set the attribute scale_factor of '{dataset}' to {scale / 1000:g} in {files}"
+    if set(medians) == {name for names in (advice.needed or {}).values() for name in names}:
+        action = "--set data.lidar.height_unit=m"
     return Finding(
         "problem",
         "labels in metres",

@@ -7,9 +7,10 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from cloudml_tf.data import hdf5, times
+from cloudml_tf.data import clocks, hdf5, times
 from cloudml_tf.data.lidar import Profiles, read_profiles
-from cloudml_tf.data.settings import Camera, Data, Feature, FlightFiles, Navigation, Target
+from cloudml_tf.data.navigation import feature_rows, read_navigation, read_positions
+from cloudml_tf.data.settings import Camera, Data, Feature, FlightFiles, Target
 from cloudml_tf.errors import DataError
 
 
@@ -105,7 +106,9 @@ def load_flight(name: str, files: FlightFiles, data: Data, target: Target, label
     with hdf5.open_file(camera_path) as file:
         frame_shape, total = _frame_shape(file, data.camera)
         time_s, row = _frame_times(file, data.camera, total, counts)
-        columns = {f.name: _feature_rows(file, f, total, "frames")[row] for f in _features_in("camera", data)}
+        columns = {
+            ("camera", f.name): feature_rows(file, f, total, "frames")[row] for f in _features_in("camera", data)
+        }
     label, position = np.full(len(time_s), np.nan), np.full((2, len(time_s)), np.nan)
     if labels or _features_in("lidar", data):
         profiles = read_profiles(files.lidar_path(), data.lidar, target)
@@ -115,9 +118,10 @@ def load_flight(name: str, files: FlightFiles, data: Data, target: Target, label
         position = np.stack([profiles.latitude_deg[matched], profiles.longitude_deg[matched]])
         columns |= _lidar_features(files, data, time_s, profiles)
     counts["frames labelled"] = int(np.isfinite(label).sum())
-    sun, more = _navigation(files, data, total, row, counts)
-    features = [{**columns, **more}[f.name] for f in data.features]
-    latitude, longitude = _positions(files, data.navigation, total, row, position)
+    sun, navigation_columns = read_navigation(files, data, time_s, total, row, counts)
+    by_name = {key[1]: values for key, values in {**columns, **navigation_columns}.items()}
+    features = [by_name[f.name] for f in data.features]
+    latitude, longitude = read_positions(files, data.navigation, time_s, total, row, position)
     return Flight(
         name=name,
         camera_path=camera_path,
@@ -159,16 +163,11 @@ def _frame_shape(file: h5py.File, camera: Camera) -> tuple[tuple[int, int, int],
 
 def _frame_times(file: h5py.File, camera: Camera, total: int, counts: dict[str, int]) -> tuple[np.ndarray, np.ndarray]:
     """Sorted times (N,) in s and the file row of each; frames without a time, or with one seen before, are left out."""
-    raw = hdf5.read(file, camera.time, 1, "data.camera.time")
-    if len(raw) != total:
-        raise DataError(f"{file.filename}: '{camera.time}' must have one time a frame, {total}. Received: {len(raw)}.")
-    if camera.time_unit == "attribute":
-        text = file[camera.time].attrs.get("units", "")
-        text = text.decode() if isinstance(text, bytes) else str(text)
-        unit_s, reference_s = times.unit_of(text, Path(file.filename))
-    else:
-        unit_s, reference_s = times.UNIT_SECONDS[camera.time_unit], 0.0
-    time_s = raw * unit_s + reference_s + camera.time_offset_s
+    time_s = clocks.read_times(file, camera, "camera", 1)
+    if len(time_s) != total:
+        raise DataError(
+            f"{file.filename}: '{camera.time}' must have one time a frame, {total}. Received: {len(time_s)}."
+        )
     order = np.argsort(time_s, kind="stable")
     order = order[np.isfinite(time_s[order])]
     if len(order) == 0:
@@ -206,95 +205,9 @@ def _label_frames(time_s: np.ndarray, profiles: Profiles, data: Data) -> tuple[n
     return label, times.nearest(profiles.middle_s, time_s)[0]
 
 
-def _navigation(
-    files: FlightFiles, data: Data, total: int, row: np.ndarray, counts: dict[str, int]
-) -> tuple[np.ndarray | None, dict[str, np.ndarray]]:
-    wanted = _features_in("navigation", data)
-    if not data.sun_angles and not wanted:
-        return None, {}
-    if files.navigation is None:
-        raise DataError(
-            f"{files.camera}: this flight has no navigation file, and the sun's angles are inputs. "
-            "Name one in data.flights, or set data.sun_angles to false."
-        )
-    with hdf5.open_file(Path(files.navigation)) as file:
-        columns = {f.name: _feature_rows(file, f, total, "frames")[row] for f in wanted}
-        sun = _sun_angles(file, data.navigation, total, row) if data.sun_angles else None
-    if sun is not None:
-        counts["frames without sun angles"] = int(np.isnan(sun).any(axis=1).sum())
-    return sun, columns
-
-
-def _sun_angles(file: h5py.File, navigation: Navigation, total: int, row: np.ndarray) -> np.ndarray:
-    """(N, 2): solar zenith, and solar azimuth relative to the heading in [-180, 180), degrees."""
-    angles = {}
-    for key in ("solar_zenith", "solar_azimuth", "heading"):
-        values = _frame_rows(file, navigation, key, total)[row]  # neighbours in time, not in the file
-        angles[key] = _fill_angles(values, navigation.max_filled_frames)
-    relative = (angles["solar_azimuth"] - angles["heading"] + 180.0) % 360.0 - 180.0
-    return np.stack([angles["solar_zenith"], relative], axis=1)
-
-
-def _frame_rows(file: h5py.File, navigation: Navigation, key: str, total: int) -> np.ndarray:
-    """The dataset that field `key` names: one row a frame."""
-    name = getattr(navigation, key)
-    values = hdf5.read(file, name, 1, f"data.navigation.{key}")
-    if len(values) != total:
-        raise DataError(
-            f"{file.filename}: '{name}' must have one row a camera frame, {total}. Received: {len(values)}."
-        )
-    return values
-
-
-def _positions(
-    files: FlightFiles, navigation: Navigation, total: int, row: np.ndarray, otherwise: np.ndarray
-) -> np.ndarray:
-    """(2, N) latitude and longitude of the navigation file, or `otherwise` where it has not both.
-
-    A name that somebody chose must be there; one by default may be missing.
-    """
-    keys = ("latitude", "longitude")
-    names = {key: getattr(navigation, key) for key in keys}
-    if files.navigation is None or None in names.values():
-        return otherwise
-    with hdf5.open_file(Path(files.navigation)) as file:
-        if any(name == Navigation.model_fields[key].default and name not in file for key, name in names.items()):
-            return otherwise
-        values = np.stack([_frame_rows(file, navigation, key, total)[row] for key in keys])
-    return np.where(np.isfinite(values), values, np.nan)
-
-
-def _fill_angles(degrees: np.ndarray, longest: int) -> np.ndarray:
-    """Fill NaN runs of up to `longest` from both sides, through sine and cosine, so that 359 and 1 average to 0.
-
-    A run at either end has one side only and stays NaN.
-    """
-    degrees = np.where(np.isfinite(degrees), degrees, np.nan)
-    known = np.flatnonzero(~np.isnan(degrees))
-    if len(known) < 2:
-        return degrees
-    steps = np.diff(known)
-    inside = np.arange(known[0], known[-1])
-    short = np.repeat(steps <= longest + 1, steps)
-    index = inside[short & np.isnan(degrees[inside])]
-    radians = np.deg2rad(degrees[known])
-    sine, cosine = np.interp(index, known, np.sin(radians)), np.interp(index, known, np.cos(radians))
-    degrees[index] = np.rad2deg(np.arctan2(sine, cosine))
-    return degrees
-
-
-def _feature_rows(file: h5py.File, feature: Feature, total: int, what: str) -> np.ndarray:
-    values = hdf5.read(file, feature.dataset, (1, 2), f"data.features '{feature.name}'")
-    values = values if values.ndim == 1 else values[:, values.shape[1] // 2]
-    if len(values) != total:
-        raise DataError(
-            f"{file.filename}: '{feature.dataset}' of feature '{feature.name}' must have one row for each of the "
-            f"{total} {what}. Received: {len(values)}."
-        )
-    return np.where(np.isfinite(values), values, np.nan)
-
-
-def _lidar_features(files: FlightFiles, data: Data, time_s: np.ndarray, profiles: Profiles) -> dict[str, np.ndarray]:
+def _lidar_features(
+    files: FlightFiles, data: Data, time_s: np.ndarray, profiles: Profiles
+) -> dict[tuple[str, str], np.ndarray]:
     """Features that live beside lidar profiles, taken at the profile nearest in time to each frame."""
     wanted = _features_in("lidar", data)
     if not wanted:
@@ -302,4 +215,4 @@ def _lidar_features(files: FlightFiles, data: Data, time_s: np.ndarray, profiles
     index, _ = times.nearest(profiles.middle_s, time_s)
     total = profiles.counts["profiles"]
     with hdf5.open_file(files.lidar_path()) as file:
-        return {f.name: _feature_rows(file, f, total, "profiles")[profiles.order][index] for f in wanted}
+        return {("lidar", f.name): feature_rows(file, f, total, "profiles")[profiles.order][index] for f in wanted}

@@ -1,4 +1,4 @@
-"""Reading HDF5 with errors that name the file, the dataset and the remedy."""
+"""Reading HDF5, and NetCDF-4, which is HDF5 inside, with errors that name the file, the dataset and the remedy."""
 
 import contextlib
 import difflib
@@ -11,6 +11,14 @@ import numpy as np
 
 from cloudml_tf.errors import DataError
 
+NETCDF_FILL = 9.969209968386869e36  # of floats that were never written, where no _FillValue says otherwise
+RANGES = ("valid_range", "valid_min", "valid_max")
+PACKING = ("_FillValue", "missing_value", "scale_factor", "add_offset", *RANGES)
+_OTHER_FORMATS = {  # by the first bytes of the file
+    b"CDF": "is a NetCDF-3 file; convert it with `nccopy -k nc4 old.nc new.nc`",
+    b"\x0e\x03\x13\x01": "is an HDF4 file; convert it with `h4toh5 old.hdf new.h5`",
+}
+
 
 @contextlib.contextmanager
 def open_file(path: Path) -> Iterator[h5py.File]:
@@ -20,13 +28,28 @@ def open_file(path: Path) -> Iterator[h5py.File]:
     try:
         file = h5py.File(path, "r")
     except OSError as error:
-        truncated = "truncated" in str(error)
-        reason = "is truncated; copy it again" if truncated else "is not an HDF5 file"
+        reason = "is truncated; copy it again" if "truncated" in str(error) else _other_format(path)
         raise DataError(f"{path}: {reason} ({str(error).splitlines()[0]}).") from None
     try:
         yield file
     finally:
         file.close()
+
+
+def _other_format(path: Path) -> str:
+    try:
+        with open(path, "rb") as file:
+            start = file.read(4)
+    except OSError:
+        return "cannot be opened"
+    return next((text for head, text in _OTHER_FORMATS.items() if start.startswith(head)), "is not an HDF5 file")
+
+
+def text(attributes: Any, key: str) -> str:
+    """A text attribute; "" where it is missing."""
+    value = attributes.get(key, "")
+    value = np.ravel(value)[0] if isinstance(value, np.ndarray) and value.size else value
+    return value.decode(errors="replace") if isinstance(value, bytes) else str(value)
 
 
 def dataset(file: h5py.File, name: str, rank: int | tuple[int, ...] | None = None, field: str = "") -> h5py.Dataset:
@@ -41,6 +64,11 @@ def dataset(file: h5py.File, name: str, rank: int | tuple[int, ...] | None = Non
         raise DataError(f"{file.filename}: no dataset '{name}'{where}. {hint}")
     if found.dtype.kind not in "iuf":
         raise DataError(f"{file.filename}: '{name}'{where} must hold numbers. Received: type {found.dtype}.")
+    try:
+        for key in PACKING:
+            _numbers(found.attrs, key)
+    except ValueError as error:
+        raise DataError(f"{file.filename}: '{name}'{where}: {error}. Mend the file.") from None
     ranks = (rank,) if isinstance(rank, int) else rank
     if ranks is not None and found.ndim not in ranks:
         expected = " or ".join(str(r) for r in ranks)
@@ -51,22 +79,51 @@ def dataset(file: h5py.File, name: str, rank: int | tuple[int, ...] | None = Non
 
 
 def unpack(raw: np.ndarray, attributes: Any, dtype: str = "float64") -> np.ndarray:
-    """Packed numbers to values as CF has it: fill to NaN, then scale_factor and add_offset. Any shape, unchanged.
+    """Packed numbers to values as CF has it: fill and what is out of the valid range to NaN, then scale and offset.
 
-    -9999 counts as fill too: the lidar's files use it without saying so.
+    -9999 counts as fill too: the lidar's files use it without saying so. Any shape, unchanged.
     """
-    fills = [float(np.ravel(attributes[key])[0]) for key in ("_FillValue", "missing_value") if key in attributes]
+    fills = [*_numbers(attributes, "_FillValue"), *_numbers(attributes, "missing_value")]
     if raw.dtype.kind != "u":
         fills.append(-9999.0)
+    if raw.dtype.kind == "f":
+        fills.append(float(raw.dtype.type(NETCDF_FILL)))
     missing = np.isin(raw, fills) if fills else None  # before the cast: float32 rounds large integers
     with np.errstate(over="ignore"):  # beyond float32 is infinite, and a frame with such pixels is left out
         values = raw.astype(dtype)
-    scale, offset = (float(np.ravel(attributes.get(key, d))[0]) for key, d in (("scale_factor", 1), ("add_offset", 0)))
+    scale, offset = ((_numbers(attributes, key) or [d])[0] for key, d in (("scale_factor", 1.0), ("add_offset", 0.0)))
     if scale != 1.0 or offset != 0.0:
         values = (values * scale + offset).astype(dtype)
     if missing is not None and missing.any():
         values[missing] = np.nan
+    low, high = _valid_range(attributes)
+    if low > -np.inf or high < np.inf:
+        seen = raw if _range_is_packed(raw, attributes) else values
+        values[(seen < low) | (seen > high)] = np.nan
     return values
+
+
+def _range_is_packed(raw: np.ndarray, attributes: Any) -> bool:
+    """A valid range is of the packed numbers, unless these are integers and it has the type of the values (CF 2.5)."""
+    kinds = {np.asarray(attributes[key]).dtype.kind for key in RANGES if key in attributes}
+    return raw.dtype.kind == "f" or "f" not in kinds
+
+
+def _numbers(attributes: Any, key: str) -> list[float]:
+    """An attribute's numbers, none where it is missing. Raises `ValueError` for a text that is no number."""
+    if key not in attributes:
+        return []
+    try:
+        return [float(value) for value in np.ravel(attributes[key])]
+    except (TypeError, ValueError):
+        raise ValueError(f"attribute {key} must be a number. Received: '{text(attributes, key)}'") from None
+
+
+def _valid_range(attributes: Any) -> tuple[float, float]:
+    both = _numbers(attributes, "valid_range")
+    low = _numbers(attributes, "valid_min") or both[:1] or [-np.inf]
+    high = _numbers(attributes, "valid_max") or both[1:2] or [np.inf]
+    return low[0], high[0]
 
 
 def read(file: h5py.File, name: str, rank: int | tuple[int, ...], field: str = "") -> np.ndarray:

@@ -6,9 +6,11 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from cloudml_tf.data import hdf5, times
+from cloudml_tf.data import clocks, hdf5
 from cloudml_tf.data.settings import Lidar, Target
 from cloudml_tf.errors import DataError
+
+METRE_WORDS = ("m", "meter", "meters", "metre", "metres")
 
 
 @dataclass(frozen=True)
@@ -42,23 +44,21 @@ def read_profiles(path: Path, lidar: Lidar, target: Target) -> Profiles:
 
 
 def _profile_times(file: h5py.File, path: Path, lidar: Lidar) -> np.ndarray:
-    days = hdf5.read(file, lidar.time, (1, 2), "data.lidar.time")
-    if days.ndim == 1:
-        days = np.repeat(days[:, None], 3, axis=1)
-    if days.shape[1] != 3:
+    """(P, 3) start, middle, end in s since 1970; a profile with one time has no length."""
+    found = clocks.read_times(file, lidar, "lidar", (1, 2))
+    if found.ndim == 1:
+        found = found[:, None]
+    if found.shape[1] not in (1, 2, 3):
         raise DataError(
-            f"{path}: '{lidar.time}' must be (profile, 3): start, middle, end. Received: shape {days.shape}."
+            f"{path}: '{lidar.time}' must be (profile, 3): start, middle, end; (profile, 2): start, end; or "
+            f"(profile,). Received: shape {found.shape}."
         )
-    if len(days) == 0:
+    if len(found) == 0:
         raise DataError(f"{path}: '{lidar.time}' holds no profile.")
-    finite = days[np.isfinite(days)]
-    if finite.size and (finite.min() < 0 or finite.max() > 368):
-        raise DataError(
-            f"{path}: '{lidar.time}' must be a decimal day of year, 1 to 367. "
-            f"Received: {finite.min():g} to {finite.max():g}. Name the right dataset in data.lidar.time."
-        )
-    year = lidar.year if lidar.year is not None else times.year_of_name(path)
-    return times.day_of_year_to_seconds(days, year) + lidar.time_offset_s
+    return np.stack(
+        [found[:, 0], found.mean(axis=1) if found.shape[1] == 2 else found[:, found.shape[1] // 2], found[:, -1]],
+        axis=1,
+    )
 
 
 def _positions(file: h5py.File, lidar: Lidar, key: str, count: int) -> np.ndarray:
@@ -73,6 +73,8 @@ def _labels(file: h5py.File, lidar: Lidar, target: Target, count: int) -> tuple[
     key = {"optical_depth": "optical_depth", "cloud_base_km": "base", "cloud_top_km": "top"}[target.name]
     layers = _rows(file, lidar, key, (1, 2), count)  # (P, L)
     layers = layers[:, None] if layers.ndim == 1 else layers
+    if target.name != "optical_depth":
+        layers = layers * _kilometres(file, lidar, getattr(lidar, key))
     number = _optional(file, lidar, "number_layers", 1, count)
     is_cloud = _cloud_layers(file, lidar, layers, number)
     label = _choose_layer(layers, is_cloud, lidar, target)
@@ -94,6 +96,14 @@ def _labels(file: h5py.File, lidar: Lidar, target: Target, count: int) -> tuple[
         left &= ~where
     counts["profiles labelled"] = int(left.sum())
     return np.where(left, label, np.nan), counts
+
+
+def _kilometres(file: h5py.File, lidar: Lidar, name: str) -> float:
+    """What turns a height of the file into km."""
+    unit = lidar.height_unit
+    if unit == "attribute":
+        unit = "m" if hdf5.text(file[name].attrs, "units").strip().lower() in METRE_WORDS else "km"
+    return 1e-3 if unit == "m" else 1.0
 
 
 def _rows(file: h5py.File, lidar: Lidar, key: str, rank: int | tuple[int, ...], count: int) -> np.ndarray:
@@ -124,9 +134,10 @@ def _cloud_layers(file: h5py.File, lidar: Lidar, layers: np.ndarray, number: np.
     if number is not None:
         counted = np.arange(layers.shape[1]) < number[:, None]
         present = np.where(np.isnan(number)[:, None], present, counted)
-    kinds = _optional(file, lidar, "feature_type", 2, len(layers))
+    kinds = _optional(file, lidar, "feature_type", (1, 2), len(layers))
     if kinds is None:
         return present
+    kinds = kinds[:, None] if kinds.ndim == 1 else kinds
     if kinds.shape != layers.shape:
         raise DataError(
             f"{file.filename}: '{lidar.feature_type}' (configuration field data.lidar.feature_type) must have the "

@@ -13,6 +13,8 @@ from cloudml_tf.simulation.settings import SimulationConfig
 
 TargetName = Literal["optical_depth", "cloud_base_km", "cloud_top_km"]
 FileRole = Literal["camera", "lidar", "navigation"]
+TimeUnit = Literal["attribute", "s", "ms", "us", "ns", "min", "h", "d"]
+SINCE = "The date that times without one count from: '2024-06-03', 'file_name' for the one in it, or a root attribute."
 UnitInterval = Annotated[float, Field(ge=0, le=1)]
 LabelCount = Annotated[int, Field(ge=2)] | Annotated[float, Field(gt=0, lt=1)] | None
 
@@ -61,13 +63,13 @@ class Target(Settings):
 class Camera(Settings):
     """The camera file and the geometry of its images."""
 
-    files: tuple[str, ...] = Field(("*_L1B_*.h5", "*_L1B_*.hdf5"), description="Name patterns in a flight's folder.")
+    files: tuple[str, ...] = Field(
+        ("*_L1B_*.h5", "*_L1B_*.hdf5", "*_L1B_*.nc"), description="Name patterns in a flight's folder."
+    )
     channels: tuple[str, ...] = Field(("Product/Signal",), min_length=1, description="One dataset a channel.")
     time: str = Field("Time/TimeUTC", description="Dataset of frame times.")
-    time_unit: Literal["attribute", "s", "ms", "min", "h", "d"] = Field(
-        "attribute",
-        description="Unit of the times since 1970; 'attribute' reads CF `units`, seconds without one.",
-    )
+    time_unit: TimeUnit = Field("attribute", description="Of the times; 'attribute' reads CF `units`, else seconds.")
+    time_since: str = Field("1970-01-01", description=SINCE)
     time_offset_s: float = Field(0.0, description="Added to the frame times, for another zone or a known offset.")
     rows: tuple[int, int] | None = Field(None, description="Swath slice [first, end) of rows, e.g. [40, 480].")
     columns: tuple[int, int] | None = Field(None, description="Slice [first, end) of columns.")
@@ -95,22 +97,35 @@ class Camera(Settings):
 class Lidar(Settings):
     """The lidar file and how a label is made from its layers."""
 
-    files: tuple[str, ...] = Field(("CPL_L2_*.hdf5", "CPL_L2_*.h5"), description="Name patterns.")
-    time: str = Field("layer_descriptor/Profile_Decimal_Julian_Day", description="(profile, 3): start, middle, end.")
+    files: tuple[str, ...] = Field(("CPL_L2_*.hdf5", "CPL_L2_*.h5", "CPL_L2_*.nc"), description="Name patterns.")
+    time: str = Field(
+        "layer_descriptor/Profile_Decimal_Julian_Day",
+        description="(profile, 3): start, middle, end; (profile, 2): start, end; or (profile,).",
+    )
+    time_unit: TimeUnit | Literal["day_of_year"] = Field(
+        "attribute",
+        description="'attribute' reads CF `units` with a date ('hours since …'), else a decimal day of year.",
+    )
+    time_since: str = Field("1970-01-01", description=SINCE)
     year: int | None = Field(
         None,
         ge=1970,
         le=2100,
-        description="Year of the first profile; from the file name's last two digits if unset.",
+        description="Of the first profile, for a day of year; the file name's date or last two digits if unset.",
     )
     time_offset_s: float = Field(0.0, description="Added to the profile times.")
-    optical_depth: str = Field("layer_descriptor/Feature_Optical_Depth_532", description="(profile, layer), unitless.")
-    base: str = Field("layer_descriptor/Layer_Base_Altitude", description="(profile, layer), km.")
-    top: str = Field("layer_descriptor/Layer_Top_Altitude", description="(profile, layer), km.")
+    optical_depth: str = Field(
+        "layer_descriptor/Feature_Optical_Depth_532", description="(profile, layer) or (profile,), unitless."
+    )
+    base: str = Field("layer_descriptor/Layer_Base_Altitude", description="(profile, layer) or (profile,).")
+    top: str = Field("layer_descriptor/Layer_Top_Altitude", description="(profile, layer) or (profile,).")
+    height_unit: Literal["attribute", "km", "m"] = Field(
+        "attribute", description="Of base and top; 'attribute' reads `units`, km without one. Labels are in km."
+    )
     number_layers: str = Field("layer_descriptor/Number_Layers", description="(profile,), optional: 0 is clear sky.")
     feature_type: str | None = Field(
         "layer_descriptor/Feature_Type",
-        description="(profile, layer), optional: keeps aerosol out of the clouds.",
+        description="As the layers, optional: keeps aerosol out of the clouds.",
     )
     cloud_types: tuple[int, ...] = Field((3,), description="Feature types that are cloud.")
     opaque: str | None = Field(
@@ -141,12 +156,25 @@ class Lidar(Settings):
 
 
 class Navigation(Settings):
-    """The navigation file: one row a camera frame."""
+    """The navigation file: one row a camera frame, or a clock of its own."""
 
-    files: tuple[str, ...] = Field(("NAV_*.h5", "*_nav.hdf", "*_nav.h5"), description="Name patterns.")
-    solar_zenith: str = Field("nav/solarZenith", description="Degrees.")
-    solar_azimuth: str = Field("nav/sunAzGrd", description="Degrees from north.")
-    heading: str = Field("nav/heading", description="Degrees from north.")
+    files: tuple[str, ...] = Field(
+        ("NAV_*.h5", "*_nav.hdf", "*_nav.h5", "NAV_*.nc", "*_nav.nc"), description="Name patterns."
+    )
+    time: str | None = Field(None, description="Dataset of the rows' times; null for one row a camera frame.")
+    time_unit: TimeUnit = Field("attribute", description="Of the times; 'attribute' reads CF `units`, else seconds.")
+    time_since: str = Field("1970-01-01", description=SINCE)
+    time_offset_s: float = Field(0.0, description="Added to the rows' times.")
+    tolerance_s: float = Field(1.0, gt=0, description="With `time`: largest time between a frame and its row.")
+    solar_zenith: str = Field("nav/solarZenith", description="Angle of the sun from the vertical.")
+    elevation: bool = Field(False, description="`solar_zenith` holds the sun's elevation above the horizon instead.")
+    solar_azimuth: str = Field("nav/sunAzGrd", description="Angle from north.")
+    heading: str | None = Field(
+        "nav/heading", description="Angle from north; null where `solar_azimuth` is relative to the heading."
+    )
+    angle_unit: Literal["attribute", "deg", "rad"] = Field(
+        "attribute", description="Of the three angles; 'attribute' reads `units`, degrees without one."
+    )
     latitude: str | None = Field("nav/latitude", description="Degrees north, optional: where a prediction holds.")
     longitude: str | None = Field("nav/longitude", description="Degrees east, optional.")
     max_filled_frames: int = Field(10, ge=0, description="NaN runs up to this long are interpolated.")

@@ -8,8 +8,10 @@ import numpy as np
 
 from cloudml_tf.errors import DataError
 
-UNIT_SECONDS = {"ms": 1e-3, "s": 1.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
+UNIT_SECONDS = {"ns": 1e-9, "us": 1e-6, "ms": 1e-3, "s": 1.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
 _UNIT_WORDS = {
+    "nanosecond": "ns",
+    "microsecond": "us",
     "millisecond": "ms",
     "msec": "ms",
     "second": "s",
@@ -22,7 +24,7 @@ _UNIT_WORDS = {
 _CF_TIME = re.compile(
     r"""\s* (\w+)
     (?: \s+ since \s+ (\d{4})-(\d\d?)-(\d\d?)               # the reference's date
-        (?: [T\ ]\s* (\d\d?):(\d\d) (?: :(\d\d)(?:\.0*)? )? )?  # and time of day
+        (?: [T\ ]\s* (\d\d?):(\d\d?) (?: :(\d\d?(?:\.\d*)?) )? )?  # and time of day
     )?
     (?: \s* (?: Z | UTC | GMT ) )?
     (?: \s* ([+-]\d\d?) (?: :?(\d\d) )? )?                   # hours and minutes east of Greenwich
@@ -32,37 +34,75 @@ _CF_TIME = re.compile(
 DAY_S = 86400.0
 
 
-def unit_of(attribute: str, path: Path) -> tuple[float, float]:
+def unit_of(
+    attribute: str, path: Path, since_s: float = 0.0, field: str = "data.camera.time_unit"
+) -> tuple[float, float]:
     """A CF time unit, e.g. "hours since 1970-01-01", to (seconds a unit, reference in seconds since 1970).
 
-    No unit at all means seconds since 1970. Raises `DataError` naming the file for one that cannot be read.
+    A unit without a reference counts from `since_s`; no unit at all means seconds. Raises `DataError` naming the file
+    and `field`, the setting that helps, for one that cannot be read.
     """
     if not attribute.strip():
-        return 1.0, 0.0
+        return 1.0, since_s
     match = _CF_TIME.fullmatch(attribute)
     word = match.group(1).lower() if match else ""
     unit = word if word in UNIT_SECONDS else _UNIT_WORDS.get(word.removesuffix("s"), word.removesuffix("s"))
     if match is None or unit not in UNIT_SECONDS:
-        raise DataError(
-            f"{path}: time unit '{attribute}' is not known; set data.camera.time_unit to one of {list(UNIT_SECONDS)}."
-        )
-    year, month, day, hour, minute, second = (int(part or 0) for part in match.groups()[1:7])
+        raise DataError(f"{path}: time unit '{attribute}' is not known; set {field} to one of {list(UNIT_SECONDS)}.")
+    year, month, day, hour, minute = (int(part or 0) for part in match.groups()[1:6])
     zone_h, zone_min = (int(part or 0) for part in match.groups()[7:])
     zone_s = 3600.0 * zone_h + 60.0 * (-zone_min if zone_h < 0 else zone_min)
-    reference_s = float(calendar.timegm((year, month, day, hour, minute, second))) if year else 0.0
+    if not year:
+        return UNIT_SECONDS[unit], since_s - zone_s
+    reference_s = calendar.timegm((year, month, day, hour, minute, 0)) + float(match.group(7) or 0)
     return UNIT_SECONDS[unit], reference_s - zone_s
 
 
+_DATE = r"(?<!\d)((?:19|20)\d\d)[-_.]?(0[1-9]|1[0-2])[-_.]?(0[1-9]|[12]\d|3[01])(?=\d{4}(?:\d\d)?(?!\d)|(?!\d))"
+_MONTHS = {name.lower(): number for number, name in enumerate(calendar.month_abbr) if name}
+_NAMED_MONTH = rf"(?<!\d)(\d\d?)[-_ ]?({'|'.join(_MONTHS)})[a-z]*[-_ ]?((?:19|20)?\d\d)(?!\d)"
+
+
+def date_in(text: str) -> tuple[int, int, int] | None:
+    """The first date in a text, (year, month, day): 20240603, 2024-06-03T12:00 or 03jun24."""
+    for match in re.finditer(_DATE, text):
+        return int(match.group(1)), int(match.group(2)), int(match.group(3))
+    for match in re.finditer(_NAMED_MONTH, text.lower()):
+        day, month, year = int(match.group(1)), _MONTHS[match.group(2)], match.group(3)
+        return int(year) if len(year) == 4 else _century(int(year)), month, day
+    return None
+
+
+def _century(short: int) -> int:
+    return 2000 + short if short < 70 else 1900 + short
+
+
+def past_midnight(days: np.ndarray) -> np.ndarray:
+    """Times of day as days, 0 to 1, on a clock that starts anew at midnight: those after it get one day more.
+
+    The flight has passed midnight if the longest empty stretch is not the one around midnight. Any shape and order.
+    """
+    days = np.array(days, "float64")
+    ordered = np.sort(days[np.isfinite(days)])
+    if len(ordered) > 1 and np.floor(ordered[0]) == np.floor(ordered[-1]):
+        empty = np.diff(ordered)
+        if empty.max() > 1.0 - (ordered[-1] - ordered[0]):
+            days[days <= ordered[empty.argmax()]] += 1.0
+    return days
+
+
 def year_of_name(path: Path) -> int:
-    """The year from a lidar file name's last two digits, as in CPL_L2_..._01jun24.hdf5."""
+    """The year of a lidar file's name: its last two digits, as in CPL_L2_..._01jun24.hdf5, or of a date (20240603)."""
+    date = date_in(path.stem)
+    if date is not None and not re.search(_NAMED_MONTH + "$", path.stem.lower()):
+        return date[0]
     match = re.search(r"(\d\d)$", path.stem)
     if match is None:
         raise DataError(
-            f"{path}: the year is read from the name's last two digits (…_01jun24.hdf5), and there are none. "
-            "Rename the file or set data.lidar.year."
+            f"{path}: the year is read from the name's date or its last two digits (…_01jun24.hdf5), and there are "
+            "none. Rename the file or set data.lidar.year."
         )
-    short = int(match.group(1))
-    return 2000 + short if short < 70 else 1900 + short
+    return _century(int(match.group(1)))
 
 
 def day_of_year_to_seconds(days: np.ndarray, year: int) -> np.ndarray:
@@ -76,11 +116,7 @@ def day_of_year_to_seconds(days: np.ndarray, year: int) -> np.ndarray:
     length = 366.0 if calendar.isleap(year) else 365.0
     if (days > length - 10.0).any():
         days[days < 10.0] += length
-    ordered = np.sort(days[np.isfinite(days)])
-    if len(ordered) > 1 and np.floor(ordered[0]) == np.floor(ordered[-1]):
-        empty = np.diff(ordered)
-        if empty.max() > 1.0 - (ordered[-1] - ordered[0]):
-            days[days <= ordered[empty.argmax()]] += 1.0
+    days = past_midnight(days)
     return calendar.timegm((year, 1, 1, 0, 0, 0)) + (days - 1.0) * DAY_S
 
 
