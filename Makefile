@@ -4,7 +4,7 @@ BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 
-.PHONY: venv train test test-all browser parity clean
+.PHONY: venv train test test-all test-oldest browser parity clean
 venv: .venv/.installed
 .venv/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -26,6 +26,16 @@ test: .venv/.tested
 test-all: test
 	$(BIN)/pytest -m slow
 
+# The quick tests with the oldest versions that pyproject.toml allows, in an environment of their own.
+OLDEST_PYTHON ?= python3.12
+test-oldest: .venv-oldest/.installed
+	.venv-oldest/bin/pytest -n 2 -m "not slow" -p no:cacheprovider
+
+.venv-oldest/.installed: pyproject.toml constraints-oldest.txt
+	$(OLDEST_PYTHON) -m venv .venv-oldest
+	.venv-oldest/bin/python -m pip install --quiet --disable-pip-version-check -c constraints-oldest.txt -e ".[test]"
+	touch $@
+
 # The browser that tests/test_browser.py looks at the report with; without it those tests are skipped.
 browser:
 	bash .ci/browser
@@ -35,4 +45,4 @@ parity: venv
 	bash benchmarks/parity.sh
 
 clean:
-	rm -rf .venv .venv-parity build *.egg-info
+	rm -rf .venv .venv-oldest .venv-parity build *.egg-info

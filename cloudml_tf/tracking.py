@@ -196,7 +196,7 @@ def _start(config: Config, folder: Path) -> Any:
                     id=_identity(folder),
                     resume="allow" if attempt == "online" else None,  # offline, `wandb sync` joins what has one id
                     config=config.model_dump(mode="json"),
-                    dir=folder,
+                    dir=str(folder),  # wandb 0.19 takes text only
                     mode=attempt,
                     settings=wandb.Settings(console="off", silent=True, init_timeout=30),
                 )

@@ -6,7 +6,6 @@ stacked by name; a model with one output answers a list of values, with several 
 
 import http.server
 import json
-import re
 import subprocess
 import sys
 import threading
@@ -18,13 +17,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from snippets import ROOT, snippets
 
 from cloudml_tf.config import load_config
 from cloudml_tf.exporting.formats import FORMATS
 from cloudml_tf.pipeline import prepare
 
-ROOT = Path(__file__).parent.parent
-SNIPPETS = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "serving.md").read_text(), re.DOTALL)
+CLIENT = [s.code for s in snippets(ROOT / "docs/serving.md") if s.language == "python" and not s.mark]
 
 
 @pytest.fixture(scope="module")
@@ -101,7 +100,7 @@ def test_the_client_of_the_docs_gets_the_runs_predictions(
     address: str, sequences: list[dict[str, Any]], expected: np.ndarray
 ) -> None:
     names: dict[str, Any] = {}
-    for code in SNIPPETS:
+    for code in CLIENT:
         exec(compile(code, "docs/serving.md", "exec"), names)
     np.testing.assert_allclose(names["predict"](sequences, address), expected, rtol=1e-4)
     np.testing.assert_allclose(names["predict"](sequences[2:3], address), expected[2:3], rtol=1e-4)

@@ -1,0 +1,215 @@
+"""Write docs/reference from the code: `python docs/make_reference.py`. tests/test_reference.py fails where it is old.
+
+config.md: every field of a configuration, from the pydantic models. python.md: public names, signatures and the first
+paragraph of their docstrings. commands.md: every verb and option, from the command line's own parser.
+"""
+
+import argparse
+import importlib
+import inspect
+import json
+import re
+import types
+import typing
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel
+from pydantic_core import PydanticUndefined
+
+import cloudml_tf
+from cloudml_tf.cli import VERBS, build_parser
+from cloudml_tf.errors import EXIT_CODES
+from cloudml_tf.settings import Config
+from cloudml_tf.simulation.settings import PRESETS
+
+HOME = Path(__file__).parent / "reference"
+ROOMS = ("losses", "distributions", "metrics", "callbacks", "monitors", "models", "layers", "pretraining")
+LIMITS = {"ge": "≥", "gt": ">", "le": "≤", "lt": "<", "min_length": "length ≥", "max_length": "length ≤"}
+HEAD = "# {}\n\nReference, made by `python docs/make_reference.py` · [all pages](../README.md)\n\n{}\n"
+
+
+def type_name(annotation: Any) -> str:
+    """A type as a reader of JSON thinks of it: "number", "text", "list of whole numbers", '"a" or "b"'."""
+    simple = {int: "whole number", float: "number", str: "text", bool: "true or false", type(None): "null"}
+    if annotation in simple:
+        return simple[annotation]
+    origin, parts = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin is typing.Annotated:
+        limits = ", ".join(limits_of(parts[1:]))
+        return type_name(parts[0]) + (f" ({limits})" if limits else "")
+    if origin is typing.Literal:
+        return " or ".join(f"`{json.dumps(part)}`" for part in parts)
+    if origin in (types.UnionType, typing.Union):
+        return " or ".join(type_name(part) for part in parts)
+    if origin is tuple and parts[-1] is Ellipsis:
+        return f"list of {type_name(parts[0])}"
+    if origin is tuple:
+        return f"[{', '.join(type_name(part) for part in parts)}]"
+    if origin is dict:
+        return f"object of {type_name(parts[1])}"
+    return f"[{annotation.__name__}](#{annotation.__name__.lower()})"
+
+
+def limits_of(metadata: typing.Iterable[Any]) -> list[str]:
+    """Bounds and patterns of a field, as signs."""
+    found = []
+    for item in metadata:
+        for constraint in getattr(item, "metadata", None) or [item]:
+            for name, sign in LIMITS.items():
+                value = getattr(constraint, name, None)
+                if value is not None:
+                    shown = f"{value:,}".replace(",", " ") if isinstance(value, int) else f"{value:g}"
+                    found.append(f"{sign} {shown}")
+    return found
+
+
+def default_of(field: Any) -> str:
+    """The default as JSON; "required" where there is none, nothing for a section of its own."""
+    if field.default is PydanticUndefined:
+        return "**required**"
+    if isinstance(field.default, BaseModel):
+        return ""
+    if isinstance(field.default, tuple) and field.default and isinstance(field.default[0], BaseModel):
+        return f"{len(field.default)} of them"
+    return f"`{json.dumps(field.default, default=list, ensure_ascii=False)}`"
+
+
+def sections(model: type[BaseModel], path: str, seen: dict[type[BaseModel], str]) -> None:
+    """Collect every model below one, in reading order, with the dotted path under which it stands."""
+    seen[model] = path
+    for name, field in model.model_fields.items():
+        for found in models_in(field.annotation):
+            if found not in seen:
+                sections(found, f"{path}.{name}".lstrip("."), seen)
+
+
+def models_in(annotation: Any) -> list[type[BaseModel]]:
+    """The pydantic models inside a type."""
+    if isinstance(annotation, type) and not isinstance(annotation, types.GenericAlias):
+        return [annotation] if issubclass(annotation, BaseModel) else []
+    return [model for part in typing.get_args(annotation) for model in models_in(part)]
+
+
+def config_page() -> str:
+    """A table a section: field, type, default, limits, meaning."""
+    intro = (
+        "Every field of a configuration file. The dotted path before a field's name is what `--set` takes:\n"
+        "`--set training.max_epochs=5`. A field without a meaning is named by what it is. Unknown keys are refused.\n"
+        "Which values do not go together is checked as a whole: `cloudml config print CONFIG` says so at once."
+    )
+    seen: dict[type[BaseModel], str] = {}
+    sections(Config, "", seen)
+    parts = [HEAD.format("Configuration: every field", intro)]
+    for model, path in seen.items():
+        where = f"`{path}`: " if path else ""
+        parts.append(f"## {model.__name__}\n\n{where}{first_paragraph(model.__doc__)}\n")
+        rows = ["| field | type | default | limits | meaning |", "|---|---|---|---|---|"]
+        for name, field in model.model_fields.items():
+            limits = ", ".join(limits_of(field.metadata)).replace("|", "\\|")
+            cells = [f"`{name}`", type_name(field.annotation), default_of(field), limits, field.description or ""]
+            rows.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
+        parts.append("\n".join(rows) + "\n")
+    parts.append(preset_table())
+    return "\n".join(parts)
+
+
+def preset_table() -> str:
+    """What each preset of the simulator changes."""
+    rows = ["| preset | changes |", "|---|---|"]
+    for name, changes in PRESETS.items():
+        told = ", ".join(f"`{key}` {json.dumps(value)}" for key, value in changes.items())
+        rows.append(f"| `{name}` | {told or 'nothing'} |")
+    return "## Presets of the simulator\n\n" + "\n".join(rows) + "\n"
+
+
+def first_paragraph(doc: str | None) -> str:
+    """Up to the first empty line, on one line."""
+    return " ".join(inspect.cleandoc(doc or "").split("\n\n")[0].split())
+
+
+def signature_of(thing: Any) -> str:
+    """Parameters and defaults, without types."""
+    try:
+        parameters = inspect.signature(thing).parameters.values()
+    except (TypeError, ValueError):
+        return "(...)"
+    shown = [p.replace(annotation=inspect.Parameter.empty) for p in parameters]
+    text = str(inspect.Signature(shown))
+    return re.sub(r"<function (\w+) at 0x\w+>", r"\1", text)
+
+
+def public_names(room: Any) -> list[str]:
+    """Classes and functions that a module defines and does not hide."""
+    found = [
+        name
+        for name, thing in vars(room).items()
+        if not name.startswith("_") and (inspect.isclass(thing) or inspect.isfunction(thing))
+    ]
+    return [name for name in found if vars(room)[name].__module__ == room.__name__]
+
+
+def python_page() -> str:
+    """A section a room: name, signature, first paragraph."""
+    intro = (
+        "What can be used outside of this package, by room. Names in bold can be imported from `cloudml_tf` itself.\n"
+        "These rooms import Keras and NumPy only. How they go together: [model-fit.md](../model-fit.md)."
+    )
+    parts = [HEAD.format("Python: public names", intro)]
+    for name in ROOMS:
+        room = importlib.import_module(f"cloudml_tf.{name}")
+        parts.append(f"## cloudml_tf.{name}\n\n{first_paragraph(room.__doc__)}\n")
+        for public in public_names(room):
+            thing = getattr(room, public)
+            shown = f"**`{public}`**" if public in cloudml_tf.__all__ else f"`{public}`"
+            parts.append(f"### {shown}\n\n`{public}{signature_of(thing)}`\n\n{first_paragraph(thing.__doc__)}\n")
+    return "\n".join(parts)
+
+
+def commands_page() -> str:
+    """A section a verb: what it does, an example, its options; then the exit codes."""
+    intro = (
+        "Each verb is `cloudml VERB`, and `python -m cloudml_tf.VERB`.\n"
+        "`--set`, `--seed`, `--json` and `--run-dir` mean the same wherever they stand."
+    )
+    parts = [HEAD.format("Commands: every verb and option", intro)]
+    summary = ["| verb | |", "|---|---|", *(f"| [`{verb}`](#{verb}) | {text} |" for verb, (text, _) in VERBS.items())]
+    parts.append("\n".join(summary) + "\n")
+    for verb, (text, example) in VERBS.items():
+        room = build_parser(verb)
+        choices = next(a for a in room._actions if isinstance(a, argparse._SubParsersAction)).choices
+        parts.append(f"## {verb}\n\n{text[0].upper() + text[1:]}.\n\n    {example}\n\n{options(choices[verb])}\n")
+    codes = ["| exit code | |", "|---|---|", *(f"| {code} | {text} |" for code, text in EXIT_CODES.items())]
+    parts.append("## Exit codes\n\n" + "\n".join(codes) + "\n")
+    return "\n".join(parts)
+
+
+def options(parser: argparse.ArgumentParser, before: str = "") -> str:
+    """A table of a parser's arguments; those of its actions (`config print`) follow."""
+    rows = [] if before else ["| argument | meaning |", "|---|---|"]
+    for action in parser._actions:
+        if isinstance(action, argparse._HelpAction):
+            continue
+        if isinstance(action, argparse._SubParsersAction):
+            rows += [options(room, f"{name} ") for name, room in action.choices.items()]
+            continue
+        if action.option_strings:
+            value = action.metavar or ("|".join(map(str, action.choices)) if action.choices else action.dest.upper())
+            takes = "" if action.nargs == 0 else f" {value}"
+            shown = ", ".join(action.option_strings) + takes
+        else:
+            shown = str(action.metavar or action.dest) + (" …" if action.nargs in ("+", "*") else "")
+        meaning = (action.help or "").replace("%(default)s", str(action.default)).replace("%%", "%")
+        rows.append("| " + f"`{before}{shown}`".replace("|", "\\|") + f" | {meaning} |")
+    return "\n".join(rows)
+
+
+def pages() -> dict[str, str]:
+    """File name to content."""
+    return {"config.md": config_page(), "python.md": python_page(), "commands.md": commands_page()}
+
+
+if __name__ == "__main__":
+    HOME.mkdir(exist_ok=True)
+    for name, content in pages().items():
+        (HOME / name).write_text(content, encoding="utf-8")
