@@ -31,8 +31,8 @@ SMALL: dict[str, Any] = {
     "model": TINY["model"],
     "training.max_epochs": 2,
     "training.batch_size": 16,
-    "pretraining.max_epochs": 2,
-    "pretraining.frames_per_epoch": 64,
+    "pretraining.max_epochs": 6,
+    "pretraining.frames_per_epoch": 1024,
     "pretraining.force": True,
     "evaluation.bootstrap_samples": 100,
 }
@@ -49,7 +49,8 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name, words in {"cloudml": "-m cloudml_tf ", "python": ""}.items():
         (home / "bin" / name).write_text(f'#!/bin/sh\nexec {sys.executable} {words}"$@"\n')
         (home / "bin" / name).chmod(0o755)
-    shutil.copytree(ROOT / "configs", home / "configs")
+    for folder in ("configs", "benchmarks", "savedmodels/example"):
+        shutil.copytree(ROOT / folder, home / folder)
     for name in ("tier1", "tier1_base", "les", "pretrain"):
         content = json.loads((home / f"configs/{name}.json").read_text())
         for key, value in SMALL.items():
