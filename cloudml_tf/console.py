@@ -48,9 +48,13 @@ class Console:
         with self._bar() as bar:
             yield TrainingProgress(self, bar, epochs, steps, first_epoch)
 
-    def _bar(self) -> Progress:
+    @contextlib.contextmanager
+    def _bar(self) -> Iterator[Progress]:
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        return Progress(*columns, console=self.rich, transient=True, disable=not self.rich.is_terminal)
+        bar = Progress(*columns, console=self.rich, transient=True, disable=not self.rich.is_terminal)
+        # Older versions of rich end a bar that is switched off with an empty line.
+        with bar if self.rich.is_terminal else contextlib.nullcontext():
+            yield bar
 
 
 ROW = "{epoch:>9} {loss:>9} {val_loss:>9} {r2:>7} {s:>6} {r:>6} {bias:>7} {lr:>9} {seconds:>6} {left:>7}"

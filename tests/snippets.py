@@ -58,19 +58,22 @@ def every(language: str) -> list[Snippet]:
 def commands(code: str) -> list[list[str]]:
     """The words of each command of a shell block that is one of ours: cloudml, python, make.
 
-    Loops, variables and joined lines are flattened; a variable counts as the number 1.
+    Loops, variables, pipes and joined lines are flattened; a variable counts as the number 1.
     """
     flat = re.sub(r"\\\n\s*", " ", code)
     flat = re.sub(r"\{1,2,3,4,5\}", "1", re.sub(r"\$\w+|\$\(seq [^)]*\)", "1", flat))
-    found = []
+    found: list[list[str]] = []
     for line in flat.splitlines():
-        lexer = shlex.shlex(line, posix=True, punctuation_chars=";&|<>")
+        lexer = shlex.shlex(line, posix=True, punctuation_chars=";&|>")
         lexer.whitespace_split = True
         words: list[str] = []
         for word in [*lexer, ";"]:
-            if set(word) <= set(";&|<>"):
-                found.append(words)
-                words = []
-            elif words or not (word in ("do", "then", "time") or re.match(r"\w+=", word)):
+            if not re.fullmatch(r"[;&|>]+", word):
                 words.append(word)
-    return [words for words in found if words and words[0] in ("cloudml", "python", "make")]
+                continue
+            while words and (words[0] in ("do", "then", "time") or re.match(r"\w+=", words[0])):
+                words.pop(0)
+            if words and words[0] in ("cloudml", "python", "make"):
+                found.append(words)
+            words = [">"] if ">" in word else []  # a file that is written to is no command
+    return found
