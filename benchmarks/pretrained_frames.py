@@ -11,11 +11,11 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
-from scipy import stats
 
 from cloudml_tf.config import parse_config
 from cloudml_tf.console import Console
 from cloudml_tf.grid import load_grid
+from cloudml_tf.grid_summary import t_interval
 from cloudml_tf.pipeline import prepare
 from cloudml_tf.pretrain import pretrain
 
@@ -49,9 +49,9 @@ def main() -> int:
     )
     for chosen, values in error.items():
         found = np.asarray(values)
-        change = found / np.asarray(error["all"]) - 1.0
-        half = stats.t.ppf(0.975, len(change) - 1) * change.std(ddof=1) / np.sqrt(len(change))
-        against = "" if chosen == "all" else f"{100 * change.mean():+.1f} % ± {100 * half:.1f}"
+        change = t_interval(found / np.asarray(error["all"]) - 1.0)
+        half = change["interval"][1] - change["mean"]
+        against = "" if chosen == "all" else f"{100 * change['mean']:+.1f} % ± {100 * half:.1f}"
         share = (found / np.asarray(reference)).mean()
         print(f"| {chosen} | {found.mean():.4f} ± {found.std(ddof=1):.4f} | {share:.2f} | {against} |")
     return 0

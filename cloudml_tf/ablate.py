@@ -63,6 +63,7 @@ def add_grid_arguments(parser: argparse.ArgumentParser) -> None:
 
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="cells at a time (default: the cores)")
     parser.add_argument("--rows", metavar="A;B;…", help="only these rows")
+    parser.add_argument("--reference", metavar="ROW", help="compare with this row instead of the file's")
     parser.add_argument("--seeds", metavar="1,2,…", help="these seeds instead of the file's")
     parser.add_argument("--retry-failed", action="store_true", help="train failed cells again")
     parser.add_argument("--no-gate", action="store_true", help="do not ask for the gate's row to pass first")
@@ -97,6 +98,11 @@ def chosen(grid: Grid, args: argparse.Namespace) -> Grid:
         changes["rows"] = {name: grid.rows[name] for name in names}
         changes["reference"] = grid.reference if grid.reference in names else None
         changes["gate"] = grid.gate if grid.gate in names else None
+    if args.reference is not None:
+        there = changes.get("rows", grid.rows)
+        if args.reference not in there:
+            raise ConfigError(f"--reference names '{args.reference}'; the rows are: {'; '.join(there)}.")
+        changes["reference"] = args.reference
     if args.seed is not None:
         changes["seeds"] = (args.seed,)
     if args.seeds:

@@ -8,10 +8,9 @@ import argparse
 from collections.abc import Iterator
 
 SHELLS = ("bash", "zsh")
-FILES, FOLDERS = (
-    {"CONFIG", "GRID", "SEARCH", "FILE", "RUN_OR_MODEL", "…"},
-    {"RUN", "DIR"},
-)  # by what the help calls them
+# By what the help calls them.
+FILES = {"CONFIG", "GRID", "SEARCH", "FILE", "RUN_OR_MODEL", "OUT", "…"}
+FOLDERS = {"RUN", "MODEL", "FLIGHT", "DIR"}
 
 
 def script(shell: str) -> str:

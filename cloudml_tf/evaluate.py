@@ -16,7 +16,7 @@ from cloudml_tf.data.scaling import Scaling, TargetScaling
 from cloudml_tf.data.settings import FlightFiles
 from cloudml_tf.data.splits import keep_labels
 from cloudml_tf.errors import DataError
-from cloudml_tf.exporting.formats import formats_in, open_export
+from cloudml_tf.exporting.formats import answers, formats_in, open_export
 from cloudml_tf.files import write_json
 from cloudml_tf.judge import tier
 from cloudml_tf.quiet import quiet_tensorflow
@@ -97,8 +97,8 @@ def _add_baselines(
 def predict_exported(folder: Path, samples: Samples, output: str, batch_size: int = 256) -> np.ndarray:
     """(n,) predictions of an export in physical units, by its first format."""
     reader = open_export(folder, formats_in(folder)[0])
-    starts = range(0, len(samples), batch_size)
-    return np.concatenate([reader.outputs(samples.inputs(slice(i, i + batch_size)))[output] for i in starts])
+    batches = (samples.inputs(slice(i, i + batch_size)) for i in range(0, len(samples), batch_size))
+    return answers(reader, batches)[output]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -74,25 +74,24 @@ def paired(
     by_seed: dict[int, dict[str, Any]], reference: dict[int, dict[str, Any]], seeds: Sequence[int], key: str = "r2"
 ) -> dict[str, Any]:
     """Mean difference of a score, row minus reference, with its 95 % t interval over seeds."""
-    difference = np.asarray([_number(by_seed[s]["test"][key]) - _number(reference[s]["test"][key]) for s in seeds])
-    half = float(stats.t.ppf(0.975, len(seeds) - 1) * difference.std(ddof=1) / np.sqrt(len(seeds)))
-    mean = float(difference.mean())
-    return {
-        "seeds": list(seeds),
-        "mean": mean,
-        "interval": [mean - half, mean + half],
-        "beyond_chance": abs(mean) > half,
-    }
+    found = t_interval([_number(by_seed[s]["test"][key]) - _number(reference[s]["test"][key]) for s in seeds])
+    low, high = found["interval"]
+    return {"seeds": list(seeds), **found, "beyond_chance": low > 0 or high < 0}
 
 
 def relative_change(
     by_seed: dict[int, dict[str, Any]], reference: dict[int, dict[str, Any]], seeds: Sequence[int], key: str = "rmse"
 ) -> dict[str, Any]:
     """How much larger a score is than the reference row's, as a share, with its 95 % t interval over seeds."""
-    ratios = [_number(by_seed[s]["test"][key]) / _number(reference[s]["test"][key]) - 1.0 for s in seeds]
-    change = np.asarray(ratios)
-    half = float(stats.t.ppf(0.975, len(seeds) - 1) * change.std(ddof=1) / np.sqrt(len(seeds)))
-    return {"mean": float(change.mean()), "interval": [float(change.mean()) - half, float(change.mean()) + half]}
+    return t_interval([_number(by_seed[s]["test"][key]) / _number(reference[s]["test"][key]) - 1.0 for s in seeds])
+
+
+def t_interval(values: Sequence[float] | np.ndarray) -> dict[str, Any]:
+    """{"mean", "interval"}: of two values or more, with the 95 % interval of Student's t."""
+    found = np.asarray(values, "float64")
+    mean = float(found.mean())
+    half = float(stats.t.ppf(0.975, len(found) - 1) * found.std(ddof=1) / np.sqrt(len(found)))
+    return {"mean": mean, "interval": [mean - half, mean + half]}
 
 
 def spread_of(values: np.ndarray) -> dict[str, float | None]:

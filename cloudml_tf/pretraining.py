@@ -26,8 +26,8 @@ from cloudml_tf.replicas import replica_count
 
 Frames = Literal["all", "middle", "random", "first"]
 WINDOW = "nadir_window"  # the encoder's layer that cuts the pixels around nadir out of a frame
-# Nothing else holds the vector's size, and a regressor's head starts for numbers near one: without this penalty they
-# grew ninefold, and a fine-tuned network was worse than one from random weights.
+# Nothing else holds the vector's size: a painter reads large numbers as well as small ones, and a regressor's head
+# starts for numbers near one.
 VECTOR_PENALTY = 0.01
 
 

@@ -10,7 +10,7 @@ import contextlib
 import re
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cloudml_tf.config import Config, parse_config, resolved_json
 from cloudml_tf.console import Console
@@ -21,6 +21,9 @@ from cloudml_tf.files import whole_file, write_json
 from cloudml_tf.quiet import quiet_tensorflow
 from cloudml_tf.runs import check_same, new_run, read_json, run_to_resume, write_start
 from cloudml_tf.warm_start import GENTLER, first_model, gentle
+
+if TYPE_CHECKING:
+    from cloudml_tf.tracking import Tracker
 
 
 def train(
@@ -61,7 +64,7 @@ def fit_and_judge(config: Config, prepared: Any, folder: Path, console: Console,
 
 
 def _fit_and_judge(
-    config: Config, prepared: Any, folder: Path, console: Console, resume: bool, track: Any
+    config: Config, prepared: Any, folder: Path, console: Console, resume: bool, track: "Tracker"
 ) -> dict[str, Any]:
     from cloudml_tf import results, training
     from cloudml_tf.diagnose import diagnose_training

@@ -30,6 +30,8 @@ ZENITH, AZIMUTH, HEADING = "nav/solarZenith", "nav/sunAzGrd", "nav/heading"
 
 START_S = float(calendar.timegm((2024, 6, 3, 12, 0, 0)))  # a leap year
 FRAMES, HEIGHT, WIDTH = 40, 8, 10
+PROFILE_S = START_S + np.arange(2.0, FRAMES, 4.0)
+LABEL = np.random.default_rng(7).uniform(0.3, 1.8, len(PROFILE_S))  # of a flight whose lidar file looks otherwise
 
 
 def utc(*moment: int) -> float:

@@ -151,6 +151,11 @@ def test_a_killed_grid_goes_on_keeps_failures_and_is_summed_up(grid_file, tmp_pa
     assert 'src="http' not in page
     assert 'href="http' not in page
 
+    assert main(["ablate", str(path), "--run-dir", str(home), "--reference", "five"]) == 0  # nothing is trained again
+    turned = json.loads((home / "summary.json").read_text())["variants"][""]["plain"]["against_reference"]
+    assert turned["mean"] == pytest.approx(-rows_found["five"]["against_reference"]["mean"])
+    capsys.readouterr()
+
     changed = grid_file(rows={**rows, "five": {"set": {"temporal_frames": 7}}})
     assert main(["ablate", str(changed), "--run-dir", str(home)]) == 2
     assert "temporal_frames was 5, and is 7 in the grid now" in capsys.readouterr().err
@@ -161,5 +166,7 @@ def test_the_gate_keeps_the_other_rows_from_being_trained(grid_file, tmp_path: P
     assert main(["ablate", str(path), "--run-dir", str(home), "--jobs", "1", "--seeds", "1"]) == 2
     assert "passed Phase 3" in capsys.readouterr().err
     assert not (home / "five").exists()
+    assert main(["ablate", str(path), "--reference", "six"]) == 2
+    assert "--reference names 'six'; the rows are: plain; five" in capsys.readouterr().err
     assert main(["ablate", str(path), "--rows", "six"]) == 2
     assert "--rows names 'six'" in capsys.readouterr().err

@@ -15,6 +15,8 @@ from flight_files import (
     FRAMES,
     HEADING,
     KIND,
+    LABEL,
+    PROFILE_S,
     SIGNAL,
     START_S,
     TOP,
@@ -31,9 +33,6 @@ from cloudml_tf.data.flights import find_flights, load_flight
 from cloudml_tf.data.frames import build_table
 from cloudml_tf.errors import DataError
 from cloudml_tf.pipeline import prepare
-
-PROFILE_S = START_S + np.arange(2.0, FRAMES, 4.0)
-LABEL = np.random.default_rng(7).uniform(0.3, 1.8, len(PROFILE_S))
 
 
 def put(file: netCDF4.Dataset, path: str, values: Any, dims: tuple[str, ...], **attributes: Any) -> None:

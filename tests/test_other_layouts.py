@@ -15,8 +15,10 @@ from flight_files import (
     FRAMES,
     HEADING,
     KIND,
+    LABEL,
     NUMBER,
     OPACITY,
+    PROFILE_S,
     START_S,
     TOP,
     ZENITH,
@@ -34,8 +36,6 @@ from cloudml_tf.data.settings import FlightFiles
 from cloudml_tf.errors import DataError
 from cloudml_tf.pipeline import available_flights
 
-PROFILE_S = START_S + np.arange(2.0, FRAMES, 4.0)
-LABEL = np.random.default_rng(7).uniform(0.3, 1.8, len(PROFILE_S))
 MIDNIGHT = utc(2024, 6, 3)
 FLAT = {DEPTH: LABEL, BASE: 1 + LABEL, TOP: 2 + LABEL, KIND: np.full(len(LABEL), 3), NUMBER: None, OPACITY: None}
 

@@ -90,6 +90,12 @@ class Reader(Protocol):
         """Every output by name, (n,) each, in physical units."""
 
 
+def answers(reader: Reader, batches: Iterable[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    """Every output by name, (n,) each, of inputs that come in batches."""
+    found = [reader.outputs(batch) for batch in batches]
+    return {name: np.concatenate([part[name] for part in found]) for name in found[0]}
+
+
 def open_export(folder: Path, name: str, threads: int | None = None) -> Reader:
     """A reader of one format. `threads` bounds ONNX and LiteRT; TensorFlow has its own setting."""
     if name == "savedmodel":

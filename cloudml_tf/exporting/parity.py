@@ -14,7 +14,7 @@ from cloudml_tf.data.samples import Samples
 from cloudml_tf.data.scaling import Scaling, TargetScaling
 from cloudml_tf.data.settings import FlightFiles
 from cloudml_tf.errors import DataError, ParityError
-from cloudml_tf.exporting.formats import FORMATS, Reader
+from cloudml_tf.exporting.formats import FORMATS, Reader, answers
 
 FAIL_ABOVE, WARN_ABOVE = 1e-3, 1e-4
 SEQUENCES = 200
@@ -103,8 +103,7 @@ def keras_answers(answer: Answer, sequences: Sequences) -> dict[str, np.ndarray]
 
 def file_answers(reader: Reader, sequences: Sequences) -> dict[str, np.ndarray]:
     """(n,) of each output of an exported file."""
-    found = [reader.outputs(batch) for batch in sequences.batches()]
-    return {name: np.concatenate([part[name] for part in found]) for name in found[0]}
+    return answers(reader, sequences.batches())
 
 
 def difference(

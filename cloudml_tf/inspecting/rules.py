@@ -9,6 +9,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from cloudml_tf.data.lidar import METRE_WORDS
+from cloudml_tf.data.navigation import RADIANS
 from cloudml_tf.inspecting.datasets import Found
 
 NAME, WHOLE_NAME, TEXT, UNIT, RANGE = 3.0, 1.0, 2.0, 1.0, 1.0
@@ -27,8 +29,7 @@ DEGREES = (
     "degrees true",
     "°",
 )
-RADIANS = ("rad", "radian", "radians")
-HEIGHTS = ("m", "meter", "meters", "metre", "metres", "km", "kilometer", "kilometers", "kilometre", "kilometres")
+HEIGHTS = (*METRE_WORDS, "km", "kilometer", "kilometers", "kilometre", "kilometres")
 NONE = ("", "1", "none", "unitless", "dimensionless", "n/a", "-")
 NEVER = r"\b(err|error|uncertainty|unc|std|sigma|quality|qa|qc|flag|flags|mask|confidence|variance|index|fraction)\b"
 

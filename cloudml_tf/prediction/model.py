@@ -12,7 +12,7 @@ from cloudml_tf.config import Config, resolved_json
 from cloudml_tf.data.ranges import TrainingRanges
 from cloudml_tf.data.samples import Samples
 from cloudml_tf.errors import NotFiniteError
-from cloudml_tf.exporting.formats import FORMATS, formats_in, open_export
+from cloudml_tf.exporting.formats import FORMATS, answers, formats_in, open_export
 from cloudml_tf.runs import read_model
 
 Values = dict[str, np.ndarray]  # "value", and what the model knows of "lower", "upper" and "spread"; (n,) each
@@ -89,8 +89,7 @@ def _exported(source: Path, config: Config) -> Callable[[Samples], Values]:
 
     def answer(samples: Samples) -> Values:
         size = _batch_size(samples)
-        parts = [model.outputs(samples.inputs(slice(i, i + size))) for i in range(0, len(samples), size)]
-        joined = {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
+        joined = answers(model, (samples.inputs(slice(i, i + size)) for i in range(0, len(samples), size)))
         further = {key: joined.get(f"{name}_{key}") for key in ("lower", "upper", "spread")}
         return _finite({"value": joined[name], **{key: v for key, v in further.items() if v is not None}})
 
