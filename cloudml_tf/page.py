@@ -5,11 +5,12 @@ Functions give `Markup`; whatever else they are handed is text and is escaped. A
     page("title", badge("good", "good"), section("Scores", table(columns, rows)), data={"metrics": metrics})
 """
 
-import html
 import json
 import re
 from collections.abc import Collection, Sequence
 from typing import Any
+
+from markupsafe import Markup, escape
 
 from cloudml_tf.files import finite
 
@@ -75,30 +76,21 @@ HEAD = """<!doctype html>
 """
 
 
-class Markup(str):
-    """Text that is HTML already."""
-
-
-def markup(content: Any) -> Markup:
-    """HTML as it is; anything else as escaped text."""
-    return content if isinstance(content, Markup) else Markup(html.escape(str(content)))
-
-
 def element(name: str, *content: Any, **attributes: str) -> Markup:
     """One element; a trailing underscore of an attribute is dropped: `class_="muted"`."""
-    named = "".join(f' {key.rstrip("_")}="{html.escape(value)}"' for key, value in attributes.items() if value)
-    return Markup(f"<{name}{named}>{''.join(map(markup, content))}</{name}>")
+    named = "".join(f' {key.rstrip("_")}="{escape(value)}"' for key, value in attributes.items() if value)
+    return Markup(f"<{name}{named}>{''.join(map(escape, content))}</{name}>")
 
 
 def page(title: str, *content: Any, data: dict[str, Any] | None = None) -> str:
     """The whole document. `data` is put in as JSON, a script element a key, for programs that read the page."""
     themes = ["".join(f"--{name}: {pair[i]}; " for name, pair in COLOURS.items()) for i in (0, 1)]
     tones = " ".join(f".{tone} {{ background: var(--{colour}); }}" for tone, colour in TONES.items())
-    found = [element("h1", title), *map(markup, content)]
+    found = [element("h1", title), *map(escape, content)]
     for name, values in (data or {}).items():
         text = json.dumps(finite(values), allow_nan=False).replace("<", "\\u003c")
-        found.append(Markup(f'<script type="application/json" id="{html.escape(name)}">{text}</script>'))
-    return HEAD % (html.escape(title), STYLE % (*themes, tones)) + "\n".join(found) + "\n</body></html>\n"
+        found.append(Markup(f'<script type="application/json" id="{escape(name)}">{text}</script>'))
+    return HEAD % (escape(title), STYLE % (*themes, tones)) + "\n".join(found) + "\n</body></html>\n"
 
 
 def section(title: str, *content: Any, note: str = "") -> Markup:
@@ -171,5 +163,5 @@ def inline_svg(text: str, label: str) -> Markup:
     for name, (light, _) in COLOURS.items():
         text = text.replace(light, f"var(--{name})")
     box = re.search(r'viewBox="[^"]*"', text)
-    head = f'<svg role="img" aria-label="{html.escape(label)}" {box[0] if box else ""}>'
+    head = f'<svg role="img" aria-label="{escape(label)}" {box[0] if box else ""}>'
     return Markup(head + re.sub(r"^<svg[^>]*>", "", text).replace("xlink:href", "href").strip())

@@ -6,9 +6,11 @@
     <!-- after the commands -->            python that reads what the page's commands wrote: run by `make test-all`
     <!-- not run: the reason -->           only read: it needs a server, another machine, other data, or hours
 
+The shell's lines of the notebook are parsed as well; tests/test_notebook.py runs them.
 The comment is the line before the fence. Blocks without a language, or in `text`, show output and are not tested.
 """
 
+import json
 import re
 import shlex
 from dataclasses import dataclass
@@ -16,6 +18,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+NOTEBOOK = ROOT / "colab_training.ipynb"
 BLOCK = re.compile(r"(?:<!-- ([^\n]*) -->\n)?```(sh|python|json)[^\n]*\n(.*?)```", re.DOTALL)
 
 
@@ -53,6 +56,13 @@ def snippets(page: Path) -> list[Snippet]:
 def every(language: str) -> list[Snippet]:
     """All blocks of one language."""
     return [snippet for page in PAGES for snippet in snippets(page) if snippet.language == language]
+
+
+def notebook_commands() -> list[Snippet]:
+    """The shell's lines of each cell of the notebook; `line` is the cell's number."""
+    cells = json.loads(NOTEBOOK.read_text(encoding="utf-8"))["cells"]
+    lines = [[line.strip()[1:] for line in cell["source"] if line.startswith("!")] for cell in cells]
+    return [Snippet(NOTEBOOK, n, "", "sh", "\n".join(found)) for n, found in enumerate(lines, 1) if found]
 
 
 def commands(code: str) -> list[list[str]]:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from conftest import merged
-from snippets import PAGES, ROOT, Snippet, commands, every, snippets
+from snippets import PAGES, ROOT, Snippet, commands, every, notebook_commands, snippets
 
 from cloudml_tf.cli import VERBS, build_parser, config_from
 from cloudml_tf.config import parse_config, read_content, set_by_path
@@ -31,7 +31,7 @@ def test_python_of_a_page_runs(page: Path, tmp_path: Path, monkeypatch: pytest.M
             exec(compile(snippet.code, snippet.name, "exec"), place)
 
 
-@pytest.mark.parametrize("snippet", every("sh"), ids=lambda snippet: snippet.name)
+@pytest.mark.parametrize("snippet", every("sh") + notebook_commands(), ids=lambda snippet: snippet.name)
 def test_commands_are_commands(snippet: Snippet, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
     for words in commands(snippet.code):

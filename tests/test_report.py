@@ -156,7 +156,7 @@ def test_text_is_escaped() -> None:
     for raw in ("<b>", "<i>", "<td></td>", "alert(1)</script>"):
         assert raw not in shown
     assert "&lt;b&gt;" in shown
-    assert 'title="&quot;"' in shown
+    assert 'title="&#34;"' in shown
     assert '"y": null' in shown
 
 
