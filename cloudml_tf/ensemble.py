@@ -66,13 +66,15 @@ def ensemble(wish: Wish, overrides: dict[str, Any], console: Console) -> "Found"
     voices = tuple(Voice.of(run.config, run.description) for run in members)
     scale = choose_scale(wish.scale, voices, len(test.outputs))
     combination = Combination(voices, judgement.first_target(members), wish.level, scale)
-    combination = judgement.with_smearing(combination, val, config)
+    val_unknown = flights.validation_is_unknown(members, prepared, console)
+    if val_unknown:
+        combination = judgement.with_smearing(combination, val, config)
     metrics = judgement.scores_of(combination, test, members, config, {"passes": wish.passes})
     parts = {"test": test}
     if wish.calibrate:
         further = flights.further_flights(wish.calibrate, members, prepared, config, console)
         parts["calibration"] = answered(further)
-    elif flights.validation_is_unknown(members, prepared, console):
+    elif val_unknown:
         parts["calibration"] = val
     if "calibration" in parts:
         combination, record = judgement.calibrate(combination, parts["calibration"], wish.pooling)
@@ -85,7 +87,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of this room."""
     from cloudml_tf.cli import add_common
 
-    parser.add_argument("runs", metavar="RUN", nargs="+", help="finished runs of one split, such as five seeds")
+    parser.add_argument("runs", metavar="RUN", nargs="+", help="finished runs with the same test flights, such as five seeds")
     parser.add_argument(
         "--calibrate", metavar="DIR", nargs="+", default=[], help="folders with flights that no member was trained on"
     )

@@ -16,10 +16,11 @@ import numpy as np
 
 from cloudml_tf.config import Config
 from cloudml_tf.console import Console
+from cloudml_tf.data.frames import camera_fingerprint
 from cloudml_tf.data.unlabelled import FrameChunks
 from cloudml_tf.errors import EXIT_NOT_CONVERGED, EXIT_OK, PretrainingError
 from cloudml_tf.files import whole_file, write_json
-from cloudml_tf.pipeline import Prepared, prepare_frames
+from cloudml_tf.pipeline import Prepared, available_flights, prepare_frames
 from cloudml_tf.quiet import quiet_tensorflow
 from cloudml_tf.runs import new_run, read_json, write_start
 
@@ -172,6 +173,7 @@ def _summary(
     if verdict.best_epoch == 0:
         raise PretrainingError(f"pretraining {verdict.text}. Lower pretraining.learning_rate.")
     best = min(errors["mean_of_visible"], errors["interpolation"])
+    files = available_flights(config)
     return {
         "converged": verdict.converged,
         "verdict": verdict.text,
@@ -182,6 +184,8 @@ def _summary(
         "relative_error": errors["network"] / best,
         "frames": {part: int(chunk.index.size) for part, chunk in chunks.items()},
         "flights": {part: list(chunk.flights) for part, chunk in chunks.items()},
+        "cameras": {camera_fingerprint(Path(files[name].camera)): name for name in chunks["train"].flights},
+        "split": config.split.model_dump(mode="json"),
         "settings": config.pretraining.model_dump(mode="json"),
         "scaling": {"mean": prepared.scaling.to_json()["frame_mean"], "std": prepared.scaling.to_json()["frame_std"]},
         "history": {key: [float(v) for v in values] for key, values in history.items()},

@@ -15,6 +15,7 @@ from cloudml_tf.baselines import ridge_on
 from cloudml_tf.batches import Inputs
 from cloudml_tf.config import Config, expand
 from cloudml_tf.console import Console
+from cloudml_tf.data.frames import camera_fingerprint
 from cloudml_tf.data.samples import Samples
 from cloudml_tf.errors import PretrainingError
 from cloudml_tf.judge import scores
@@ -33,13 +34,15 @@ def start_from_pretraining(
     """Put a pretrained encoder into a regressor that is not compiled yet.
 
     The pretraining is that of `pretraining.from_run`, or is done here, in folder/pretraining.
-    Raises `PretrainingError` for one that did not converge, unless `pretraining.force`, and for one that does not fit.
+    Raises `PretrainingError` for one that did not converge, unless `pretraining.force`, for one that saw frames of the
+    test part, and for one that does not fit.
     """
     chosen = config.pretraining
     if chosen.from_run is None:
         pretrained = pretrain(config, prepared, folder / "pretraining", console)
     else:
         pretrained = read_pretraining(expand(chosen.from_run))
+        check_unseen(pretrained, config, prepared)
     if not pretrained.converged and not chosen.force:
         raise PretrainingError(
             f"{pretrained.folder}: the pretraining {pretrained.found['verdict']}. Its encoder is not handed over. "
@@ -56,6 +59,20 @@ def read_pretraining(folder: Path) -> Pretrained:
     if not (folder / NAME).is_file():
         raise PretrainingError(f"pretraining.from_run: {folder} has no {NAME}; name the folder of `cloudml pretrain`.")
     return Pretrained(folder, read_json(folder / NAME))
+
+
+def check_unseen(pretrained: Pretrained, config: Config, prepared: Prepared) -> None:
+    """Refuse test flights whose frames the encoder was trained on, unless both are split alike."""
+    if pretrained.found["split"] == config.split.model_dump(mode="json"):
+        return
+    seen, flights = pretrained.found["cameras"], prepared.flights
+    test = prepared.description()["split"]["test"]["flights"]
+    wrong = [name for name in test if camera_fingerprint(Path(flights[name].camera)) in seen]
+    if wrong:
+        raise PretrainingError(
+            f"{pretrained.folder}: was trained on the frames of {', '.join(wrong)}, which this run is tested on: a leak. "
+            "Test on other flights, or pretrain without these."
+        )
 
 
 def load_encoder(model: keras.Model, pretrained: Pretrained, prepared: Prepared) -> int:

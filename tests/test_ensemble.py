@@ -155,12 +155,28 @@ def test_validation_flights_of_the_training_part_calibrate_nothing(pair: list[Pa
     assert "members were trained on the validation flights (sim01)" in capsys.readouterr().out
 
 
+def test_members_may_be_trained_on_different_flights(pair: list[Path], tmp_path: Path, capsys) -> None:
+    """The first one's validation flight is the other's training: nothing is left to calibrate on."""
+    turned = {"split.train": ["sim02"], "split.val": ["sim01"]}
+    options = [part for key, value in turned.items() for part in ("--set", f"{key}={json.dumps(value)}")]
+    other, folder = tmp_path / "other", tmp_path / "ensemble"
+    assert main(["train", str(pair[0].parent / "tiny.json"), "--seed", "3", *options, "--run-dir", str(other)]) == 0
+    assert main(["ensemble", str(pair[0]), str(other), "--run-dir", str(folder)]) == 0
+    shown = capsys.readouterr().out
+    assert "trained on the validation flights (sim02)" in shown
+    assert "no intervals unless --calibrate" in shown
+    assert "intervals" not in metrics_of(folder)
+    arrays, each = np.load(folder / "predictions.npz"), [np.load(run / "predictions.npz") for run in (pair[0], other)]
+    mean = np.mean([one["test_prediction"] for one in each], axis=0)
+    np.testing.assert_allclose(arrays["test_prediction"], mean, atol=1e-5)
+
+
 @pytest.mark.parametrize(
     ("file", "place", "value", "text"),
     [
         ("config.json", ("temporal_frames",), 5, "temporal_frames is 3 and 5"),
         ("config.json", ("target", "maximum"), 1.5, "target.maximum is 2.0 and 1.5"),
-        ("data.json", ("split", "test", "flights"), ["sim04"], r"split.test is ['sim03'] and ['sim04']"),
+        ("data.json", ("split", "test", "flights"), ["sim04"], "test_flights is ['sim03'] and ['sim04']"),
         ("data.json", ("frame_shape",), [12, 12, 2], "frame_shape is [12, 12, 1] and [12, 12, 2]"),
     ],
 )

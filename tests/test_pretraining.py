@@ -258,7 +258,7 @@ def test_extra_flights_must_be_free(tiny, tiny_content) -> None:
 SHORT = {"enabled": True, "max_epochs": 6, "batch_frames": 24, "decoder_width": 8, "learning_rate": 1e-2}
 
 
-def test_a_training_pretrains_hands_over_and_trains_its_control(tiny_file, tmp_path: Path) -> None:
+def test_a_training_pretrains_hands_over_and_trains_its_control(tiny_file, tmp_path: Path, capsys) -> None:
     path = tiny_file(pretraining=SHORT, output={"export": False}, training={"max_epochs": 1})
     run = tmp_path / "run"
     assert main(["train", str(path), "--run-dir", str(run)]) == 0
@@ -275,6 +275,10 @@ def test_a_training_pretrains_hands_over_and_trains_its_control(tiny_file, tmp_p
     path = tiny_file(pretraining=again, output={"export": False, "report": False}, training={"max_epochs": 1})
     assert main(["train", str(path), "--run-dir", str(tmp_path / "second")]) == 0
     assert not (tmp_path / "second" / "pretraining").exists()
+    turned = {"kind": "flights", "train": ["sim02"], "val": ["sim03"], "test": ["sim01"]}
+    path = tiny_file(pretraining=again, output={"export": False}, split=turned)
+    assert main(["train", str(path), "--run-dir", str(tmp_path / "leak")]) == PretrainingError.exit_code
+    assert "trained on the frames of sim01, which this run is tested on: a leak" in capsys.readouterr().err
     wide = tiny_file(pretraining=again, output={"export": False}, model={"widths": [6, 9]})
     assert main(["train", str(wide), "--run-dir", str(tmp_path / "third")]) == 5
 

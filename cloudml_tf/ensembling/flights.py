@@ -48,8 +48,8 @@ def validation_is_unknown(members: Sequence[Run], prepared: Prepared, console: C
     wrong = [name for name in names if camera_fingerprint(Path(prepared.flights[name].camera)) in known]
     if wrong:
         console.warn(
-            f"no intervals: members were trained on the validation flights ({', '.join(wrong)}). Give flights that no "
-            "member knows with --calibrate."
+            f"members were trained on the validation flights ({', '.join(wrong)}), which then say nothing: no smearing "
+            "factor, and no intervals unless --calibrate gives flights that no member knows."
         )
     return not wrong
 

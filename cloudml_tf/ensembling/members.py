@@ -16,7 +16,7 @@ from cloudml_tf.layers import MirrorAverage
 from cloudml_tf.runs import flat
 from cloudml_tf.training import load_regressor
 
-# Members may differ in seed, network, loss, training and what they do to radiance; not in what they are asked.
+# Members may differ in seed, training flights, network, loss and what they do to radiance; not in what they are asked.
 OWN_OF_DATA = {"cache", "memory_gb", "labels", "val_labels", "path", "flights"}
 TEST_COLUMNS = ("test_time_s", "test_flight", "test_label")
 
@@ -36,8 +36,8 @@ def _check_alike(first: Run, other: Run) -> None:
     if changed:
         shown = "; ".join(f"{key} is {asked[0].get(key)!r} and {asked[1].get(key)!r}" for key in changed[:5])
         raise RunError(
-            f"{first.name} and {other.name} cannot be one ensemble: {shown}. Members share flights, split, target and "
-            "inputs; train them from one configuration with --seed 1, --seed 2, …"
+            f"{first.name} and {other.name} cannot be one ensemble: {shown}. Members share test flights, target "
+            "and inputs; train them from one configuration with --seed 1, --seed 2, …"
         )
     if not all(np.array_equal(first.arrays[key], other.arrays[key]) for key in TEST_COLUMNS):
         raise RunError(
@@ -54,8 +54,8 @@ def question(config: Config, description: dict[str, Any]) -> dict[str, Any]:
         "target": content["target"],
         "temporal_frames": content["temporal_frames"],
         "data": data,
-        "split": {part: found["flights"] for part, found in description["split"].items()},
-        "split_kind": content["split"] if content["split"]["kind"] == "time_blocks" else "flights",
+        "split": content["split"] if content["split"]["kind"] == "time_blocks" else {"kind": "flights"},
+        "test_flights": description["split"]["test"]["flights"],
         "frame_shape": description["frame_shape"],
         "nadir": description["nadir"],
     }
