@@ -1,8 +1,11 @@
 """What pretraining and ensembles are worth on third-party imagery: `python benchmarks/les_pretraining.py`.
 
-For each held-out flight of les03, les06 and les09: an encoder is pretrained on the frames of the training flights;
-then `configs/les.json` is trained from random weights and from that encoder, with 10 % of the labels and with all,
-five seeds each. The members of a row together are an ensemble. A second call goes on where the first one was killed.
+For each held-out flight of les03, les06 and les09: an encoder is pretrained on the frames of other flights; then
+`configs/les.json` is trained from random weights and from that encoder, with 10 % of the labels and with all. That is
+done five times, each time with another seed and another validation flight; the five of a row are an ensemble.
+
+`--final` does the same for les10, which no setting was chosen on, with all labels. A second call goes on where the
+first one was killed.
 """
 
 import argparse
@@ -14,12 +17,13 @@ from typing import Any
 import numpy as np
 
 from cloudml_tf.cli import main as cloudml
-from cloudml_tf.grid_summary import spread_of, with_std
+from cloudml_tf.grid_summary import spread_of, t_interval, with_std
 from cloudml_tf.runs import read_json
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 FLIGHTS = [f"les{n:02d}" for n in range(1, 10)]
-TESTS = ("les03", "les06", "les09")
+TESTS, FINAL = ("les03", "les06", "les09"), ("les10",)
+MEMBERS = (1, 2, 3, 4, 5)
 FEW = {  # of the training labels; the validation flight keeps its own. Smaller batches, more epochs, a shorter average
     "data.labels": 0.1,
     "training.batch_size": 32,
@@ -27,63 +31,103 @@ FEW = {  # of the training labels; the validation flight keeps its own. Smaller 
     "training.early_stopping_patience": 30,
     "training.ema_momentum": 0.99,
 }
+PRETRAINED = {"pretraining.enabled": True, "pretraining.control": False}
+ROWS: dict[str, dict[str, Any]] = {
+    "all labels, random": {},
+    "all labels, pretrained": {"set": PRETRAINED, "against": "all labels, random"},
+    "10 % of the labels, random": {"set": FEW},
+    "10 % of the labels, pretrained": {"set": {**FEW, **PRETRAINED}, "against": "10 % of the labels, random"},
+}
+QUIET = {"output.export": False, "output.report": False}
+Scores = dict[str, dict[str, list[float]]]  # row -> flight -> RMSE of each member
 
 
-def split(test: str) -> dict[str, Any]:
-    """One flight tests, the next one validates, the other seven train; les10 is in no part."""
-    val = FLIGHTS[(FLIGHTS.index(test) + 1) % len(FLIGHTS)]
+def split(test: str, member: int) -> dict[str, Any]:
+    """One flight tests, the member's own validates, the other seven (of les10: eight) train."""
+    place = FLIGHTS.index(test) if test in FLIGHTS else 0
+    val = FLIGHTS[(place + member) % len(FLIGHTS)]
     train = [name for name in FLIGHTS if name not in (test, val)]
     return {"kind": "flights", "train": train, "val": [val], "test": [test]}
 
 
 def pretrain(home: Path, test: str) -> Path:
-    """The folder of one pretraining, now or from an earlier call."""
+    """The folder of one pretraining, now or from an earlier call; it serves all members."""
     folder = home / "pretrained" / test
     if not (folder / "pretraining.json").is_file():
-        changes = [f"split.{part}={json.dumps(names)}" for part, names in split(test).items() if part != "kind"]
+        changes = [f"split.{part}={json.dumps(names)}" for part, names in split(test, 1).items() if part != "kind"]
         command = ["pretrain", str(CONFIGS / "pretrain.json"), "--run-dir", str(folder)]
         if cloudml([*command, *(word for change in changes for word in ("--set", change))]):
             raise SystemExit(1)
     return folder
 
 
-def grid_file(home: Path, encoders: dict[str, Path]) -> Path:
-    """Four rows on three flights."""
-    pretrained = {"pretraining.enabled": True, "pretraining.control": False}
+def train(home: Path, member: int, encoders: dict[str, Path], rows: list[str], jobs: str) -> None:
+    """One member of every row on every flight, as a grid of its own."""
     content = {
-        "experiment_name": "les_pretraining",
+        "experiment_name": f"les_pretraining_{member}",
         "base": json.loads((CONFIGS / "les.json").read_text()),
-        "set": {"output.export": False, "output.report": False, "evaluation.baselines": False},
+        "set": {**QUIET, "evaluation.baselines": False},
         "variants": {
-            test: {"split": split(test), "pretraining.from_run": str(folder)} for test, folder in encoders.items()
+            test: {"split": split(test, member), "pretraining.from_run": str(folder)}
+            for test, folder in encoders.items()
         },
-        "rows": {
-            "10 % of the labels, random": {"set": FEW},
-            "10 % of the labels, pretrained": {"set": {**FEW, **pretrained}, "against": "10 % of the labels, random"},
-            "all labels, random": {},
-            "all labels, pretrained": {"set": pretrained, "against": "all labels, random"},
-        },
+        "rows": {row: ROWS[row] for row in rows},
+        "seeds": [member],
     }
-    path = home / "grid_file.json"
+    path = home / f"member{member}.json"
     path.write_text(json.dumps(content, indent=2))
-    return path
+    if cloudml(["ablate", str(path), "--run-dir", str(path.with_suffix("")), "--jobs", jobs]):
+        raise SystemExit(1)
 
 
-def joined(home: Path, rows: list[str]) -> dict[str, dict[str, dict[str, float]]]:
-    """row -> flight -> RMSE of the ensemble and of its mean member."""
-    found: dict[str, dict[str, dict[str, float]]] = {}
-    for row in rows:
-        for test in TESTS:
-            members = sorted(str(path.parent) for path in (home / test / row).glob("seed*/metrics.json"))
-            folder = home / "ensembles" / row / test
-            if not (folder / "metrics.json").is_file():
-                quiet = ["--set", "output.export=false", "--set", "output.report=false"]
-                if cloudml(["ensemble", *members, "--run-dir", str(folder), *quiet]):
-                    raise SystemExit(1)
-            alone = [read_json(Path(member) / "metrics.json")["test"]["rmse"] for member in members]
-            together = read_json(folder / "metrics.json")["test"]["rmse"]
-            found.setdefault(row, {})[test] = {"members": float(np.mean(alone)), "ensemble": together}
-    return found
+def members_of(home: Path, test: str, row: str) -> list[Path]:
+    """The run folders of one ensemble."""
+    return [next(home.glob(f"member{member}/{test}/{row}/seed*")) for member in MEMBERS]
+
+
+def rmse(folder: Path) -> float:
+    """On the test flight, of a run or an ensemble."""
+    return float(read_json(folder / "metrics.json")["test"]["rmse"])
+
+
+def join(home: Path, test: str, row: str) -> Path:
+    """The folder of the ensemble, now or from an earlier call."""
+    folder = home / "ensembles" / row / test
+    if not (folder / "metrics.json").is_file():
+        runs, quiet = [str(run) for run in members_of(home, test, row)], [f"{k}=false" for k in QUIET]
+        if cloudml(["ensemble", *runs, "--run-dir", str(folder), *(w for q in quiet for w in ("--set", q))]):
+            raise SystemExit(1)
+    return folder
+
+
+def table_of_rows(found: Scores) -> str:
+    """RMSE of single networks, mean ± std over members; the change is paired, and a mean over the flights."""
+    tests = list(next(iter(found.values())))
+    lines = [f"| row | {' | '.join(tests)} | mean | RMSE against random, 95 % |", "|---|" + "---|" * (len(tests) + 2)]
+    for row, by_flight in found.items():
+        cells = [with_std(spread_of(np.asarray(by_flight[test]))) for test in tests]
+        mean, less = np.mean([by_flight[test] for test in tests]), ""
+        if "against" in ROWS[row]:
+            others = found[ROWS[row]["against"]]
+            ratios = [np.asarray(by_flight[test]) / np.asarray(others[test]) - 1.0 for test in tests]
+            change = t_interval(np.mean(ratios, axis=0))
+            low, high = change["interval"]
+            less = f"{100 * change['mean']:+.1f} % [{100 * low:+.1f}, {100 * high:+.1f}]"
+        lines.append(f"| {row} | {' | '.join(cells)} | {mean:.3f} | {less} |")
+    return "\n".join(lines)
+
+
+def table_of_ensembles(home: Path, found: Scores) -> str:
+    """RMSE of the members' mean prediction, beside the mean RMSE of the members."""
+    tests = list(next(iter(found.values())))
+    lines = [f"| ensemble of five | {' | '.join(tests)} | mean | against the mean member |"]
+    lines.append("|---|" + "---|" * (len(tests) + 2))
+    for row, by_flight in found.items():
+        together = np.array([rmse(join(home, test, row)) for test in tests])
+        gain = together / np.array([np.mean(by_flight[test]) for test in tests]) - 1.0
+        cells = " | ".join(f"{value:.3f}" for value in together)
+        lines.append(f"| {row} | {cells} | {together.mean():.3f} | {100 * gain.mean():+.1f} % |")
+    return "\n".join(lines)
 
 
 def main() -> int:
@@ -91,28 +135,17 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--home", type=Path, default=Path("runs/les_pretraining"))
     parser.add_argument("--jobs", default="2")
-    parser.add_argument("--seeds", default="1,2,3,4,5")
+    parser.add_argument("--final", action="store_true", help="les10 instead, with all labels")
     args = parser.parse_args()
-    home = args.home.resolve()
+    home = (args.home / ("final" if args.final else "chosen")).resolve()
     home.mkdir(parents=True, exist_ok=True)
-    path = grid_file(home, {test: pretrain(home, test) for test in TESTS})
-    if cloudml(["ablate", str(path), "--run-dir", str(home), "--jobs", args.jobs, "--seeds", args.seeds]):
-        return 1
-    variants = read_json(home / "summary.json")["variants"]
-    rows = list(next(iter(variants.values())))
-    print("\n| row | " + " | ".join(TESTS) + " | mean | RMSE against random |\n|---|" + "---|" * 5)
-    for row in rows:
-        rmse = [variants[test][row]["rmse"] for test in TESTS]
-        change = [variants[test][row].get("rmse_change", {}).get("mean", np.nan) for test in TESTS]
-        mean = f"{np.mean([one['mean'] for one in rmse]):.3f}"
-        less = "" if np.isnan(change).any() else with_std(spread_of(np.asarray(change)), "+.1f", 100.0) + " %"
-        print(f"| {row} | " + " | ".join(with_std(one) for one in rmse) + f" | {mean} | {less} |")
-    print("\n| ensemble of five | " + " | ".join(TESTS) + " | mean | against the mean member |\n|---|" + "---|" * 5)
-    for row, by_flight in joined(home, rows).items():
-        together = np.array([by_flight[test]["ensemble"] for test in TESTS])
-        gain = together / np.array([by_flight[test]["members"] for test in TESTS]) - 1.0
-        cells = " | ".join(f"{value:.3f}" for value in together)
-        print(f"| {row} | {cells} | {together.mean():.3f} | {100 * gain.mean():+.1f} % |")
+    tests, rows = (FINAL, list(ROWS)[:2]) if args.final else (TESTS, list(ROWS))
+    encoders = {test: pretrain(home, test) for test in tests}
+    for member in MEMBERS:
+        train(home, member, encoders, rows, args.jobs)
+    found = {row: {test: [rmse(run) for run in members_of(home, test, row)] for test in tests} for row in rows}
+    print("\n" + table_of_rows(found))
+    print("\n" + table_of_ensembles(home, found))
     return 0
 
 
