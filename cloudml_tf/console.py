@@ -1,6 +1,7 @@
 """What a person sees while a command works: rows, tables and progress bars; quiet where nobody looks."""
 
 import contextlib
+import os
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -14,7 +15,8 @@ class Console:
     """Prints for people. With `machine` everything goes to stderr, so that stdout holds JSON alone; `quiet` is mute."""
 
     def __init__(self, machine: bool = False, quiet: bool = False) -> None:
-        self.rich = RichConsole(stderr=machine, highlight=False, quiet=quiet)
+        terminal = False if "JPY_PARENT_PID" in os.environ else None  # a notebook's shell line only looks like one
+        self.rich = RichConsole(stderr=machine, highlight=False, quiet=quiet, force_terminal=terminal)
         if not self.rich.is_terminal:
             self.rich.width = 140  # a file or a pipe has no width; tables should not wrap there
 

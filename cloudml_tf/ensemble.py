@@ -87,7 +87,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of this room."""
     from cloudml_tf.cli import add_common
 
-    parser.add_argument("runs", metavar="RUN", nargs="+", help="finished runs with the same test flights, such as five seeds")
+    parser.add_argument(
+        "runs", metavar="RUN", nargs="+", help="finished runs with the same test flights, such as five seeds"
+    )
     parser.add_argument(
         "--calibrate", metavar="DIR", nargs="+", default=[], help="folders with flights that no member was trained on"
     )

@@ -146,12 +146,12 @@ def tier(found: dict[str, Any]) -> dict[str, Any]:
 
 
 def _fails(found: dict[str, Any], key: str, limit: float) -> str:
-    std, spread = found["target_std"], found["target_spread"]
-    value = {
-        "rmse": found["rmse"] / std,
-        "mae": found["mae"] / std,
-        "spread": found["pred_spread"] / spread,
-    }.get(key, found.get(key, float("nan")))
+    whole = {"rmse": "target_std", "mae": "target_std", "spread": "target_spread"}
+    if key in whole:
+        of = found[whole[key]]  # 0 for constant labels: then nothing holds
+        value = found["pred_spread" if key == "spread" else key] / of if of > 0 else float("nan")
+    else:
+        value = found.get(key, float("nan"))
     label = {"rmse": "rmse/std(t)", "mae": "mae/std(t)", "spread": "pred_spread/spread(t)"}.get(key, key)
     below = key in ("rmse", "mae")
     holds = value < limit if below else value > limit

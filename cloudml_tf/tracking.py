@@ -48,7 +48,7 @@ class WandbLog(keras.callbacks.Callback):
             import wandb
 
             row["val/prediction"] = wandb.Histogram(seen)
-        _or_warn(lambda: self.run.log(row, step=epoch + 1))
+        _or_warn("wandb", lambda: self.run.log(row, step=epoch + 1))
 
 
 class TensorBoardLog(keras.callbacks.Callback):
@@ -132,9 +132,10 @@ class Tracker:
         """The best epoch's scores, the pictures, and the exported model or else the best weights."""
         pictures = sorted((self.folder / "plots").glob("*.png"))
         if self.board is not None:
-            self.board.pictures(pictures, metrics["training"]["epochs"])
+            board, epochs = self.board, metrics["training"]["epochs"]
+            _or_warn("TensorBoard", lambda: board.pictures(pictures, epochs))
         if self.run is not None:
-            _or_warn(lambda: self._to_wandb(metrics, pictures, model))
+            _or_warn("wandb", lambda: self._to_wandb(metrics, pictures, model))
 
     def _to_wandb(self, metrics: dict[str, Any], pictures: list[Path], model: Path | None) -> None:
         import wandb
@@ -157,9 +158,9 @@ class Tracker:
     def close(self) -> None:
         """End both."""
         if self.board is not None:
-            self.board.writer.close()
+            _or_warn("TensorBoard", self.board.writer.close)
         if self.run is not None:
-            _or_warn(self.run.finish)
+            _or_warn("wandb", self.run.finish)
 
 
 @contextlib.contextmanager
@@ -172,12 +173,12 @@ def tracker(config: Config, folder: Path) -> Iterator[Tracker]:
         found.close()
 
 
-def _or_warn(act: Callable[[], Any]) -> None:
+def _or_warn(name: str, act: Callable[[], Any]) -> None:
     """A tracker that fails is a warning: it must not take a training with it."""
     try:
         act()
     except Exception as error:
-        warnings.warn(f"wandb failed, this run is not fully tracked: {error}", stacklevel=3)
+        warnings.warn(f"{name} failed, this run is not fully tracked: {error}", stacklevel=3)
 
 
 def _start(config: Config, folder: Path) -> Any:

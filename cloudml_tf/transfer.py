@@ -70,8 +70,8 @@ def check_unseen(pretrained: Pretrained, config: Config, prepared: Prepared) -> 
     wrong = [name for name in test if camera_fingerprint(Path(flights[name].camera)) in seen]
     if wrong:
         raise PretrainingError(
-            f"{pretrained.folder}: was trained on the frames of {', '.join(wrong)}, which this run is tested on: a leak. "
-            "Test on other flights, or pretrain without these."
+            f"{pretrained.folder}: was trained on the frames of {', '.join(wrong)}, on which this run is tested: a "
+            "leak. Test on other flights, or pretrain without these."
         )
 
 

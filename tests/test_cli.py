@@ -1,6 +1,7 @@
 """The door: verbs, help, options and exit codes."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -113,6 +114,25 @@ def test_simulate_writes_flights_and_keeps_them(tmp_path: Path, capsys) -> None:
     assert "'frames': unknown setting; known: aerosol_base_km" in capsys.readouterr().err
     assert main(["simulate"]) == 2
     assert "needs a folder" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there are no pseudo-terminals")
+@pytest.mark.parametrize("notebook", [False, True])
+def test_a_notebook_is_no_terminal_though_its_shell_looks_like_one(notebook: bool) -> None:
+    import pty
+
+    code = "from cloudml_tf.console import Console\nwith Console().progress('working') as step:\n    step(1, 2)"
+    env = {name: value for name, value in os.environ.items() if name != "JPY_PARENT_PID"} | {"TERM": "xterm"}
+    ours, theirs = pty.openpty()
+    with subprocess.Popen(
+        [sys.executable, "-c", code], stdout=theirs, env=env | ({"JPY_PARENT_PID": "1"} if notebook else {})
+    ) as process:
+        process.wait(60)
+        os.write(theirs, b"end")
+        shown = os.read(ours, 10_000)
+    os.close(ours)
+    os.close(theirs)
+    assert (b"working" in shown) != notebook
 
 
 def test_progress_is_quiet_where_nobody_looks(capsys) -> None:

@@ -58,6 +58,12 @@ def test_tiers(r: float, s: float, name: str, failing: str) -> None:
     assert failing in "; ".join(verdict["failed"])
 
 
+def test_constant_labels_reach_no_tier() -> None:
+    found = judge.tier(judge.scores(np.full(20, 0.5), np.linspace(0.2, 0.4, 20)))
+    assert found["name"] == "none"
+    assert "rmse/std(t) nan, needs under 0.725" in found["failed"]
+
+
 def test_tiers_do_not_depend_on_the_unit() -> None:
     for std in (0.483, 12.0, 0.01):
         assert judge.tier(judge.scores(*make(0.93, 0.97, std=std)))["name"] == "excellent"

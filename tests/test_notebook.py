@@ -86,5 +86,8 @@ def check_outputs(notebook: dict[str, Any]) -> None:
     for expected in ("ready to train", "phase 3: passed", "diagnosis: healthy", "LiteRT", "592 of 598 frames"):
         assert expected in text
     assert sum("image/png" in output.get("data", {}) for output in outputs) == 4
-    r2 = float(re.search(r"^r2 (\S+) variance_ratio", text, re.MULTILINE)[1])
-    assert r2 > 0.5
+    own = re.findall(r"^λ (\S+): R² (\S+), s (\S+),", text, re.MULTILINE)
+    assert [weight for weight, _, _ in own] == ["0.0", "0.5"]
+    assert all(float(r2) > 0.5 for _, r2, _ in own)
+    assert float(own[0][2]) < float(own[1][2])  # the penalty keeps more of the spread
+    assert "\x1b[2K" not in text  # no bars: a notebook keeps each of their states

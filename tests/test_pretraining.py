@@ -278,7 +278,7 @@ def test_a_training_pretrains_hands_over_and_trains_its_control(tiny_file, tmp_p
     turned = {"kind": "flights", "train": ["sim02"], "val": ["sim03"], "test": ["sim01"]}
     path = tiny_file(pretraining=again, output={"export": False}, split=turned)
     assert main(["train", str(path), "--run-dir", str(tmp_path / "leak")]) == PretrainingError.exit_code
-    assert "trained on the frames of sim01, which this run is tested on: a leak" in capsys.readouterr().err
+    assert "trained on the frames of sim01, on which this run is tested: a leak" in capsys.readouterr().err
     wide = tiny_file(pretraining=again, output={"export": False}, model={"widths": [6, 9]})
     assert main(["train", str(wide), "--run-dir", str(tmp_path / "third")]) == 5
 

@@ -114,6 +114,15 @@ def test_a_tracker_that_cannot_start_is_a_warning(tiny, tmp_path: Path, monkeypa
         assert track.callbacks() == []
 
 
+def test_a_picture_that_tensorboard_cannot_take_is_a_warning(tiny, tmp_path: Path) -> None:
+    (tmp_path / "plots").mkdir()
+    (tmp_path / "plots" / "cut_off.png").write_bytes(b"no picture")
+    with tracker(tiny(tracking={"tensorboard": True}), tmp_path) as track:
+        track.callbacks()
+        with pytest.warns(UserWarning, match="TensorBoard failed, this run is not fully tracked"):
+            track.results({"training": {"epochs": 1}}, None)
+
+
 def test_tensorboard_has_the_numbers_of_the_history(tiny, tmp_path: Path) -> None:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
