@@ -27,7 +27,7 @@ test-all: test
 	$(BIN)/pytest -m slow
 
 # The quick tests with the oldest versions that pyproject.toml allows, in an environment of their own.
-OLDEST_PYTHON ?= python3.12
+export OLDEST_PYTHON ?= python3.12
 test-oldest: .venv-oldest/.installed
 	.venv-oldest/bin/pytest -n 2 -m "not slow" -p no:cacheprovider
 

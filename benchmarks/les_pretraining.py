@@ -4,8 +4,8 @@ For each held-out flight of les03, les06 and les09: an encoder is pretrained on 
 `configs/les.json` is trained from random weights and from that encoder, with 10 % of the labels and with all. That is
 done five times, each time with another seed and another validation flight; the five of a row are an ensemble.
 
-`--final` does the same for les10, which no setting was chosen on, with all labels. A second call goes on where the
-first one was killed.
+`--final` joins five for les10, which no setting was chosen on, with pretraining and all labels. A second call goes on
+where the first one was killed.
 """
 
 import argparse
@@ -34,9 +34,9 @@ FEW = {  # of the training labels; the validation flight keeps its own. Smaller 
 PRETRAINED = {"pretraining.enabled": True, "pretraining.control": False}
 ROWS: dict[str, dict[str, Any]] = {
     "all labels, random": {},
-    "all labels, pretrained": {"set": PRETRAINED, "against": "all labels, random"},
-    "10 % of the labels, random": {"set": FEW},
-    "10 % of the labels, pretrained": {"set": {**FEW, **PRETRAINED}, "against": "10 % of the labels, random"},
+    "all labels, pretrained": PRETRAINED,
+    "10 % of the labels, random": FEW,
+    "10 % of the labels, pretrained": {**FEW, **PRETRAINED},
 }
 QUIET = {"output.export": False, "output.report": False}
 Scores = dict[str, dict[str, list[float]]]  # row -> flight -> RMSE of each member
@@ -71,7 +71,7 @@ def train(home: Path, member: int, encoders: dict[str, Path], rows: list[str], j
             test: {"split": split(test, member), "pretraining.from_run": str(folder)}
             for test, folder in encoders.items()
         },
-        "rows": {row: ROWS[row] for row in rows},
+        "rows": {row: {"set": ROWS[row]} for row in rows},
         "seeds": [member],
     }
     path = home / f"member{member}.json"
@@ -107,8 +107,8 @@ def table_of_rows(found: Scores) -> str:
     for row, by_flight in found.items():
         cells = [with_std(spread_of(np.asarray(by_flight[test]))) for test in tests]
         mean, less = np.mean([by_flight[test] for test in tests]), ""
-        if "against" in ROWS[row]:
-            others = found[ROWS[row]["against"]]
+        others = found.get(row.replace("pretrained", "random"), by_flight)
+        if others is not by_flight:
             ratios = [np.asarray(by_flight[test]) / np.asarray(others[test]) - 1.0 for test in tests]
             change = t_interval(np.mean(ratios, axis=0))
             low, high = change["interval"]
@@ -118,14 +118,16 @@ def table_of_rows(found: Scores) -> str:
 
 
 def table_of_ensembles(home: Path, found: Scores) -> str:
-    """RMSE of the members' mean prediction, beside the mean RMSE of the members."""
+    """RMSE of the members' mean prediction with its 95 % interval by blocks, against the mean RMSE of the members."""
     tests = list(next(iter(found.values())))
     lines = [f"| ensemble of five | {' | '.join(tests)} | mean | against the mean member |"]
     lines.append("|---|" + "---|" * (len(tests) + 2))
     for row, by_flight in found.items():
-        together = np.array([rmse(join(home, test, row)) for test in tests])
+        scores = [read_json(join(home, test, row) / "metrics.json")["test"] for test in tests]
+        together = np.array([score["rmse"] for score in scores])
         gain = together / np.array([np.mean(by_flight[test]) for test in tests]) - 1.0
-        cells = " | ".join(f"{value:.3f}" for value in together)
+        ranges = [score["ci95"]["rmse"] for score in scores]
+        cells = " | ".join(f"{v:.3f} [{low:.3f}, {high:.3f}]" for v, (low, high) in zip(together, ranges, strict=True))
         lines.append(f"| {row} | {cells} | {together.mean():.3f} | {100 * gain.mean():+.1f} % |")
     return "\n".join(lines)
 
@@ -135,11 +137,11 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--home", type=Path, default=Path("runs/les_pretraining"))
     parser.add_argument("--jobs", default="2")
-    parser.add_argument("--final", action="store_true", help="les10 instead, with all labels")
+    parser.add_argument("--final", action="store_true", help="les10 instead, pretrained and with all labels")
     args = parser.parse_args()
     home = (args.home / ("final" if args.final else "chosen")).resolve()
     home.mkdir(parents=True, exist_ok=True)
-    tests, rows = (FINAL, list(ROWS)[:2]) if args.final else (TESTS, list(ROWS))
+    tests, rows = (FINAL, ["all labels, pretrained"]) if args.final else (TESTS, list(ROWS))
     encoders = {test: pretrain(home, test) for test in tests}
     for member in MEMBERS:
         train(home, member, encoders, rows, args.jobs)
