@@ -35,16 +35,16 @@ class Evaluation:
     attend: Callable[[dict[str, np.ndarray]], Any] | None  # see `models.attention_weights`; none for an export
 
 
-def evaluate(source: Path, folders: list[str], overrides: dict[str, Any], console: Console) -> Evaluation:
+def evaluate(source: Path, flights: list[str], overrides: dict[str, Any], console: Console) -> Evaluation:
     """Judge a run folder, or an exported model, which runs without Keras."""
-    from cloudml_tf.pipeline import samples_of_folders
+    from cloudml_tf.pipeline import find_named, samples_of
     from cloudml_tf.results import per_flight, score_part, spaces
 
     check_overrides(overrides)
     config, description, exported = read_model(source, overrides)
     scaling = Scaling.from_json(description["scaling"]).target
     with console.progress("decoding frames") as decoding:
-        samples = samples_of_folders(folders, config, decoding)
+        samples = samples_of(find_named(flights, config, description["files"]), config, decoding)
     check_frames(source, samples.frame_shape, description)
     quiet_tensorflow()
     attend = None
@@ -108,7 +108,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "model", metavar="RUN_OR_MODEL", help="a run folder, or an exported model (a folder of savedmodels/)"
     )
-    parser.add_argument("--flights", metavar="DIR", nargs="+", required=True, help="folders with labelled flights")
+    parser.add_argument(
+        "--flights",
+        metavar="FLIGHT",
+        nargs="+",
+        required=True,
+        help="folders with labelled flights, camera files, or names of the model's own flights",
+    )
     add_common(parser)
 
 

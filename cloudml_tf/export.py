@@ -26,7 +26,7 @@ from cloudml_tf.exporting.convert import convert
 from cloudml_tf.exporting.formats import FORMATS, RECORD, check_packages, formats_in, open_export, parse_formats, size
 from cloudml_tf.files import whole_folder, write_json, write_text
 from cloudml_tf.quiet import quiet_tensorflow
-from cloudml_tf.runs import check_overrides, read_json, read_run, versions
+from cloudml_tf.runs import check_overrides, read_json, read_run, run_id, versions
 
 CARD = "model_card.md"
 PACKAGES = ("cloudml-tf", "tensorflow", "keras", "numpy")
@@ -76,6 +76,7 @@ def export_model(
     metrics: dict[str, Any] | None = None,
     samples: Samples | None = None,
     formats: Sequence[str] | None = None,
+    run: Path | None = None,
 ) -> dict[str, Any]:
     """Export a regressor (standardised output) in `formats`, by default the configuration's; returns the parity record.
 
@@ -88,7 +89,8 @@ def export_model(
     def answer(inputs: dict[str, Any]) -> dict[str, Any]:
         return {config.target.name: physical(inputs, training=False)}
 
-    source = Source([physical], answer, config, description, metrics, samples)
+    more = {} if run is None else {"run": run_id(config, run)}
+    source = Source([physical], answer, config, description, metrics, samples, more)
     return export(source, folder, formats or config.output.export_formats)
 
 
@@ -182,7 +184,7 @@ def check_replaceable(folder: Path) -> None:
 def show_export(console: Console, written: dict[str, Any]) -> None:
     """The parity table and the folder, as metrics.json has them under "export"."""
     parity.show(console, written["parity"])
-    console.say(f"export: {written['folder']}")
+    console.say(f"export: {written['folder']}; for a flight: cloudml predict {written['folder']} FLIGHT -o out.nc")
 
 
 def target_folder(config: Config, chosen: str | None = None) -> Path:
@@ -222,7 +224,7 @@ def run(args: argparse.Namespace) -> int:
 
     model = load_regressor(path, config, description)
     metrics = read_json(path / "metrics.json") if (path / "metrics.json").is_file() else None
-    record = export_model(model, folder, config, description, metrics, formats=formats)
+    record = export_model(model, folder, config, description, metrics, formats=formats, run=path)
     show_export(console, {"folder": str(folder), "parity": record})
     if args.json:
         files = {name: str(folder / FORMATS[name].file) for name in formats}

@@ -1,7 +1,8 @@
 """From a configuration to samples that are ready to train on. NumPy only."""
 
+import contextlib
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,8 @@ import numpy as np
 
 from cloudml_tf.config import Config, expand
 from cloudml_tf.data.density import density_weights
-from cloudml_tf.data.flights import Flight, find_flights, load_flight
+from cloudml_tf.data.flights import Flight, load_flight
+from cloudml_tf.data.folders import find_flights
 from cloudml_tf.data.frames import camera_fingerprint
 from cloudml_tf.data.ranges import TrainingRanges, fit_ranges
 from cloudml_tf.data.samples import Samples, build_samples
@@ -148,20 +150,46 @@ def _fingerprint(flights: list[Flight], parts: dict[str, Samples]) -> str:
     return digest.hexdigest()[:16]
 
 
-def samples_of_folders(folders: list[str], config: Config, decoding: Progress | None = None) -> Samples:
-    """All labelled sequences of other flights, for judging a finished model on them."""
-    return samples_of(flights_of_folders(folders, config), config, decoding)
+def find_named(
+    words: Sequence[str], config: Config, known: Mapping[str, Mapping[str, str]], labels: bool = True
+) -> dict[str, FlightFiles]:
+    """Flights as a command line names them: folders, camera files, or names that a finished model knows.
+
+    Args:
+        words: the command line's.
+        config: of the model: how flights are found and read.
+        known: flight -> its files, of the model's own flights.
+        labels: without, flights need no lidar file.
+
+    Raises `DataError` for a word that is none of these, and for two flights of one name.
+    """
+    found: dict[str, FlightFiles] = {}
+    for word in words:
+        for name, files in _named(word, config, known, labels).items():
+            if name in found:
+                raise DataError(f"two flights are called {name}: {found[name].camera} and {files.camera}. Rename one.")
+            found[name] = files
+    return found
 
 
-def flights_of_folders(folders: list[str], config: Config, labels: bool = True) -> dict[str, FlightFiles]:
-    """The flights in some folders, by name. Without `labels` they need no lidar file."""
-    files: dict[str, FlightFiles] = {}
-    for folder in folders:
-        for name, found in find_flights(Path(folder), config.data, labels).items():
-            if name in files:
-                raise DataError(f"two flights are called {name}: {files[name].camera} and {found.camera}. Rename one.")
-            files[name] = found
-    return files
+def _named(word: str, config: Config, known: Mapping[str, Mapping[str, str]], labels: bool) -> dict[str, FlightFiles]:
+    path = Path(word)
+    if path.is_dir():
+        return find_flights(path, config.data, labels)
+    if path.is_file():
+        for folder in (path.parent, path.resolve().parent.parent):
+            with contextlib.suppress(DataError):
+                for name, files in find_flights(folder, config.data, labels).items():
+                    if Path(files.camera).resolve() == path.resolve():
+                        return {name: files}
+    if word in known:
+        return {word: FlightFiles.model_validate(known[word])}
+    names = ", ".join(known) or "none"
+    problem = "is no camera file whose partners can be found" if path.is_file() else "is no folder with flights"
+    raise DataError(
+        f"{word}: {problem}, and no flight that the model knows by name ({names}). Name a folder, a camera file that "
+        f"matches {', '.join(config.data.camera.files)} (data.camera.files), or one of these flights."
+    )
 
 
 def samples_of(files: dict[str, FlightFiles], config: Config, decoding: Progress | None = None) -> Samples:

@@ -23,16 +23,16 @@ if TYPE_CHECKING:
 
 def predict(
     source: Path,
-    folders: list[str],
+    words: list[str],
     overrides: dict[str, Any],
     output: str | None,
     run_dir: str | None,
     console: Console,
 ) -> list[dict[str, Any]]:
-    """Predict every flight in the folders and write a file for each; what was written, a record a flight."""
+    """Predict every flight that is named and write a file for each; what was written, a record a flight."""
     check_overrides(overrides)
     config, description, _ = read_model(source, overrides)
-    flights = read_unlabelled(folders, config)
+    flights = read_unlabelled(words, config, description["files"])
     for flight in flights:
         check_frames(source, flight.frame_shape, description)
     paths = places([flight.name for flight in flights], output, run_dir, config)
@@ -54,12 +54,12 @@ def predict(
     return records
 
 
-def read_unlabelled(folders: list[str], config: Config) -> list[Flight]:
-    """The flights in some folders, in order of name; no lidar file is needed. Raises `DataError`."""
+def read_unlabelled(words: list[str], config: Config, known: dict[str, Any]) -> list[Flight]:
+    """The flights of a command line, in order of name; no lidar file is needed. Raises `DataError`."""
     from cloudml_tf.data.flights import load_flight
-    from cloudml_tf.pipeline import flights_of_folders
+    from cloudml_tf.pipeline import find_named
 
-    files = flights_of_folders(folders, config, labels=False)
+    files = find_named(words, config, known, labels=False)
     return [load_flight(name, files[name], config.data, config.target, labels=False) for name in sorted(files)]
 
 
@@ -132,7 +132,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     from cloudml_tf.cli import add_common
 
     parser.add_argument("model", metavar="MODEL", help="a run folder, or a folder of savedmodels/")
-    parser.add_argument("flights", metavar="FLIGHT", nargs="+", help="folders with flights; no lidar is needed")
+    parser.add_argument(
+        "flights",
+        metavar="FLIGHT",
+        nargs="+",
+        help="folders with flights, camera files, or names of the model's own flights; no lidar is needed",
+    )
     parser.add_argument(
         "-o", "--output", metavar="OUT", help="out.nc for one flight; else a folder, which gets a file for each"
     )

@@ -12,6 +12,7 @@ import csv
 import datetime
 import json
 import platform
+import shlex
 import sys
 from collections.abc import Iterable
 from importlib import metadata
@@ -107,6 +108,11 @@ def versions(packages: Iterable[str] = PACKAGES) -> dict[str, str]:
     return found
 
 
+def run_id(config: Config, folder: Path) -> str:
+    """What a run is called in files that are made from it: its experiment and its folder."""
+    return f"{config.experiment_name}/{folder.resolve().name}"
+
+
 def environment() -> dict[str, Any]:
     """Versions and machine. Nothing of the shell's environment, which may hold secrets."""
     return {
@@ -114,7 +120,7 @@ def environment() -> dict[str, Any]:
         "python": platform.python_version(),
         "packages": versions(),
         "system": f"{platform.system()} {platform.machine()}",
-        "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
     }
 
 

@@ -97,7 +97,7 @@ def _fit_and_judge(
         from cloudml_tf.export import export_model, show_export, target_folder
 
         home = target_folder(config)
-        parity = export_model(model, home, config, description, metrics, prepared.parts["test"])
+        parity = export_model(model, home, config, description, metrics, prepared.parts["test"], run=folder)
         metrics["export"] = {"folder": str(home), "parity": parity}
         show_export(console, metrics["export"])
         write_json(folder / "metrics.json", metrics)

@@ -8,7 +8,8 @@ import numpy as np
 from flight_files import FRAMES
 
 from cloudml_tf.config import Config
-from cloudml_tf.data.flights import Flight, flight_files, load_flight
+from cloudml_tf.data.flights import Flight, load_flight
+from cloudml_tf.data.folders import flight_files
 from cloudml_tf.data.ranges import TrainingRanges
 from cloudml_tf.data.samples import Samples
 from cloudml_tf.prediction.flags import FLAGS, MASKS
@@ -24,7 +25,7 @@ def unlabelled(folder: Path, config: Config) -> Flight:
 
 def model_of(config: Config, answer: Any, ranges: TrainingRanges | None = None) -> Model:
     description = {"fingerprint": "0", **({"ranges": ranges.to_json()} if ranges else {})}
-    return Model(Path("run"), config, description, answer, None, "")
+    return Model(Path("run"), config, description, answer, None, "", "tiny/run")
 
 
 def brightness(samples: Samples) -> dict[str, np.ndarray]:

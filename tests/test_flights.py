@@ -1,5 +1,6 @@
 """Three instrument files to a checked flight: clocks, gaps, navigation, features, and faults of the files."""
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +26,11 @@ from flight_files import (
     write_three_flights,
 )
 
-from cloudml_tf.data.flights import Flight, find_flights, flight_files, load_flight
+from cloudml_tf.data.flights import Flight, load_flight
+from cloudml_tf.data.folders import find_flights, flight_files
+from cloudml_tf.data.settings import Data
 from cloudml_tf.errors import DataError
+from cloudml_tf.pipeline import find_named
 
 NAN = np.nan
 HOUR_S = 3600.0
@@ -276,6 +280,66 @@ def test_no_flights_and_two_lidar_files_are_told(tmp_path: Path) -> None:
     (folder / "CPL_L2_copy_03jun24.hdf5").write_bytes(lidar_file(folder).read_bytes())
     with pytest.raises(DataError, match=r"2 lidar files \(.*\); one is needed .*data\.lidar\.files.*data\.flights"):
         find_flights(tmp_path, data)
+
+
+BY_NAME = {"camera": "cam_*.h5", "lidar": "cpl-*_L2.hdf5", "navigation": "state_*.h5"}
+
+
+def by_name(home: Path, folders: dict[str, str], days: tuple[str, ...] = ("0503", "0504")) -> tuple[Path, Data]:
+    """The files of two flights under other names, in a folder for each role or in one for all."""
+    made, root = write_three_flights(home / "made"), home / "campaign"
+    takers = {"camera": camera_file, "lidar": lidar_file, "navigation": navigation_file}
+    for flight, day in zip("ab", days, strict=True):
+        for role, take in takers.items():
+            (root / folders[role]).mkdir(parents=True, exist_ok=True)
+            shutil.copy(take(made / flight), root / folders[role] / BY_NAME[role].replace("*", day))
+    data = tiny_config(home, {"data": {role: {"files": [name]} for role, name in BY_NAME.items()}}).data
+    return root, data
+
+
+@pytest.mark.parametrize(
+    "folders",
+    [
+        dict.fromkeys(BY_NAME, "all"),
+        {"camera": "imager", "lidar": "lidar", "navigation": "aircraft"},
+        {"camera": "imager", "lidar": "lidar", "navigation": "imager"},
+    ],
+    ids=["one folder", "three folders", "two folders"],
+)
+def test_flights_that_share_folders_go_together_by_name(tmp_path: Path, folders: dict[str, str]) -> None:
+    root, data = by_name(tmp_path, folders)
+    found = find_flights(root, data)
+    assert list(found) == ["0503", "0504"]
+    for day, files in found.items():
+        for role, name in BY_NAME.items():
+            assert getattr(files, role) == str(root / folders[role] / name.replace("*", day))
+    (root / folders["lidar"] / "cpl-0504_L2.hdf5").unlink()
+    assert list(find_flights(root, data, labels=False)) == ["0503", "0504"]
+    with pytest.raises(DataError, match=r"cam_0504.h5: one lidar file is needed with '0504' for the \* of cpl-\*_L2"):
+        find_flights(root, data)
+
+
+def test_one_flight_whose_files_lie_apart(tmp_path: Path) -> None:
+    root, data = by_name(tmp_path, {"camera": "imager", "lidar": "lidar", "navigation": "aircraft"})
+    for path in root.rglob("*0504*"):
+        path.unlink()
+    assert list(find_flights(root, data)) == ["0503"]
+
+
+def test_flights_are_named_by_folder_camera_file_or_what_the_model_knows(tmp_path: Path) -> None:
+    root, data = by_name(tmp_path, {"camera": "imager", "lidar": "lidar", "navigation": "aircraft"})
+    config = tiny_config(tmp_path).model_copy(update={"data": data})
+    whole = find_named([str(root)], config, {})
+    assert list(whole) == ["0503", "0504"]
+    known = {name: files.model_dump() for name, files in whole.items()}
+    assert find_named(["0504"], config, known) == {"0504": whole["0504"]}
+    assert find_named([whole["0503"].camera], config, {}) == {"0503": whole["0503"]}
+    with pytest.raises(DataError, match=r"0505: is no folder with flights, and no flight that .* \(0503, 0504\)"):
+        find_named(["0505"], config, known)
+    with pytest.raises(DataError, match="is no camera file whose partners can be found"):
+        find_named([str(whole["0503"].lidar)], config, known)
+    with pytest.raises(DataError, match="two flights are called 0504"):
+        find_named([str(root), "0504"], config, known)
 
 
 # --- faults of the files

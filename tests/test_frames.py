@@ -10,7 +10,8 @@ from flight_files import FRAMES, SIGNAL, START_S, camera_file, images, tiny_conf
 
 from cloudml_tf.config import Config
 from cloudml_tf.data import frames as frames_module
-from cloudml_tf.data.flights import Flight, flight_files, load_flight
+from cloudml_tf.data.flights import Flight, load_flight
+from cloudml_tf.data.folders import flight_files
 from cloudml_tf.data.frames import FrameTable, build_table, camera_fingerprint, read_frames
 from cloudml_tf.errors import DataError
 

@@ -13,7 +13,7 @@ from flight_files import write_flight, write_three_flights
 
 from cloudml_tf.cli import main
 from cloudml_tf.config import load_config, schema_json
-from cloudml_tf.pipeline import prepare
+from cloudml_tf.pipeline import available_flights, prepare
 
 FRAMES, ROWS, COLUMNS = 120, 8, 10
 PROFILES = np.arange(0, FRAMES, 2)
@@ -246,7 +246,7 @@ def datenum(home: Path) -> None:
 LAYOUTS: dict[Callable[[Path], None], dict[str, Any]] = {
     default: {"data.path": None, "split.kind": "flights", "data.lidar.time_unit": "day_of_year"},
     one_file: {
-        "data.flights": None,
+        "data.path": None,
         "data.camera.channels": ["cam/radiance"],
         "data.camera.across_track_axis": "columns",
         "data.lidar.optical_depth": "lidar/COD",
@@ -361,7 +361,7 @@ def test_the_folder_may_follow_the_files(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     for name in ("mine", "empty"):
         assert main(["init", "--from", *files, str(tmp_path / name)]) == 0
-        assert len(content_of(tmp_path / name)["data"]["flights"]) == 3
+        assert len(available_flights(load_config(tmp_path / name / "config.json"))) == 3
 
 
 def test_what_is_not_there_is_told_with_its_setting_and_the_configuration_is_written(

@@ -29,7 +29,8 @@ from flight_files import (
 )
 
 from cloudml_tf.data import hdf5
-from cloudml_tf.data.flights import find_flights, load_flight
+from cloudml_tf.data.flights import load_flight
+from cloudml_tf.data.folders import find_flights
 from cloudml_tf.data.frames import build_table
 from cloudml_tf.errors import DataError
 from cloudml_tf.pipeline import prepare

@@ -21,7 +21,8 @@ from flight_files import (
 from predictions import POSITION, brightness, model_of, raised, unlabelled
 
 from cloudml_tf.data import blocks
-from cloudml_tf.data.flights import flight_files, load_flight
+from cloudml_tf.data.flights import load_flight
+from cloudml_tf.data.folders import flight_files
 from cloudml_tf.data.ranges import Range, TrainingRanges
 from cloudml_tf.data.samples import Samples, sequences_around
 from cloudml_tf.errors import DataError

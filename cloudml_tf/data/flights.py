@@ -1,6 +1,5 @@
 """Three instrument files to one validated `Flight`. Image data stay in the file until `frames.py` asks for them."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -8,9 +7,10 @@ import h5py
 import numpy as np
 
 from cloudml_tf.data import clocks, hdf5, times
+from cloudml_tf.data.folders import features_in
 from cloudml_tf.data.lidar import Profiles, read_profiles
 from cloudml_tf.data.navigation import feature_rows, read_navigation, read_positions
-from cloudml_tf.data.settings import Camera, Data, Feature, FlightFiles, Target
+from cloudml_tf.data.settings import Camera, Data, FlightFiles, Target
 from cloudml_tf.errors import DataError
 
 
@@ -38,64 +38,6 @@ class Flight:
         return len(self.time_s)
 
 
-def find_flights(root: Path, data: Data, labels: bool = True) -> dict[str, FlightFiles]:
-    """Flights in a folder: itself, or each folder one or two levels below that has a camera file.
-
-    `labels` as in `flight_files`.
-    """
-    if not root.is_dir():
-        raise DataError(f"{root}: no such folder of flights. Set data.path, or leave it out to simulate.")
-    found: dict[str, FlightFiles] = {}
-    for folder in _folders(root, depth=2):
-        if any(p.is_file() for pattern in data.camera.files for p in folder.glob(pattern)):
-            name = folder.resolve().name
-            if name in found:
-                raise DataError(
-                    f"{root}: two flights are called {name}: {found[name].camera} and {folder}. Rename one."
-                )
-            found[name] = flight_files(folder, data, labels)
-    if not found:
-        patterns = ", ".join(data.camera.files)
-        raise DataError(f"{root}: no camera file ({patterns}) here or up to two folders below. See data.camera.files.")
-    return found
-
-
-def _folders(root: Path, depth: int) -> list[Path]:
-    below = sorted(p for p in root.iterdir() if p.is_dir() and not p.name.startswith(".")) if depth else []
-    return [root, *(folder for child in below for folder in _folders(child, depth - 1))]
-
-
-def flight_files(folder: Path, data: Data, labels: bool = True) -> FlightFiles:
-    """The three files of one folder by their name patterns.
-
-    Without `labels`, for a prediction: the lidar's only if a feature lies in it, and the navigation file also where it
-    may give no more than positions.
-    """
-    found = {"camera": str(_one_file(folder, data.camera.files, "camera"))}
-    if labels or _features_in("lidar", data):
-        found["lidar"] = str(_one_file(folder, data.lidar.files, "lidar"))
-    may_have = not labels and any(p.is_file() for pattern in data.navigation.files for p in folder.glob(pattern))
-    if data.sun_angles or _features_in("navigation", data) or may_have:
-        found["navigation"] = str(_one_file(folder, data.navigation.files, "navigation"))
-    return FlightFiles.model_validate(found)
-
-
-def _features_in(role: str, data: Data) -> list[Feature]:
-    return [feature for feature in data.features if feature.file == role]
-
-
-def _one_file(folder: Path, patterns: Sequence[str], role: str) -> Path:
-    matches = sorted({p for pattern in patterns for p in folder.glob(pattern) if p.is_file()})
-    if len(matches) == 1:
-        return matches[0]
-    names = ", ".join(p.name for p in matches)
-    problem = f"{len(matches)} {role} files ({names})" if matches else f"no {role} file"
-    raise DataError(
-        f"{folder}: {problem}; one is needed that matches {', '.join(patterns)}. "
-        f"Set data.{role}.files, or name each flight's files in data.flights."
-    )
-
-
 def load_flight(name: str, files: FlightFiles, data: Data, target: Target, labels: bool = True) -> Flight:
     """Read and check one flight. Raises `DataError` naming the file and field of the first fault.
 
@@ -106,11 +48,9 @@ def load_flight(name: str, files: FlightFiles, data: Data, target: Target, label
     with hdf5.open_file(camera_path) as file:
         frame_shape, total = _frame_shape(file, data.camera)
         time_s, row = _frame_times(file, data.camera, total, counts)
-        columns = {
-            ("camera", f.name): feature_rows(file, f, total, "frames")[row] for f in _features_in("camera", data)
-        }
+        columns = {("camera", f.name): feature_rows(file, f, total, "frames")[row] for f in features_in("camera", data)}
     label, position = np.full(len(time_s), np.nan), np.full((2, len(time_s)), np.nan)
-    if labels or _features_in("lidar", data):
+    if labels or features_in("lidar", data):
         profiles = read_profiles(files.lidar_path(), data.lidar, target)
         counts.update(profiles.counts)
         _check_overlap(name, camera_path, files.lidar_path(), time_s, profiles.middle_s)
@@ -209,7 +149,7 @@ def _lidar_features(
     files: FlightFiles, data: Data, time_s: np.ndarray, profiles: Profiles
 ) -> dict[tuple[str, str], np.ndarray]:
     """Features that live beside lidar profiles, taken at the profile nearest in time to each frame."""
-    wanted = _features_in("lidar", data)
+    wanted = features_in("lidar", data)
     if not wanted:
         return {}
     index, _ = times.nearest(profiles.middle_s, time_s)

@@ -8,12 +8,11 @@ import numpy as np
 from cloudml_tf.comparison import Run
 from cloudml_tf.config import Config
 from cloudml_tf.console import Console
-from cloudml_tf.data.flights import find_flights
 from cloudml_tf.data.frames import camera_fingerprint
 from cloudml_tf.data.samples import Samples
 from cloudml_tf.diagnosis.probes import as_it_was
 from cloudml_tf.errors import RunError
-from cloudml_tf.pipeline import Prepared, prepare, samples_of_folders
+from cloudml_tf.pipeline import Prepared, find_named, prepare, samples_of
 from cloudml_tf.warm_start import cameras_of
 
 
@@ -58,16 +57,15 @@ def further_flights(
     folders: Sequence[str], members: Sequence[Run], prepared: Prepared, config: Config, console: Console
 ) -> Samples:
     """The sequences of --calibrate. Raises `RunError` where a member knows one of these flights."""
-    known = known_cameras(members)
-    for folder in folders:
-        for name, files in find_flights(Path(folder), config.data).items():
-            if (same := known.get(camera_fingerprint(Path(files.camera)))) is not None:
-                raise RunError(
-                    f"--calibrate {folder}: flight {name} is {same}, on which a member was trained or is judged. "
-                    "Calibrate on flights that no member knows."
-                )
+    known, files = known_cameras(members), find_named(folders, config, {})
+    for name, found in files.items():
+        if (same := known.get(camera_fingerprint(Path(found.camera)))) is not None:
+            raise RunError(
+                f"--calibrate: flight {name} is {same}, on which a member was trained or is judged. "
+                "Calibrate on flights that no member knows."
+            )
     with console.progress("decoding frames") as decoding:
-        samples = samples_of_folders(list(folders), config, decoding)
+        samples = samples_of(files, config, decoding)
     if samples.frame_shape != prepared.parts["test"].frame_shape:
         raise RunError(
             f"--calibrate: frames of shape {samples.frame_shape} (rows, columns, channels); the members were trained "

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from cloudml_tf.data.flights import find_flights
+from cloudml_tf.data.folders import find_flights
 from cloudml_tf.data.settings import Data, FlightFiles
 from cloudml_tf.errors import DataError
 from cloudml_tf.inspecting import clocks

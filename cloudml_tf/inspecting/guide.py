@@ -5,7 +5,8 @@ README = """# {name}
 `config.json` says where your flights are and how they are read. `$schema` lets an editor complete and check it.
 
     cloudml check {folder}/config.json     # data, clocks, split: what is wrong, by name
-    cloudml train {folder}/config.json     # the training, and a report
+    cloudml train {folder}/config.json     # the training, a report, and an export to savedmodels/{name}
+    cloudml predict savedmodels/{name} FLIGHT -o out.nc    # FLIGHT: a flight's name, its camera file, or a folder
 
 Every field and its default: `cloudml config print {folder}/config.json`. Any of them can be tried without editing:
 `--set KEY=VALUE`.
@@ -17,8 +18,8 @@ Every field and its default: `cloudml config print {folder}/config.json`. Any of
 | `target.name` | `optical_depth`, `cloud_base_km` or `cloud_top_km` |
 | `target.minimum`, `target.maximum` | labels outside are left out; the lidar saturates near an optical depth of 3 |
 | `target.transform` | `log` for optical depths over more than one power of ten |
-| `data.path` or `data.flights` | a folder with a folder a flight, or the files of each flight by name |
-| `data.camera.files`, `lidar.files`, `navigation.files` | with `data.path`: name patterns, such as `cam_*.nc` |
+| `data.path` or `data.flights` | a folder with flights, or the files of each flight by name |
+| `data.camera.files`, `lidar.files`, `navigation.files` | with `data.path`: name patterns, such as `cam_*.nc`; where flights share folders, files with the same text for the one `*` go together |
 | `data.camera.channels` | the images, (frame, row, column), one dataset a channel |
 | `data.camera.time`, `time_unit`, `time_since` | the frames' times, their unit, and the date that they count from |
 | `data.camera.rows`, `columns`, `downsample` | cut and shrink large images |

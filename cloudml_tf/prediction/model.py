@@ -13,7 +13,7 @@ from cloudml_tf.data.ranges import TrainingRanges
 from cloudml_tf.data.samples import Samples
 from cloudml_tf.errors import NotFiniteError
 from cloudml_tf.exporting.formats import FORMATS, answers, formats_in, open_export
-from cloudml_tf.runs import read_model
+from cloudml_tf.runs import read_model, run_id
 
 Values = dict[str, np.ndarray]  # "value", and what the model knows of "lower", "upper" and "spread"; (n,) each
 MOST_SEQUENCES = 256  # a batch
@@ -29,6 +29,7 @@ class Model:
     answer: Callable[[Samples], Values]
     level: float | None  # the share that an interval is to cover; None where there is no interval
     interval: str  # where it comes from, in words
+    run: str  # experiment and folder of what was trained
 
     @property
     def ranges(self) -> TrainingRanges | None:
@@ -37,10 +38,9 @@ class Model:
 
     def provenance(self) -> dict[str, str]:
         """For a file: which model this was, and how flights were read for it."""
-        run = self.source.resolve()
         return {
-            "model": str(run),
-            "run_id": f"{self.config.experiment_name}/{run.name}",
+            "model": str(self.source.resolve()),
+            "run_id": self.run,
             "model_sha256": digest(self.source),
             "config_fingerprint": hashlib.sha256(resolved_json(self.config).encode()).hexdigest()[:16],
             "training_data_fingerprint": self.description["fingerprint"],
@@ -56,10 +56,12 @@ def open_model(source: Path, overrides: dict[str, Any]) -> Model:
     """A run with its best weights, or an exported model in its first format, which runs without Keras."""
     config, description, record = read_model(source, overrides)
     if record:
-        return Model(source, config, description, _exported(source, config), *_interval_of_export(record))
+        run = record.get("run") or run_id(config, source)  # an ensemble's export names its members itself
+        return Model(source, config, description, _exported(source, config), *_interval_of_export(record), run)
     head, level = config.model.head, config.prediction.level
     words = "" if head == "point" else f"of the {head} head, not calibrated"
-    return Model(source, config, description, _run(source, config, description), level if words else None, words)
+    answer = _run(source, config, description)
+    return Model(source, config, description, answer, level if words else None, words, run_id(config, source))
 
 
 def _run(source: Path, config: Config, description: dict[str, Any]) -> Callable[[Samples], Values]:
