@@ -19,7 +19,8 @@ Every field and its default: `cloudml config print {folder}/config.json`. Any of
 | `target.minimum`, `target.maximum` | labels outside are left out; the lidar saturates near an optical depth of 3 |
 | `target.transform` | `log` for optical depths over more than one power of ten |
 | `data.path` or `data.flights` | a folder with flights, or the files of each flight by name |
-| `data.camera.files`, `lidar.files`, `navigation.files` | with `data.path`: name patterns, such as `cam_*.nc`; where flights share folders, files with the same text for the one `*` go together |
+| `data.camera.files`, `lidar.files`, `navigation.files` | name patterns, such as `cam_*.nc`. Where flights share |
+| | folders, files go together in which the same text stands for the one `*` |
 | `data.camera.channels` | the images, (frame, row, column), one dataset a channel |
 | `data.camera.time`, `time_unit`, `time_since` | the frames' times, their unit, and the date that they count from |
 | `data.camera.rows`, `columns`, `downsample` | cut and shrink large images |
