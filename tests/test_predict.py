@@ -114,8 +114,15 @@ def test_what_does_not_fit_is_refused(finished: Path, bare: Path, tmp_path: Path
     assert main(["predict", str(tmp_path), str(bare)]) == 2
     assert "neither a run folder" in capsys.readouterr().err
     assert main(["predict", str(finished), str(tmp_path / "none")]) == 2
-    assert "no such folder of flights" in capsys.readouterr().err
+    assert "is no folder with flights, and no flight that the model knows by name" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_name_of_a_flight_of_the_training_is_enough(finished: Path, tmp_path: Path) -> None:
+    assert main(["predict", str(finished), "sim03", "-o", str(tmp_path / "out.nc")]) == 0
+    with xr.open_dataset(tmp_path / "out.nc", engine="h5netcdf") as found:
+        assert int(found.valid.sum()) > 0
+        assert found.attrs["run_id"] == f"tiny/{finished.name}"
 
 
 def test_a_flight_that_nothing_fits_is_written_and_told(
