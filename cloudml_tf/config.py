@@ -141,13 +141,14 @@ def _explain(where: str, details: list[Any], root: type[BaseModel]) -> str:
         known = sorted({name for model in _follow(first["loc"][:-1], root)[1] for name in model.model_fields})
         key = str(first["loc"][-1])
         near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
-        hint = f"did you mean '{near[0]}'?" if near else f"known here: {', '.join(known)}"
+        hint = f"did you mean '{where.removesuffix(key)}{near[0]}'?" if near else f"known here: {', '.join(known)}"
         return f"unknown key '{where}'; {hint}"
     if first["type"] == "missing":
         return f"'{where}' is required and missing"
     if first["type"] == "union_tag_not_found":
         return f"'{where}.{context['discriminator'].strip(chr(39))}' is required and missing"
     messages = [detail["msg"].removeprefix("Value error, ").rstrip(".") for detail in details]
+    messages = [message.replace("a valid tuple", "a list, [...]") for message in messages]
     received = first.get("input")
     shown = "" if isinstance(received, dict | BaseModel) else f" Received: {json.dumps(received, default=str)}"
     return f"'{where or 'the file as a whole'}': {', or '.join(messages)}.{shown}"

@@ -269,11 +269,11 @@ def test_bad_input_in_a_fold_leaves_no_folder(home: Path, refused: Refused) -> N
     ("changes", "expected"),
     [
         ({"trainng": {}}, ["unknown key 'trainng'; did you mean 'training'?"]),
-        ({"training.max_epoch": 3}, ["unknown key 'training.max_epoch'; did you mean 'max_epochs'?"]),
-        ({"data.camera.chanels": []}, ["unknown key 'data.camera.chanels'; did you mean 'channels'?"]),
+        ({"training.max_epoch": 3}, ["unknown key 'training.max_epoch'; did you mean 'training.max_epochs'?"]),
+        ({"data.camera.chanels": []}, ["unknown key 'data.camera.chanels'; did you mean 'data.camera.channels'?"]),
         (
             {"split": {"kind": "flights", "train": ["a"], "vall": ["b"], "test": ["c"]}},
-            ["'split.val' is required and missing", "unknown key 'split.vall'; did you mean 'val'?"],
+            ["'split.val' is required and missing", "unknown key 'split.vall'; did you mean 'split.val'?"],
         ),
         ({"split": {"train": ["a"]}}, ["'split.kind' is required and missing"]),
         ({"split": {"kind": "random"}}, ["'split'", "'flights', 'leave_one_out', 'time_blocks'"]),
