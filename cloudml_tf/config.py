@@ -18,6 +18,7 @@ from pydantic import BaseModel, ValidationError
 
 from cloudml_tf.errors import ConfigError
 from cloudml_tf.files import write_text
+from cloudml_tf.nearest import did_you_mean
 from cloudml_tf.settings import Config as Config
 
 SCHEMA_PATH = Path("configs/schema.json")
@@ -40,7 +41,7 @@ def read_content(path: str | Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse_constant)
     except FileNotFoundError:
-        raise ConfigError(f"{path}: no such configuration file.{_similar_files(path)}") from None
+        raise ConfigError(f"{path}: no such configuration file.{did_you_mean(path, '.json')}") from None
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: cannot be read as a text file ({error}). Give a JSON file.") from None
     except json.JSONDecodeError as error:
@@ -176,12 +177,6 @@ def _models_in(annotation: Any) -> list[Any]:
     if isinstance(annotation, type) and not isinstance(annotation, types.GenericAlias):
         return [annotation] if issubclass(annotation, BaseModel) else []
     return [model for part in typing.get_args(annotation) for model in _models_in(part)]
-
-
-def _similar_files(path: Path) -> str:
-    names = [str(p) for p in sorted(path.parent.glob("*.json"))] if path.parent.is_dir() else []
-    near = difflib.get_close_matches(str(path), names, n=1)
-    return f" Did you mean {near[0]}?" if near else ""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
