@@ -109,6 +109,11 @@ def colour_of(number: int) -> str:
     return CYCLE[number % len(CYCLE)]
 
 
+def worded(unit: str) -> str:
+    """The name of a target as it stands at an axis: "optical depth" of optical_depth."""
+    return unit.replace("_", " ")
+
+
 def limits(values: np.ndarray) -> tuple[float, float]:
     """The range of some values with a margin; never empty."""
     low, high = float(values.min()), float(values.max())

@@ -109,6 +109,7 @@ def print_checked(console: Console, found: Checked) -> None:
 
 def write_checked(folder: Path, found: Checked) -> None:
     """check.json and check.png."""
+    from cloudml_tf.canvas import worded
     from cloudml_tf.checking.picture import draw_check
     from cloudml_tf.files import write_json
     from cloudml_tf.results import spaces
@@ -119,7 +120,7 @@ def write_checked(folder: Path, found: Checked) -> None:
         values = {name: survey.loss_space(found.config, label) for name, label in values.items()}
         parts = {name: survey.part_name(row["parts"]) for name, row in found.numbers["flights"].items()}
         curve = found.numbers["alignment"]["all"]["curve"]
-        draw_check(values, parts, curve, spaces(found.config)["loss"], folder)
+        draw_check(values, parts, curve, worded(spaces(found.config)["loss"]), folder)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

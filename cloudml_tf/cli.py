@@ -5,13 +5,14 @@ Each verb is a module of this package with `add_arguments(parser)` and `run(args
 """
 
 import argparse
+import difflib
 import importlib
 import json
 import os
 import sys
 from typing import TYPE_CHECKING, Any
 
-from cloudml_tf.errors import EXIT_BAD_INPUT, EXIT_CODES, EXIT_INTERRUPTED, CloudMLError
+from cloudml_tf.errors import EXIT_BAD_INPUT, EXIT_CODES, EXIT_INTERRUPTED, CloudMLError, ConfigError
 
 if TYPE_CHECKING:  # help should not wait for the configuration's models
     from cloudml_tf.config import Config
@@ -164,11 +165,18 @@ def main(argv: list[str] | None = None) -> int:
     """Run a verb; turn a user's mistake into one clear message and its exit code."""
     argv = sys.argv[1:] if argv is None else argv
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    args = build_parser(argv[0] if argv and argv[0] in VERBS else None).parse_args(argv)
+    verb = argv[0] if argv else ""
+    if verb not in VERBS:
+        if verb and not verb.startswith("-"):
+            return _refuse("cloudml", _unknown_verb(verb), EXIT_BAD_INPUT, "--json" in argv)
+        build_parser().parse_args(argv)  # the help, the version, or what is wrong; it exits
+    args, unknown = build_parser(verb).parse_known_args(argv)
     try:
+        if unknown:
+            raise ConfigError(_unknown_arguments(args, unknown))
         return int(args.run(args))
     except CloudMLError as error:
-        return _refuse(args, str(error), error.exit_code)
+        return _refuse(f"cloudml {args.verb}", str(error), error.exit_code, args.json)
     except KeyboardInterrupt:
         print(f"cloudml {args.verb}: interrupted{GOES_ON.get(args.verb, '')}.", file=sys.stderr)
         return EXIT_INTERRUPTED
@@ -180,14 +188,30 @@ def main(argv: list[str] | None = None) -> int:
             raise
         # A full disk or a folder that may not be written: the user can mend it, and a traceback would hide it.
         reason = f"{error.filename}: {error.strerror}. Choose a writable folder or free some space."
-        return _refuse(args, reason, EXIT_BAD_INPUT)
+        return _refuse(f"cloudml {args.verb}", reason, EXIT_BAD_INPUT, args.json)
 
 
-def _refuse(args: argparse.Namespace, reason: str, exit_code: int) -> int:
-    if getattr(args, "json", False):
+def _refuse(command: str, reason: str, exit_code: int, machine: bool) -> int:
+    if machine:
         print_json({"error": reason, "exit_code": exit_code})
-    print(f"cloudml {args.verb}: {reason}", file=sys.stderr)
+    print(f"{command}: {reason}", file=sys.stderr)
     return exit_code
+
+
+def _unknown_verb(verb: str) -> str:
+    near = difflib.get_close_matches(verb, VERBS, n=1)
+    hint = f"did you mean '{near[0]}'?" if near else f"the verbs are {', '.join(VERBS)}."
+    return f"'{verb}' is no verb; {hint} See `cloudml --help`."
+
+
+def _unknown_arguments(args: argparse.Namespace, unknown: list[str]) -> str:
+    """What is not understood, and how a setting is given where the verb takes settings."""
+    text, settings = f"unknown arguments: {' '.join(unknown)}.", getattr(args, "set", None)
+    if settings and "=" not in settings[-1]:
+        text += f" Did you mean --set {settings[-1]}={unknown[0]}?"
+    elif settings is not None:
+        text += " Settings are given as --set KEY=VALUE, such as --set training.max_epochs=5."
+    return f"{text} See `cloudml {args.verb} --help`."
 
 
 if __name__ == "__main__":

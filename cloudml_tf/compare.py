@@ -90,12 +90,13 @@ def print_comparison(console: Console, found: dict[str, Any]) -> None:
 def draw(folders: list[Path]) -> dict[str, list[Any]]:
     """Pictures by heading: the runs' curves, one Taylor diagram with the first run's references, a scatter each."""
     from cloudml_tf import plots
+    from cloudml_tf.canvas import worded
     from cloudml_tf.comparison import read_all, space_of
     from cloudml_tf.results import table_rows
 
     runs = read_all(folders)
     space = space_of(runs)
-    unit = runs[0].metrics["space"][space]
+    unit = worded(runs[0].metrics["space"][space])
     references = [(n, f) for n, f in table_rows(runs[0].metrics) if n != "network"]
     if space == "physical":
         references = [(n, f["physical"]) for n, f in references]

@@ -18,6 +18,7 @@ from pydantic import BaseModel, ValidationError
 
 from cloudml_tf.errors import ConfigError
 from cloudml_tf.files import write_text
+from cloudml_tf.nearest import did_you_mean
 from cloudml_tf.settings import Config as Config
 
 SCHEMA_PATH = Path("configs/schema.json")
@@ -40,7 +41,7 @@ def read_content(path: str | Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse_constant)
     except FileNotFoundError:
-        raise ConfigError(f"{path}: no such configuration file.{_similar_files(path)}") from None
+        raise ConfigError(f"{path}: no such configuration file.{did_you_mean(path, '.json')}") from None
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: cannot be read as a text file ({error}). Give a JSON file.") from None
     except json.JSONDecodeError as error:
@@ -141,13 +142,14 @@ def _explain(where: str, details: list[Any], root: type[BaseModel]) -> str:
         known = sorted({name for model in _follow(first["loc"][:-1], root)[1] for name in model.model_fields})
         key = str(first["loc"][-1])
         near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
-        hint = f"did you mean '{near[0]}'?" if near else f"known here: {', '.join(known)}"
+        hint = f"did you mean '{where.removesuffix(key)}{near[0]}'?" if near else f"known here: {', '.join(known)}"
         return f"unknown key '{where}'; {hint}"
     if first["type"] == "missing":
         return f"'{where}' is required and missing"
     if first["type"] == "union_tag_not_found":
         return f"'{where}.{context['discriminator'].strip(chr(39))}' is required and missing"
     messages = [detail["msg"].removeprefix("Value error, ").rstrip(".") for detail in details]
+    messages = [message.replace("a valid tuple", "a list, [...]") for message in messages]
     received = first.get("input")
     shown = "" if isinstance(received, dict | BaseModel) else f" Received: {json.dumps(received, default=str)}"
     return f"'{where or 'the file as a whole'}': {', or '.join(messages)}.{shown}"
@@ -175,12 +177,6 @@ def _models_in(annotation: Any) -> list[Any]:
     if isinstance(annotation, type) and not isinstance(annotation, types.GenericAlias):
         return [annotation] if issubclass(annotation, BaseModel) else []
     return [model for part in typing.get_args(annotation) for model in _models_in(part)]
-
-
-def _similar_files(path: Path) -> str:
-    names = [str(p) for p in sorted(path.parent.glob("*.json"))] if path.parent.is_dir() else []
-    near = difflib.get_close_matches(str(path), names, n=1)
-    return f" Did you mean {near[0]}?" if near else ""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -28,11 +28,15 @@ class Console:
         """A warning line."""
         self.rich.print(f"warning: {text}", style="yellow", markup=False, soft_wrap=True)
 
-    def table(self, title: str, columns: list[str], rows: list[list[str]]) -> None:
-        """A table; numbers to the right."""
+    def table(self, title: str, columns: list[str], rows: list[list[str]], whole: tuple[str, ...] = ()) -> None:
+        """A table; numbers to the right. Names in the columns `whole` stay whole if half the width holds them."""
         table = Table(title=title, title_justify="left")
+        longest = [max(len(row[i]) for row in [columns, *rows]) for i, name in enumerate(columns) if name in whole]
+        fit = 2 * sum(longest) <= self.rich.width
         for i, name in enumerate(columns):
-            table.add_column(name, justify="left" if i == 0 else "right", overflow="fold")
+            table.add_column(
+                name, justify="left" if i == 0 else "right", overflow="fold", no_wrap=fit and name in whole
+            )
         for row in rows:
             table.add_row(*row)
         self.rich.print(table)
@@ -59,7 +63,7 @@ class Console:
             yield bar
 
 
-ROW = "{epoch:>9} {loss:>9} {val_loss:>9} {r2:>7} {s:>6} {r:>6} {bias:>7} {lr:>9} {seconds:>6} {left:>7}"
+ROW = "{epoch:>9} {loss:>9} {val_loss:>9} {r2:>7} {s:>6} {r:>6} {bias:>7} {lr:>9} {time:>6} {left:>7}"
 
 
 class TrainingProgress:
@@ -70,7 +74,7 @@ class TrainingProgress:
         self.task = bar.add_task("epoch", total=steps)
         self.started = self.epoch_started = time.perf_counter()
         names = {"loss": "loss", "val_loss": "val loss", "r2": "val R²", "s": "s", "r": "r", "bias": "bias"}
-        console.say(ROW.format(epoch="epoch", lr="rate", seconds="s", left="left", **names), style="bold")
+        console.say(ROW.format(epoch="epoch", lr="rate", time="time", left="left", **names), style="bold")
 
     def begin(self, epoch: int) -> None:
         """A new epoch."""
@@ -94,7 +98,7 @@ class TrainingProgress:
             r=f"{logs.get('val_correlation', float('nan')):.3f}",
             bias=f"{logs.get('val_bias', float('nan')):+.3f}",
             lr=f"{logs.get('learning_rate', float('nan')):.1e}",
-            seconds=f"{now - self.epoch_started:.1f}",
+            time=f"{now - self.epoch_started:.1f}s",
             left=f"{left // 60:.0f}m{left % 60:02.0f}s",
         )
         self.console.say(row)

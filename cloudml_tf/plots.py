@@ -101,6 +101,7 @@ def scatter(target: np.ndarray, prediction: np.ndarray, found: Scores, unit: str
         ends = np.asarray(both)
         ax.plot(ends, slope * ends + offset, color=ORANGE, linewidth=1.4, label=f"fit, slope {slope:.2f}")
     ax.set(xlim=both, ylim=both, xlabel=f"lidar, {unit}", ylabel=f"prediction, {unit}", aspect="equal")
+    ax.locator_params(nbins=5)  # the same ticks on both axes, whose labels are not equally wide
     ax.set_title(f"R² {found['r2']:.3f}, s {100 * found['variance_ratio']:.1f} %, r {found['correlation']:.3f}")
     ax.legend(loc="upper left")
     return Picture(name, f"{found['n']} labels; the stronger the colour, the more of them.", made)

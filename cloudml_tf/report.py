@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from cloudml_tf import imagery, page, plots
-from cloudml_tf.canvas import Picture, side_by_side
+from cloudml_tf.canvas import Picture, side_by_side, worded
 from cloudml_tf.console import Console
 from cloudml_tf.data.samples import Samples
 from cloudml_tf.data.scaling import TargetScaling
@@ -136,7 +136,7 @@ class Chapter:
 
 def draw(folder: Path, metrics: dict[str, Any], evidence: Evidence) -> list[Chapter]:
     """All pictures that the results allow; each is also written as a file below plots/."""
-    unit, test, scaling = metrics["space"]["loss"], evidence.parts["test"], evidence.scaling
+    unit, test, scaling = worded(metrics["space"]["loss"]), evidence.parts["test"], evidence.scaling
     target, prediction = scaling.transform(test.label), scaling.unscale(evidence.predictions["test"])
     test_of = (target, prediction, metrics["test"], unit)
     of_scores = [plots.scatter(*test_of), *plots.residuals(*test_of)]

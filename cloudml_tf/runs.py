@@ -23,6 +23,7 @@ from cloudml_tf.config import Config, expand, load_config, parse_config, resolve
 from cloudml_tf.errors import ConfigError, RunError
 from cloudml_tf.exporting.formats import RECORD, looks_exported
 from cloudml_tf.files import write_json, write_text
+from cloudml_tf.nearest import did_you_mean
 
 PACKAGES = ("cloudml-tf", "tensorflow", "keras", "numpy", "h5py", "scikit-learn", "pydantic")
 
@@ -145,9 +146,19 @@ def read_history(path: Path) -> list[dict[str, float]]:
 
 def read_run(path: Path, overrides: dict[str, Any] | None = None) -> tuple[Config, dict[str, Any]]:
     """Configuration and data description of a run. Raises `RunError` where the folder is something else."""
+    if not path.exists():
+        raise RunError(f"{path}: no such folder.{did_you_mean(path)}")
     if not (path / "config.json").is_file():
-        raise RunError(f"{path}: neither a run folder (config.json) nor an exported model (cloudml.json).")
+        text = f"{path}: neither a run folder (config.json) nor an exported model (cloudml.json)."
+        raise RunError(text + _lying_in(path))
     return load_config(path / "config.json", overrides), read_json(path / "data.json")
+
+
+def _lying_in(path: Path, shown: int = 5) -> str:
+    """The end of a message: the runs and models one level down, the last of them where there are many."""
+    found = sorted({p.parent for name in ("config.json", RECORD) for p in path.glob(f"*/{name}")})
+    more = f" (the last {shown} of {len(found)})" if len(found) > shown else ""
+    return f" Name one that lies in it: {', '.join(map(str, found[-shown:]))}{more}." if found else ""
 
 
 def read_model(source: Path, overrides: dict[str, Any] | None = None) -> tuple[Config, dict[str, Any], dict[str, Any]]:

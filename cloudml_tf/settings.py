@@ -10,6 +10,7 @@ from pydantic import Field, field_validator, model_validator
 
 from cloudml_tf.data.settings import (
     Data,
+    FlightNames,
     LabelDensity,
     Overweight,
     Preprocessing,
@@ -166,7 +167,7 @@ class Pretraining(Settings):
         description="How far from nadir the vector has to paint the window, pixels (std of a bell); null leaves hidden "
         "patches as the only task, as the original does.",
     )
-    extra_flights: tuple[str, ...] = Field((), description="Flights in no part of the split whose frames serve too.")
+    extra_flights: FlightNames = Field((), description="Flights in no part of the split whose frames serve too.")
     max_epochs: int = Field(30, ge=1, le=100_000)
     patience: int = Field(6, ge=1, description="Epochs without a lower validation loss; the best weights come back.")
     batch_frames: int = Field(64, ge=1, le=65_536, description="Frames a batch.")

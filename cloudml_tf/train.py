@@ -77,7 +77,7 @@ def _fit_and_judge(
 
         pretrained = transfer.start_from_pretraining(model, config, prepared, folder, console)
     fitted = training.fit(model, config, prepared, folder, console, resume, track)
-    console.say(fitted.ending)
+    _say_ending(console, fitted)
 
     predictions = {part: training.predict(model, samples) for part, samples in prepared.parts.items()}
     prepared = results.with_smearing(prepared, predictions["val"]) if config.target.smearing else prepared
@@ -169,6 +169,11 @@ def _say_data(console: Console, description: dict[str, Any]) -> None:
             f"{part:>5}: {found['sequences']} sequences of {', '.join(found['flights'])}; "
             f"label {found['label_mean']:.3f} ± {found['label_std']:.3f}"
         )
+
+
+def _say_ending(console: Console, fitted: Any) -> None:
+    kept = "" if fitted.best_epoch is None else f"; kept: epoch {fitted.best_epoch + 1}"
+    console.say(fitted.ending.rstrip(".") + kept)
 
 
 def leave_one_out(

@@ -269,11 +269,11 @@ def test_bad_input_in_a_fold_leaves_no_folder(home: Path, refused: Refused) -> N
     ("changes", "expected"),
     [
         ({"trainng": {}}, ["unknown key 'trainng'; did you mean 'training'?"]),
-        ({"training.max_epoch": 3}, ["unknown key 'training.max_epoch'; did you mean 'max_epochs'?"]),
-        ({"data.camera.chanels": []}, ["unknown key 'data.camera.chanels'; did you mean 'channels'?"]),
+        ({"training.max_epoch": 3}, ["unknown key 'training.max_epoch'; did you mean 'training.max_epochs'?"]),
+        ({"data.camera.chanels": []}, ["unknown key 'data.camera.chanels'; did you mean 'data.camera.channels'?"]),
         (
             {"split": {"kind": "flights", "train": ["a"], "vall": ["b"], "test": ["c"]}},
-            ["'split.val' is required and missing", "unknown key 'split.vall'; did you mean 'val'?"],
+            ["'split.val' is required and missing", "unknown key 'split.vall'; did you mean 'split.val'?"],
         ),
         ({"split": {"train": ["a"]}}, ["'split.kind' is required and missing"]),
         ({"split": {"kind": "random"}}, ["'split'", "'flights', 'leave_one_out', 'time_blocks'"]),
@@ -339,6 +339,9 @@ def test_a_missing_configuration_is_told_with_the_nearest_name(home: Path, refus
     path = write_config(home)
     message = refused("train", home / "tinny.json")
     assert f"{home / 'tinny.json'}: no such configuration file. Did you mean {path}?" in message
+    elsewhere = home.with_name(home.name + "s") / path.name
+    assert f"{elsewhere}: no such configuration file. Did you mean {path}?" in refused("train", elsewhere)
+    assert refused("train", home / "other" / "zzz.json").endswith("no such configuration file.\n")
 
 
 @pytest.mark.parametrize("place", [".", NO_PLACE + "/tiny.json"])
@@ -418,10 +421,33 @@ def test_nothing_to_resume(home: Path, refused: Refused) -> None:
     assert f"{home / 'flights'}: no checkpoint.npz to resume from" in message
 
 
-@pytest.mark.parametrize("place", ["flights", "nowhere", NO_PLACE])
-def test_evaluating_what_is_neither_run_nor_export(home: Path, refused: Refused, place: str) -> None:
-    message = refused("evaluate", home / place, "--flights", home / "flights")
-    assert f"{home / place}: neither a run folder (config.json) nor an exported model (cloudml.json)" in message
+def test_evaluating_what_is_neither_run_nor_export(home: Path, refused: Refused) -> None:
+    message = refused("evaluate", home / "flights", "--flights", home / "flights")
+    assert f"{home / 'flights'}: neither a run folder (config.json) nor an exported model (cloudml.json)" in message
+
+
+@pytest.mark.parametrize("command", [["evaluate", "--flights", "x"], ["predict", "x"], ["diagnose"], ["export"]])
+@pytest.mark.parametrize(
+    ("place", "hint"),
+    [("nowhere", ""), (NO_PLACE + "/x", ""), ("run/last", " Did you mean {home}/runs/last?")],
+)
+def test_a_run_folder_that_does_not_exist(
+    home: Path, refused: Refused, command: list[str], place: str, hint: str
+) -> None:
+    (home / "runs" / "last").mkdir(parents=True)
+    message = refused(command[0], home / place, *command[1:])
+    assert message.endswith(f"{home / place}: no such folder.{hint.format(home=home)}\n")
+
+
+def test_a_folder_of_runs_is_told_with_its_runs(home: Path, refused: Refused) -> None:
+    folders = [home / "runs" / f"{number}" for number in range(1, 8)]
+    for folder in folders:
+        folder.mkdir(parents=True)
+    (folders[0] / "config.json").touch()
+    assert f"Name one that lies in it: {folders[0]}.\n" in refused("diagnose", home / "runs")
+    for folder in folders[1:]:
+        (folder / "cloudml.json").touch()
+    assert f"{folders[-1]} (the last 5 of 7)." in refused("diagnose", home / "runs")
 
 
 def test_evaluating_an_export_without_its_description(home: Path, refused: Refused) -> None:

@@ -53,11 +53,11 @@ def test_tier1_base_differs_in_the_target_alone() -> None:
 @pytest.mark.parametrize(
     ("changes", "text"),
     [
-        ({"training": {"max_epoch": 5}}, "unknown key 'training.max_epoch'; did you mean 'max_epochs'"),
+        ({"training": {"max_epoch": 5}}, "unknown key 'training.max_epoch'; did you mean 'training.max_epochs'"),
         ({"trainin": {}}, "unknown key 'trainin'; did you mean 'training'"),
-        ({"data": {"camera": {"chanels": ["a"]}}}, "'data.camera.chanels'; did you mean 'channels'"),
-        ({"data": {"simulation": {"presett": "hard"}}}, "did you mean 'preset'"),
-        ({"split": {"kind": "flights", "train": ["a"], "val": ["b"], "tset": ["c"]}}, "did you mean 'test'"),
+        ({"data": {"camera": {"chanels": ["a"]}}}, "'data.camera.chanels'; did you mean 'data.camera.channels'"),
+        ({"data": {"simulation": {"presett": "hard"}}}, "did you mean 'data.simulation.preset'"),
+        ({"split": {"kind": "flights", "train": ["a"], "val": ["b"], "tset": ["c"]}}, "did you mean 'split.test'"),
         ({"split": {"kind": "random"}}, "'split'"),
         ({"model": {"heads": "four"}}, "'model.heads'"),
         ({"model": {"dropout": 1.5}}, "'model.dropout'.*less than 1.*Received: 1.5"),
@@ -73,6 +73,12 @@ def test_tier1_base_differs_in_the_target_alone() -> None:
         ({"split": {"kind": "flights", "train": ["a"], "val": ["a"], "test": ["c"]}}, "named twice: a"),
         ({"split": {"kind": "time_blocks", "val_fraction": 0.6, "test_fraction": 0.5}}, "leave room for training"),
         ({"split": {"kind": "leave_one_out", "test": "a", "val": "a"}}, "different flights"),
+        ({"split": {"kind": "leave_one_out", "test": 7, "exclude": ["7"]}}, "different flights"),
+        ({"split": {"kind": "leave_one_out", "test": 1.5}}, "'split.test': needs a flight's name as text"),
+        ({"split": {"kind": "leave_one_out", "test": True}}, "'split.test': needs a flight's name as text"),
+        ({"pretraining": {"extra_flights": 7}}, r"needs a list, such as '\[\"7\"\]'. Received: 7"),
+        ({"overweight": {"flights": "a"}}, r"needs a list, such as '\[\"a\"\]'. Received: \"a\""),
+        ({"model": {"widths": 24}}, r"'model.widths': Input should be a list, \[...\]. Received: 24"),
         ({"model": {"output_init": -1}}, "'default' or a standard deviation above 0"),
         ({"pretraining": {"mask_ratio": 1.0}}, "'pretraining.mask_ratio'"),
         ({"pretraining": {"enabled": True}, "training": {"init_from": "x"}}, "two ways to begin"),
@@ -81,6 +87,18 @@ def test_tier1_base_differs_in_the_target_alone() -> None:
 def test_what_is_refused_and_how(tiny_content, changes: dict, text: str) -> None:
     with pytest.raises(ConfigError, match=text):
         parse_config(tiny_content(**changes))
+
+
+def test_flights_may_be_named_by_numbers(tiny) -> None:
+    config = tiny(
+        split={"kind": "flights", "train": [20240601, "b"], "val": [20240602], "test": [20240603]},
+        overweight={"flights": [20240601]},
+        pretraining={"extra_flights": [20240604]},
+    )
+    assert (config.split.train, config.split.test) == (("20240601", "b"), ("20240603",))
+    assert (config.overweight.flights, config.pretraining.extra_flights) == (("20240601",), ("20240604",))
+    left_out = tiny(split={"kind": "leave_one_out", "test": 20240601, "exclude": [20240602]}).split
+    assert (left_out.test, left_out.val, left_out.exclude) == ("20240601", None, ("20240602",))
 
 
 def test_a_missing_field_is_named() -> None:

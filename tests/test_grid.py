@@ -58,7 +58,7 @@ def test_variants_and_rows_are_laid_over_the_base_in_that_order(grid_file) -> No
     [
         (
             {"rows": {"plain": {"set": {"model.dropuot": 0.1}}}},
-            "row plain: unknown key 'model.dropuot'; did you mean 'dr",
+            "row plain: unknown key 'model.dropuot'; did you mean 'model.dr",
         ),
         ({"reference": "none"}, "reference names row 'none'"),
         ({"rows": {"plain": {"against": "none"}}}, "is against 'none'"),

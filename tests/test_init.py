@@ -13,6 +13,8 @@ from flight_files import write_flight, write_three_flights
 
 from cloudml_tf.cli import main
 from cloudml_tf.config import load_config, schema_json
+from cloudml_tf.console import Console
+from cloudml_tf.init import print_proposal
 from cloudml_tf.pipeline import available_flights, prepare
 
 FRAMES, ROWS, COLUMNS = 120, 8, 10
@@ -324,6 +326,16 @@ def test_a_label_that_could_be_another_and_unknown_kinds_are_told(tmp_path: Path
     notes = proposed(capsys, tmp_path / "mine", "--from", tmp_path / "data")["notes"]
     assert "data.lidar.optical_depth could be cloud_od_1064 as well" in notes
     assert any("'cloud_type' may tell clouds, but has no code 3" in note for note in notes)
+
+
+def test_the_table_of_the_proposal_does_not_break_names(capsys: Any) -> None:
+    name = "lidar/products/cloud_optical_thickness_532nm"
+    role = {"role": "lidar.optical_depth", "file": "x.nc", "dataset": name, "shape": [120], "unit": "1", "sure": "sure"}
+    told: dict[str, Any] = {"roles": [{**role, "why": "the name says so, " * 8}], "clocks": {}, "flights": {}}
+    print_proposal(Console(), {**told, "notes": [], "missing": []})
+    lines = capsys.readouterr().out.splitlines()
+    assert any(name in line for line in lines)
+    assert max(map(len, lines)) <= 140
 
 
 def test_a_clock_that_steps_by_one_counts_seconds_not_hours(tmp_path: Path, capsys: Any) -> None:

@@ -115,7 +115,7 @@ def test_a_test_flight_that_the_old_run_was_trained_on_is_a_leak(finished: Path,
 
 
 def test_what_is_no_run_is_refused(tiny, tmp_path: Path) -> None:
-    with pytest.raises(RunError, match="neither a run folder"):
+    with pytest.raises(RunError, match="no such folder"):
         prepare(tiny(training={"init_from": str(tmp_path / "nothing")}))
 
 

@@ -101,4 +101,6 @@ def test_a_picture_is_drawn_also_where_nothing_could_be_predicted(tmp_path: Path
     config = tiny_config(tmp_path, {"data.camera.max_gap_s": 1.0})
     predicted = predict_flight(model_of(config, brightness), unlabelled(folder, config))
     assert not predicted.valid.any()
-    assert quick_look(predicted, "a", "depth", "").write(tmp_path) == tmp_path / "a.png"
+    drawn = quick_look(predicted, "a", "depth", "")
+    assert drawn.write(tmp_path) == tmp_path / "a.png"
+    assert drawn.figure.axes[-1].get_xlabel() == "minutes"

@@ -238,6 +238,18 @@ def test_a_large_frame_is_thinned_out() -> None:
     assert 1 < strip.shape[2] <= imagery.FINEST
 
 
+@pytest.mark.parametrize("high", [0.4, 2.0, 7.3])
+def test_both_axes_of_a_scatter_have_the_same_ticks(high: float) -> None:
+    target = np.linspace(0.1, high, 50)
+    (ax,) = plots.scatter(target, target + 0.1, scores(target, target + 0.1), "optical depth").figure.axes
+    assert ax.get_xticks().tolist() == ax.get_yticks().tolist()
+
+
+def test_axes_name_the_target_in_words(text: str) -> None:
+    assert "lidar, optical depth<" in text
+    assert "optical_depth<" not in "".join(re.findall(r"<svg.*?</svg>", text, re.DOTALL))
+
+
 def test_cases_are_apart_and_in_order() -> None:
     samples, _ = scene()  # a label each half minute
     error = np.linspace(0.0, -1.0, 40)

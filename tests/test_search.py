@@ -54,7 +54,7 @@ def test_the_named_search_covers_the_ablations() -> None:
 @pytest.mark.parametrize(
     ("space", "tuner", "message"),
     [
-        ({"model.droput": [0.1]}, None, "unknown key 'model.droput'; did you mean 'dropout'"),
+        ({"model.droput": [0.1]}, None, "unknown key 'model.droput'; did you mean 'model.dropout'"),
         ({"modl.dropout": [0.1]}, None, "unknown key 'modl'; did you mean 'model'"),
         ({"model.dropout": [0.1, 1.5]}, None, r"space 'model.dropout': Input should be less than 1. Received: 1.5"),
         ({"model.dropout": {"min": 0.1, "max": 1.5}}, None, "space 'model.dropout'"),
@@ -68,7 +68,7 @@ def test_the_named_search_covers_the_ablations() -> None:
         ({"seed.more": [1]}, None, "'seed' is a value, not a section"),
         (SPACE, {"kind": "grid"}, "a grid needs a list of values for each field; 'model.dropout' has a range"),
         (SPACE, {"kind": "randm"}, "tuner"),
-        (SPACE, {"kind": "random", "trails": 3}, "unknown key 'tuner.trails'; did you mean 'trials'"),
+        (SPACE, {"kind": "random", "trails": 3}, "unknown key 'tuner.trails'; did you mean 'tuner.trials'"),
         ({"training.max_epochs": [2, 3]}, {"kind": "hyperband"}, "hyperband chooses training.max_epochs itself"),
         ({}, None, "'space'"),
     ],

@@ -195,6 +195,17 @@ def test_a_loss_that_is_no_number_has_its_own_exit_code(tiny_file, tmp_path: Pat
     assert "The loss became" in capsys.readouterr().err
 
 
+def test_the_table_of_epochs_ends_with_the_epoch_that_was_kept(tiny_file, tmp_path: Path, capsys) -> None:
+    path = tiny_file(training={"max_epochs": 2}, **QUICK)
+    assert main(["train", str(path), "--run-dir", str(tmp_path / "run")]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    start = next(number for number, line in enumerate(lines) if line.endswith("left"))
+    head, *rows = lines[start : start + 4]
+    assert head.split() == ["epoch", "loss", "val", "loss", "val", "R²", "s", "r", "bias", "rate", "time", "left"]
+    assert [row.split()[-2][-1] for row in rows[:2]] == ["s", "s"]
+    assert rows[2] == f"all 2 epochs; kept: epoch {metrics_of(tmp_path / 'run')['training']['best_epoch']}"
+
+
 def test_json_output_is_one_document(tiny_file, tmp_path: Path, capsys) -> None:
     arguments = ["train", str(tiny_file(**QUICK)), "--json", "--seed", "9", "--set", "training.max_epochs=1"]
     assert main([*arguments, "--run-dir", str(tmp_path / "run")]) == 0

@@ -3,10 +3,11 @@
 The whole configuration, and the contracts between its fields: `cloudml_tf.settings`.
 """
 
+import json
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from cloudml_tf.errors import DataError
 from cloudml_tf.simulation.settings import SimulationConfig
@@ -17,6 +18,25 @@ TimeUnit = Literal["attribute", "s", "ms", "us", "ns", "min", "h", "d"]
 SINCE = "The date that times without one count from: '2024-06-03', 'file_name' for the one in it, or a root attribute."
 UnitInterval = Annotated[float, Field(ge=0, le=1)]
 LabelCount = Annotated[int, Field(ge=2)] | Annotated[float, Field(gt=0, lt=1)] | None
+
+
+def _flight_name(given: Any) -> Any:
+    """Flights are often named by their date: a whole number, as JSON and `--set` read it, is that text."""
+    if isinstance(given, str) or given is None:
+        return given
+    if isinstance(given, int) and not isinstance(given, bool):
+        return str(given)
+    raise ValueError('needs a flight\'s name as text, such as "20240615"')
+
+
+def _flight_names(given: Any) -> Any:
+    if isinstance(given, str | int | float):
+        raise ValueError(f"needs a list, such as '{json.dumps([str(given)])}'")
+    return given
+
+
+FlightName = Annotated[str, BeforeValidator(_flight_name)]
+FlightNames = Annotated[tuple[FlightName, ...], BeforeValidator(_flight_names)]
 
 
 class Settings(BaseModel):
@@ -237,9 +257,9 @@ class FlightSplit(Settings):
     """Whole flights, by name."""
 
     kind: Literal["flights"] = "flights"
-    train: tuple[str, ...] = Field(min_length=1)
-    val: tuple[str, ...] = Field(min_length=1)
-    test: tuple[str, ...] = Field(min_length=1)
+    train: FlightNames = Field(min_length=1)
+    val: FlightNames = Field(min_length=1)
+    test: FlightNames = Field(min_length=1)
 
     @model_validator(mode="after")
     def _disjoint(self) -> "FlightSplit":
@@ -254,9 +274,9 @@ class LeaveOneOut(Settings):
     """One flight tests, the next one (cyclic, by name) validates, the others train."""
 
     kind: Literal["leave_one_out"] = "leave_one_out"
-    test: str
-    val: str | None = Field(None, description="The next flight by default.")
-    exclude: tuple[str, ...] = Field((), description="Flights in no part.")
+    test: FlightName
+    val: FlightName | None = Field(None, description="The next flight by default.")
+    exclude: FlightNames = Field((), description="Flights in no part.")
 
     @model_validator(mode="after")
     def _distinct(self) -> "LeaveOneOut":
@@ -287,7 +307,7 @@ class Overweight(Settings):
     """Which samples `overweight_factor` multiplies."""
 
     threshold: float | None = Field(1.0, description="Labels at or above, in the target's own unit; none if null.")
-    flights: tuple[str, ...] = Field((), description="All samples of these flights.")
+    flights: FlightNames = Field((), description="All samples of these flights.")
 
 
 class LabelDensity(Settings):

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from cloudml_tf.canvas import BLUE, GREY, INK, ORANGE, Picture, limits, panel, styled
+from cloudml_tf.canvas import BLUE, GREY, INK, ORANGE, Picture, limits, panel, styled, worded
 from cloudml_tf.ensembling.combination import Combination
 from cloudml_tf.ensembling.judgement import Judged, percent
 from cloudml_tf.uncertainty import centre, spread, spread_and_skill
@@ -14,7 +14,7 @@ LONGEST_S, ROWS = 1800.0, 4  # how much of a flight is drawn, and of how many fl
 
 def draw(combination: Combination, test: Judged, metrics: dict[str, Any]) -> list[Picture]:
     """All that there is evidence for."""
-    unit = metrics["space"]["loss"]
+    unit = worded(metrics["space"]["loss"])
     found = []
     if combination.q is not None:
         each = metrics["intervals"]["test"]
@@ -81,6 +81,7 @@ def spread_skill(between: np.ndarray, error: np.ndarray, unit: str) -> Picture:
     ax.plot([0, top], [0, top], color=INK, linewidth=1, label="1:1")
     ax.plot(x, y, color=BLUE, marker="o", markersize=5, label="bins by spread")
     ax.set(xlim=(0, top), ylim=(0, top), aspect="equal", xlabel=f"spread, {unit}", ylabel=f"RMSE, {unit}")
+    ax.locator_params(nbins=5)
     ax.set_title("Spread and skill")
     ax.legend(loc="lower right")
     return Picture("spread_skill", "Above the line members agree more than they are right: they share errors.", made)

@@ -34,6 +34,7 @@ def quick_look(predicted: Predicted, name: str, label: str, interval: str) -> Pi
     half = float(np.median(np.diff(time_s))) / 2
     middle.set(ylabel=label, xlim=((time_s[0] - half) / 60.0, (time_s[-1] + half) / 60.0))
     _flags(below, time_s / 60.0, predicted.flags, raised)
+    below.set_xlabel("minutes")
     return Picture(name, "", made, wide=True)
 
 
