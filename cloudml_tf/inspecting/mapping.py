@@ -69,6 +69,7 @@ def map_files(contents: Sequence[FileContent]) -> Mapping:
     angled = sorted((c for c in contents if _angles(c)), key=_angle_score, reverse=True)
     if angled:
         _map_navigation(mapping, angled[0], cameras)
+        _map_positions(mapping, angled)
     else:
         mapping.lack("data.navigation", "no sun angles by name; without them data.sun_angles is false")
     mapping.files = {"camera": _alike(mapping, "camera", cameras), "lidar": _alike(mapping, "lidar", lidars)}
@@ -287,6 +288,31 @@ def _navigation_clock(mapping: Mapping, content: FileContent, first: Found, came
             return
     mapping.sun_angles = False
     mapping.lack("data.navigation.time_unit", f"'{chosen.found.name}' of {content.path} overlaps with no camera file")
+
+
+def _map_positions(mapping: Mapping, contents: Sequence[FileContent]) -> None:
+    """Latitude and longitude beside the angles: optional, so they may not cost a file that has the angles."""
+    first, needed = contents[0], mapping.datasets("navigation")
+    count = rows_of(first, mapping)
+
+    def fits(found: Found) -> bool:
+        in_degrees = rules.is_unit(found, rules.DEGREES) or rules.is_unit(found, rules.NONE)
+        return found.shape[0] == count and in_degrees
+
+    both = [choice for rule in rules.POSITION if (choice := rules.best(rule, first.datasets, fits))]
+    if not mapping.sun_angles or len(both) < len(rules.POSITION):
+        return
+    lacking = [c for c in contents if needed <= _names(c) and not {choice.found.name for choice in both} <= _names(c)]
+    if lacking:
+        names = " and ".join(f"'{choice.found.name}'" for choice in both)
+        mapping.notes.append(f"{lacking[0].path} has no {names}: positions are left out")
+        return
+    for choice in both:
+        mapping.take(choice)
+
+
+def _names(content: FileContent) -> set[str]:
+    return {found.name for found in content.datasets}
 
 
 def rows_of(content: FileContent, mapping: Mapping) -> int:
