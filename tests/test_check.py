@@ -315,8 +315,8 @@ def sun(home: Path, navigation: dict[str, dict[str, np.ndarray]], **changes: Any
 
 
 def test_a_sun_that_training_has_shown_is_told_with_its_ranges(tmp_path: Path) -> None:
-    azimuth = np.linspace(150.0, 190.0, files.FRAMES)
-    (found,) = sun(tmp_path, {"a": {files.AZIMUTH: azimuth}})
+    azimuth, within = np.linspace(150.0, 190.0, files.FRAMES), {files.AZIMUTH: np.full(files.FRAMES, 170.0)}
+    (found,) = sun(tmp_path, {"a": {files.AZIMUTH: azimuth}, "b": within, "c": within})
     assert found.level == "ok"
     assert "zenith 40° and azimuth from the heading 6" in found.evidence
 
@@ -324,9 +324,12 @@ def test_a_sun_that_training_has_shown_is_told_with_its_ranges(tmp_path: Path) -
 def test_a_test_flight_under_another_sun_is_named_with_the_flags_rule(tmp_path: Path) -> None:
     """130 degrees to the left is the mirror image of 130 to the right; a degree is the same sun; half is not most."""
     train = {files.AZIMUTH: 90.0 + np.linspace(60.0, 115.0, files.FRAMES), files.ZENITH: np.full(files.FRAMES, 40.0)}
-    half = np.where(np.arange(files.FRAMES) < 22, 41.0, 70.0)
+    half = {
+        files.ZENITH: np.where(np.arange(files.FRAMES) < 22, 41.0, 70.0),
+        files.AZIMUTH: np.full(files.FRAMES, 170.0),
+    }
     test = {files.AZIMUTH: np.full(files.FRAMES, 320.0)}
-    (found,) = sun(tmp_path, {"a": train, "b": {files.ZENITH: half}, "c": test})
+    (found,) = sun(tmp_path, {"a": train, "b": half, "c": test})
     assert found.level == "warning"
     assert found.evidence.startswith("test flight c: azimuth 130°, training has 6")
     assert "zenith" not in found.evidence
