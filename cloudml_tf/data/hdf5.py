@@ -14,7 +14,8 @@ from cloudml_tf.errors import DataError
 NETCDF_FILL = 9.969209968386869e36  # of floats that were never written, where no _FillValue says otherwise
 RANGES = ("valid_range", "valid_min", "valid_max")
 PACKING = ("_FillValue", "missing_value", "scale_factor", "add_offset", *RANGES)
-NEAR, AS_NEAR = 0.4, 0.1  # likeness of a name worth proposing, and how much less than the best one's
+SHORTENED = 0.8
+NEAR, AS_NEAR = 0.4, 0.2  # likeness of a name worth proposing, and how much less than the best one's
 _OTHER_FORMATS = {  # by the first bytes of the file
     b"CDF": "is a NetCDF-3 file; convert it with `nccopy -k nc4 old.nc new.nc`",
     b"\x0e\x03\x13\x01": "is an HDF4 file; convert it with `h4toh5 old.hdf new.h5`",
@@ -76,10 +77,10 @@ def dataset(file: h5py.File, name: str, rank: int | tuple[int, ...] | None = Non
 
 
 def near_names(file: h5py.File, name: str) -> str:
-    """The datasets with the most similar names, with or without their groups: "Nearest: 'saa', 'sza'."."""
+    """The datasets with the most similar names, without their groups: "Nearest: 'saa', 'sza'."."""
     known: list[str] = []
     file.visititems(lambda key, item: known.append(key) if isinstance(item, h5py.Dataset) else None)
-    alike = {key: max(_likeness(name, key), _likeness(_last(name), _last(key))) for key in known}
+    alike = {key: _likeness(_last(name), _last(key)) for key in known}
     enough = max(NEAR, max(alike.values(), default=0.0) - AS_NEAR)
     near = sorted((key for key in known if alike[key] >= enough), key=lambda key: -alike[key])[:3]
     if near:
@@ -88,11 +89,14 @@ def near_names(file: h5py.File, name: str) -> str:
 
 
 def _likeness(first: str, second: str) -> float:
-    return difflib.SequenceMatcher(None, first.lower(), second.lower()).ratio()
+    """0 to 1; a shortening, lat for latitude, is very like."""
+    short, long = sorted((first, second), key=len)
+    alike = difflib.SequenceMatcher(None, first, second).ratio()
+    return max(alike, SHORTENED) if len(short) > 1 and long.startswith(short) else alike
 
 
 def _last(name: str) -> str:
-    return name.rsplit("/", 1)[-1]
+    return name.rsplit("/", 1)[-1].lower()
 
 
 def unpack(raw: np.ndarray, attributes: Any, dtype: str = "float64") -> np.ndarray:
