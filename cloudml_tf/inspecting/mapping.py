@@ -11,6 +11,7 @@ from cloudml_tf.data.settings import Lidar
 from cloudml_tf.inspecting import clocks, rules
 from cloudml_tf.inspecting.datasets import FileContent, Found
 from cloudml_tf.inspecting.geometry import across_track, shrinking
+from cloudml_tf.inspecting.positions import positions
 from cloudml_tf.inspecting.rules import Choice
 
 OTHER_ANGLES: dict[str, tuple[str, dict[str, Any]]] = {  # rules that are no fields of their own
@@ -291,28 +292,11 @@ def _navigation_clock(mapping: Mapping, content: FileContent, first: Found, came
 
 
 def _map_positions(mapping: Mapping, contents: Sequence[FileContent]) -> None:
-    """Latitude and longitude beside the angles: optional, so they may not cost a file that has the angles."""
-    first, needed = contents[0], mapping.datasets("navigation")
-    count = rows_of(first, mapping)
-
-    def fits(found: Found) -> bool:
-        in_degrees = rules.is_unit(found, rules.DEGREES) or rules.is_unit(found, rules.NONE)
-        return found.shape[0] == count and in_degrees
-
-    both = [choice for rule in rules.POSITION if (choice := rules.best(rule, first.datasets, fits))]
-    if not mapping.sun_angles or len(both) < len(rules.POSITION):
-        return
-    lacking = [c for c in contents if needed <= _names(c) and not {choice.found.name for choice in both} <= _names(c)]
-    if lacking:
-        names = " and ".join(f"'{choice.found.name}'" for choice in both)
-        mapping.notes.append(f"{lacking[0].path} has no {names}: positions are left out")
-        return
-    for choice in both:
-        mapping.take(choice)
-
-
-def _names(content: FileContent) -> set[str]:
-    return {found.name for found in content.datasets}
+    if mapping.sun_angles:
+        chosen, note = positions(contents, mapping.datasets("navigation"), rows_of(contents[0], mapping))
+        mapping.notes += [note] if note else []
+        for choice in chosen:
+            mapping.take(choice)
 
 
 def rows_of(content: FileContent, mapping: Mapping) -> int:
