@@ -118,11 +118,12 @@ FAULTS: dict[Callable[[Path], Changes], set[str]] = {
 
 
 def blamed(plant: Callable[[Path], Changes], simulated: Path, home: Path) -> set[str]:
-    """Names of all warnings and problems after one fault."""
+    """Names of all warnings and problems after one fault; not the sun, of which simulated flights have their own."""
     flights = Path(shutil.copytree(simulated, home / "flights"))
     changes = plant(flights)
     content = {"experiment_name": "planted", "split": SPLIT, "evaluation": {"baselines": False}, **changes}
     content["data"] = {"path": str(flights), "cache": str(home / "cache"), **changes.get("data", {})}
+    content["data"]["sun_angles"] = False
     found = check(parse_config(content), Console(machine=True), probe=False)
     shutil.rmtree(flights)
     return {finding.name for finding in found.findings if finding.level in ("warning", "problem")}

@@ -13,6 +13,7 @@ import numpy as np
 
 from cloudml_tf.checking import survey
 from cloudml_tf.checking.findings import Finding
+from cloudml_tf.checking.sun import judge_sun
 from cloudml_tf.checking.survey import Checked
 from cloudml_tf.config import Config
 from cloudml_tf.console import Console
@@ -33,6 +34,7 @@ def check(config: Config, console: Console, probe: bool = True) -> Checked:
     survey.judge_offsets(found, advice, console)
     survey.judge_copies(found, advice)
     survey.cut(found, advice, console)
+    found.findings += judge_sun(found.flights, found.parts, config)
     survey.describe_flights(found, advice)
     if survey.judge_parts(found):
         _try(found, console, probe)

@@ -12,12 +12,13 @@ from typing import Any
 
 from cloudml_tf.config import Config
 from cloudml_tf.console import Console
-from cloudml_tf.diagnosis.evidence import Evidence, Probes, pooled
+from cloudml_tf.diagnosis.evidence import Evidence, Part, Probes, pooled
 from cloudml_tf.diagnosis.rules import HEALTHY, UNCLEAR, findings
 from cloudml_tf.errors import EXIT_OK, ConfigError, RunError
 from cloudml_tf.files import write_json
 from cloudml_tf.runs import read_history, read_json, read_run
 
+NOTED = 0.1  # of s - r or bias/std, which costs 0.01 of R²; and of R² from validation to test
 LOW_R = 0.5  # under this the clocks are looked at after a training, and where one flight has far less than the other
 
 
@@ -123,12 +124,28 @@ def _where_lost(e: Evidence) -> str:
     return f"r is far lower on flight {flights} than on others: inspect its images, clock and pointing"
 
 
+def _what_costs(test: Part) -> list[str]:
+    """Terms of R² = r² - (s-r)² - b² that cost something."""
+    found = []
+    if test.gap > NOTED:
+        found.append(f"test: s exceeds r by {test.gap:.2f}, which costs {test.gap**2:.3f} of R²")
+    if abs(test.b) > NOTED:
+        found.append(f"test: the bias of {test.b:+.2f} std costs {test.b**2:.3f} of R²")
+    return found
+
+
 def notes(e: Evidence, verdict: str) -> list[str]:
     """What is worth knowing and is no failure."""
     found = []
     test = e.parts.get("test")
-    if verdict == HEALTHY and test is not None and test.gap > 0.1:
-        found.append(f"test: s exceeds r by {test.gap:.2f}, which costs {test.gap**2:.3f} of R²")
+    if verdict == HEALTHY and test is not None:
+        found += _what_costs(test)
+    if "val" in e.parts and test is not None and e.parts["val"].r2 - test.r2 > NOTED:
+        found.append(
+            f"R² {e.parts['val'].r2:.2f} on validation, {test.r2:.2f} on test: the weights were chosen on validation, "
+            "or the test flight is unlike it; quote the test's, and `cloudml train --lofo` judges each flight"
+        )
+    found += [f"a sun that training has not shown: {text}" for text in e.description.get("sun_outside_training", [])]
     if verdict == HEALTHY and e.lost:
         found.append(_where_lost(e))
     split = e.description["split"]

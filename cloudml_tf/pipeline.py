@@ -14,6 +14,7 @@ from cloudml_tf.data.density import density_weights
 from cloudml_tf.data.flights import Flight, load_flight
 from cloudml_tf.data.folders import find_flights
 from cloudml_tf.data.frames import camera_fingerprint
+from cloudml_tf.data.outside import far_flights
 from cloudml_tf.data.ranges import TrainingRanges, fit_ranges
 from cloudml_tf.data.samples import Samples, build_samples
 from cloudml_tf.data.scaling import Scaling, fit_scaling
@@ -34,6 +35,7 @@ class Prepared:
     parts: dict[str, Samples]
     scaling: Scaling
     ranges: TrainingRanges  # what the training part has shown the network
+    far: list[str]  # held-out flights whose sun it has not shown, a sentence each
     counts: dict[str, dict[str, int]]  # per flight: what was read and what was left out
     fingerprint: str  # changes with the files, the labels and the split
     flights: dict[str, FlightFiles]
@@ -62,6 +64,7 @@ class Prepared:
             "counts": self.counts,
             "scaling": self.scaling.to_json(),
             "ranges": self.ranges.to_json(),
+            "sun_outside_training": self.far,
             "frame_shape": list(train.frame_shape),
             "nadir": list(train.nadir),
         }
@@ -111,10 +114,12 @@ def prepare(config: Config, simulating: Progress | None = None, decoding: Progre
         train = parts["train"]
         density = density_weights(scaling.target.transform(train.label), config.label_density)
         parts["train"] = replace(train, weight=train.weight * density)
+    ranges = fit_ranges(parts["train"], config)
     return Prepared(
         parts=parts,
         scaling=scaling,
-        ranges=fit_ranges(parts["train"], config),
+        ranges=ranges,
+        far=far_flights(parts, ranges, config),
         counts=counts,
         fingerprint=_fingerprint(flights, parts),
         flights={name: files[name] for name in names},

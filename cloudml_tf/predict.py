@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from cloudml_tf.config import Config
 from cloudml_tf.console import Console
 from cloudml_tf.data.flights import Flight
+from cloudml_tf.data.settings import FlightFiles
 from cloudml_tf.errors import EXIT_OK, ConfigError
 from cloudml_tf.quiet import quiet_tensorflow
 from cloudml_tf.runs import check_frames, check_overrides, environment, new_run, read_model
@@ -30,9 +31,12 @@ def predict(
     console: Console,
 ) -> list[dict[str, Any]]:
     """Predict every flight that is named and write a file for each; what was written, a record a flight."""
+    from cloudml_tf.pipeline import find_named
+
     check_overrides(overrides)
     config, description, _ = read_model(source, overrides)
-    flights = read_unlabelled(words, config, description["files"])
+    files = find_named(words, config, description["files"], labels=False)
+    flights = read_unlabelled(files, config)
     for flight in flights:
         check_frames(source, flight.frame_shape, description)
     paths = places([flight.name for flight in flights], output, run_dir, config)
@@ -50,16 +54,15 @@ def predict(
     for flight, path in zip(flights, paths, strict=True):
         with console.progress(f"predicting {flight.name}") as progress:
             predicted = predict_flight(model, flight, progress)
-        records.append(write(path, predicted, model, console))
+        warn_of(predicted, model, files[flight.name], console)
+        records.append(write(path, predicted, model))
     return records
 
 
-def read_unlabelled(words: list[str], config: Config, known: dict[str, Any]) -> list[Flight]:
-    """The flights of a command line, in order of name; no lidar file is needed. Raises `DataError`."""
+def read_unlabelled(files: dict[str, FlightFiles], config: Config) -> list[Flight]:
+    """The flights, in order of name; no lidar file is needed. Raises `DataError`."""
     from cloudml_tf.data.flights import load_flight
-    from cloudml_tf.pipeline import find_named
 
-    files = find_named(words, config, known, labels=False)
     return [load_flight(name, files[name], config.data, config.target, labels=False) for name in sorted(files)]
 
 
@@ -81,10 +84,28 @@ def places(names: list[str], output: str | None, run_dir: str | None, config: Co
     return [folder / f"{name}.nc" for name in names]
 
 
-def write(path: Path, predicted: "Predicted", model: "Model", console: Console) -> dict[str, Any]:
-    """Write the file and its quick look; warn of what is missing. Returns a record of both."""
+def warn_of(predicted: "Predicted", model: "Model", files: FlightFiles, console: Console) -> None:
+    """What is missing, and inputs of most frames that the training has not shown."""
+    from cloudml_tf.data.navigation import why_no_positions
+    from cloudml_tf.data.outside import far_light, far_sun
+    from cloudml_tf.prediction.netcdf import has_positions
+
+    flight, config = predicted.flight, model.config
+    if not has_positions(predicted):
+        console.warn(f"{flight.name}: no positions: {why_no_positions(files, config.data.navigation)}")
+    if not predicted.valid.any():
+        console.warn(f"{flight.name}: not one frame has a whole sequence around it; the flags say why.")
+    if model.ranges is None:
+        return
+    sun = far_sun(flight.sun_angles_deg, model.ranges, config.augmentation)
+    for said in filter(None, (sun, far_light(predicted.light, model.ranges))):
+        console.warn(f"{flight.name}: most frames are outside of the training: {said}. Their answers are guesses.")
+
+
+def write(path: Path, predicted: "Predicted", model: "Model") -> dict[str, Any]:
+    """Write the file and its quick look. Returns a record of both."""
     from cloudml_tf.prediction.flags import counts
-    from cloudml_tf.prediction.netcdf import QUANTITIES, has_positions, write_netcdf
+    from cloudml_tf.prediction.netcdf import QUANTITIES, write_netcdf
     from cloudml_tf.prediction.picture import quick_look
 
     flight = predicted.flight
@@ -92,13 +113,6 @@ def write(path: Path, predicted: "Predicted", model: "Model", console: Console) 
     write_netcdf(path, predicted, model, f"{started['started']} {started['command']}")
     record: dict[str, Any] = {"flight": flight.name, "file": str(path), "frames": len(flight)}
     record |= {"predicted": int(predicted.valid.sum()), "flags": counts(predicted.flags)}
-    if not has_positions(predicted):
-        console.warn(
-            f"{flight.name}: no positions, the file has no latitude and longitude. "
-            "Set data.navigation.latitude and longitude."
-        )
-    if not record["predicted"]:
-        console.warn(f"{flight.name}: not one frame has a whole sequence around it; the flags say why.")
     if model.config.output.report and len(flight) > 1:
         quantity = QUANTITIES[model.config.target.name]
         label = quantity.long_name if quantity.units == "1" else f"{quantity.long_name}, {quantity.units}"

@@ -266,7 +266,7 @@ def _trained(training: Mapping[str, Any]) -> str:
 
 
 def _diagnosed(diagnosis: Mapping[str, Any] | None) -> list[Markup]:
-    """What went wrong, what speaks for it, and what to set."""
+    """What went wrong, what speaks for it, what to set, and what is worth knowing."""
     if not diagnosis:
         return []
     found = [page.element("p", diagnosis["summary"])]
@@ -278,7 +278,7 @@ def _diagnosed(diagnosis: Mapping[str, Any] | None) -> list[Markup]:
             page.bullets(finding["evidence"]),
             page.element("p", *remedy),
         ]
-    return found
+    return found + ([page.bullets(diagnosis["notes"])] if diagnosis.get("notes") else [])
 
 
 def tables(metrics: dict[str, Any]) -> list[Markup]:

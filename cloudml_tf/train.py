@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from cloudml_tf.config import Config, parse_config, resolved_json
 from cloudml_tf.console import Console
+from cloudml_tf.data.outside import FAR_SUN
 from cloudml_tf.data.settings import FlightSplit, LeaveOneOut
 from cloudml_tf.errors import EXIT_COLLAPSED, EXIT_OK, CloudMLError, ConfigError
 from cloudml_tf.exporting.formats import check_packages
@@ -46,6 +47,8 @@ def train(
     if resumed is None:
         write_start(folder, config, prepared.description())
     _say_data(console, prepared.description())
+    if prepared.far:
+        console.warn(f"the sun is not that of the training: {'; '.join(prepared.far)}; {FAR_SUN}")
     console.say(f"run folder: {folder}")
     metrics = fit_and_judge(config, prepared, folder, console, resume)
     return folder, metrics

@@ -51,7 +51,8 @@ def content(flights: Path, **changes: Any) -> dict[str, Any]:
         "data": {},
     }
     merged = {**base, **changes}
-    return {**merged, "data": {"path": str(flights), "cache": str(flights.parent / "cache"), **merged["data"]}}
+    apart = {"sun_angles": False}  # simulated flights have suns of their own, which is true, and not planted
+    return {**merged, "data": {**apart, "path": str(flights), "cache": str(flights.parent / "cache"), **merged["data"]}}
 
 
 def checked(flights: Path, **changes: Any) -> Checked:
@@ -100,7 +101,8 @@ def test_the_seeds_simulation_is_ready(cache: Path) -> None:
     """configs/tier1.json with shorter flights."""
     changes = {"data.cache": str(cache), "data.simulation.frames_per_flight": 900, "evaluation.baselines": False}
     found = check(load_config(ROOT / "configs/tier1.json", changes), Console(), probe=False)
-    assert blamed(found) == set()
+    assert blamed(found) == {"sun"}  # true: each regime has a sun of its own
+    assert found.problems == []
 
 
 @pytest.mark.skipif(not (SHARED / "data/les/flights").is_dir(), reason="needs the LES flights: set CLOUDML_SHARED")
@@ -262,7 +264,7 @@ def test_black_frames_are_counted_and_nothing_more(flights: Path) -> None:
 
 def test_imagery_without_a_signal_is_told(cache: Path) -> None:
     simulation = {**SIZE, "frames_per_flight": 1200, "preset": "no_signal", "seed": 5}
-    data = {"cache": str(cache), "simulation": simulation}
+    data = {"cache": str(cache), "simulation": simulation, "sun_angles": False}
     config = parse_config({"experiment_name": "none", "split": SPLIT, "data": data})
     found = check(config, Console(), probe=False)
     assert blamed(found) == {"signal"}
@@ -299,6 +301,60 @@ def test_few_constant_labels(tmp_path: Path) -> None:
     files.write_three_flights(tmp_path / "flights", label=np.full(10, 1.0))
     found = check(files.tiny_config(tmp_path), Console(), probe=False)
     assert found.problems == ["train part", "val part", "test part"]
+
+
+# --- the sun
+
+
+def sun(home: Path, navigation: dict[str, dict[str, np.ndarray]], **changes: Any) -> list[Any]:
+    """The findings of the sun on three tiny flights; `navigation` replaces angles by flight."""
+    for seed, name in enumerate("abc"):
+        files.write_flight(home / "flights" / name, seed=seed, navigation=navigation.get(name))
+    config = files.tiny_config(home, {"evaluation.baselines": False, **changes})
+    return [f for f in check(config, Console(), probe=False).findings if f.name == "sun"]
+
+
+def test_a_sun_that_training_has_shown_is_told_with_its_ranges(tmp_path: Path) -> None:
+    azimuth, within = np.linspace(150.0, 190.0, files.FRAMES), {files.AZIMUTH: np.full(files.FRAMES, 170.0)}
+    (found,) = sun(tmp_path, {"a": {files.AZIMUTH: azimuth}, "b": within, "c": within})
+    assert found.level == "ok"
+    assert "zenith 40° and azimuth from the heading 6" in found.evidence
+
+
+def test_a_test_flight_under_another_sun_is_named_with_the_flags_rule(tmp_path: Path) -> None:
+    """130 degrees to the left is the mirror image of 130 to the right; a degree is the same sun; half is not most."""
+    train = {files.AZIMUTH: 90.0 + np.linspace(60.0, 115.0, files.FRAMES), files.ZENITH: np.full(files.FRAMES, 40.0)}
+    half = {
+        files.ZENITH: np.where(np.arange(files.FRAMES) < 22, 41.0, 70.0),
+        files.AZIMUTH: np.full(files.FRAMES, 170.0),
+    }
+    test = {files.AZIMUTH: np.full(files.FRAMES, 320.0)}
+    (found,) = sun(tmp_path, {"a": train, "b": half, "c": test})
+    assert found.level == "warning"
+    assert found.evidence.startswith("test flight c: azimuth 130°, training has 6")
+    assert "zenith" not in found.evidence
+    assert "--set data.sun_angles=false" in found.action
+
+
+@pytest.mark.parametrize("elevation", [False, True])
+def test_radians_that_are_read_as_degrees_are_a_problem(tmp_path: Path, elevation: bool) -> None:
+    angles = {files.ZENITH: np.full(files.FRAMES, 0.7), files.AZIMUTH: np.full(files.FRAMES, 2.6)}
+    changes = {"data.navigation.elevation": elevation}
+    (found,) = sun(tmp_path, dict.fromkeys("abc", angles), **changes)
+    assert (found.level, found.action) == ("problem", "--set data.navigation.angle_unit=rad")
+    assert "0.70 to 0.70 on all flights" in found.evidence
+    (mended,) = sun(tmp_path, dict.fromkeys("abc", angles), **changes, **{"data.navigation.angle_unit": "rad"})
+    assert mended.level == "ok"
+
+
+def test_a_sun_below_the_horizon_and_one_dataset_for_two_angles(tmp_path: Path) -> None:
+    found = sun(tmp_path, {"b": {files.ZENITH: np.full(files.FRAMES, 95.0)}})
+    assert [one.level for one in found] == ["warning", "warning"]
+    assert "below the horizon: b 95°" in found[0].evidence
+    (found,) = sun(tmp_path, {}, **{"data.navigation.solar_azimuth": files.ZENITH})
+    assert found.level == "problem"
+    assert "solar_zenith and solar_azimuth are the same dataset, 'nav/solarZenith'" in found.evidence
+    assert sun(tmp_path, {}, **{"data.sun_angles": False}) == []
 
 
 # --- the command

@@ -358,3 +358,26 @@ def test_options_that_cannot_be_are_refused(healthy: Path, tmp_path: Path, capsy
     assert "a diagnosis is of the run as it was" in capsys.readouterr().err
     assert main(["diagnose", str(healthy), "--evaluation", str(tmp_path)]) == 2
     assert "evaluation.json: cannot be read" in capsys.readouterr().err
+
+
+def test_what_costs_a_healthy_run_is_noted(healthy: Path, tmp_path: Path, capsys) -> None:
+    """A bias of a quarter of a std costs 0.06; a sun that training has not shown is repeated from data.json."""
+
+    def shifted(part: str, label: np.ndarray, prediction: np.ndarray) -> np.ndarray:
+        good = label + noise(label, 0.2)
+        return good + 0.25 * label.std() if part == "test" else good
+
+    run = planted(healthy, tmp_path / "shifted", shifted)
+    description = read(run / "data.json")
+    (run / "data.json").write_text(json.dumps({**description, "sun_outside_training": ["test flight x: zenith 9°"]}))
+    found = diagnosed(run, capsys, "--quick")
+    assert found["verdict"] == "healthy"
+    assert any("test: the bias of +0.2" in text and "std costs 0.0" in text for text in found["notes"])
+    assert "a sun that training has not shown: test flight x: zenith 9°" in found["notes"]
+    assert not any("on validation" in text for text in found["notes"])
+
+
+def test_a_test_score_far_under_that_of_validation_is_noted(healthy: Path, tmp_path: Path, capsys) -> None:
+    run = planted(healthy, tmp_path / "worse", lambda part, t, p: t + noise(t, 0.5 if part == "test" else 0.2))
+    notes = diagnosed(run, capsys, "--quick")["notes"]
+    assert any("on validation, 0.7" in text and "on test: " in text for text in notes)

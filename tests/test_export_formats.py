@@ -193,7 +193,10 @@ def test_the_card_says_what_one_has_to_know(finished: Path, everything: Path) ->
         "keras ",
     ):
         assert text in card, text
-    ranges = json.loads((finished / "data.json").read_text())["ranges"]
+    description = json.loads((finished / "data.json").read_text())
+    ranges, far = description["ranges"], description["sun_outside_training"]
+    assert far[-1].startswith("test flight sim03: ")
+    assert all(f"- Judged under a sun that training has not shown: {text}.\n" in card for text in far)
     low, high = ranges["radiance"][0]["low"], ranges["radiance"][0]["high"]
     assert f"| {low:.4g} | {high:.4g} |" in card
     assert 0 < low < high

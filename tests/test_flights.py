@@ -409,6 +409,7 @@ def test_a_faulty_camera_file_is_refused_by_field(
 @pytest.mark.parametrize(
     ("navigation", "message"),
     [
+        ({AZIMUTH: None, "nav/sunAzA": np.zeros(40), "sunAzB": np.zeros(40)}, r"Nearest: 'nav/sunAzA', 'sunAzB'\."),
         ({HEADING: None, "nav/headng": np.zeros(40)}, r"no dataset 'nav/heading' .*Nearest: 'nav/headng'"),
         ({ZENITH: np.zeros(41)}, r"'nav/solarZenith' must have one row a camera frame, 40\. Received: 41"),
         ({AZIMUTH: np.zeros((40, 3))}, r"data\.navigation\.solar_azimuth\) must have 1 dimensions"),

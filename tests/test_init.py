@@ -427,3 +427,32 @@ def test_no_keras_is_loaded(tmp_path: Path) -> None:
         "assert not {'keras', 'tensorflow'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+
+
+POSITION_NAMES = [("lat", "lon"), ("latitude", "longitude"), ("gps_lat", "gps_lng"), ("Lat", "Lon")]
+
+
+@pytest.mark.parametrize("names", POSITION_NAMES)
+def test_positions_are_found_beside_the_angles(tmp_path: Path, capsys: Any, names: tuple[str, str]) -> None:
+    places = (np.linspace(30.0, 30.2, FRAMES), np.linspace(239.0, 240.0, FRAMES))
+    radians_without_units(tmp_path / "data")
+    for name in ("alpha", "beta", "gamma"):
+        with h5py.File(tmp_path / "data" / name / "attitude.h5", "r+") as file:
+            for key, values, unit in zip(names, places, ("degrees_north", "degrees_east"), strict=True):
+                file[key] = values
+                file[key].attrs["units"] = unit
+    found = proposed(capsys, tmp_path / "mine", "--from", tmp_path / "data")
+    assert found["problem"] is None
+    navigation = content_of(tmp_path / "mine")["data"]["navigation"]
+    assert (navigation["latitude"], navigation["longitude"]) == names
+    assert {"navigation.latitude", "navigation.longitude"} <= {role["role"] for role in found["roles"]}
+
+
+def test_positions_that_one_file_lacks_cost_no_flight(tmp_path: Path, capsys: Any) -> None:
+    radians_without_units(tmp_path / "data")
+    with h5py.File(tmp_path / "data" / "alpha" / "attitude.h5", "r+") as file:
+        file["lat"], file["lon"] = np.full(FRAMES, 30.0), np.full(FRAMES, 10.0)
+    found = proposed(capsys, tmp_path / "mine", "--from", tmp_path / "data")
+    assert sorted(found["flights"]) == ["alpha", "beta", "gamma"]
+    assert "latitude" not in content_of(tmp_path / "mine")["data"]["navigation"]
+    assert any("has no 'lat' and 'lon': positions are left out" in note for note in found["notes"])

@@ -79,7 +79,9 @@ def test_a_run_goes_on_from_another_with_its_scaling(finished: Path, tiny_file, 
     assert record["training"]["init_from"] == str(finished.resolve())
     assert record["training"]["learning_rate"] == 1e-12
     assert main(["export", str(tmp_path / "on"), "--run-dir", str(tmp_path / "model")]) == 0
-    capsys.readouterr()
+    shown = capsys.readouterr().out
+    assert "warning: the sun is not that of the training: " in shown
+    assert "test flight sim03: " in shown
 
 
 def test_it_learns_from_there_and_resumes(finished: Path, tiny, tmp_path: Path) -> None:

@@ -60,6 +60,9 @@ def test_the_run_knows_the_training_part_alone(tmp_path: Path) -> None:
     assert found.relative_azimuth_deg == Range(60.0, 60.0, 60.0, 60.0)
     assert found.features == [Range(40.0, 40.0, 40.0, 40.0)]
     assert found.label == Range.of(train.label)
+    apart = "zenith 70°, training has 40°; azimuth 80°, training has 60°"
+    assert prepared.far == [f"validation flight b: {apart}", f"test flight c: {apart}"]
+    assert prepared.description()["sun_outside_training"] == prepared.far
     written = json.loads(json.dumps(prepared.description()["ranges"]))
     assert TrainingRanges.from_json(written) == found
 

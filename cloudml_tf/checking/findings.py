@@ -64,7 +64,7 @@ class Advice:
 
 def setting(key: str, value: object) -> str:
     """`--set key=value`, quoted for a shell where it has to be."""
-    pair = f"{key}={json.dumps(value)}"
+    pair = f"{key}={value if isinstance(value, str) else json.dumps(value)}"
     return f"--set '{pair}'" if any(c in pair for c in ' []"') else f"--set {pair}"
 
 
@@ -186,7 +186,8 @@ def vignetting(scans: Sequence[FrameScan], config: Config) -> list[Finding]:
     evidence = f"corners over centre {text} (one number a channel, mean over flights)"
     if not certain or config.preprocessing.flat_field:
         return [Finding("ok", "vignetting", evidence)]
-    return [Finding("note", "vignetting", evidence, setting("preprocessing.flat_field", True))]
+    action = f"a thing to try: {setting('preprocessing.flat_field', True)}; keep it if the validation part's R² rises"
+    return [Finding("note", "vignetting", evidence, action)]
 
 
 def copies(first: str, second: str, pairs: np.ndarray, advice: Advice) -> Finding:

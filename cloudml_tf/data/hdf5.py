@@ -14,6 +14,8 @@ from cloudml_tf.errors import DataError
 NETCDF_FILL = 9.969209968386869e36  # of floats that were never written, where no _FillValue says otherwise
 RANGES = ("valid_range", "valid_min", "valid_max")
 PACKING = ("_FillValue", "missing_value", "scale_factor", "add_offset", *RANGES)
+SHORTENED = 0.8
+NEAR, AS_NEAR = 0.4, 0.2  # likeness of a name worth proposing, and how much less than the best one's
 _OTHER_FORMATS = {  # by the first bytes of the file
     b"CDF": "is a NetCDF-3 file; convert it with `nccopy -k nc4 old.nc new.nc`",
     b"\x0e\x03\x13\x01": "is an HDF4 file; convert it with `h4toh5 old.hdf new.h5`",
@@ -57,11 +59,7 @@ def dataset(file: h5py.File, name: str, rank: int | tuple[int, ...] | None = Non
     where = f" (configuration field {field})" if field else ""
     found = file.get(name)
     if not isinstance(found, h5py.Dataset):
-        known: list[str] = []
-        file.visititems(lambda key, item: known.append(key) if isinstance(item, h5py.Dataset) else None)
-        near = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
-        hint = f"Nearest: '{near[0]}'." if near else f"It has: {', '.join(known[:12]) or 'no dataset'}."
-        raise DataError(f"{file.filename}: no dataset '{name}'{where}. {hint}")
+        raise DataError(f"{file.filename}: no dataset '{name}'{where}. {near_names(file, name)}")
     if found.dtype.kind not in "iuf":
         raise DataError(f"{file.filename}: '{name}'{where} must hold numbers. Received: type {found.dtype}.")
     try:
@@ -76,6 +74,29 @@ def dataset(file: h5py.File, name: str, rank: int | tuple[int, ...] | None = Non
             f"{file.filename}: '{name}'{where} must have {expected} dimensions. Received: shape {found.shape}."
         )
     return found
+
+
+def near_names(file: h5py.File, name: str) -> str:
+    """The datasets with the most similar names, without their groups: "Nearest: 'saa', 'sza'."."""
+    known: list[str] = []
+    file.visititems(lambda key, item: known.append(key) if isinstance(item, h5py.Dataset) else None)
+    alike = {key: _likeness(_last(name), _last(key)) for key in known}
+    enough = max(NEAR, max(alike.values(), default=0.0) - AS_NEAR)
+    near = sorted((key for key in known if alike[key] >= enough), key=lambda key: -alike[key])[:3]
+    if near:
+        return f"Nearest: {', '.join(repr(key) for key in near)}."
+    return f"It has: {', '.join(known[:12]) or 'no dataset'}."
+
+
+def _likeness(first: str, second: str) -> float:
+    """0 to 1; a shortening, lat for latitude, is very like."""
+    short, long = sorted((first, second), key=len)
+    alike = difflib.SequenceMatcher(None, first, second).ratio()
+    return max(alike, SHORTENED) if len(short) > 1 and long.startswith(short) else alike
+
+
+def _last(name: str) -> str:
+    return name.rsplit("/", 1)[-1].lower()
 
 
 def unpack(raw: np.ndarray, attributes: Any, dtype: str = "float64") -> np.ndarray:

@@ -78,6 +78,20 @@ def read_positions(
     return np.where(np.isfinite(values) & near, values, np.nan)
 
 
+def why_no_positions(files: FlightFiles, navigation: Navigation) -> str:
+    """Which datasets were looked for, and the nearest ones that the file has."""
+    names = {key: getattr(navigation, key) for key in ("latitude", "longitude")}
+    if files.navigation is None:
+        return "the flight has no navigation file"
+    if None in names.values():
+        return "data.navigation.latitude or longitude is null"
+    with hdf5.open_file(Path(files.navigation)) as file:
+        missing = {key: name for key, name in names.items() if name not in file}
+        said = [f"no dataset '{n}' (data.navigation.{key}). {hdf5.near_names(file, n)}" for key, n in missing.items()]
+    known = "' and '".join(names.values())
+    return f"{files.navigation}: " + (" ".join(said) or f"'{known}' have no number near a frame.")
+
+
 def _sun_angles(file: h5py.File, navigation: Navigation, count: int, rows: np.ndarray, near: np.ndarray) -> np.ndarray:
     """(N, 2): solar zenith, and solar azimuth relative to the heading in [-180, 180), degrees."""
     angles = {}

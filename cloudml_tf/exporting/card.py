@@ -153,6 +153,8 @@ def _limits(config: Config, description: dict[str, Any]) -> str:
         (True, "Not tried on a camera, gain, frame size, altitude, season or surface other than those of its flights."),
         (ranges is None, "The ranges of the training inputs are not recorded: the run is of an older version."),
     ]
+    far = description.get("sun_outside_training", [])
+    lines += [(True, f"Judged under a sun that training has not shown: {text}.") for text in far]
     text = "\n".join(f"- {line}" for applies, line in lines if applies)
     if ranges is None:
         return text

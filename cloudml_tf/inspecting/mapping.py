@@ -11,6 +11,7 @@ from cloudml_tf.data.settings import Lidar
 from cloudml_tf.inspecting import clocks, rules
 from cloudml_tf.inspecting.datasets import FileContent, Found
 from cloudml_tf.inspecting.geometry import across_track, shrinking
+from cloudml_tf.inspecting.positions import positions
 from cloudml_tf.inspecting.rules import Choice
 
 OTHER_ANGLES: dict[str, tuple[str, dict[str, Any]]] = {  # rules that are no fields of their own
@@ -69,6 +70,7 @@ def map_files(contents: Sequence[FileContent]) -> Mapping:
     angled = sorted((c for c in contents if _angles(c)), key=_angle_score, reverse=True)
     if angled:
         _map_navigation(mapping, angled[0], cameras)
+        _map_positions(mapping, angled)
     else:
         mapping.lack("data.navigation", "no sun angles by name; without them data.sun_angles is false")
     mapping.files = {"camera": _alike(mapping, "camera", cameras), "lidar": _alike(mapping, "lidar", lidars)}
@@ -287,6 +289,14 @@ def _navigation_clock(mapping: Mapping, content: FileContent, first: Found, came
             return
     mapping.sun_angles = False
     mapping.lack("data.navigation.time_unit", f"'{chosen.found.name}' of {content.path} overlaps with no camera file")
+
+
+def _map_positions(mapping: Mapping, contents: Sequence[FileContent]) -> None:
+    if mapping.sun_angles:
+        chosen, note = positions(contents, mapping.datasets("navigation"), rows_of(contents[0], mapping))
+        mapping.notes += [note] if note else []
+        for choice in chosen:
+            mapping.take(choice)
 
 
 def rows_of(content: FileContent, mapping: Mapping) -> int:

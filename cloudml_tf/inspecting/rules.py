@@ -100,6 +100,10 @@ ANGLES = (
     Rule("navigation.relative_azimuth", r"\braa\b|\brel(ative)?\b.*\baz(i|imuth)?\b", ANGLE, -360, 360, VIEW, (1,)),
     Rule("navigation.heading", r"\b(heading|hdg|thdg|course|track angle|yaw)\b", ANGLE, -360, 360, NEVER, (1,)),
 )
+POSITION = (
+    Rule("navigation.latitude", r"\b(lat|latitude)\b", DEGREES, -90, 90, ranks=(1,)),
+    Rule("navigation.longitude", r"\b(lon|lng|long|longitude)\b", DEGREES, -180, 360, ranks=(1,)),
+)
 IMAGE = (
     r"\b(signal|radiances?|reflectances?|rad|ref|images?|img|frames?|intensity|counts|dn|brightness|channel|band|camera"
     r"|pixels?)\b"

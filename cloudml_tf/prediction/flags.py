@@ -6,7 +6,8 @@ import numpy as np
 
 from cloudml_tf.config import Config
 from cloudml_tf.data.flights import Flight
-from cloudml_tf.data.ranges import TrainingRanges, folded
+from cloudml_tf.data.outside import outside_sun
+from cloudml_tf.data.ranges import TrainingRanges
 from cloudml_tf.data.samples import known_inputs
 
 FLAGS = (
@@ -22,7 +23,6 @@ FLAGS = (
 )
 MASKS = np.array([1 << bit for bit in range(len(FLAGS))], "int16")
 NO_VALUE = FLAGS[:4]  # with one of these a frame has no value
-SUN_SLACK_DEG = 1.0  # a sun this much outside of the training's is the same sun
 
 
 @dataclass(frozen=True)
@@ -92,11 +92,8 @@ def _outside_training(flight: Flight, frames: Frames, config: Config, ranges: Tr
     found = {"radiance_outside_training": np.any(light, axis=0) & ~frames.no_image}
     if others:
         found["feature_outside_training"] = np.any(others, axis=0)
-    if flight.sun_angles_deg is not None and ranges.solar_zenith_deg and ranges.relative_azimuth_deg:
-        zenith, azimuth = flight.sun_angles_deg.T
-        found["sun_outside_training"] = ranges.solar_zenith_deg.outside(zenith, SUN_SLACK_DEG)
-        around = folded(azimuth, config.augmentation)
-        found["sun_outside_training"] |= ranges.relative_azimuth_deg.outside_arc(around, SUN_SLACK_DEG)
+    if flight.sun_angles_deg is not None:
+        found["sun_outside_training"] = outside_sun(flight.sun_angles_deg, ranges, config.augmentation).any(axis=1)
     return found
 
 

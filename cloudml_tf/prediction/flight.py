@@ -24,6 +24,7 @@ class Predicted:
     values: Values  # (N,) each, in physical units; NaN where there is none
     flags: np.ndarray  # (N,) int16
     strip: np.ndarray  # (N,P) the line across the track through nadir, first channel; NaN where there is no image
+    light: np.ndarray  # (N,C) mean radiance of each frame; NaN where there is no image
     nadir: float  # where nadir lies on that line, 0 to 1
 
     @property
@@ -54,7 +55,8 @@ def predict_flight(model: Model, flight: Flight, progress: Callable[[int, int], 
     flags = quality_flags(flight, frames, config, model.ranges)
     across = _across(config)
     nadir = (nadir_pixel(flight.frame_shape, config.data)[across] + 0.5) / flight.frame_shape[across]
-    return Predicted(flight, values, flags, np.concatenate(strip), nadir)
+    light[no_image] = np.nan
+    return Predicted(flight, values, flags, np.concatenate(strip), light, nadir)
 
 
 def _across(config: Config) -> int:
