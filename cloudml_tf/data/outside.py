@@ -8,25 +8,28 @@ from cloudml_tf.data.ranges import Range, TrainingRanges, folded
 from cloudml_tf.data.samples import Samples
 from cloudml_tf.settings import Augmentation, Config
 
-SUN_SLACK_DEG = 1.0  # a sun this much outside of the training's is the same sun
+SUN_SLACK_DEG = 1.0  # a sun this much outside of the training's is the same sun: no frame is flagged
+FAR_SUN_DEG = 10.0  # and one this much outside is worth a sentence about the flight
 MOST = 0.5  # of the frames
 FAR_SUN = "choose a split in which training covers it, or --set data.sun_angles=false"
 HELD_OUT = {"val": "validation", "test": "test"}
 
 
-def outside_sun(sun_deg: np.ndarray, ranges: TrainingRanges, augmentation: Augmentation) -> np.ndarray:
+def outside_sun(
+    sun_deg: np.ndarray, ranges: TrainingRanges, augmentation: Augmentation, slack_deg: float = SUN_SLACK_DEG
+) -> np.ndarray:
     """(n,2) solar zenith and azimuth from the heading -> (n,2): which of them training has not shown; NaN is False."""
     found = np.zeros(sun_deg.shape, bool)
     if ranges.solar_zenith_deg and ranges.relative_azimuth_deg:
-        found[:, 0] = ranges.solar_zenith_deg.outside(sun_deg[:, 0], SUN_SLACK_DEG)
-        found[:, 1] = ranges.relative_azimuth_deg.outside_arc(folded(sun_deg[:, 1], augmentation), SUN_SLACK_DEG)
+        found[:, 0] = ranges.solar_zenith_deg.outside(sun_deg[:, 0], slack_deg)
+        found[:, 1] = ranges.relative_azimuth_deg.outside_arc(folded(sun_deg[:, 1], augmentation), slack_deg)
     return found
 
 
 def far_sun(sun_deg: np.ndarray | None, ranges: TrainingRanges, augmentation: Augmentation) -> str:
-    """ "azimuth 130°, training has 60 to 115°" where most frames of a flight are outside; else ""."""
+    """ "azimuth 130°, training has 60 to 115°" where most frames of a flight are far outside; else ""."""
     known = np.zeros((0, 2)) if sun_deg is None else sun_deg[np.isfinite(sun_deg).all(axis=1)].astype("float64")
-    outside = outside_sun(known, ranges, augmentation)
+    outside = outside_sun(known, ranges, augmentation, FAR_SUN_DEG)
     if not outside.any(axis=1).sum() > MOST * len(known):
         return ""
     said = []
