@@ -51,10 +51,10 @@ def split(test: str, member: int) -> dict[str, Any]:
 
 
 def pretrain(home: Path, test: str) -> Path:
-    """The folder of one pretraining, now or from an earlier call; it serves all members."""
-    folder = home / "pretrained" / test
+    """The folder of one pretraining, now or from an earlier call; it serves all members. For les10 the file's own."""
+    folder, own = home / "pretrained" / test, {} if test in FINAL else split(test, 1)
     if not (folder / "pretraining.json").is_file():
-        changes = [f"split.{part}={json.dumps(names)}" for part, names in split(test, 1).items() if part != "kind"]
+        changes = [f"split.{part}={json.dumps(names)}" for part, names in own.items() if part != "kind"]
         command = ["pretrain", str(CONFIGS / "pretrain.json"), "--run-dir", str(folder)]
         if cloudml([*command, *(word for change in changes for word in ("--set", change))]):
             raise SystemExit(1)
