@@ -82,7 +82,7 @@ def train(home: Path, member: int, encoders: dict[str, Path], rows: list[str], j
 
 def members_of(home: Path, test: str, row: str) -> list[Path]:
     """The run folders of one ensemble."""
-    return [next(home.glob(f"member{member}/{test}/{row}/seed*")) for member in MEMBERS]
+    return [home / f"member{member}" / test / row / f"seed{member}" for member in MEMBERS]
 
 
 def rmse(folder: Path) -> float:
