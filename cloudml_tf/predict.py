@@ -99,7 +99,7 @@ def warn_of(predicted: "Predicted", model: "Model", files: FlightFiles, console:
         return
     sun = far_sun(flight.sun_angles_deg, model.ranges, config.augmentation)
     for said in filter(None, (sun, far_light(predicted.light, model.ranges))):
-        console.warn(f"{flight.name}: most frames are outside of the training: {said}. Their answers are guesses.")
+        console.warn(f"{flight.name}: most frames are outside of the training: {said}. Their answers extrapolate.")
 
 
 def write(path: Path, predicted: "Predicted", model: "Model") -> dict[str, Any]:

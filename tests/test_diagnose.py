@@ -337,7 +337,7 @@ def test_a_training_ends_with_a_line_for_a_run_without_a_finding(healthy: Path, 
 @pytest.mark.parametrize(
     ("spoil", "text"),
     [
-        (lambda run: shutil.rmtree(run), "config.json"),
+        (lambda run: shutil.rmtree(run), "run: no such folder"),
         (lambda run: (run / "data.json").unlink(), "data.json: cannot be read"),
         (lambda run: (run / "metrics.json").write_text("{"), "is not valid JSON"),
         (lambda run: (run / "metrics.json").write_text('{"folds": {}}'), "holds the folds"),

@@ -133,13 +133,14 @@ def test_a_flight_that_nothing_fits_is_written_and_told(
         file[SIGNAL][:] = 0
     with h5py.File(navigation_file(folder), "r+") as file:
         file.move("nav/latitude", "nav/lat")
+        file["nav/solarZenith"][:] = 85.0
     assert main(["predict", str(finished), str(folder), "-o", str(tmp_path / "out.nc")]) == 0
     shown = capsys.readouterr().out
     assert "night: not one frame has a whole sequence around it" in shown
     assert "night: no positions: " in shown
     assert "no dataset 'nav/latitude' (data.navigation.latitude). Nearest: " in shown
     assert "'nav/lat'" in shown
-    assert "night: most frames are outside of the training: zenith " in shown
+    assert "night: most frames are outside of the training: zenith 85°, training has " in shown
     assert "mean radiance" not in shown  # a black frame has no radiance to compare
 
 
