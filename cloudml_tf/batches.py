@@ -5,6 +5,8 @@ from typing import Any
 import keras
 import numpy as np
 
+from cloudml_tf.augmentation import augment
+from cloudml_tf.data.runs import in_runs
 from cloudml_tf.data.samples import Samples
 from cloudml_tf.data.unlabelled import FrameChunks
 from cloudml_tf.settings import Augmentation
@@ -22,6 +24,8 @@ class Batches(keras.utils.PyDataset):
         frame_std: (C,) the training std of raw radiance, the unit of `augmentation.noise_std`.
         across_track_axis: "rows" or "columns" of the image.
         neighbours: keep neighbours in time in one batch, and mix the batches only.
+        run_length: above 1, so many neighbours in time are drawn together, and a batch holds each of their frames once,
+            for a network of `models.share_frames`.
     """
 
     def __init__(
@@ -34,10 +38,11 @@ class Batches(keras.utils.PyDataset):
         frame_std: np.ndarray | None = None,
         across_track_axis: str = "rows",
         neighbours: bool = False,
+        run_length: int = 1,
     ) -> None:
         super().__init__(workers=1)
         self.samples, self.target, self.batch_size = samples, target, batch_size
-        self.neighbours = neighbours
+        self.neighbours, self.run_length = neighbours, run_length
         self.seed, self.augmentation, self.frame_std = seed, augmentation, frame_std
         self.across_track_axis = across_track_axis
         self.weighted = bool(np.any(samples.weight != 1.0)) and seed is not None
@@ -55,7 +60,11 @@ class Batches(keras.utils.PyDataset):
         key = [0, 0] if self.seed is None else [self.seed, epoch]
         # Also without a seed the order is mixed: a batch of neighbouring frames has next to no variance.
         rng = np.random.default_rng(key)
-        self.order = self._batchwise(rng) if self.neighbours else rng.permutation(len(self.samples))
+        self.run = np.zeros(len(self.samples), int)
+        if self.run_length > 1:
+            self.order, self.run = in_runs(self.samples, self.run_length, rng)
+        else:
+            self.order = self._batchwise(rng) if self.neighbours else rng.permutation(len(self.samples))
 
     def _batchwise(self, rng: np.random.Generator) -> np.ndarray:
         """Samples in their own order within a batch, the batches mixed; a rest that fills no batch comes last."""
@@ -66,18 +75,22 @@ class Batches(keras.utils.PyDataset):
     def probe(self, size: int = 64) -> tuple[dict[str, np.ndarray], np.ndarray]:
         """A fixed batch, spread evenly over the samples and not augmented, to look into a network with."""
         chosen = np.linspace(0, len(self.samples) - 1, min(size, len(self.samples))).astype(int)
-        return self.samples.inputs(chosen), self.target[chosen][:, None]
+        inputs = self.samples.inputs(chosen) if self.run_length == 1 else self.samples.shared_inputs(chosen)
+        return inputs, self.target[chosen][:, None]
 
     def __len__(self) -> int:
         whole, rest = divmod(len(self.samples), self.batch_size)
         return max(whole, 1) if self.seed is not None else whole + bool(rest)
 
     def __getitem__(self, number: int) -> tuple[Any, ...]:
-        chosen = self.order[number * self.batch_size : (number + 1) * self.batch_size]
-        inputs = self.samples.inputs(chosen)
+        here = slice(number * self.batch_size, (number + 1) * self.batch_size)
+        chosen, run = self.order[here], self.run[here]
+        shared = self.run_length > 1
+        inputs = self.samples.shared_inputs(chosen, run) if shared else self.samples.inputs(chosen)
         if self.augmentation is not None and self.seed is not None:
-            rng = np.random.default_rng([self.seed, self.epoch, number])
-            inputs = augment(inputs, self.augmentation, rng, self.samples.nadir, self.frame_std, self.across_track_axis)
+            rng, nadir = np.random.default_rng([self.seed, self.epoch, number]), self.samples.nadir
+            inputs = augment(inputs, self.augmentation, rng, nadir, self.frame_std, self.across_track_axis, run)
+        inputs = few_shapes(inputs) if shared else inputs
         target = self.target[chosen][:, None]
         return (inputs, target, self.samples.weight[chosen]) if self.weighted else (inputs, target)
 
@@ -88,18 +101,29 @@ class Inputs(keras.utils.PyDataset):
     Args:
         samples: the sequences.
         batch_size: sequences a batch.
+        shared: each frame once, for a network of `models.share_frames`.
     """
 
-    def __init__(self, samples: Samples, batch_size: int = 256) -> None:
+    def __init__(self, samples: Samples, batch_size: int = 256, shared: bool = False) -> None:
         super().__init__(workers=1)
-        self.samples, self.batch_size = samples, batch_size
+        self.samples, self.batch_size, self.shared = samples, batch_size, shared
 
     def __len__(self) -> int:
         return -(-len(self.samples) // self.batch_size)
 
     def __getitem__(self, number: int) -> tuple[dict[str, np.ndarray]]:
-        first = number * self.batch_size
-        return (self.samples.inputs(slice(first, first + self.batch_size)),)
+        here = slice(number * self.batch_size, (number + 1) * self.batch_size)
+        return (few_shapes(self.samples.shared_inputs(here)) if self.shared else self.samples.inputs(here),)
+
+
+def few_shapes(inputs: dict[str, np.ndarray], multiple: int = 64) -> dict[str, np.ndarray]:
+    """Shared inputs; on JAX, which compiles for each shape anew, with further frames up to a multiple."""
+    missing = -len(inputs["frames"]) % multiple
+    if keras.backend.backend() != "jax" or not missing:
+        return inputs
+    chosen = inputs["chosen_frames"]
+    padded = {name: np.concatenate([x, np.repeat(x[-1:], missing, axis=0)]) for name, x in inputs.items()}
+    return {**padded, "chosen_frames": chosen}
 
 
 class FrameBatches(keras.utils.PyDataset):
@@ -167,57 +191,3 @@ class EpochOrder(keras.callbacks.Callback):
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Before the first batch is drawn."""
         self.batches.set_epoch(epoch)
-
-
-def augment(
-    inputs: dict[str, np.ndarray],
-    settings: Augmentation,
-    rng: np.random.Generator,
-    nadir: tuple[int, int],
-    frame_std: np.ndarray | None = None,
-    across_track_axis: str = "rows",
-) -> dict[str, np.ndarray]:
-    """Random mirror images, gain and noise of a batch. The label stays; the sun's azimuth is mirrored with the image.
-
-    An across-track mirror turns the relative azimuth a into -a. An along-track mirror turns it into 180 - a and the
-    flight round, so the frames of a sequence change order.
-    """
-    frames = inputs["frames"]  # (B,T,H,W,C)
-    sun = inputs.get("sun_angles_deg")
-    features = inputs.get("features")
-    count = len(frames)
-    sun = None if sun is None else sun.copy()
-    across = 2 if across_track_axis == "rows" else 3
-    if settings.mirror_across_track:
-        flip = rng.random(count) < 0.5
-        frames = _mirrored(frames, flip, across, nadir[across - 2])
-        if sun is not None:
-            sun[flip, :, 1] *= -1.0
-    if settings.mirror_along_track:
-        flip = rng.random(count) < 0.5
-        along = 5 - across
-        frames = _mirrored(frames, flip, along, nadir[along - 2])
-        frames[flip] = frames[flip, ::-1]
-        if sun is not None:
-            sun[flip, :, 1] = 180.0 - sun[flip, :, 1]
-            sun[flip] = sun[flip, ::-1]
-        if features is not None:
-            features = features.copy()
-            features[flip] = features[flip, ::-1]
-    if settings.gain_std:
-        gain = np.exp(settings.gain_std * rng.standard_normal((count, 1, 1, 1, 1)))
-        frames = frames * gain.astype("float32")
-    if settings.noise_std and frame_std is not None:
-        noise = rng.standard_normal(frames.shape, dtype="float32")
-        frames = frames + noise * np.asarray(settings.noise_std * frame_std, "float32")
-    changed = {"frames": frames, "sun_angles_deg": sun, "features": features}
-    return {name: values for name, values in changed.items() if values is not None}
-
-
-def _mirrored(frames: np.ndarray, flip: np.ndarray, axis: int, nadir: int) -> np.ndarray:
-    """Mirror the chosen sequences about the nadir pixel, which stays; the border pixel fills what is missing."""
-    length = frames.shape[axis]
-    source = np.clip(2 * nadir - np.arange(length), 0, length - 1)
-    out = frames.copy()
-    out[flip] = np.take(frames[flip], source, axis=axis)
-    return out

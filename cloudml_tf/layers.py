@@ -12,6 +12,9 @@ import numpy as np
 from keras import layers, ops
 
 FRAMES, SUN, FEATURES = "frames", "sun_angles_deg", "features"  # the names of a model's inputs
+# Which frames make a sequence, where sequences share frames. Keras takes the first input in the order of the alphabet
+# for the number of samples, so this one has to come before the others.
+CHOSEN = "chosen_frames"
 _register = keras.saving.register_keras_serializable(package="cloudml_tf")
 
 
@@ -149,7 +152,7 @@ class LocalContrast(layers.Layer):
         flat = ops.reshape(x, (-1, *x.shape[2:]))  # (B·T,H,W,C)
         means = [ops.average_pool(flat, box, strides=1, padding="same") for box in self.boxes]
         maps = ops.concatenate([flat, *[self.gain * (flat - mean) for mean in means]], axis=-1)
-        return ops.reshape(maps, (-1, *x.shape[1:-1], maps.shape[-1]))
+        return ops.reshape(maps, (*ops.shape(x)[:-1], maps.shape[-1]))
 
     def compute_output_shape(self, input_shape: Any) -> Any:
         """More channels."""
@@ -170,7 +173,7 @@ class MirrorAverage(layers.Wrapper):
     Args:
         layer: a model of the inputs {frames, sun_angles_deg, features}.
         nadir: index of the nadir pixel on the across-track axis, about which the image is mirrored.
-        axis: the across-track axis of `frames`: 2 for rows, 3 for columns.
+        axis: the across-track axis of `frames`: of (B,T,H,W,C), 2 for rows, 3 for columns.
     """
 
     def __init__(self, layer: keras.Model, nadir: int, axis: int = 2, **kwargs: Any) -> None:
@@ -217,6 +220,20 @@ class MiddleFrame(layers.Layer):
     def compute_output_shape(self, input_shape: Any) -> Any:
         """Without T."""
         return (input_shape[0], *input_shape[2:])
+
+
+@_register
+class GatherFrames(layers.Layer):
+    """The frames of each sequence out of those of all: (1,F,...), (B,T) integers -> (B,T,...)."""
+
+    def call(self, inputs: Sequence[Any]) -> Any:
+        """Pick them."""
+        x, chosen = inputs
+        return ops.take(x[0], chosen, axis=0)
+
+    def compute_output_shape(self, input_shape: Any) -> Any:
+        """A sequence each."""
+        return (*input_shape[1], *input_shape[0][2:])
 
 
 @_register

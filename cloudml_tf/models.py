@@ -1,18 +1,20 @@
 """The network, top to bottom: frames of radiance in, one number per sequence out.
 
     frames (B,T,H,W,C) ─ Standardize ─ FoldedTime(frame encoder) ─┐
-    sun_angles_deg (B,T,2) ─ SunVector ───────────────────────────┼─ (B,T,D) ─ attention over time ─ head ─ (B,1)
+    sun_angles_deg (B,T,2) ─ SunVector ───────────────────────────┼─ token (B,T,D) ─ attention over time ─ head ─ (B,1)
     features (B,T,F) ─ Standardize ───────────────────────────────┘
+    └───────────── frame model: each frame on its own ────────────┘                └─────── sequence model ──────┘
 
 Optional: contrasts to the neighbourhood as further channels, a straight line from the nadir pixels to the answer, and
-the mean over mirror images.
+the mean over mirror images. Where sequences overlap, `share_frames` puts each frame through the frame model once.
 
 Letters: B batch, T time, H rows, W columns, C channels, D and F features. Everything is plain arguments and
 `keras.ops`, so it runs on every Keras backend. Inputs are raw (radiance, degrees); the regressor's output is in units
 of the training target's standard deviation, and `physical_model` turns it into optical depth or kilometres.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, Literal
 
 import keras
@@ -20,10 +22,12 @@ from keras import layers
 
 from cloudml_tf.distributions import POINT, HistogramHead, QuantileHead
 from cloudml_tf.layers import (
+    CHOSEN,
     FEATURES,
     FRAMES,
     SUN,
     FoldedTime,
+    GatherFrames,
     LocalContrast,
     MiddleFrame,
     MirrorAverage,
@@ -35,6 +39,7 @@ from cloudml_tf.layers import (
 
 Architecture = Literal["attention", "no_attention", "single_frame", "simple_cnn"]
 Head = Literal["point", "quantile", "histogram"]
+TOKEN, PIXELS = "token", "pixels"  # what the frame model knows of a frame
 
 
 def build_frame_encoder(
@@ -191,40 +196,109 @@ def build_regressor(
         inputs[SUN] = keras.Input((temporal_frames, 2), name=SUN)
     if features:
         inputs[FEATURES] = keras.Input((temporal_frames, features), name=FEATURES)
-    maps = frame_scaler(inputs[FRAMES]) if frame_scaler is not None else inputs[FRAMES]
-    if contrast_boxes:
-        maps = LocalContrast(contrast_boxes, name="local_contrast")(maps)  # (B,T,H,W,C')
-    if architecture == "simple_cnn":
-        encoder = build_simple_encoder(maps.shape[2:], widths, encoder_features, dropout)
-    else:
-        encoder = build_frame_encoder(maps.shape[2:], nadir, widths, footprint, encoder_features, dropout)
-    tokens = [FoldedTime(encoder, name="encode_frames")(maps), *_numbers(inputs, feature_scaler)]  # each (B,T,·)
-    x = layers.Concatenate()(tokens) if len(tokens) > 1 else tokens[0]
-    x = layers.Dense(encoder_features, activation="gelu", name="frame_token")(x)  # (B,T,D)
+    encoder: Callable[..., keras.Model] = partial(build_frame_encoder, nadir=nadir, footprint=footprint)
+    encoder = build_simple_encoder if architecture == "simple_cnn" else encoder
+    frame_model = build_frame_model(
+        {name: tuple(x.shape[2:]) for name, x in inputs.items()},
+        partial(encoder, widths=widths, features=encoder_features, dropout=dropout),
+        encoder_features,
+        frame_scaler,
+        feature_scaler,
+        contrast_boxes,
+        nadir if nadir_linear else None,
+    )
+    known = frame_model(inputs)
     alone = architecture == "single_frame" or temporal_frames == 1
-    if alone:
-        x = MiddleFrame()(x)  # (B,D)
-    else:
-        x = middle_and_mean(x) if architecture == "no_attention" else temporal_attention(x, heads, dropout)  # (B,2D)
-    last_dropout = dropout if head_dropout is None else head_dropout
-    x = layers.Dropout(last_dropout)(layers.Dense(head_units, activation="gelu", name="head")(x))
     units = {"point": 1, "quantile": quantiles, "histogram": bins}[head]
-    answer = output_layer(output_init, output_bias, units)(x)
-    if head != "point":
-        make = QuantileHead if head == "quantile" else HistogramHead
-        options = {} if head == "quantile" else {"low": bin_range[0], "high": bin_range[1]}
-        answer = make(**options, dtype="float32", name="distribution")(answer)  # (B,1+K)
-    if nadir_linear:
-        pixels = layers.Flatten()(NadirCrop(nadir, *(min(5, side) for side in frame_shape[:2]))(MiddleFrame()(maps)))
-        answer = layers.Add(dtype="float32")(
-            [answer, layers.Dense(1, use_bias=False, dtype="float32", name="nadir_linear")(pixels)]
-        )
-    core = keras.Model(inputs, answer, name="regressor")
+    sequence_model = build_sequence_model(
+        {name: tuple(x.shape[1:]) for name, x in known.items()},
+        mix="alone" if alone else "mean" if architecture == "no_attention" else "attention",
+        heads=heads,
+        head_units=head_units,
+        dropout=dropout,
+        head_dropout=dropout if head_dropout is None else head_dropout,
+        output=partial(output_layer, output_init, output_bias, units),
+        distribution=_distribution(head, bin_range),
+    )
+    core = keras.Model(inputs, sequence_model(known), name="regressor")
     if mirror_average is None:
         return core
     axis = 2 if mirror_average == "rows" else 3
     averaged = MirrorAverage(core, nadir[axis - 2], axis, name="mirror_average")(inputs)
     return keras.Model(inputs, averaged, name="regressor")
+
+
+def build_frame_model(
+    shapes: dict[str, tuple[int, ...]],
+    build_encoder: Callable[..., keras.Model],
+    token: int,
+    frame_scaler: layers.Layer | None = None,
+    feature_scaler: layers.Layer | None = None,
+    contrast_boxes: Sequence[int] = (),
+    nadir: tuple[int, int] | None = None,
+) -> keras.Model:
+    """Each frame on its own: {frames (B,T,H,W,C), ...} -> {token (B,T,D)}, for any T.
+
+    Args:
+        shapes: of one frame's inputs by name, without B and T.
+        build_encoder: the shape of a frame (H,W,C') -> a model (H,W,C') -> (D0).
+        token: D.
+        frame_scaler, feature_scaler, contrast_boxes: as for `build_regressor`.
+        nadir: also gives the `pixels` (B,T,25C') around it, for `nadir_linear`.
+    """
+    inputs = {name: keras.Input((None, *shape), name=name) for name, shape in shapes.items()}
+    maps = frame_scaler(inputs[FRAMES]) if frame_scaler is not None else inputs[FRAMES]
+    if contrast_boxes:
+        maps = LocalContrast(contrast_boxes, name="local_contrast")(maps)  # (B,T,H,W,C')
+    encoder = build_encoder(maps.shape[2:])
+    parts = [FoldedTime(encoder, name="encode_frames")(maps), *_numbers(inputs, feature_scaler)]  # each (B,T,·)
+    x = layers.Concatenate()(parts) if len(parts) > 1 else parts[0]
+    known = {TOKEN: layers.Dense(token, activation="gelu", name="frame_token")(x)}
+    if nadir is not None:
+        crop = NadirCrop(nadir, *(min(5, side) for side in maps.shape[2:4]))
+        known[PIXELS] = FoldedTime(keras.Sequential([crop, layers.Flatten()]), name="nadir_pixels")(maps)
+    return keras.Model(inputs, known, name="frame_model")
+
+
+def build_sequence_model(
+    shapes: dict[str, tuple[int, ...]],
+    mix: Literal["attention", "mean", "alone"],
+    heads: int,
+    head_units: int,
+    dropout: float,
+    head_dropout: float,
+    output: Callable[[], layers.Layer],
+    distribution: layers.Layer | None = None,
+) -> keras.Model:
+    """What is known of the frames of a sequence to its answer: {token (B,T,D)} -> (B,1), or (B,1+K).
+
+    Args:
+        shapes: (T,D) of what the frame model gives, by name.
+        mix: of the tokens: by attention, the middle one beside the mean, or the middle one alone.
+        heads, head_units, dropout, head_dropout: as for `build_regressor`.
+        output: makes the last layer.
+        distribution: what makes a distribution of it.
+    """
+    inputs = {name: keras.Input(shape, name=name) for name, shape in shapes.items()}
+    x = inputs[TOKEN]
+    if mix == "alone":
+        x = MiddleFrame()(x)  # (B,D)
+    else:
+        x = middle_and_mean(x) if mix == "mean" else temporal_attention(x, heads, dropout)  # (B,2D)
+    x = layers.Dropout(head_dropout)(layers.Dense(head_units, activation="gelu", name="head")(x))
+    answer = output()(x)
+    if distribution is not None:
+        answer = distribution(answer)  # (B,1+K)
+    if PIXELS in inputs:
+        straight = layers.Dense(1, use_bias=False, dtype="float32", name="nadir_linear")
+        answer = layers.Add(dtype="float32")([answer, straight(MiddleFrame()(inputs[PIXELS]))])
+    return keras.Model(inputs, answer, name="sequence_model")
+
+
+def _distribution(head: Head, bin_range: tuple[float, float]) -> layers.Layer | None:
+    if head == "histogram":
+        return HistogramHead(*bin_range, dtype="float32", name="distribution")
+    return QuantileHead(dtype="float32", name="distribution") if head == "quantile" else None
 
 
 def _numbers(inputs: dict[str, Any], feature_scaler: layers.Layer | None) -> list[Any]:
@@ -233,6 +307,30 @@ def _numbers(inputs: dict[str, Any], feature_scaler: layers.Layer | None) -> lis
     if FEATURES in inputs:
         found.append(feature_scaler(inputs[FEATURES]) if feature_scaler is not None else inputs[FEATURES])
     return found
+
+
+def share_frames(regressor: keras.Model) -> keras.Model:
+    """The same regressor, weights and all, for sequences that overlap: each frame is encoded once.
+
+    Its inputs are those of the regressor, of each of the F frames of a whole batch, {frames (F,H,W,C), ...}, and
+    `chosen_frames` (B,T) integers: which of them make each sequence. Same answers (B,1) or (B,1+K).
+    """
+    wrapped, core = mirror_average(regressor), core_of(regressor)
+    inputs = {x.name: keras.Input(x.shape[2:], name=x.name) for x in core.inputs}
+    chosen = keras.Input((core.inputs[0].shape[1],), dtype="int32", name=CHOSEN)
+    known = core.get_layer("frame_model")({name: keras.ops.expand_dims(x, 0) for name, x in inputs.items()})
+    sequences = {name: GatherFrames(name=f"gather_{name}")([x, chosen]) for name, x in known.items()}
+    inputs[CHOSEN] = chosen
+    shared = keras.Model(inputs, core.get_layer("sequence_model")(sequences), name="regressor")
+    if wrapped is None:
+        return shared
+    averaged = MirrorAverage(shared, wrapped.nadir, wrapped.axis - 1, name="mirror_average")(inputs)
+    return keras.Model(inputs, averaged, name="regressor")
+
+
+def shares_frames(model: keras.Model) -> bool:
+    """Whether it is a model of `share_frames`."""
+    return any(x.name == CHOSEN for x in model.inputs)
 
 
 def physical_model(regressor: keras.Model, units: PhysicalUnits) -> keras.Model:
@@ -253,9 +351,14 @@ def core_of(model: keras.Model) -> keras.Model:
     return model if wrapped is None else wrapped.layer
 
 
+def frame_model_of(model: keras.Model) -> keras.Model:
+    """The frame model inside a regressor."""
+    return core_of(model).get_layer("frame_model")
+
+
 def frame_encoder_of(model: keras.Model) -> keras.Model:
     """The frame encoder (H,W,C') -> (D) inside a regressor: what pretraining trains."""
-    return core_of(model).get_layer("encode_frames").layer
+    return frame_model_of(model).get_layer("encode_frames").layer
 
 
 def attention_weights(model: keras.Model, inputs: dict[str, Any]) -> Any:
@@ -265,15 +368,15 @@ def attention_weights(model: keras.Model, inputs: dict[str, Any]) -> Any:
     It is not all that the answer looks at: that also uses the mean over all frames.
     """
     wrapped = mirror_average(model)
-    core = core_of(model)
-    attention = next((layer for layer in core.layers if isinstance(layer, layers.MultiHeadAttention)), None)
+    frame_model, sequence_model = frame_model_of(model), core_of(model).get_layer("sequence_model")
+    attention = next((layer for layer in sequence_model.layers if isinstance(layer, layers.MultiHeadAttention)), None)
     if attention is None:
         return None
-    tokens = keras.Model(core.inputs, attention.input[0])
+    attended = keras.Model(sequence_model.inputs, attention.input[0])
     images = [inputs] if wrapped is None else [inputs, wrapped.mirrored(inputs)]
     total = 0.0
     for image in images:
-        x = tokens(image, training=False)
+        x = attended(frame_model(image, training=False), training=False)
         scores = attention(x, x, return_attention_scores=True, training=False)[1]  # (n,heads,T,T)
         middle = keras.ops.cast(scores[:, :, scores.shape[2] // 2], "float32")  # (n,heads,T)
         total += keras.ops.convert_to_numpy(keras.ops.mean(middle, axis=1))

@@ -58,12 +58,12 @@ def pretrain(config: Config, prepared: Prepared, folder: Path, console: Console)
         chunks = prepare_frames(config, progress)
     quiet_tensorflow()
     from cloudml_tf import training
-    from cloudml_tf.models import core_of, frame_encoder_of
+    from cloudml_tf.models import frame_encoder_of, frame_model_of
 
     training.start_keras(config)
     regressor = training.make_model(without_dropout(config), prepared.scaling, *prepared.geometry)
     encoder = frame_encoder_of(regressor)
-    model = reconstruction_of(config, core_of(regressor), encoder)
+    model = reconstruction_of(config, frame_model_of(regressor), encoder)
     console.say(
         f"pretraining on {chunks['train'].index.size:,} frames of {', '.join(chunks['train'].flights)}; "
         f"validation {chunks['val'].index.size:,} of {', '.join(chunks['val'].flights)}"
@@ -84,13 +84,13 @@ def without_dropout(config: Config) -> Config:
     return config.model_copy(update={"model": config.model.model_copy(update={"dropout": 0.0})})
 
 
-def reconstruction_of(config: Config, core: Any, encoder: Any) -> Any:
+def reconstruction_of(config: Config, frame_model: Any, encoder: Any) -> Any:
     """The masked reconstruction around a regressor's encoder, with that regressor's own first layers."""
     from cloudml_tf.pretraining import MaskedReconstruction, build_decoder, build_painter
 
     chosen = config.pretraining
-    named = {layer.name: layer for layer in core.layers}
-    frames = core.input["frames"].shape
+    named = {layer.name: layer for layer in frame_model.layers}
+    frames = frame_model.input["frames"].shape
     autoencoder = build_decoder(encoder, frames[-1], chosen.decoder_width)
     return MaskedReconstruction(
         autoencoder,

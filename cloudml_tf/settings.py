@@ -132,6 +132,12 @@ class Training(Settings):
     order: Literal["shuffled", "flight"] = Field(
         "shuffled", description="'flight' keeps neighbours in one batch, and only mixes the batches (warned about)."
     )
+    run_length: int = Field(
+        1,
+        ge=1,
+        le=1024,
+        description="Neighbouring sequences drawn together; above 1 the frames that they share are encoded once.",
+    )
     learning_rate: float = Field(1e-3, gt=0, le=10)
     warmup_epochs: float = Field(1.0, ge=0, description="Linear rise of the learning rate.")
     warmup_steps: int | None = Field(None, ge=1, description="The same in steps, instead of epochs.")
@@ -146,6 +152,15 @@ class Training(Settings):
     )
     deterministic: bool = Field(True, description="Equal seeds give equal runs on a CPU.")
     mixed_precision: bool = Field(False, description="bfloat16 inside the network, for GPUs that are fast at it.")
+
+    @model_validator(mode="after")
+    def _one_order(self) -> "Training":
+        if self.order == "flight" and self.run_length > 1:
+            raise ValueError(
+                f"run_length needs order shuffled. Received: order=flight, run_length={self.run_length}. "
+                "'flight' keeps whole batches together already."
+            )
+        return self
 
 
 class Pretraining(Settings):

@@ -21,7 +21,7 @@ from cloudml_tf.files import whole_file
 from cloudml_tf.layers import PhysicalUnits, Standardize
 from cloudml_tf.losses import VariancePreservingLoss
 from cloudml_tf.metrics import regression_metrics
-from cloudml_tf.models import build_regressor, physical_model
+from cloudml_tf.models import build_regressor, physical_model, share_frames, shares_frames
 from cloudml_tf.monitors import LayerMonitor, PredictionSnapshots, first_column
 from cloudml_tf.pipeline import Prepared
 from cloudml_tf.settings import Config, Training
@@ -133,7 +133,7 @@ class Guards:
         return cls(
             stopping=R2EarlyStopping(training.early_stopping_patience, training.early_stopping_monitor),
             collapse=CollapseAbort(training.collapse_threshold, training.collapse_grace_epochs),
-            snapshots=PredictionSnapshots(Inputs(val)),
+            snapshots=PredictionSnapshots(Inputs(val, shared=batches.run_length > 1)),
             not_finite=NotFinite(),
             penalty=PenaltySchedule(loss, term.schedule, term.ramp_epochs, term.gate_correlation),
             layers=LayerMonitor(*batches.probe()),
@@ -179,6 +179,7 @@ def training_batches(config: Config, prepared: Prepared) -> Batches:
         frame_std=raw_frame_std(train),
         across_track_axis=config.data.camera.across_track_axis,
         neighbours=config.training.order == "flight",
+        run_length=config.training.run_length,
     )
 
 
@@ -193,16 +194,18 @@ def fit(
 ) -> Fitted:
     """Train; the model ends with its best weights, which are written, as are the last ones. `track` sees each epoch.
 
+    With `training.run_length` above 1, what is trained is the model's twin that encodes shared frames once.
     Raises `NotFiniteError` where the loss stops being a number.
     """
     training, val = config.training, prepared.parts["val"]
     batches = training_batches(config, prepared)
-    validation = Batches(val, prepared.scaling.target.standardise(val.label), 256)
+    validation = Batches(val, prepared.scaling.target.standardise(val.label), 256, run_length=training.run_length)
     optimizer = make_optimizer(training, len(batches))
     loss = make_loss(config, batches.variance())
     column = None if config.model.head == "point" else POINT
-    model.compile(optimizer=optimizer, loss=loss, metrics=regression_metrics(column))
-    optimizer.build(model.trainable_variables)
+    trained = model if training.run_length == 1 else share_frames(model)
+    trained.compile(optimizer=optimizer, loss=loss, metrics=regression_metrics(column))
+    optimizer.build(trained.trainable_variables)
     saved = checkpoint.load(folder / checkpoint.NAME) if resume else None
     first_epoch = saved["epoch"] if saved else 0
     guards = Guards.of(config, loss, batches, val)
@@ -214,9 +217,9 @@ def fit(
         callbacks = [*guards.in_order(batches), *tracking, EpochRows(progress), ended, last]
         started = time.perf_counter()
         if saved is not None and saved["stopped"]:
-            _replay_end(model, last, callbacks)
+            _replay_end(trained, last, callbacks)
         else:
-            model.fit(
+            trained.fit(
                 batches,
                 validation_data=validation,
                 epochs=training.max_epochs,
@@ -227,7 +230,7 @@ def fit(
             )
         seconds = time.perf_counter() - started
     if ended.weights is not None:
-        model.set_weights(ended.weights)
+        trained.set_weights(ended.weights)
     _save_weights(model, folder / "last.weights.h5")
     guards.stopping.restore_best()
     if guards.not_finite.message and guards.stopping.best_epoch is None:
@@ -316,7 +319,7 @@ def raw_frame_std(samples: Samples) -> np.ndarray:
 
 def predict(model: keras.Model, samples: Samples) -> np.ndarray:
     """(n,) standardised predictions, in bounded memory."""
-    values = first_column(model.predict(Inputs(samples), verbose=0))
+    values = first_column(model.predict(Inputs(samples, shared=shares_frames(model)), verbose=0))
     if not np.isfinite(values).all():
         raise NotFiniteError("the model predicts values that are not finite; its weights or inputs are not finite.")
     return values

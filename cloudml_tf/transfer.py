@@ -19,7 +19,7 @@ from cloudml_tf.data.frames import camera_fingerprint
 from cloudml_tf.data.samples import Samples
 from cloudml_tf.errors import PretrainingError
 from cloudml_tf.judge import scores
-from cloudml_tf.models import core_of, frame_encoder_of
+from cloudml_tf.models import frame_encoder_of, frame_model_of
 from cloudml_tf.pipeline import Prepared
 from cloudml_tf.pretrain import NAME, Pretrained, pretrain
 from cloudml_tf.pretraining import hand_over
@@ -109,8 +109,8 @@ def probes(pretrained: Pretrained, config: Config, prepared: Prepared) -> dict[s
 
 def encoder_vectors(model: keras.Model, samples: Samples) -> np.ndarray:
     """(n, 2D): the encoder's vector of the middle frame, and its mean over the frames of the sequence."""
-    core = core_of(model)
-    encode = keras.Model(core.inputs, core.get_layer("encode_frames").output)
+    frame_model = frame_model_of(model)
+    encode = keras.Model(frame_model.inputs, frame_model.get_layer("encode_frames").output)
     batches = Inputs(samples)
     found = [keras.ops.convert_to_numpy(encode(batches[n][0], training=False)) for n in range(len(batches))]
     vectors = np.concatenate(found)  # (n,T,D)

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from flight_files import tiny_config, write_flight
 
-from cloudml_tf.batches import Batches, EpochOrder, augment
+from cloudml_tf.augmentation import augment
+from cloudml_tf.batches import Batches, EpochOrder
 from cloudml_tf.data.samples import Samples, build_samples
 from cloudml_tf.pipeline import available_flights, read_flights
 from cloudml_tf.settings import Augmentation

@@ -124,13 +124,17 @@ def test_half_precision_does_not_touch_radiance_and_degrees() -> None:
         assert (first != second).all()
 
 
+def last_layer(model: keras.Model) -> keras.layers.Layer:
+    return model.get_layer("sequence_model").get_layer("output")
+
+
 def test_the_output_layer_starts_as_configured() -> None:
     model = models.build_regressor((12, 12, 1), **{**SMALL, "head_units": 512}, output_init=0.5, output_bias=0.9)
-    kernel, bias = model.get_layer("output").get_weights()
+    kernel, bias = last_layer(model).get_weights()
     assert kernel.std() == pytest.approx(0.5, rel=0.15)
     assert bias[0] == pytest.approx(0.9)
     glorot = models.build_regressor((12, 12, 1), **{**SMALL, "head_units": 512})
-    assert glorot.get_layer("output").get_weights()[0].std() == pytest.approx(np.sqrt(2 / 513), rel=0.15)
+    assert last_layer(glorot).get_weights()[0].std() == pytest.approx(np.sqrt(2 / 513), rel=0.15)
 
 
 @pytest.mark.parametrize(
@@ -259,12 +263,13 @@ def test_mixed_precision_keeps_the_output_fine() -> None:
 
 def test_attention_weights_are_the_middle_row_averaged_over_heads() -> None:
     model, x = small(), inputs()
-    layer = next(one for one in model.layers if isinstance(one, keras.layers.MultiHeadAttention))
-    tokens = keras.Model(model.inputs, layer.input[0])
+    frames, sequence = model.get_layer("frame_model"), model.get_layer("sequence_model")
+    layer = next(one for one in sequence.layers if isinstance(one, keras.layers.MultiHeadAttention))
+    attended = keras.Model(sequence.inputs, layer.input[0])
     query, query_bias, key, key_bias = (
         keras.ops.convert_to_numpy(w) for w in layer.weights[:4]
     )  # (D,heads,d), (heads,d)
-    token = out(tokens, x)  # (4,3,D)
+    token = out(attended, frames(x, training=False))  # (4,3,D)
     q = np.einsum("bd,dhk->bhk", token[:, 1], query) + query_bias  # of the middle frame
     k = np.einsum("btd,dhk->bhtk", token, key) + key_bias[:, None]
     raw = np.exp(np.einsum("bhk,bhtk->bht", q, k) / np.sqrt(q.shape[-1]))

@@ -12,7 +12,7 @@ from cloudml_tf.cli import main
 from cloudml_tf.data.unlabelled import chunks
 from cloudml_tf.errors import DataError, PretrainingError
 from cloudml_tf.layers import LocalContrast, Standardize
-from cloudml_tf.models import build_regressor, core_of, frame_encoder_of
+from cloudml_tf.models import build_regressor, frame_encoder_of, frame_model_of
 from cloudml_tf.pipeline import available_flights, prepare, prepare_frames, read_flights
 from cloudml_tf.pretrain import reconstruction_of
 from cloudml_tf.pretraining import (
@@ -39,7 +39,7 @@ def regressor(seed: int = 0, **options) -> keras.Model:
 
 def reconstruction(model: keras.Model, **options) -> MaskedReconstruction:
     encoder = frame_encoder_of(model)
-    named = {layer.name: layer for layer in core_of(model).layers}
+    named = {layer.name: layer for layer in frame_model_of(model).layers}
     parts = {"scaler": named["standardize_frames"], "contrast": named.get("local_contrast")}
     parts["painter"] = build_painter(encoder)
     return MaskedReconstruction(build_decoder(encoder, 2, 6), **{**parts, **options})
@@ -307,8 +307,8 @@ def test_without_a_focus_hidden_patches_are_the_only_task(tiny) -> None:
     for focus in (3.0, None):
         config = tiny(pretraining={"enabled": True, "focus": focus})
         prepared = prepare(config)
-        core = core_of(make_model(config, prepared.scaling, *prepared.geometry))
-        learners.append(reconstruction_of(config, core, frame_encoder_of(core)))
+        model = make_model(config, prepared.scaling, *prepared.geometry)
+        learners.append(reconstruction_of(config, frame_model_of(model), frame_encoder_of(model)))
     assert learners[0].painter is not None
     assert learners[1].painter is None
 

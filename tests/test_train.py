@@ -306,6 +306,7 @@ def test_every_variant_trains(tiny, tmp_path: Path, changes: dict) -> None:
             "training": {"order": "flight"},
             "model": {"head_dropout": 0.3},
         },
+        {"training": {"run_length": 4, "ema_momentum": 0.9}, "model": {"mirror_average": True}},
     ],
 )
 def test_every_way_to_keep_variance_trains_exports_and_resumes(tiny_file, tmp_path: Path, changes: dict) -> None:

@@ -47,6 +47,23 @@ class Samples:
             found["features"] = self.features[index]
         return found
 
+    def shared_inputs(self, chosen: Any = slice(None), run: np.ndarray | None = None) -> dict[str, np.ndarray]:
+        """The same with each frame once: what a network of `models.share_frames` takes.
+
+        frames (F,H,W,C), sun_angles_deg (F,2), features (F,·), chosen_frames (n,T) of these frames. Sequences
+        share frames within a `run` (n,) only; without it, all do.
+        """
+        index = self.index[chosen]  # (n,T)
+        key = index if run is None else index + run[:, None] * len(self.table)
+        wanted, place = np.unique(key, return_inverse=True)
+        rows = wanted % len(self.table)
+        found = {"frames": self.table[rows], "chosen_frames": place.reshape(index.shape).astype("int32")}
+        if self.sun_angles_deg is not None:
+            found["sun_angles_deg"] = self.sun_angles_deg[rows]
+        if self.features.shape[1]:
+            found["features"] = self.features[rows]
+        return found
+
     def rows_at_once(self, budget_bytes: int = 2**26) -> int:
         """How many frames fit into a piece of work of about 64 MB."""
         return max(budget_bytes // max(int(np.prod(self.table.shape[1:])) * 8, 1), 1)
