@@ -12,6 +12,7 @@ import platform
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,17 @@ from cloudml_tf.errors import EXIT_OK, RunError
 from cloudml_tf.exporting import parity
 from cloudml_tf.exporting.card import model_card
 from cloudml_tf.exporting.convert import convert
-from cloudml_tf.exporting.formats import FORMATS, RECORD, check_packages, formats_in, open_export, parse_formats, size
+from cloudml_tf.exporting.formats import (
+    FORMATS,
+    RECORD,
+    SHARED,
+    SavedModel,
+    check_packages,
+    formats_in,
+    open_export,
+    parse_formats,
+    size,
+)
 from cloudml_tf.files import whole_folder, write_json, write_text
 from cloudml_tf.quiet import quiet_tensorflow
 from cloudml_tf.runs import check_overrides, read_json, read_run, run_id, versions
@@ -41,6 +52,7 @@ class Source:
         answer: inputs by name -> outputs (B,1) by name, in physical units, one of them named as the target.
         config, description, metrics: of the run; what metrics.json holds, None where there is none.
         samples: sequences to compare on; without them those of the run's test flights, or drawn ones.
+        shared_answer: the same answer for sequences that share frames (`models.share_frames`).
         more: for cloudml.json.
     """
 
@@ -50,12 +62,19 @@ class Source:
     description: dict[str, Any]
     metrics: dict[str, Any] | None = None
     samples: Samples | None = None
+    shared_answer: parity.Answer | None = None
     more: dict[str, Any] = field(default_factory=dict)
 
     @property
     def shapes(self) -> dict[str, tuple[int | None, ...]]:
         """(None, T, ...) of each input by name."""
         return {tensor.name: (None, *tensor.shape[1:]) for tensor in self.models[0].inputs}
+
+    @property
+    def shared_shapes(self) -> dict[str, tuple[int | None, ...]]:
+        """(None, ...) of each input by name, where sequences share frames; the indices (None, T) come last."""
+        frames = self.shapes["frames"][1]
+        return {**{name: (None, *shape[2:]) for name, shape in self.shapes.items()}, "chosen_frames": (None, frames)}
 
     def sequences(self) -> parity.Sequences:
         """What the files are compared on."""
@@ -82,15 +101,20 @@ def export_model(
 
     What was trained in bfloat16 is exported in float32. Raises `ParityError` where a file differs from Keras.
     """
+    from cloudml_tf.models import share_frames
     from cloudml_tf.training import with_units
 
-    physical = with_units(in_float32(model, config, description), Scaling.from_json(description["scaling"]))
+    network, scaling = in_float32(model, config, description), Scaling.from_json(description["scaling"])
+    physical, shared = with_units(network, scaling), with_units(share_frames(network), scaling)
 
     def answer(inputs: dict[str, Any]) -> dict[str, Any]:
         return {config.target.name: physical(inputs, training=False)}
 
+    def shared_answer(inputs: dict[str, Any]) -> dict[str, Any]:
+        return {config.target.name: shared(inputs, training=False)}
+
     more = {} if run is None else {"run": run_id(config, run)}
-    source = Source([physical], answer, config, description, metrics, samples, more)
+    source = Source([physical, shared], answer, config, description, metrics, samples, shared_answer, more)
     return export(source, folder, formats or config.output.export_formats)
 
 
@@ -114,8 +138,12 @@ def export(source: Source, folder: Path, formats: Sequence[str]) -> dict[str, An
         for name in formats:
             if name != "savedmodel":
                 convert(savedmodel, name, temporary / FORMATS[name].file)
-            theirs = parity.file_answers(open_export(temporary, name), sequences)
-            gap = parity.difference(ours, theirs, source.config.target.name, target)
+            reader = open_export(temporary, name)
+            theirs = [parity.file_answers(reader, sequences)]
+            if isinstance(reader, SavedModel) and reader.shares_frames:
+                theirs.append(reader.shared_outputs(sequences.shared()))
+            gaps = [parity.difference(ours, each, source.config.target.name, target) for each in theirs]
+            gap = {key: max(one[key] for one in gaps) for key in gaps[0]}
             found[name] = {**parity.judge(gap, f"{folder}: {FORMATS[name].title}"), "bytes": size(temporary, name)}
         limits = {"warn_above": parity.WARN_ABOVE, "fail_above": parity.FAIL_ABOVE}
         record = {"sequences": len(sequences), "source": sequences.source, **limits, "formats": found}
@@ -124,19 +152,27 @@ def export(source: Source, folder: Path, formats: Sequence[str]) -> dict[str, An
 
 
 def write_savedmodel(source: Source, folder: Path) -> None:
-    """The SavedModel, with the signature `serving_default`."""
+    """The SavedModel, with the signatures `serving_default` and `shared_frames`."""
     import tensorflow as tf
     from keras.export import ExportArchive
 
-    def serve(*tensors: Any) -> dict[str, Any]:
-        return source.answer(dict(zip(source.shapes, tensors, strict=True)))
-
-    signature = [tf.TensorSpec(shape, tf.float32, name=name) for name, shape in source.shapes.items()]
     archive = ExportArchive()
     for model in source.models:
         archive.track(model)
-    archive.add_endpoint("serving_default", serve, input_signature=signature)
+    endpoints = [("serving_default", source.answer, source.shapes)]
+    if source.shared_answer is not None:
+        endpoints.append((SHARED, source.shared_answer, source.shared_shapes))
+    for name, answer, shapes in endpoints:
+        specs = [
+            tf.TensorSpec(shape, tf.int32 if key == "chosen_frames" else tf.float32, name=key)
+            for key, shape in shapes.items()
+        ]
+        archive.add_endpoint(name, partial(_called, answer, list(shapes)), input_signature=specs)
     archive.write_out(str(folder), verbose=False)
+
+
+def _called(answer: parity.Answer, names: list[str], *tensors: Any) -> dict[str, Any]:
+    return answer(dict(zip(names, tensors, strict=True)))
 
 
 def describe(source: Source, folder: Path, record: dict[str, Any], outputs: list[str]) -> None:

@@ -202,7 +202,7 @@ def test_hyperband_promotes_past_failed_trials(search_file, tmp_path: Path) -> N
 def test_a_search_runs_collapsed_and_nan_trials_and_keeps_them_apart(search_file, tmp_path: Path, capsys) -> None:
     """One good; one that collapses, by a threshold that no model reaches; one whose loss overflows; impossible ones."""
     good = {"batch_size": 16, "learning_rate": 3e-3, "max_epochs": 2, "gradient_clip_norm": None, "warmup_epochs": 0.0}
-    collapsing = {**good, "collapse_threshold": 0.99999, "collapse_grace_epochs": 0}
+    collapsing = {**good, "learning_rate": 1e-6, "collapse_threshold": 0.99999, "collapse_grace_epochs": 0}
     space = {"model.head": ["point", "quantile"], "training": [collapsing, good, {**good, "learning_rate": 10.0}]}
     path = search_file(space, {"kind": "grid"}, loss={"weight": 100.0})
     folder = tmp_path / "out"

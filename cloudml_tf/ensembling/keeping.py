@@ -1,6 +1,7 @@
 """What an ensemble leaves behind: its export, its predictions, its report."""
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from cloudml_tf.ensembling.telling import write_page
 from cloudml_tf.export import Source, in_float32
 from cloudml_tf.export import export as write_export
 from cloudml_tf.files import whole_file
+from cloudml_tf.models import share_frames
 
 
 @dataclass(frozen=True)
@@ -40,8 +42,10 @@ def export(found: Found, folder: Path) -> dict[str, Any]:
         for network, run in zip(found.networks, found.members, strict=True)
     ]
 
-    def answer(inputs: dict[str, Any]) -> dict[str, Any]:
-        outputs = [ops.cast(network(inputs, training=False), "float32") for network in networks]
+    shared = [share_frames(network) for network in networks]
+
+    def answer(inputs: dict[str, Any], voices: list[keras.Model] = networks) -> dict[str, Any]:
+        outputs = [ops.cast(voice(inputs, training=False), "float32") for voice in voices]
         values = found.combination.answer(outputs, ops)
         named = {name: values["mean"], **{f"{name}_{key}": values[key] for key in keys if key in values}}
         return {key: ops.expand_dims(value, 1) for key, value in named.items()}
@@ -50,7 +54,16 @@ def export(found: Found, folder: Path) -> dict[str, Any]:
     more = {"members": found.metrics["members"], "intervals": found.metrics.get("intervals")}
     target = {**description["scaling"]["target"], "smearing": found.combination.target.smearing}
     description = {**description, "scaling": {**description["scaling"], "target": target}}
-    source = Source(networks, answer, found.config, description, found.metrics, found.parts["test"].samples, more)
+    source = Source(
+        [*networks, *shared],
+        answer,
+        found.config,
+        description,
+        found.metrics,
+        found.parts["test"].samples,
+        partial(answer, voices=shared),
+        more,
+    )
     return write_export(source, folder, found.config.output.export_formats)
 
 

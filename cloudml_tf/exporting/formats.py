@@ -15,6 +15,7 @@ from cloudml_tf.errors import ConfigError, RunError
 from cloudml_tf.quiet import held_back_stderr
 
 RECORD = "cloudml.json"  # beside every export
+SHARED = "shared_frames"  # the signature of a SavedModel for sequences that share frames
 
 
 @dataclass(frozen=True)
@@ -92,7 +93,12 @@ class Reader(Protocol):
 
 def answers(reader: Reader, batches: Iterable[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
     """Every output by name, (n,) each, of inputs that come in batches."""
-    found = [reader.outputs(batch) for batch in batches]
+    return joined_outputs(reader.outputs(batch) for batch in batches)
+
+
+def joined_outputs(parts: Iterable[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    """Outputs of several batches as one."""
+    found = list(parts)
     return {name: np.concatenate([part[name] for part in found]) for name in found[0]}
 
 
@@ -117,8 +123,21 @@ class SavedModel:
 
     def outputs(self, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Every output, (n,) each, in physical units."""
-        tensors = {name: self._constant(value, "float32") for name, value in inputs.items()}
-        return _flat({name: value.numpy() for name, value in self._serve(**tensors).items()})
+        return self._called(self._serve, inputs)
+
+    @property
+    def shares_frames(self) -> bool:
+        """Whether it can take each frame once; a model of an earlier version cannot."""
+        return SHARED in self._kept.signatures
+
+    def shared_outputs(self, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """The same of sequences that share frames, `Samples.shared_inputs`."""
+        return self._called(self._kept.signatures[SHARED], inputs)
+
+    def _called(self, signature: Any, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        specs = signature.structured_input_signature[1]
+        tensors = {name: self._constant(value, specs[name].dtype) for name, value in inputs.items()}
+        return _flat({name: value.numpy() for name, value in signature(**tensors).items()})
 
 
 class Onnx:

@@ -39,6 +39,12 @@ class Sequences:
         pieces = [slice(a, b) for a, b in pairwise(ends) if a < b]
         return [{name: values[piece] for name, values in self.inputs.items()} for piece in pieces]
 
+    def shared(self) -> Inputs:
+        """The same as frames, and which of them make a sequence."""
+        count, steps = self.inputs["frames"].shape[:2]
+        frames = {name: values.reshape(-1, *values.shape[2:]) for name, values in self.inputs.items()}
+        return {**frames, "chosen_frames": np.arange(count * steps).reshape(count, steps)}
+
 
 def real_sequences(samples: Samples, count: int = SEQUENCES) -> Sequences:
     """Sequences of flights, evenly spread."""

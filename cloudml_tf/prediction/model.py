@@ -12,7 +12,7 @@ from cloudml_tf.config import Config, resolved_json
 from cloudml_tf.data.ranges import TrainingRanges
 from cloudml_tf.data.samples import Samples
 from cloudml_tf.errors import NotFiniteError
-from cloudml_tf.exporting.formats import FORMATS, answers, formats_in, open_export
+from cloudml_tf.exporting.formats import FORMATS, SavedModel, formats_in, joined_outputs, open_export
 from cloudml_tf.runs import read_model, run_id
 
 Values = dict[str, np.ndarray]  # "value", and what the model knows of "lower", "upper" and "spread"; (n,) each
@@ -69,14 +69,15 @@ def _run(source: Path, config: Config, description: dict[str, Any]) -> Callable[
     from cloudml_tf.data.scaling import Scaling
     from cloudml_tf.distributions import POINT
     from cloudml_tf.ensembling.combination import Voice
+    from cloudml_tf.models import share_frames
     from cloudml_tf.training import load_regressor
 
-    network = load_regressor(source, config, description)
+    network = share_frames(load_regressor(source, config, description))
     voice, target = Voice.of(config, description), Scaling.from_json(description["scaling"]).target
     tail = 0.5 * (1.0 - config.prediction.level)
 
     def answer(samples: Samples) -> Values:
-        output = network.predict(Inputs(samples, _batch_size(samples)), verbose=0)  # (n,1) or (n,1+K)
+        output = network.predict(Inputs(samples, _batch_size(samples), shared=True), verbose=0)  # (n,1) or (n,1+K)
         found = {"value": target.physical(output[:, POINT])}
         if voice.head != "point":  # a logarithm keeps order, so that quantiles need no smearing
             ends = {"lower": voice.quantile(output, tail), "upper": voice.quantile(output, 1.0 - tail)}
@@ -91,7 +92,11 @@ def _exported(source: Path, config: Config) -> Callable[[Samples], Values]:
 
     def answer(samples: Samples) -> Values:
         size = _batch_size(samples)
-        joined = answers(model, (samples.inputs(slice(i, i + size)) for i in range(0, len(samples), size)))
+        pieces = [slice(i, i + size) for i in range(0, len(samples), size)]
+        if isinstance(model, SavedModel) and model.shares_frames:
+            joined = joined_outputs(model.shared_outputs(samples.shared_inputs(piece)) for piece in pieces)
+        else:
+            joined = joined_outputs(model.outputs(samples.inputs(piece)) for piece in pieces)
         further = {key: joined.get(f"{name}_{key}") for key in ("lower", "upper", "spread")}
         return _finite({"value": joined[name], **{key: v for key, v in further.items() if v is not None}})
 
