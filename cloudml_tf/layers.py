@@ -132,6 +132,90 @@ class NadirCrop(layers.Layer):
 
 
 @_register
+class Around(layers.Layer):
+    """The pixels around one place, or several in a row: (B,H,W,C) -> (B,K), or (B,P,K) for P offsets.
+
+    Args:
+        size: side of the square; less where the map is smaller.
+        offsets: of the places from the centre, along `axis`.
+        axis: 1 for rows, 2 for columns.
+        centre: (row, column); the middle of the map by default. Beyond the map its border pixels are repeated.
+    """
+
+    def __init__(
+        self,
+        size: int,
+        offsets: Sequence[int] = (0,),
+        axis: int = 2,
+        centre: Sequence[int] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.size, self.axis, self.offsets = int(size), int(axis), [int(offset) for offset in offsets]
+        self.centre = None if centre is None else [int(place) for place in centre]
+
+    def call(self, x: Any) -> Any:
+        """Pick them."""
+        places = self._places(x.shape)  # (P,K)
+        if len(self.offsets) > 1:
+            flat = ops.reshape(x, (-1, x.shape[1] * x.shape[2], x.shape[3]))
+            return ops.reshape(ops.take(flat, places, axis=1), self.compute_output_shape((-1, *x.shape[1:])))
+        rows, columns = np.unique(places // x.shape[2]), np.unique(places % x.shape[2])
+        if len(rows) * len(columns) == places.size:  # a cut, which is cheaper, where no border is repeated
+            x = x[:, rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+        else:
+            x = ops.take(ops.reshape(x, (-1, x.shape[1] * x.shape[2], x.shape[3])), places[0], axis=1)
+        return ops.reshape(x, (-1, places.size * x.shape[-1]))
+
+    def _places(self, shape: Sequence[int]) -> np.ndarray:
+        """(P,K) positions in the flattened map."""
+        centre = self.centre or [shape[1] // 2, shape[2] // 2]
+        wanted = []
+        for offset in self.offsets:
+            lines = []
+            for axis in (1, 2):
+                room = shape[axis] - (2 * max(self.offsets) if self.centre is None and axis == self.axis else 0)
+                size = min(self.size, room)
+                middle = centre[axis - 1] + (offset if axis == self.axis else 0)
+                lines.append(np.clip(np.arange(size) + middle - size // 2, 0, shape[axis] - 1))
+            wanted.append((lines[0][:, None] * shape[2] + lines[1][None, :]).ravel())
+        return np.stack(wanted)
+
+    def compute_output_shape(self, input_shape: Any) -> Any:
+        """K pixels of all channels."""
+        count = self._places(input_shape).shape[1] * input_shape[-1]
+        return (input_shape[0], count) if len(self.offsets) == 1 else (input_shape[0], len(self.offsets), count)
+
+    def get_config(self) -> dict[str, Any]:
+        """The arguments that rebuild this layer."""
+        own = {"size": self.size, "offsets": self.offsets, "axis": self.axis, "centre": self.centre}
+        return {**super().get_config(), **own}
+
+
+@_register
+class AlongTrack(layers.Wrapper):
+    """A model of sequences, at P places: {name: (B,T,P,·)} -> the model on (B·P,T,·) -> (B,P)."""
+
+    def build(self, input_shape: Any) -> None:
+        """The model is built already."""
+        self.built = True
+
+    def call(self, inputs: dict[str, Any], training: bool | None = None) -> Any:
+        """Each place as a sequence of its own."""
+        places = next(iter(inputs.values())).shape[2]
+        apart = {
+            name: ops.reshape(ops.transpose(x, (0, 2, 1, 3)), (-1, x.shape[1], x.shape[3]))
+            for name, x in inputs.items()
+        }
+        return ops.reshape(self.layer(apart, training=training), (-1, places))
+
+    def compute_output_shape(self, input_shape: dict[str, Any]) -> Any:
+        """A number a place."""
+        first = next(iter(input_shape.values()))
+        return (first[0], first[2])
+
+
+@_register
 class LocalContrast(layers.Layer):
     """Appends each channel minus its mean over squares of several sizes. (B,T,H,W,C) -> (B,T,H,W,C·(1 + boxes)).
 

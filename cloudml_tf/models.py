@@ -26,6 +26,8 @@ from cloudml_tf.layers import (
     FEATURES,
     FRAMES,
     SUN,
+    AlongTrack,
+    Around,
     FoldedTime,
     GatherFrames,
     LocalContrast,
@@ -49,6 +51,8 @@ def build_frame_encoder(
     footprint: int = 11,
     features: int = 64,
     dropout: float = 0.0,
+    offsets: Sequence[int] = (0,),
+    along: Literal["rows", "columns"] = "columns",
 ) -> keras.Model:
     """One standardised frame (H,W,C) to a vector (D = `features`), keeping the nadir pixels at full resolution.
 
@@ -57,44 +61,56 @@ def build_frame_encoder(
     pooling it away costs more than any loss repairs. From the same convolutions the *nadir* path keeps what is around
     nadir after each convolution, and the pixels themselves. The *context* path averages over the
     whole frame: clear-sky level, sun side, cloud type.
+
+    With several `offsets` (even numbers of pixels on the axis `along` the track) it gives the vectors (P,D) of the
+    places that far from nadir, with the same weights.
     """
     frame = keras.Input(frame_shape, name="frame")
-    parts = _near_nadir(frame, nadir, widths, footprint)
-    parts.append(_context(frame, widths))
+    axis = 1 if along == "rows" else 2
+    parts = _near_nadir(frame, nadir, widths, footprint, offsets, axis)
+    context = _context(frame, widths)
+    parts.append(context if len(offsets) == 1 else layers.RepeatVector(len(offsets))(context))
     learned = layers.Dropout(dropout)(layers.Concatenate()(parts))
-    pixels = layers.Flatten()(NadirCrop(nadir, *(min(3, side) for side in frame_shape[:2]))(frame))
+    pixels = Around(min(3, *frame_shape[:2]), offsets, axis, nadir)(frame)
     joined = layers.Concatenate()([learned, pixels])  # the radiance itself is never dropped
-    vector = layers.Dropout(dropout)(layers.Dense(features, activation="gelu")(joined))
+    vector = layers.Dropout(dropout)(layers.Dense(features, activation="gelu", name="vector")(joined))
     return keras.Model(frame, vector, name="frame_encoder")
 
 
-def _near_nadir(frame: Any, nadir: tuple[int, int], widths: Sequence[int], footprint: int) -> list[Any]:
-    """Footprint sums (B, 2·D0), and the features around nadir at each resolution.
+def _near_nadir(
+    frame: Any, nadir: tuple[int, int], widths: Sequence[int], footprint: int, offsets: Sequence[int], axis: int
+) -> list[Any]:
+    """Footprint sums (B,[P,]2·D0), and the features around each place at each resolution.
 
     Valid convolutions from a window that is wide enough see real neighbours where padding would put zeros.
     """
     reach = max(footprint + 4, 19)  # two convolutions eat 4; 19 leaves 15, 7 and 5 pixels
-    x = NadirCrop(nadir, *(min(reach, side) for side in frame.shape[1:3]), name="nadir_window")(frame)
+    sides = [min(reach, side) for side in frame.shape[1:3]]
+    sides[axis - 1] += 2 * max(offsets)
+    x = NadirCrop(nadir, *sides, name="nadir_window")(frame)
     for i in range(2):
         x = layers.Conv2D(widths[0], 3, activation="gelu", name=f"near_{i}")(x)
-    footprint = min(footprint, *x.shape[1:3])
-    mixed = layers.Conv2D(widths[0], 1, activation="gelu")(_middle(x, footprint))
+    shorter = [x.shape[1], x.shape[2]]
+    shorter[axis - 1] -= 2 * max(offsets)
+    footprint = min(footprint, *shorter)
+    strip = [footprint, footprint]
+    strip[axis - 1] += 2 * max(offsets)
+    mixed = layers.Conv2D(widths[0], 1, activation="gelu", name="mix")(
+        NadirCrop((x.shape[1] // 2, x.shape[2] // 2), *strip)(x)
+    )
     mean_kernel = keras.initializers.Constant(1.0 / footprint)
-    sums = layers.DepthwiseConv2D(footprint, depth_multiplier=2, depthwise_initializer=mean_kernel)(mixed)
-    parts = [layers.Flatten()(sums), layers.Flatten()(_middle(x, 3))]
+    sums = layers.DepthwiseConv2D(
+        footprint, depth_multiplier=2, depthwise_initializer=mean_kernel, name="footprint_sums"
+    )(mixed)
+    parts = [Around(1, offsets, axis)(sums), Around(3, offsets, axis)(x)]
     for i, channels in enumerate(widths[1:]):
         if min(x.shape[1:3]) < 3:
             break
-        x = layers.Conv2D(channels, 3, strides=1 if i else 2, activation="gelu")(x)
+        x = layers.Conv2D(channels, 3, strides=1 if i else 2, activation="gelu", name=f"coarser_{i}")(x)
         last = i == len(widths) - 2
-        parts.append(layers.Flatten()(_middle(x, 5 if last else 3)))
+        halved = [offset // 2 for offset in offsets]  # the first of these convolutions has stride 2
+        parts.append(Around(5 if last else 3, halved, axis)(x))
     return parts
-
-
-def _middle(x: Any, size: int) -> Any:
-    """The middle of a feature map, (B,H,W,D) -> (B,size,size,D), or all of a smaller one."""
-    height, width = x.shape[1:3]
-    return NadirCrop((height // 2, width // 2), min(size, height), min(size, width))(x)
 
 
 def _context(frame: Any, widths: Sequence[int]) -> Any:
@@ -114,18 +130,19 @@ def build_simple_encoder(
     for i, channels in enumerate(widths):
         x = layers.Conv2D(channels, 3, strides=2, padding="same", activation="relu", name=f"context_{i}")(x)
     x = layers.Dropout(dropout)(layers.GlobalAveragePooling2D()(x))
-    return keras.Model(frame, layers.Dense(features, activation="relu")(x), name="frame_encoder")
+    return keras.Model(frame, layers.Dense(features, activation="relu", name="vector")(x), name="frame_encoder")
 
 
 def temporal_attention(x: Any, heads: int, dropout: float) -> Any:
     """Self-attention over the frames of a sequence, then its middle frame beside the mean. (B,T,D) -> (B,2D)."""
     size = x.shape[2]
-    x = TimeEmbedding()(x)
-    normed = layers.LayerNormalization()(x)
+    x = TimeEmbedding(name="time")(x)
+    normed = layers.LayerNormalization(name="norm")(x)
     # Not fused: the fused path refuses sequences as short as ours on some GPUs.
-    attended = layers.MultiHeadAttention(heads, max(size // heads, 1), dropout=dropout, flash_attention=False)(
-        normed, normed
+    attention = layers.MultiHeadAttention(
+        heads, max(size // heads, 1), dropout=dropout, flash_attention=False, name="attention"
     )
+    attended = attention(normed, normed)
     return middle_and_mean(layers.Add()([x, attended]))
 
 
@@ -166,10 +183,14 @@ def build_regressor(
     mirror_average: Literal["rows", "columns"] | None = None,
     output_init: str | float = "default",
     output_bias: float = 0.0,
+    offsets: Sequence[int] = (0,),
+    along: Literal["rows", "columns"] = "columns",
 ) -> keras.Model:
     """The regressor: raw sequences in, a prediction in standard deviations of the target out, (B,1).
 
     A head with a distribution puts its quantiles or bins into further columns: (B,1+K), see `distributions`.
+    With several `offsets` along the track the same network answers for each of these places: (B,P). Weights do not
+    depend on the offsets, so that what is trained along the track is used at nadir (`copy_weights`).
 
     Args:
         frame_shape: (H, W, C) of a frame.
@@ -189,6 +210,8 @@ def build_regressor(
         nadir_linear: add a straight line from the 5 x 5 nadir pixels of the middle frame to the answer.
         mirror_average: the across-track axis of the image, to average over mirror images outside of training.
         output_init, output_bias: see `output_layer`.
+        offsets: even numbers of pixels from nadir along the track, 0 first; with a point head, not for "simple_cnn".
+        along: the image axis along the track.
     """
     nadir = nadir or (frame_shape[0] // 2, frame_shape[1] // 2)
     inputs: dict[str, Any] = {FRAMES: keras.Input((temporal_frames, *frame_shape), name=FRAMES)}
@@ -196,7 +219,9 @@ def build_regressor(
         inputs[SUN] = keras.Input((temporal_frames, 2), name=SUN)
     if features:
         inputs[FEATURES] = keras.Input((temporal_frames, features), name=FEATURES)
-    encoder: Callable[..., keras.Model] = partial(build_frame_encoder, nadir=nadir, footprint=footprint)
+    encoder: Callable[..., keras.Model] = partial(
+        build_frame_encoder, nadir=nadir, footprint=footprint, offsets=offsets, along=along
+    )
     encoder = build_simple_encoder if architecture == "simple_cnn" else encoder
     frame_model = build_frame_model(
         {name: tuple(x.shape[2:]) for name, x in inputs.items()},
@@ -205,13 +230,13 @@ def build_regressor(
         frame_scaler,
         feature_scaler,
         contrast_boxes,
-        nadir if nadir_linear else None,
+        Around(5, offsets, 1 if along == "rows" else 2, nadir) if nadir_linear else None,
     )
     known = frame_model(inputs)
     alone = architecture == "single_frame" or temporal_frames == 1
     units = {"point": 1, "quantile": quantiles, "histogram": bins}[head]
     sequence_model = build_sequence_model(
-        {name: tuple(x.shape[1:]) for name, x in known.items()},
+        {name: (temporal_frames, x.shape[-1]) for name, x in known.items()},
         mix="alone" if alone else "mean" if architecture == "no_attention" else "attention",
         heads=heads,
         head_units=head_units,
@@ -220,7 +245,7 @@ def build_regressor(
         output=partial(output_layer, output_init, output_bias, units),
         distribution=_distribution(head, bin_range),
     )
-    core = keras.Model(inputs, sequence_model(known), name="regressor")
+    core = keras.Model(inputs, _answers(sequence_model, known), name="regressor")
     if mirror_average is None:
         return core
     axis = 2 if mirror_average == "rows" else 3
@@ -235,28 +260,30 @@ def build_frame_model(
     frame_scaler: layers.Layer | None = None,
     feature_scaler: layers.Layer | None = None,
     contrast_boxes: Sequence[int] = (),
-    nadir: tuple[int, int] | None = None,
+    nadir_pixels: layers.Layer | None = None,
 ) -> keras.Model:
-    """Each frame on its own: {frames (B,T,H,W,C), ...} -> {token (B,T,D)}, for any T.
+    """Each frame on its own: {frames (B,T,H,W,C), ...} -> {token (B,T,D)}, or (B,T,P,D), for any T.
 
     Args:
         shapes: of one frame's inputs by name, without B and T.
-        build_encoder: the shape of a frame (H,W,C') -> a model (H,W,C') -> (D0).
+        build_encoder: the shape of a frame (H,W,C') -> a model (H,W,C') -> (D0), or (P,D0).
         token: D.
         frame_scaler, feature_scaler, contrast_boxes: as for `build_regressor`.
-        nadir: also gives the `pixels` (B,T,25C') around it, for `nadir_linear`.
+        nadir_pixels: gives the pixels around nadir, (H,W,C') -> (25C'), for `nadir_linear`.
     """
     inputs = {name: keras.Input((None, *shape), name=name) for name, shape in shapes.items()}
     maps = frame_scaler(inputs[FRAMES]) if frame_scaler is not None else inputs[FRAMES]
     if contrast_boxes:
         maps = LocalContrast(contrast_boxes, name="local_contrast")(maps)  # (B,T,H,W,C')
     encoder = build_encoder(maps.shape[2:])
-    parts = [FoldedTime(encoder, name="encode_frames")(maps), *_numbers(inputs, feature_scaler)]  # each (B,T,·)
-    x = layers.Concatenate()(parts) if len(parts) > 1 else parts[0]
+    x = FoldedTime(encoder, name="encode_frames")(maps)
+    numbers = _numbers(inputs, feature_scaler)  # each (B,T,·)
+    if len(x.shape) == 4:
+        numbers = [FoldedTime(layers.RepeatVector(x.shape[2]))(each) for each in numbers]  # (B,T,P,·)
+    x = layers.Concatenate()([x, *numbers]) if numbers else x
     known = {TOKEN: layers.Dense(token, activation="gelu", name="frame_token")(x)}
-    if nadir is not None:
-        crop = NadirCrop(nadir, *(min(5, side) for side in maps.shape[2:4]))
-        known[PIXELS] = FoldedTime(keras.Sequential([crop, layers.Flatten()]), name="nadir_pixels")(maps)
+    if nadir_pixels is not None:
+        known[PIXELS] = FoldedTime(nadir_pixels, name="nadir_pixels")(maps)
     return keras.Model(inputs, known, name="frame_model")
 
 
@@ -295,6 +322,13 @@ def build_sequence_model(
     return keras.Model(inputs, answer, name="sequence_model")
 
 
+def _answers(sequence_model: keras.Model, known: dict[str, Any]) -> Any:
+    """The answer (B,1) to sequences (B,T,D); to (B,T,P,D), sequences of P places, (B,P)."""
+    if len(known[TOKEN].shape) == 3:
+        return sequence_model(known)
+    return AlongTrack(sequence_model, name="along_track")(known)
+
+
 def _distribution(head: Head, bin_range: tuple[float, float]) -> layers.Layer | None:
     if head == "histogram":
         return HistogramHead(*bin_range, dtype="float32", name="distribution")
@@ -321,7 +355,7 @@ def share_frames(regressor: keras.Model) -> keras.Model:
     known = core.get_layer("frame_model")({name: keras.ops.expand_dims(x, 0) for name, x in inputs.items()})
     sequences = {name: GatherFrames(name=f"gather_{name}")([x, chosen]) for name, x in known.items()}
     inputs[CHOSEN] = chosen
-    shared = keras.Model(inputs, core.get_layer("sequence_model")(sequences), name="regressor")
+    shared = keras.Model(inputs, _answers(sequence_model_of(core), sequences), name="regressor")
     if wrapped is None:
         return shared
     averaged = MirrorAverage(shared, wrapped.nadir, wrapped.axis - 1, name="mirror_average")(inputs)
@@ -340,6 +374,16 @@ def physical_model(regressor: keras.Model, units: PhysicalUnits) -> keras.Model:
     return keras.Model(regressor.inputs, units(point), name="cloudml")
 
 
+def copy_weights(source: keras.Model, target: keras.Model) -> None:
+    """Give a regressor the weights of another that differs in its offsets, or shares frames. Raises `ValueError`."""
+    given = {weight.path: weight for weight in source.weights if "seed_generator" not in weight.path}
+    own = {weight.path: weight for weight in target.weights if "seed_generator" not in weight.path}
+    if given.keys() != own.keys():
+        raise ValueError(f"regressors differ in {sorted(given.keys() ^ own.keys())}")
+    for path, weight in own.items():
+        weight.assign(given[path])
+
+
 def mirror_average(model: keras.Model) -> MirrorAverage | None:
     """The layer that averages over mirror images, if a regressor has one."""
     return next((layer for layer in model.layers if isinstance(layer, MirrorAverage)), None)
@@ -356,6 +400,16 @@ def frame_model_of(model: keras.Model) -> keras.Model:
     return core_of(model).get_layer("frame_model")
 
 
+def sequence_model_of(model: keras.Model) -> keras.Model:
+    """The sequence model inside a regressor."""
+    core = core_of(model)
+    return next(
+        layer.layer if isinstance(layer, AlongTrack) else layer
+        for layer in core.layers
+        if layer.name in ("sequence_model", "along_track")
+    )
+
+
 def frame_encoder_of(model: keras.Model) -> keras.Model:
     """The frame encoder (H,W,C') -> (D) inside a regressor: what pretraining trains."""
     return frame_model_of(model).get_layer("encode_frames").layer
@@ -368,7 +422,7 @@ def attention_weights(model: keras.Model, inputs: dict[str, Any]) -> Any:
     It is not all that the answer looks at: that also uses the mean over all frames.
     """
     wrapped = mirror_average(model)
-    frame_model, sequence_model = frame_model_of(model), core_of(model).get_layer("sequence_model")
+    frame_model, sequence_model = frame_model_of(model), sequence_model_of(model)
     attention = next((layer for layer in sequence_model.layers if isinstance(layer, layers.MultiHeadAttention)), None)
     if attention is None:
         return None

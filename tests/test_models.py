@@ -297,3 +297,33 @@ def test_without_attention_there_are_no_weights() -> None:
     for architecture in ("single_frame", "no_attention"):
         assert models.attention_weights(small(architecture=architecture), inputs()) is None
     assert models.attention_weights(small(temporal_frames=1), inputs(steps=1)) is None
+
+
+@pytest.mark.parametrize("along", ["columns", "rows"])
+@pytest.mark.parametrize("changes", [{}, {"nadir_linear": True, "contrast_boxes": (3,), "features": 1}])
+def test_along_the_track_the_network_answers_as_the_one_at_nadir_moved_there(along: str, changes: dict) -> None:
+    """The same weights; another place of the image is nadir."""
+    offsets, axis = (0, 2, -2, 4, -4), 0 if along == "rows" else 1
+
+    def build(nadir: tuple[int, int], **more: object) -> keras.Model:
+        keras.utils.set_random_seed(1)
+        return models.build_regressor((36, 38, 2), **{"temporal_frames": 3, **SMALL, **changes}, nadir=nadir, **more)
+
+    x = {**inputs(features=changes.get("features", 0)), "frames": RNG.normal(size=(4, 3, 36, 38, 2)).astype("float32")}
+    track = build((18, 19), offsets=offsets, along=along)
+    answers = out(track, x)
+    assert answers.shape == (4, len(offsets))
+    for place, offset in enumerate(offsets):
+        nadir = [18, 19]
+        nadir[axis] += offset
+        moved = build((nadir[0], nadir[1]))
+        models.copy_weights(track, moved)
+        np.testing.assert_allclose(out(moved, x)[:, 0], answers[:, place], atol=1e-5)
+
+
+def test_a_network_along_the_track_can_be_mirrored_and_share_frames() -> None:
+    model = small(offsets=(0, 2, -2), mirror_average="rows")
+    x = inputs()
+    shared = {name: values.reshape(-1, *values.shape[2:]) for name, values in x.items()}
+    shared["chosen_frames"] = np.arange(12, dtype="int32").reshape(4, 3)
+    np.testing.assert_allclose(out(models.share_frames(model), shared), out(model, x), atol=1e-6)
