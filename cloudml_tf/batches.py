@@ -17,7 +17,7 @@ class Batches(keras.utils.PyDataset):
 
     Args:
         samples: the sequences.
-        target: (n,) standardised labels.
+        target: (n,) standardised labels, or (n,P) at several places.
         batch_size: sequences a batch. A smaller last batch is dropped while shuffling (its variance means little).
         seed: of the order and the augmentation; None keeps one fixed order and augments nothing.
         augmentation: random changes of training sequences.
@@ -26,6 +26,8 @@ class Batches(keras.utils.PyDataset):
         neighbours: keep neighbours in time in one batch, and mix the batches only.
         run_length: above 1, so many neighbours in time are drawn together, and a batch holds each of their frames once,
             for a network of `models.share_frames`.
+        weight: (n,P), 0 where a place has no label; else the samples' own, in training.
+        per_epoch: sequences an epoch, drawn anew each time; None is all of them.
     """
 
     def __init__(
@@ -39,18 +41,23 @@ class Batches(keras.utils.PyDataset):
         across_track_axis: str = "rows",
         neighbours: bool = False,
         run_length: int = 1,
+        weight: np.ndarray | None = None,
+        per_epoch: int | None = None,
     ) -> None:
         super().__init__(workers=1)
-        self.samples, self.target, self.batch_size = samples, target, batch_size
+        self.samples, self.batch_size = samples, batch_size
+        self.target = target.reshape(len(samples), -1)  # (n,1) or (n,P)
+        self.count = min(per_epoch or len(samples), len(samples))
         self.neighbours, self.run_length = neighbours, run_length
         self.seed, self.augmentation, self.frame_std = seed, augmentation, frame_std
         self.across_track_axis = across_track_axis
-        self.weighted = bool(np.any(samples.weight != 1.0)) and seed is not None
+        self.weight = samples.weight[:, None] if weight is None else weight
+        self.weighted = weight is not None or (bool(np.any(samples.weight != 1.0)) and seed is not None)
         self.set_epoch(0)
 
     def variance(self) -> float:
         """Variance of the targets as the loss weighs them."""
-        weight = self.samples.weight if self.weighted else np.ones(len(self.samples))
+        weight = self.weight if self.weighted else np.ones_like(self.target)
         mean = np.average(self.target, weights=weight)
         return float(np.average((self.target - mean) ** 2, weights=weight))
 
@@ -65,6 +72,7 @@ class Batches(keras.utils.PyDataset):
             self.order, self.run = in_runs(self.samples, self.run_length, rng)
         else:
             self.order = self._batchwise(rng) if self.neighbours else rng.permutation(len(self.samples))
+        self.order, self.run = self.order[: self.count], self.run[: self.count]
 
     def _batchwise(self, rng: np.random.Generator) -> np.ndarray:
         """Samples in their own order within a batch, the batches mixed; a rest that fills no batch comes last."""
@@ -72,14 +80,18 @@ class Batches(keras.utils.PyDataset):
         batches = np.arange(whole).reshape(-1, self.batch_size)
         return np.concatenate([rng.permutation(batches).ravel(), np.arange(whole, len(self.samples))])
 
-    def probe(self, size: int = 64) -> tuple[dict[str, np.ndarray], np.ndarray]:
-        """A fixed batch, spread evenly over the samples and not augmented, to look into a network with."""
+    def probe(self, size: int = 64) -> tuple[dict[str, np.ndarray], Any]:
+        """A fixed batch, spread evenly over the samples and not augmented, to look into a network with.
+
+        Its targets are a pair with their weights, where these are a place each.
+        """
         chosen = np.linspace(0, len(self.samples) - 1, min(size, len(self.samples))).astype(int)
         inputs = self.samples.inputs(chosen) if self.run_length == 1 else self.samples.shared_inputs(chosen)
-        return inputs, self.target[chosen][:, None]
+        target = self.target[chosen]
+        return inputs, target if self.weight.shape[1] == 1 else (target, self.weight[chosen])
 
     def __len__(self) -> int:
-        whole, rest = divmod(len(self.samples), self.batch_size)
+        whole, rest = divmod(self.count, self.batch_size)
         return max(whole, 1) if self.seed is not None else whole + bool(rest)
 
     def __getitem__(self, number: int) -> tuple[Any, ...]:
@@ -91,8 +103,10 @@ class Batches(keras.utils.PyDataset):
             rng, nadir = np.random.default_rng([self.seed, self.epoch, number]), self.samples.nadir
             inputs = augment(inputs, self.augmentation, rng, nadir, self.frame_std, self.across_track_axis, run)
         inputs = few_shapes(inputs) if shared else inputs
-        target = self.target[chosen][:, None]
-        return (inputs, target, self.samples.weight[chosen]) if self.weighted else (inputs, target)
+        if not self.weighted:
+            return inputs, self.target[chosen]
+        weight = self.weight[chosen]
+        return inputs, self.target[chosen], weight[:, 0] if weight.shape[1] == 1 else weight
 
 
 class Inputs(keras.utils.PyDataset):

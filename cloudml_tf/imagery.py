@@ -9,6 +9,7 @@ from matplotlib.ticker import MaxNLocator
 
 from cloudml_tf.canvas import BLUE, GREY, INK, NADIR, Picture, limits, panel, styled
 from cloudml_tf.data import times
+from cloudml_tf.data.motion import scene_shift
 from cloudml_tf.data.samples import Samples
 
 ROW_S, ROWS = 900.0, 4  # a time series is cut into rows of a quarter of an hour, at most four of them
@@ -76,21 +77,6 @@ def camera_strip(samples: Samples, chosen: np.ndarray, across_track_axis: str) -
     first = int(np.clip(samples.nadir[axes[1]] - count // 2, 0, width - count))
     columns = np.arange(first, first + count, -(-count // FINEST))[:: 1 if shift > 0 else -1]
     return np.stack([frame(i)[:: -(-height // LARGEST)][:, columns] for i in range(len(chosen))])
-
-
-def scene_shift(before: np.ndarray, after: np.ndarray) -> int:
-    """By how many columns the scene moves to the left from `before` to `after`, (n,H,W) each; 1 if that is not seen."""
-    width, thin = before.shape[2], -(-before.shape[1] // 16)
-    before, after = before[:, ::thin], after[:, ::thin]
-    found = {}
-    for shift in range(1, width * 2 // 3):
-        for sign in (1, -1):
-            old, new = (before, after) if sign > 0 else (after, before)
-            with np.errstate(invalid="ignore", divide="ignore"):  # a piece without structure has no correlation
-                r = np.corrcoef(old[:, :, shift:].ravel(), new[:, :, : width - shift].ravel())[0, 1]
-            found[sign * shift] = float(np.nan_to_num(r))
-    best = max(found, key=lambda shift: found[shift], default=1)
-    return best if found.get(best, 0.0) > 0.5 else 1
 
 
 def draw_strip(ax: Axes, time_s: np.ndarray, strip: np.ndarray, nadir: float, tone: tuple[float, ...]) -> None:

@@ -109,7 +109,8 @@ class VariancePreservingLoss(keras.losses.Loss):
     that of the original, and replicas of a `tf.distribute` strategy are scaled by Keras as for any loss.
 
     `sample_weight` multiplies the base loss of its sample and, unless `weighted_moments` is off, counts that sample so
-    many times in the moments; it does not scale the penalty.
+    many times in the moments; it does not scale the penalty. It may be (B, K) like the target: a value of weight 0 is
+    left out, and the base loss is the mean over the others.
 
     With `pooled_batches` = k the penalty is that of the last k batches together, and its gradient that of this batch:
     the size of the push is steadier, its direction is the batch's own. `cloudml_tf.callbacks.PenaltySchedule`
@@ -211,7 +212,9 @@ class VariancePreservingLoss(keras.losses.Loss):
         weight = ops.ones_like(point)
         if sample_weight is not None:
             weight = weight * flat_samples(sample_weight)  # (B, 1) or (B, K)
-        base = ops.mean(weight * self.base_terms(target, output), axis=1)
+        # As many values as there are samples, on average: a place without a label, of weight 0, does not count.
+        share = point.shape[1] * ops.mean(ops.cast(weight > 0, weight.dtype))
+        base = ops.sum(weight * self.base_terms(target, output), axis=1) / ops.maximum(share, 1e-6)
         added = self._penalty(target, point, weight)
         return base, ops.cast(self._weight, added.dtype) * added
 
@@ -224,10 +227,11 @@ class VariancePreservingLoss(keras.losses.Loss):
         return base_error(output - target, self.base, self.delta, self.mae_fraction)
 
     def _penalty(self, target: Any, point: Any, weight: Any) -> Any:
-        counted = ops.reshape(weight if self.weighted_moments else ops.ones_like(weight), (-1,))
+        present = ops.cast(weight > 0, weight.dtype)
+        counted = ops.reshape(weight if self.weighted_moments else present, (-1,))
         m = spread_of(ops.reshape(target, (-1,)), ops.reshape(point, (-1,)), counted)
         if self._pool is not None:
-            m = self._pool.add(m, ops.sum(ops.ones_like(counted)))
+            m = self._pool.add(m, ops.sum(ops.cast(counted > 0, counted.dtype)))
         if self.target_variance != "batch":
             m = m._replace(var_t=ops.cast(self.target_variance, m.var_p.dtype))
         value = penalty(self.form, m, self.gamma, self.variance_floor)

@@ -20,6 +20,7 @@ from cloudml_tf.data.samples import Samples, build_samples
 from cloudml_tf.data.scaling import Scaling, fit_scaling
 from cloudml_tf.data.settings import FlightFiles
 from cloudml_tf.data.splits import PARTS, check_labels, flights_needed, keep_labels, split_samples
+from cloudml_tf.data.track import TrackLabels, track_labels
 from cloudml_tf.data.unlabelled import FrameChunks, check_extra_flights, frame_chunks
 from cloudml_tf.errors import DataError
 from cloudml_tf.simulation.simulator import simulate_flights
@@ -39,6 +40,7 @@ class Prepared:
     counts: dict[str, dict[str, int]]  # per flight: what was read and what was left out
     fingerprint: str  # changes with the files, the labels and the split
     flights: dict[str, FlightFiles]
+    track: TrackLabels | None = None  # with target.coverage "track": what the training part is trained on
 
     @property
     def geometry(self) -> tuple[tuple[int, int, int], tuple[int, int]]:
@@ -67,6 +69,7 @@ class Prepared:
             "sun_outside_training": self.far,
             "frame_shape": list(train.frame_shape),
             "nadir": list(train.nadir),
+            **({} if self.track is None else {"track": self.track.description()}),
         }
 
 
@@ -114,6 +117,7 @@ def prepare(config: Config, simulating: Progress | None = None, decoding: Progre
         train = parts["train"]
         density = density_weights(scaling.target.transform(train.label), config.label_density)
         parts["train"] = replace(train, weight=train.weight * density)
+    track = track_labels(flights, parts["train"], config, decoding) if config.target.coverage == "track" else None
     ranges = fit_ranges(parts["train"], config)
     return Prepared(
         parts=parts,
@@ -123,6 +127,7 @@ def prepare(config: Config, simulating: Progress | None = None, decoding: Progre
         counts=counts,
         fingerprint=_fingerprint(flights, parts),
         flights={name: files[name] for name in names},
+        track=track,
     )
 
 

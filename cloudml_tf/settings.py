@@ -138,6 +138,9 @@ class Training(Settings):
         le=1024,
         description="Neighbouring sequences drawn together; above 1 the frames that they share are encoded once.",
     )
+    sequences_per_epoch: int | None = Field(
+        None, ge=1, description="Drawn anew each epoch; all by default, with target.coverage track as many as labels."
+    )
     learning_rate: float = Field(1e-3, gt=0, le=10)
     warmup_epochs: float = Field(1.0, ge=0, description="Linear rise of the learning rate.")
     warmup_steps: int | None = Field(None, ge=1, description="The same in steps, instead of epochs.")
@@ -277,6 +280,7 @@ class Config(Settings):
         if self.loss.target_variance == "batch" and self.training.batch_size < 2:
             raise ValueError("loss.target_variance 'batch' needs training.batch_size of 2 or more: one has no variance")
         self._check_head()
+        self._check_track()
         if self.pretraining.enabled and self.training.init_from is not None:
             raise ValueError("pretraining.enabled and training.init_from are two ways to begin; keep one")
         shared = {name for part in ("train", "val", "test") for name in getattr(self.split, part, None) or ()}
@@ -286,6 +290,19 @@ class Config(Settings):
         if self.data.lidar.layer == "column" and self.target.name != "optical_depth":
             raise ValueError(f"data.lidar.layer 'column' is a sum, and {self.target.name} does not add up")
         return self
+
+    def _check_track(self) -> None:
+        if self.target.coverage != "track":
+            return
+        for field, value, allowed in (
+            ("model.head", self.model.head, ("point",)),
+            ("model.architecture", self.model.architecture, ("attention", "no_attention", "single_frame")),
+            ("augmentation.mirror_along_track", self.augmentation.mirror_along_track, (False,)),
+        ):
+            if value not in allowed:
+                raise ValueError(
+                    f"target.coverage 'track' needs {field} of {' or '.join(map(str, allowed))}. Received: {value}"
+                )
 
     def _check_head(self) -> None:
         head, base = self.model.head, self.loss.base

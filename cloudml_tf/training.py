@@ -1,6 +1,7 @@
 """The room that knows both the data and the model: build, compile, fit."""
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,11 +22,20 @@ from cloudml_tf.files import whole_file
 from cloudml_tf.layers import PhysicalUnits, Standardize
 from cloudml_tf.losses import VariancePreservingLoss
 from cloudml_tf.metrics import regression_metrics
-from cloudml_tf.models import build_regressor, physical_model, share_frames, shares_frames
+from cloudml_tf.models import (
+    build_regressor,
+    copy_weights,
+    frame_encoder_of,
+    physical_model,
+    share_frames,
+    shares_frames,
+)
 from cloudml_tf.monitors import LayerMonitor, PredictionSnapshots, first_column
 from cloudml_tf.pipeline import Prepared
 from cloudml_tf.settings import Config, Training
 from cloudml_tf.tracking import Tracker
+
+VALIDATION_BATCH = 256
 
 
 @dataclass
@@ -52,7 +62,11 @@ def start_keras(config: Config) -> None:
 
 
 def make_model(
-    config: Config, scaling: Scaling, frame_shape: tuple[int, int, int], nadir: tuple[int, int]
+    config: Config,
+    scaling: Scaling,
+    frame_shape: tuple[int, int, int],
+    nadir: tuple[int, int],
+    offsets: Sequence[int] = (0,),
 ) -> keras.Model:
     """The regressor that a configuration describes, with the training statistics inside."""
     frame_scaler = Standardize(
@@ -73,6 +87,8 @@ def make_model(
         frame_scaler=frame_scaler,
         feature_scaler=feature_scaler if config.data.features else None,
         mirror_average=config.data.camera.across_track_axis if config.model.mirror_average else None,
+        offsets=offsets,
+        along="columns" if config.data.camera.across_track_axis == "rows" else "rows",
         **config.model.model_dump(exclude={"mirror_average"}),
     )
 
@@ -169,18 +185,51 @@ class Guards:
 
 def training_batches(config: Config, prepared: Prepared) -> Batches:
     """Shuffled, augmented batches of the training part."""
-    train = prepared.parts["train"]
+    train, track = prepared.parts["train"], prepared.track
+    training, standardise = config.training, prepared.scaling.target.standardise
     return Batches(
-        train,
-        prepared.scaling.target.standardise(train.label),
-        config.training.batch_size,
+        train if track is None else track.samples,
+        standardise(train.label) if track is None else _masked(standardise(track.label), track.weight),
+        training.batch_size,
         seed=config.seed,
         augmentation=config.augmentation,
         frame_std=raw_frame_std(train),
         across_track_axis=config.data.camera.across_track_axis,
-        neighbours=config.training.order == "flight",
-        run_length=config.training.run_length,
+        neighbours=training.order == "flight",
+        run_length=training.run_length,
+        weight=None if track is None else track.weight,
+        per_epoch=training.sequences_per_epoch or (None if track is None else len(train)),
     )
+
+
+def validation_batches(config: Config, prepared: Prepared) -> Batches:
+    """The validation part in one order. Along the track, nadir alone is validated."""
+    val, track = prepared.parts["val"], prepared.track
+    target = prepared.scaling.target.standardise(val.label)
+    weight = None
+    if track is not None:
+        weight = np.zeros((len(val), len(track.offsets)), "float32")
+        weight[:, POINT] = 1.0
+        target = _masked(target[:, None], weight)
+    return Batches(val, target, VALIDATION_BATCH, run_length=config.training.run_length, weight=weight)
+
+
+def _masked(target: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    """Targets with 0 where there is none: what is not a number would stay so under a weight of 0."""
+    return np.where(weight > 0, target, 0.0).astype("float32")
+
+
+def network_to_train(model: keras.Model, config: Config, prepared: Prepared) -> keras.Model:
+    """The regressor itself, or its twin that answers along the track or encodes shared frames once.
+
+    What is trained along the track has weights of its own, which `models.copy_weights` brings back.
+    """
+    trained = model
+    if prepared.track is not None:
+        trained = make_model(config, prepared.scaling, *prepared.geometry, prepared.track.offsets)
+        copy_weights(model, trained)
+        frame_encoder_of(trained).trainable = frame_encoder_of(model).trainable
+    return trained if config.training.run_length == 1 else share_frames(trained)
 
 
 def fit(
@@ -194,17 +243,17 @@ def fit(
 ) -> Fitted:
     """Train; the model ends with its best weights, which are written, as are the last ones. `track` sees each epoch.
 
-    With `training.run_length` above 1, what is trained is the model's twin that encodes shared frames once.
     Raises `NotFiniteError` where the loss stops being a number.
     """
     training, val = config.training, prepared.parts["val"]
     batches = training_batches(config, prepared)
-    validation = Batches(val, prepared.scaling.target.standardise(val.label), 256, run_length=training.run_length)
+    validation = validation_batches(config, prepared)
     optimizer = make_optimizer(training, len(batches))
     loss = make_loss(config, batches.variance())
     column = None if config.model.head == "point" else POINT
-    trained = model if training.run_length == 1 else share_frames(model)
-    trained.compile(optimizer=optimizer, loss=loss, metrics=regression_metrics(column))
+    trained = network_to_train(model, config, prepared)
+    judged = {"metrics" if prepared.track is None else "weighted_metrics": regression_metrics(column)}
+    trained.compile(optimizer=optimizer, loss=loss, **judged)
     optimizer.build(trained.trainable_variables)
     saved = checkpoint.load(folder / checkpoint.NAME) if resume else None
     first_epoch = saved["epoch"] if saved else 0
@@ -231,8 +280,10 @@ def fit(
         seconds = time.perf_counter() - started
     if ended.weights is not None:
         trained.set_weights(ended.weights)
+    copy_weights(trained, model)
     _save_weights(model, folder / "last.weights.h5")
     guards.stopping.restore_best()
+    copy_weights(trained, model)
     if guards.not_finite.message and guards.stopping.best_epoch is None:
         raise NotFiniteError(f"{guards.not_finite.message} No epoch ended before that.")
     _save_weights(model, folder / "best.weights.h5")

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from cloudml_tf.data.flights import Flight
-from cloudml_tf.data.frames import build_table, camera_fingerprint
+from cloudml_tf.data.frames import FrameTable, build_table, camera_fingerprint
 from cloudml_tf.data.settings import Data
 from cloudml_tf.errors import DataError
 from cloudml_tf.settings import Config
@@ -104,38 +104,43 @@ def build_samples(
         check_sequences(flight, found[flight.name], config)
     wanted = {name: np.unique(windows) for name, windows in found.items()}
     table = build_table(flights, wanted, config.data, progress)
-    parts, counts = [], {}
-    for number, flight in enumerate(flights):
-        windows = found[flight.name]
-        index = table.index(flight.name, windows)  # (n,T)
-        good = ~table.bad[index].any(axis=1)
-        bad_frames = int(table.bad[table.index(flight.name, wanted[flight.name])].sum())
-        counts[flight.name] = {
-            **flight.counts,
-            "frames black, saturated or not finite": bad_frames,
-            "sequences left out for them": int((~good).sum()),
-            "sequences": int(good.sum()),
-        }
-        if not good.any():
-            raise DataError(
-                f"{flight.camera_path}: every labelled sequence of flight {flight.name} has a black, saturated or "
-                "non-finite frame. Check data.camera.channels, saturation and bad_pixel_fraction."
-            )
-        middle = windows[good, windows.shape[1] // 2]
-        parts.append(
-            (
-                index[good],
-                flight.label[middle],
-                flight.time_s[middle],
-                np.full(len(middle), number),
-                flight.piece[middle],
-            )
+    counts = {flight.name: _counted(flight, found[flight.name], table) for flight in flights}
+    return samples_of_table(flights, found, table, config), counts
+
+
+def _counted(flight: Flight, windows: np.ndarray, table: FrameTable) -> dict[str, int]:
+    """What was left out of a flight, by reason. Raises `DataError` where nothing is left."""
+    good = ~table.bad[table.index(flight.name, windows)].any(axis=1)
+    if not good.any():
+        raise DataError(
+            f"{flight.camera_path}: every labelled sequence of flight {flight.name} has a black, saturated or "
+            "non-finite frame. Check data.camera.channels, saturation and bad_pixel_fraction."
         )
+    bad_frames = int(table.bad[table.index(flight.name, np.unique(windows))].sum())
+    return {
+        **flight.counts,
+        "frames black, saturated or not finite": bad_frames,
+        "sequences left out for them": int((~good).sum()),
+        "sequences": int(good.sum()),
+    }
+
+
+def samples_of_table(
+    flights: list[Flight], windows: dict[str, np.ndarray], table: FrameTable, config: Config
+) -> Samples:
+    """The sequences `windows` (n,T) of each flight whose frames are all good; labels are those of the middle frames."""
+    parts = []
+    for number, flight in enumerate(flights):
+        index = table.index(flight.name, windows[flight.name])  # (n,T)
+        good = ~table.bad[index].any(axis=1)
+        middle = windows[flight.name][good, index.shape[1] // 2]
+        which = np.full(len(middle), number)
+        parts.append((index[good], flight.label[middle], flight.time_s[middle], which, flight.piece[middle]))
     index, label, time_s, which, piece = (np.concatenate(column) for column in zip(*parts, strict=True))
-    samples = Samples(
+    return Samples(
         table=table.radiance,
-        sun_angles_deg=_per_frame(flights, wanted, "sun_angles_deg") if config.data.sun_angles else None,
-        features=_per_frame(flights, wanted, "features"),
+        sun_angles_deg=_per_frame(flights, table.frames, "sun_angles_deg") if config.data.sun_angles else None,
+        features=_per_frame(flights, table.frames, "features"),
         index=index,
         label=label,
         weight=_weights(label, which, flights, config),
@@ -145,7 +150,6 @@ def build_samples(
         flight_names=tuple(flight.name for flight in flights),
         nadir=nadir_pixel(flights[0].frame_shape, config.data),
     )
-    return samples, counts
 
 
 def check_same_frames(flights: list[Flight]) -> None:

@@ -49,6 +49,17 @@ class Target(Settings):
     """What the network is to read."""
 
     name: TargetName = Field("optical_depth", description="Which lidar quantity is the label.")
+    coverage: Literal["nadir", "track"] = Field(
+        "nadir",
+        description="What a training sequence is labelled with: the value at nadir, or all that the lidar meets along "
+        "the nadir line inside the frame.",
+    )
+    track_reach: int | None = Field(
+        None,
+        ge=2,
+        le=512,
+        description="With track: how far from nadir, pixels; as far as the footprint fits by default.",
+    )
     transform: Literal["none", "log"] = Field("none", description="Train on the value or on its natural logarithm.")
     minimum: float | None = Field(
         0.1, description="Labels below are left out (in the target's own unit; 0.05 for heights)."
@@ -64,7 +75,8 @@ class Target(Settings):
     @model_validator(mode="before")
     @classmethod
     def _range_of_heights(cls, given: Any) -> Any:
-        """The default range is that of an optical depth; a height has its own."""
+        """A word alone is the coverage. The default range is that of an optical depth; a height has its own."""
+        given = {"coverage": given} if isinstance(given, str) else given
         if isinstance(given, dict) and given.get("name") in ("cloud_base_km", "cloud_top_km"):
             return {"minimum": 0.05, "maximum": 20.0, **given}
         return given

@@ -1,0 +1,137 @@
+"""Labels of neighbouring times inside one frame: the lidar's shots along the nadir line. NumPy only.
+
+A frame shows not only its own footprint but those of the seconds before and after. A cloud that the lidar meets at
+time s stands, in a frame of time t, `pixels_per_s` (s - t) pixels ahead of nadir. How fast the scene moves is measured
+from the images, so that clouds are found where they are seen: a high cloud is nearer to the camera and moves faster.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from cloudml_tf.data.flights import Flight
+from cloudml_tf.data.frames import build_table
+from cloudml_tf.data.motion import fine_shift
+from cloudml_tf.data.samples import Samples, samples_of_table, sequences_around
+from cloudml_tf.errors import DataError
+from cloudml_tf.settings import Config
+
+STEP_PX = 2  # between places: the network's second resolution is half of the first
+PAIRS, LEAST_PAIRS = 60, 5  # of frames that a flight's motion is measured from
+
+
+@dataclass(frozen=True)
+class TrackLabels:
+    """Sequences around frames of the training flights, labelled or not, with the labels that their frame shows.
+
+    n sequences, P places; a place without a label has the weight 0.
+    """
+
+    samples: Samples  # its own labels are those at nadir, NaN where there is none
+    offsets: tuple[int, ...]  # (P,) pixels ahead of nadir, 0 first
+    label: np.ndarray  # (n,P)
+    weight: np.ndarray  # (n,P)
+    pixels_per_s: dict[str, float]  # of each flight
+
+    def description(self) -> dict[str, Any]:
+        """For the run folder."""
+        return {
+            "offsets": list(self.offsets),
+            "sequences": len(self.samples),
+            "labels_a_sequence": float((self.weight > 0).sum() / len(self.samples)),
+            "pixels_per_s": self.pixels_per_s,
+        }
+
+
+def offsets_of(frame_shape: tuple[int, int, int], config: Config) -> tuple[int, ...]:
+    """Even distances from nadir whose footprint lies in the frame, 0 first."""
+    side = frame_shape[_along(config)]
+    reach = config.target.track_reach
+    if reach is None:
+        reach = side // 2 - config.model.footprint // 2 - 1
+    if not 0 < 2 * reach < side:
+        raise DataError(
+            f"target.track_reach {reach} does not fit a frame of {side} pixels along the track with model.footprint "
+            f"{config.model.footprint}. Give a smaller one, or set target.coverage to nadir."
+        )
+    steps = range(STEP_PX, reach + 1, STEP_PX)
+    return (0, *(sign * step for step in steps for sign in (1, -1)))
+
+
+def track_labels(
+    flights: list[Flight], train: Samples, config: Config, progress: Callable[[int, int], None] | None = None
+) -> TrackLabels:
+    """The labels of the training part as each frame of its flights shows them.
+
+    Only labels of `train` are used, and only sequences between a flight's first and last, so that a split stays one.
+    Raises `DataError` where the motion of a flight cannot be seen in its images.
+    """
+    offsets = offsets_of(train.frame_shape, config)
+    names = [train.flight_names[number] for number in np.unique(train.flight)]
+    used = [flight for flight in flights if flight.name in names]
+    ends = {name: train.time_s[train.flight == train.flight_names.index(name)][[0, -1]] for name in names}
+    windows = {}
+    for flight in used:
+        first, last = ends[flight.name]
+        middle = np.flatnonzero((flight.time_s >= first) & (flight.time_s <= last))
+        windows[flight.name] = sequences_around(flight, middle, config.temporal_frames)
+    table = build_table(used, {name: np.unique(found) for name, found in windows.items()}, config.data, progress)
+    samples = samples_of_table(used, windows, table, config)
+    label, weight = np.full((len(samples), len(offsets)), np.nan), np.zeros((len(samples), len(offsets)), "float32")
+    speed = {}
+    for number, flight in enumerate(used):
+        here = np.flatnonzero(samples.flight == number)
+        speed[flight.name] = pixels_per_s(samples.take(here), config)
+        labels = train.take(train.flight == train.flight_names.index(flight.name))
+        label[here], weight[here] = _seen(samples.time_s[here], labels, offsets, speed[flight.name])
+    seen = np.asarray((weight > 0).any(axis=1))
+    return TrackLabels(samples.take(seen), offsets, np.where(weight > 0, label, np.nan)[seen], weight[seen], speed)
+
+
+def _seen(time_s: np.ndarray, labels: Samples, offsets: tuple[int, ...], speed: float) -> tuple[np.ndarray, np.ndarray]:
+    """(n,P) labels and weights: of each place the label that lies within half a step of it, the nearest one."""
+    # the time at which the lidar meets what stands at each place
+    wanted = time_s[:, None] + np.asarray(offsets)[None, :] / speed  # (n,P)
+    after = np.clip(np.searchsorted(labels.time_s, wanted), 1, len(labels) - 1)
+    before = after - 1
+    nearest = np.where(wanted - labels.time_s[before] < labels.time_s[after] - wanted, before, after)
+    close = np.abs(labels.time_s[nearest] - wanted) * abs(speed) <= 0.5 * STEP_PX
+    return labels.label[nearest], np.where(close, labels.weight[nearest], 0.0).astype("float32")
+
+
+def pixels_per_s(samples: Samples, config: Config) -> float:
+    """How fast the scene of one flight moves through the image, to lower indices along the track; pixels a second.
+
+    Pairs of frames are taken so far apart that the scene moves by about a third of the image.
+    """
+    frame = samples.table[..., 0] if _along(config) else samples.table[..., 0].swapaxes(1, 2)
+    middle = samples.index[:, samples.index.shape[1] // 2]
+    step_s = float(np.median(np.diff(samples.time_s)))
+    apart, speed = 1, None
+    for _ in range(3):
+        first = np.arange(len(middle) - apart)
+        lasting = samples.time_s[first + apart] - samples.time_s[first]
+        pairs = first[np.abs(lasting - apart * step_s) < 0.2 * step_s]
+        pairs = pairs[:: max(len(pairs) // PAIRS, 1)]
+        shift = fine_shift(frame[middle[pairs]], frame[middle[pairs + apart]]) if len(pairs) >= LEAST_PAIRS else None
+        if shift is None:
+            break
+        speed = shift / (apart * step_s)
+        wider = int(frame.shape[2] / 3 / max(abs(speed) * step_s, 1e-6))
+        if wider <= apart:
+            break
+        apart = wider
+    if speed is None:
+        name = samples.flight_names[samples.flight[0]]
+        raise DataError(
+            f"flight {name}: its images do not show by how much the scene moves from frame to frame, so that "
+            "target.coverage track cannot place labels. Set target.coverage to nadir, or leave the flight out."
+        )
+    return speed
+
+
+def _along(config: Config) -> int:
+    """The axis of a frame (H,W,C) along the track."""
+    return 1 if config.data.camera.across_track_axis == "rows" else 0
