@@ -1,0 +1,80 @@
+"""A continuous flight through a network, frame by frame against window by window: `python benchmarks/inference.py`.
+
+An untrained tier1 network of 7 frames answers for every frame of a simulated flight: each sequence on its own, as
+`model.predict` on ready windows does it; each frame encoded once; and the exported files, with the same weights.
+Frames lie in memory, so that the network is measured and not the disk.
+"""
+
+import argparse
+import tempfile
+from pathlib import Path
+
+from tools.rounds import machine, take_turns
+
+from cloudml_tf.batches import Inputs
+from cloudml_tf.config import load_config, parse_config
+from cloudml_tf.export import export_model
+from cloudml_tf.exporting.formats import Reader, SavedModel, open_export
+from cloudml_tf.models import share_frames
+from cloudml_tf.pipeline import prepare
+from cloudml_tf.quiet import quiet_tensorflow
+from cloudml_tf.training import make_model, start_keras
+
+
+def main() -> None:
+    """Race, and print."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("config", nargs="?", default="configs/tier1.json")
+    parser.add_argument("--frames", type=int, default=7, help="of a sequence")
+    parser.add_argument("--sequences", type=int, default=2048)
+    parser.add_argument("--rounds", type=int, default=5)
+    args = parser.parse_args()
+    quiet_tensorflow()
+    content = load_config(args.config).model_dump(mode="json")
+    content["temporal_frames"] = args.frames
+    content["data"]["simulation"]["lidar_interval_s"] = 1.0  # a window a frame
+    config = parse_config(content)
+    prepared = prepare(config)
+    samples = prepared.parts["train"].take(slice(0, args.sequences))
+    start_keras(config)
+    regressor = make_model(config, prepared.scaling, *prepared.geometry)
+    shared = share_frames(regressor)
+
+    def keras_work(model, share: bool):
+        def work() -> float:
+            model.predict(Inputs(samples, shared=share), verbose=0)
+            return float(len(samples))
+
+        return work
+
+    def file_work(reader: Reader, share: bool):
+        def work() -> float:
+            for first in range(0, len(samples), 256):
+                piece = slice(first, first + 256)
+                if share:
+                    reader.shared_outputs(samples.shared_inputs(piece))
+                else:
+                    reader.outputs(samples.inputs(piece))
+            return float(len(samples))
+
+        return work
+
+    with tempfile.TemporaryDirectory() as home:
+        folder = Path(home) / "export"
+        export_model(regressor, folder, config, prepared.description(), formats=("savedmodel", "onnx", "litert"))
+        saved = SavedModel(folder)
+        work = {
+            "Keras, window by window": keras_work(regressor, False),
+            "Keras, each frame once": keras_work(shared, True),
+            "SavedModel, window by window": file_work(saved, False),
+            "SavedModel, each frame once": file_work(saved, True),
+            "ONNX Runtime, window by window": file_work(open_export(folder, "onnx"), False),
+            "LiteRT, window by window": file_work(open_export(folder, "litert"), False),
+        }
+        found = take_turns(work, "sequences", args.rounds)
+    print(f"T = {args.frames}, {len(samples)} sequences of {samples.frame_shape}, {machine()}\n")
+    print(found.table())
+
+
+if __name__ == "__main__":
+    main()
