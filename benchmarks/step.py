@@ -133,9 +133,7 @@ def table(found: dict[str, Any]) -> str:
         ratio, median = peer / values, float(np.median(values))
         cells = [f"{median:.1f} ({values.min():.1f} to {values.max():.1f})", f"{64e3 / median:,.0f}"]
         lines.append(
-            "| "
-            + " | ".join([name, *cells, f"{np.median(ratio):.2f} ({ratio.min():.2f} to {ratio.max():.2f})"])
-            + " |"
+            "| " + " | ".join([name, *cells, f"{np.median(ratio):.2f} ({ratio.min():.2f} to {ratio.max():.2f})"]) + " |"
         )
     lines += ["", "Ways to run the peer, best of 3 short trials:", ""]
     return "\n".join(lines + [f"- {name}: {value:.1f} ms" for name, value in found["tried"].items()])
