@@ -4,7 +4,7 @@ BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 
-.PHONY: venv train test test-all test-oldest browser parity clean
+.PHONY: venv train test test-all test-oldest browser parity bench clean
 venv: .venv/.installed
 .venv/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -44,5 +44,18 @@ browser:
 parity: venv
 	bash benchmarks/parity.sh
 
+# Our training step against the same network in PyTorch, on a machine that does nothing else; then what a GPU would do.
+bench: .venv-peers/.installed
+	.venv-peers/bin/python benchmarks/step.py --frames 3
+	.venv-peers/bin/python benchmarks/step.py --frames 7
+	.venv-peers/bin/python benchmarks/gpu_step.py --tiny
+	.venv-peers/bin/python benchmarks/gpu_step.py --estimate
+
+.venv-peers/.installed: pyproject.toml constraints.txt benchmarks/requirements.txt
+	$(PYTHON) -m venv .venv-peers
+	.venv-peers/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e . \
+		-r benchmarks/requirements.txt
+	touch $@
+
 clean:
-	rm -rf .venv .venv-oldest .venv-parity build *.egg-info
+	rm -rf .venv .venv-oldest .venv-parity .venv-peers build *.egg-info
