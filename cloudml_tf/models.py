@@ -29,6 +29,7 @@ from cloudml_tf.layers import (
     AlongTrack,
     Around,
     FoldedTime,
+    FootprintSums,
     GatherFrames,
     LocalContrast,
     MiddleFrame,
@@ -37,6 +38,7 @@ from cloudml_tf.layers import (
     PhysicalUnits,
     SunVector,
     TimeEmbedding,
+    gelu,
 )
 
 Architecture = Literal["attention", "no_attention", "single_frame", "simple_cnn"]
@@ -73,7 +75,7 @@ def build_frame_encoder(
     learned = layers.Dropout(dropout)(layers.Concatenate()(parts))
     pixels = Around(min(3, *frame_shape[:2]), offsets, axis, nadir)(frame)
     joined = layers.Concatenate()([learned, pixels])  # the radiance itself is never dropped
-    vector = layers.Dropout(dropout)(layers.Dense(features, activation="gelu", name="vector")(joined))
+    vector = layers.Dropout(dropout)(layers.Dense(features, activation=gelu, name="vector")(joined))
     return keras.Model(frame, vector, name="frame_encoder")
 
 
@@ -89,24 +91,20 @@ def _near_nadir(
     sides[axis - 1] += 2 * max(offsets)
     x = NadirCrop(nadir, *sides, name="nadir_window")(frame)
     for i in range(2):
-        x = layers.Conv2D(widths[0], 3, activation="gelu", name=f"near_{i}")(x)
+        x = layers.Conv2D(widths[0], 3, activation=gelu, name=f"near_{i}")(x)
     shorter = [x.shape[1], x.shape[2]]
     shorter[axis - 1] -= 2 * max(offsets)
     footprint = min(footprint, *shorter)
     strip = [footprint, footprint]
     strip[axis - 1] += 2 * max(offsets)
-    mixed = layers.Conv2D(widths[0], 1, activation="gelu", name="mix")(
-        NadirCrop((x.shape[1] // 2, x.shape[2] // 2), *strip)(x)
-    )
-    mean_kernel = keras.initializers.Constant(1.0 / footprint)
-    sums = layers.DepthwiseConv2D(
-        footprint, depth_multiplier=2, depthwise_initializer=mean_kernel, name="footprint_sums"
-    )(mixed)
-    parts = [Around(1, offsets, axis)(sums), Around(3, offsets, axis)(x)]
+    middle = (x.shape[1] // 2, x.shape[2] // 2)
+    mixed = layers.Conv2D(widths[0], 1, activation=gelu, name="mix")(NadirCrop(middle, *strip)(x))
+    sums = FootprintSums(widths[0], name="footprint_sums")(Around(footprint, offsets, axis)(mixed))
+    parts = [sums, Around(3, offsets, axis)(x)]
     for i, channels in enumerate(widths[1:]):
         if min(x.shape[1:3]) < 3:
             break
-        x = layers.Conv2D(channels, 3, strides=1 if i else 2, activation="gelu", name=f"coarser_{i}")(x)
+        x = layers.Conv2D(channels, 3, strides=1 if i else 2, activation=gelu, name=f"coarser_{i}")(x)
         last = i == len(widths) - 2
         halved = [offset // 2 for offset in offsets]  # the first of these convolutions has stride 2
         parts.append(Around(5 if last else 3, halved, axis)(x))
@@ -117,7 +115,7 @@ def _context(frame: Any, widths: Sequence[int]) -> Any:
     """(B,H,W,C) -> (B,Dn): the whole frame at half resolution and less, averaged."""
     x = layers.AveragePooling2D(2, padding="same")(frame)
     for i, channels in enumerate(widths):
-        x = layers.Conv2D(channels, 3, strides=2 if i else 1, padding="same", activation="gelu", name=f"context_{i}")(x)
+        x = layers.Conv2D(channels, 3, strides=2 if i else 1, padding="same", activation=gelu, name=f"context_{i}")(x)
     return layers.GlobalAveragePooling2D()(x)
 
 
@@ -281,7 +279,7 @@ def build_frame_model(
     if len(x.shape) == 4:
         numbers = [FoldedTime(layers.RepeatVector(x.shape[2]))(each) for each in numbers]  # (B,T,P,·)
     x = layers.Concatenate()([x, *numbers]) if numbers else x
-    known = {TOKEN: layers.Dense(token, activation="gelu", name="frame_token")(x)}
+    known = {TOKEN: layers.Dense(token, activation=gelu, name="frame_token")(x)}
     if nadir_pixels is not None:
         known[PIXELS] = FoldedTime(nadir_pixels, name="nadir_pixels")(maps)
     return keras.Model(inputs, known, name="frame_model")
@@ -312,7 +310,7 @@ def build_sequence_model(
         x = MiddleFrame()(x)  # (B,D)
     else:
         x = middle_and_mean(x) if mix == "mean" else temporal_attention(x, heads, dropout)  # (B,2D)
-    x = layers.Dropout(head_dropout)(layers.Dense(head_units, activation="gelu", name="head")(x))
+    x = layers.Dropout(head_dropout)(layers.Dense(head_units, activation=gelu, name="head")(x))
     answer = output()(x)
     if distribution is not None:
         answer = distribution(answer)  # (B,1+K)
