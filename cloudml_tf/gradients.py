@@ -25,6 +25,7 @@ class Gradients:
 
     def __call__(self, inputs: Any, targets: Any) -> list[list[np.ndarray]]:
         """A list of gradients for each term, in the order of the variables."""
+        targets = keras.tree.map_structure(keras.ops.convert_to_tensor, targets)
         return [[keras.ops.convert_to_numpy(g) for g in found] for found in self._find(inputs, targets)]
 
     def _tensorflow(self) -> Callable[[Any, Any], Any]:
