@@ -23,9 +23,17 @@ from cloudml_tf.errors import EXIT_OK, RunError
 from cloudml_tf.exporting import parity
 from cloudml_tf.exporting.card import model_card
 from cloudml_tf.exporting.convert import convert
-from cloudml_tf.exporting.formats import FORMATS, RECORD, check_packages, formats_in, open_export, parse_formats, size
+from cloudml_tf.exporting.formats import (
+    FORMATS,
+    RECORD,
+    check_backend,
+    check_packages,
+    formats_in,
+    open_export,
+    parse_formats,
+    size,
+)
 from cloudml_tf.files import whole_folder, write_json, write_text
-from cloudml_tf.quiet import quiet_tensorflow
 from cloudml_tf.runs import check_overrides, read_json, read_run, run_id, versions
 
 CARD = "model_card.md"
@@ -219,7 +227,7 @@ def run(args: argparse.Namespace) -> int:
     formats = tuple(name for name in FORMATS if name in {*asked, *formats_in(folder)})
     check_replaceable(folder)
     check_packages(formats)
-    quiet_tensorflow()
+    check_backend()
     from cloudml_tf.training import load_regressor
 
     model = load_regressor(path, config, description)

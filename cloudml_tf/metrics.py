@@ -5,8 +5,8 @@ as a computation over the whole array: under batches of any size, several replic
 times the standard deviation. Each works alone in any `model.compile(metrics=[...])`; `regression_metrics()` gives the
 whole set with the sums kept once.
 
-JAX keeps float32 unless `JAX_ENABLE_X64` is set; there, pass a standardised target (as our training does) or a
-`shift` near its mean.
+JAX keeps float32 (`widest_float`) unless `JAX_ENABLE_X64` is set; there, pass a standardised target (as our training
+does) or a `shift` near its mean.
 """
 
 from collections.abc import Callable
@@ -27,7 +27,7 @@ def widest_float() -> str:
 
 
 def _flatten(y_true: Any, y_pred: Any, sample_weight: Any = None, column: int | None = None) -> tuple[Any, Any, Any]:
-    """Targets, predictions and weights as vectors of one length, in `widest_float`. A weight a sample covers all its values."""
+    """Targets, predictions and weights as vectors of one length. A weight a sample covers all its values."""
     wide = widest_float()
     y_pred = ops.cast(ops.convert_to_tensor(y_pred), wide)
     y_pred = y_pred if column is None else y_pred[:, column : column + 1]

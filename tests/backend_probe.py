@@ -6,13 +6,9 @@ TensorFlow goes first and leaves its weights in FOLDER; every backend leaves its
 
 import json
 import sys
-import warnings
 from itertools import product
 from pathlib import Path
 from typing import Any
-
-warnings.simplefilter("error")
-warnings.filterwarnings("ignore", "__array__ implementation", DeprecationWarning)  # Keras's own, on every backend
 
 import keras
 import numpy as np
@@ -49,7 +45,7 @@ def regressor(**options: Any) -> keras.Model:
 
 
 def answers(folder: Path) -> dict[str, np.ndarray]:
-    """Outputs, attention and mirror images of the same weights, standing and after a training step would."""
+    """Outputs, attention and mirror images of the same weights."""
     model, (inputs, _) = regressor(**TIER1), sequences(8)
     path = folder / "weights.npz"
     if keras.backend.backend() == "tensorflow":
@@ -100,9 +96,8 @@ def fitted() -> dict[str, list[float]]:
         PredictionSnapshots(inputs, epochs=(1,)),
         DiversityMonitor(inputs, target, prefix="seen_"),
     ]
-    kept = model.fit(
-        inputs, target, validation_data=(inputs, target), batch_size=16, epochs=3, verbose=0, callbacks=callbacks
-    )
+    sizes = {"batch_size": 16, "validation_batch_size": len(target), "epochs": 3}
+    kept = model.fit(inputs, target, validation_data=(inputs, target), **sizes, verbose=0, callbacks=callbacks)
     return {name: [float(value) for value in values] for name, values in kept.history.items()}
 
 
