@@ -50,7 +50,8 @@ class Gradients:
         found = []
         for term in self.terms:
             loss = term(targets, self.model(inputs, training=False))
-            gradients = torch.autograd.grad(loss, values, allow_unused=True)
+            needed = loss.requires_grad  # a term may not look at the output
+            gradients = torch.autograd.grad(loss, values, allow_unused=True) if needed else [None] * len(values)
             found.append([torch.zeros_like(v) if g is None else g for g, v in zip(gradients, values, strict=True)])
         return found
 

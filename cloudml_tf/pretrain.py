@@ -151,7 +151,8 @@ def _judge(model: Any, val: FrameChunks) -> dict[str, Any]:
     whole = frames.reshape(-1, 1, *frames.shape[2:])  # every frame is judged, whichever were trained on
     pieces = [model(whole[i : i + 64], training=False) for i in range(0, len(whole), 64)]
     target, painted, mask = (
-        np.concatenate([np.asarray(piece[key]) for piece in pieces]) for key in ("target", "frame", "mask")
+        np.concatenate([keras.ops.convert_to_numpy(piece[key]) for piece in pieces])
+        for key in ("target", "frame", "mask")
     )
     hidden = mask[..., 0] > 0.5
     errors = {"network": inpainting.masked_error(target, painted, hidden), **inpainting.references(target, hidden)}
