@@ -144,6 +144,8 @@ def _fit(
 
 def _judge(model: Any, val: FrameChunks) -> dict[str, Any]:
     """Hidden patches of validation frames, painted by the network and by the references."""
+    import keras
+
     from cloudml_tf import inpainting
 
     chosen = np.unique(np.linspace(0, len(val) - 1, max(JUDGED // val.index.shape[1], 1)).astype(int))
