@@ -4,7 +4,7 @@ BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 
-.PHONY: venv train test test-all test-oldest browser parity bench clean
+.PHONY: venv train test test-all test-oldest test-backends browser parity bench clean
 venv: .venv/.installed
 .venv/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -36,6 +36,20 @@ test-oldest: .venv-oldest/.installed
 	.venv-oldest/bin/python -m pip install --quiet --disable-pip-version-check -c constraints-oldest.txt -e ".[test]"
 	touch $@
 
+# The network and what guards it on the other backends of Keras, in an environment that holds PyTorch and JAX too.
+CORE := losses distributions metrics models callbacks monitors pretraining
+CORE_TESTS := $(CORE:%=tests/test_%.py)
+test-backends: .venv-peers/.installed
+	KERAS_BACKEND=jax JAX_PLATFORMS=cpu .venv-peers/bin/pytest -n 2 -p no:cacheprovider $(CORE_TESTS)
+	KERAS_BACKEND=torch .venv-peers/bin/pytest -n 2 -p no:cacheprovider $(CORE_TESTS)
+	.venv-peers/bin/pytest -p no:cacheprovider tests/test_backends.py
+
+.venv-peers/.installed: pyproject.toml constraints.txt benchmarks/requirements.txt
+	$(PYTHON) -m venv .venv-peers
+	.venv-peers/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[test]" \
+		-r benchmarks/requirements.txt
+	touch $@
+
 # The browser that tests/test_browser.py looks at the report with; without it those tests are skipped.
 browser:
 	bash .ci/browser
@@ -48,14 +62,11 @@ parity: venv
 bench: .venv-peers/.installed
 	.venv-peers/bin/python benchmarks/step.py --frames 3
 	.venv-peers/bin/python benchmarks/step.py --frames 7
+	.venv-peers/bin/python benchmarks/shared_frames.py --frames 3
+	.venv-peers/bin/python benchmarks/shared_frames.py --frames 7
+	.venv-peers/bin/python benchmarks/inference.py
 	.venv-peers/bin/python benchmarks/gpu_step.py --tiny
 	.venv-peers/bin/python benchmarks/gpu_step.py --estimate
 
-.venv-peers/.installed: pyproject.toml constraints.txt benchmarks/requirements.txt
-	$(PYTHON) -m venv .venv-peers
-	.venv-peers/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e . \
-		-r benchmarks/requirements.txt
-	touch $@
-
 clean:
-	rm -rf .venv .venv-oldest .venv-parity .venv-peers build *.egg-info
+	rm -rf .venv .venv-oldest .venv-peers .venv-parity build *.egg-info

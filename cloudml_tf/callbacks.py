@@ -337,13 +337,14 @@ class PenaltySchedule(keras.callbacks.Callback):
         self.running = None
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        """Set λ. JAX has the old one compiled in, and compiles again."""
+        """Set λ. JAX has the old one compiled in, for training and validation, and compiles again."""
         self.loss.training_phase(True)
         weight = self.weight_at(epoch)
         if weight != self.loss.weight:
             self.loss.weight = weight
             if keras.backend.backend() == "jax":
                 self.model.make_train_function(force=True)
+                self.model.make_test_function(force=True)
 
     def on_test_begin(self, logs: dict[str, Any] | None = None) -> None:
         """Validation, and what looks at the loss after it, stay out of the pool."""

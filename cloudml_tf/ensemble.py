@@ -14,7 +14,7 @@ from cloudml_tf.config import expand
 from cloudml_tf.console import Console
 from cloudml_tf.data.samples import Samples
 from cloudml_tf.errors import EXIT_OK, ConfigError
-from cloudml_tf.exporting.formats import check_packages
+from cloudml_tf.exporting.formats import check_backend, check_packages
 from cloudml_tf.files import write_json
 from cloudml_tf.quiet import quiet_tensorflow
 from cloudml_tf.runs import check_overrides, environment, new_run, read_run
@@ -56,6 +56,7 @@ def ensemble(wish: Wish, overrides: dict[str, Any], console: Console) -> "Found"
     config = read_run(wish.folders[0], overrides)[0]
     if config.output.export and not wish.passes:
         check_packages(config.output.export_formats)
+        check_backend()
     prepared = flights.read_again(members[0], config, console)
     networks = load_networks(members, config.seed)
 

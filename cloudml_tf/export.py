@@ -29,6 +29,7 @@ from cloudml_tf.exporting.formats import (
     RECORD,
     SHARED,
     SavedModel,
+    check_backend,
     check_packages,
     formats_in,
     open_export,
@@ -36,7 +37,6 @@ from cloudml_tf.exporting.formats import (
     size,
 )
 from cloudml_tf.files import whole_folder, write_json, write_text
-from cloudml_tf.quiet import quiet_tensorflow
 from cloudml_tf.runs import check_overrides, read_json, read_run, run_id, versions
 
 CARD = "model_card.md"
@@ -255,7 +255,7 @@ def run(args: argparse.Namespace) -> int:
     formats = tuple(name for name in FORMATS if name in {*asked, *formats_in(folder)})
     check_replaceable(folder)
     check_packages(formats)
-    quiet_tensorflow()
+    check_backend()
     from cloudml_tf.training import load_regressor
 
     model = load_regressor(path, config, description)

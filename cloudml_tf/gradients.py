@@ -25,6 +25,7 @@ class Gradients:
 
     def __call__(self, inputs: Any, targets: Any) -> list[list[np.ndarray]]:
         """A list of gradients for each term, in the order of the variables."""
+        targets = keras.tree.map_structure(keras.ops.convert_to_tensor, targets)
         return [[keras.ops.convert_to_numpy(g) for g in found] for found in self._find(inputs, targets)]
 
     def _tensorflow(self) -> Callable[[Any, Any], Any]:
@@ -49,7 +50,8 @@ class Gradients:
         found = []
         for term in self.terms:
             loss = term(targets, self.model(inputs, training=False))
-            gradients = torch.autograd.grad(loss, values, allow_unused=True)
+            needed = loss.requires_grad  # a term may not look at the output
+            gradients = torch.autograd.grad(loss, values, allow_unused=True) if needed else [None] * len(values)
             found.append([torch.zeros_like(v) if g is None else g for g, v in zip(gradients, values, strict=True)])
         return found
 

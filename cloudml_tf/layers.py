@@ -346,7 +346,8 @@ class MirrorAverage(layers.Wrapper):
         source = np.clip(2 * self.nadir - np.arange(length), 0, length - 1)
         found = {**inputs, FRAMES: ops.take(inputs[FRAMES], source, axis=self.axis)}
         if SUN in inputs:
-            found[SUN] = inputs[SUN] * ops.convert_to_tensor([1.0, -1.0], dtype=inputs[SUN].dtype)
+            angles = ops.convert_to_tensor(inputs[SUN])  # an array times a tensor of PyTorch is an error
+            found[SUN] = angles * ops.convert_to_tensor([1.0, -1.0], dtype=angles.dtype)
         return found
 
     def compute_output_shape(self, input_shape: Any) -> Any:

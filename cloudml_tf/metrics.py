@@ -5,14 +5,15 @@ as a computation over the whole array: under batches of any size, several replic
 times the standard deviation. Each works alone in any `model.compile(metrics=[...])`; `regression_metrics()` gives the
 whole set with the sums kept once.
 
-JAX keeps float32 unless `JAX_ENABLE_X64` is set; there, pass a standardised target (as our training does) or a
-`shift` near its mean.
+JAX keeps float32 (`widest_float`) unless `JAX_ENABLE_X64` is set; there, pass a standardised target (as our training
+does) or a `shift` near its mean.
 """
 
 from collections.abc import Callable
 from typing import Any
 
 import keras
+import numpy as np
 from keras import ops
 
 from cloudml_tf import moments as formulas
@@ -20,14 +21,20 @@ from cloudml_tf.moments import Moments, per_sample
 from cloudml_tf.replicas import replica_count, replica_index
 
 
+def widest_float() -> str:
+    """float64, where the backend has it; float32 on JAX unless JAX_ENABLE_X64 is set."""
+    return str(keras.backend.standardize_dtype(ops.convert_to_tensor(np.zeros(1)).dtype))
+
+
 def _flatten(y_true: Any, y_pred: Any, sample_weight: Any = None, column: int | None = None) -> tuple[Any, Any, Any]:
-    """Targets, predictions and weights as float64 vectors of one length. A weight a sample covers all its values."""
-    y_pred = ops.cast(ops.convert_to_tensor(y_pred), "float64")
+    """Targets, predictions and weights as vectors of one length. A weight a sample covers all its values."""
+    wide = widest_float()
+    y_pred = ops.cast(ops.convert_to_tensor(y_pred), wide)
     y_pred = y_pred if column is None else y_pred[:, column : column + 1]
-    y_true = ops.reshape(ops.cast(ops.convert_to_tensor(y_true), "float64"), ops.shape(y_pred))
+    y_true = ops.reshape(ops.cast(ops.convert_to_tensor(y_true), wide), ops.shape(y_pred))
     weight = ops.ones_like(y_pred)
     if sample_weight is not None:
-        sample_weight = ops.cast(ops.convert_to_tensor(sample_weight), "float64")
+        sample_weight = ops.cast(ops.convert_to_tensor(sample_weight), wide)
         missing = len(y_pred.shape) - len(sample_weight.shape)
         if missing < 0:
             sample_weight = ops.reshape(sample_weight, ops.shape(y_pred))
@@ -66,7 +73,7 @@ class MomentMetric(keras.metrics.Metric):
         if self._owns_sums:
             # Plain sums only: a running mean would be *added* across replicas and be wrong there.
             self.sums = self.add_variable(
-                shape=(len(Moments._fields),), initializer="zeros", dtype="float64", name="sums"
+                shape=(len(Moments._fields),), initializer="zeros", dtype=widest_float(), name="sums"
             )
 
     def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
@@ -191,7 +198,7 @@ class PredictionSpread(keras.metrics.Metric):
         self.column = column
         self.replicas = replica_count()
         self.extremes = self.add_variable(
-            shape=(self.replicas, 3), initializer="zeros", dtype="float64", name="extremes"
+            shape=(self.replicas, 3), initializer="zeros", dtype=widest_float(), name="extremes"
         )  # a row: lowest, highest, 1 once anything was seen
 
     def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:

@@ -56,14 +56,20 @@ def _ratio(numerator: Any, denominator: Any, xp: Any) -> Any:
     return xp.where(positive, numerator / xp.where(positive, denominator, xp.ones_like(denominator)), np.nan)
 
 
+def _variance(squares: Any, sums: Any, weight: Any, xp: Any) -> Any:
+    """Clipped at 0, where cancellation may leave a small negative number."""
+    value = _ratio(squares, weight, xp) - _ratio(sums, weight, xp) ** 2
+    return xp.where(value < 0, xp.zeros_like(value), value)  # keras.ops.maximum is float32 on PyTorch
+
+
 def target_variance(m: Moments, xp: Any = np) -> Any:
-    """Population variance of the target. Clipped at 0, where cancellation may leave a small negative number."""
-    return xp.maximum(_ratio(m.target_squared, m.weight, xp) - _ratio(m.target, m.weight, xp) ** 2, 0.0)
+    """Population variance of the target."""
+    return _variance(m.target_squared, m.target, m.weight, xp)
 
 
 def prediction_variance(m: Moments, xp: Any = np) -> Any:
     """Population variance of the prediction."""
-    return xp.maximum(_ratio(m.prediction_squared, m.weight, xp) - _ratio(m.prediction, m.weight, xp) ** 2, 0.0)
+    return _variance(m.prediction_squared, m.prediction, m.weight, xp)
 
 
 def target_std(m: Moments, xp: Any = np) -> Any:

@@ -163,7 +163,7 @@ def norm(*arrays: np.ndarray) -> float:
 
 def first_column(prediction: Any) -> np.ndarray:
     """The predictions of a model, (n,): its only column, or the first where others hold a distribution."""
-    values = np.asarray(prediction)
+    values = ops.convert_to_numpy(prediction)
     return values.reshape(len(values), -1)[:, 0]
 
 

@@ -144,6 +144,8 @@ def _fit(
 
 def _judge(model: Any, val: FrameChunks) -> dict[str, Any]:
     """Hidden patches of validation frames, painted by the network and by the references."""
+    import keras
+
     from cloudml_tf import inpainting
 
     chosen = np.unique(np.linspace(0, len(val) - 1, max(JUDGED // val.index.shape[1], 1)).astype(int))
@@ -151,7 +153,8 @@ def _judge(model: Any, val: FrameChunks) -> dict[str, Any]:
     whole = frames.reshape(-1, 1, *frames.shape[2:])  # every frame is judged, whichever were trained on
     pieces = [model(whole[i : i + 64], training=False) for i in range(0, len(whole), 64)]
     target, painted, mask = (
-        np.concatenate([np.asarray(piece[key]) for piece in pieces]) for key in ("target", "frame", "mask")
+        np.concatenate([keras.ops.convert_to_numpy(piece[key]) for piece in pieces])
+        for key in ("target", "frame", "mask")
     )
     hidden = mask[..., 0] > 0.5
     errors = {"network": inpainting.masked_error(target, painted, hidden), **inpainting.references(target, hidden)}

@@ -58,6 +58,7 @@ def unexplained(target: Any, painted: Any, weight: Any) -> Any:
 
     Contrasts are small beside radiances; as shares of their own variance they count alike. `weight` (H,W,1).
     """
+    weight = ops.convert_to_tensor(weight)
     mean = ops.mean(target, axis=(0, 1, 2), keepdims=True)
     error = ops.sum(weight * ops.square(painted - target), axis=(0, 1, 2))
     return ops.mean(error / (ops.sum(weight * ops.square(target - mean), axis=(0, 1, 2)) + 1e-6))

@@ -29,10 +29,14 @@ def held_back_stderr() -> Iterator[None]:
 def quiet_tensorflow() -> None:
     """Import Keras and TensorFlow with stderr held back; what they wrote is shown only if the import fails.
 
-    TensorFlow prints notes on oneDNN and CUDA from C++ before its own log level is in force.
+    TensorFlow prints notes on oneDNN and CUDA from C++ before its own log level is in force. On JAX and PyTorch too:
+    Keras seeds every framework that is installed.
     """
     if "keras" in sys.modules:
         return
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     with held_back_stderr():
         import keras  # noqa: F401
+
+        with contextlib.suppress(ImportError):
+            import tensorflow  # noqa: F401

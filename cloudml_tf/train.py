@@ -17,7 +17,7 @@ from cloudml_tf.console import Console
 from cloudml_tf.data.outside import FAR_SUN
 from cloudml_tf.data.settings import FlightSplit, LeaveOneOut
 from cloudml_tf.errors import EXIT_COLLAPSED, EXIT_OK, CloudMLError, ConfigError
-from cloudml_tf.exporting.formats import check_packages
+from cloudml_tf.exporting.formats import check_backend, check_packages
 from cloudml_tf.files import whole_file, write_json
 from cloudml_tf.quiet import quiet_tensorflow
 from cloudml_tf.runs import check_same, new_run, read_json, run_to_resume, write_start
@@ -42,6 +42,8 @@ def train(
         prepared = prepare(config, progress, progress)
     if resumed is not None:
         check_same(resumed, config, prepared.fingerprint)
+    if config.output.export:
+        check_backend()
     # Only now: bad input must not leave an empty run folder behind.
     folder = resumed or new_run(config, run_dir)
     if resumed is None:
@@ -131,7 +133,10 @@ def _write_report(
 
 
 def _summary(fitted: Any) -> dict[str, Any]:
+    import keras
+
     return {
+        "backend": keras.backend.backend(),
         "seconds": fitted.seconds,
         "epochs": len(fitted.history),
         "best_epoch": None if fitted.best_epoch is None else fitted.best_epoch + 1,

@@ -37,6 +37,16 @@ def merged(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
     return out
 
 
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip what is TensorFlow's own where Keras runs on another backend."""
+    marker = item.get_closest_marker("tensorflow")
+    if marker is not None:
+        import keras
+
+        if keras.backend.backend() != "tensorflow":
+            pytest.skip(marker.args[0])
+
+
 @pytest.fixture(scope="session")
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Simulated flights, made once a session."""

@@ -208,10 +208,24 @@ def test_a_changed_weight_reaches_the_compiled_step() -> None:
     model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1, kernel_initializer="ones")])
     model.compile(keras.optimizers.SGD(0.1), loss=loss)
     model.fit(x, x, verbose=0, shuffle=False)
-    assert float(model.weights[0][0, 0]) == pytest.approx(1.0, abs=1e-6)
+    assert model.get_weights()[0][0, 0] == pytest.approx(1.0, abs=1e-6)
     loss.weight = 1.0
+    if keras.backend.backend() == "jax":
+        model.make_train_function(force=True)  # as `PenaltySchedule` does
     model.fit(x, x, verbose=0, shuffle=False)
-    assert float(model.weights[0][0, 0]) > 1.05
+    assert model.get_weights()[0][0, 0] > 1.05
+
+
+def test_a_scheduled_weight_reaches_training_and_validation() -> None:
+    loss = VariancePreservingLoss(base="mse", weight=1.0, target_variance=1.0)
+    x = np.linspace(-1, 1, 32, dtype="float32")[:, None]
+    model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1, kernel_initializer="ones")])
+    model.compile(keras.optimizers.SGD(0.0), loss=loss)
+    ramp = PenaltySchedule(loss, "ramp", ramp_epochs=(0, 2))
+    history = model.fit(x, x, validation_data=(x, x), epochs=3, verbose=0, callbacks=[ramp]).history
+    full = float((1.0 - x.var(ddof=1)) ** 2)  # the weights stand still, so the loss is λ times this penalty
+    for key in ("loss", "val_loss"):
+        assert history[key] == pytest.approx([0.0, 0.5 * full, full], rel=1e-4, abs=1e-6)
 
 
 def test_a_schedule_needs_the_correlation_and_a_known_kind() -> None:

@@ -52,7 +52,7 @@ def test_only_a_few_rooms_name_tensorflow() -> None:
     rooms = {
         path.stem for path in PACKAGE.rglob("*.py") if any(m.split(".")[0] == "tensorflow" for m in imported(path))
     }
-    assert rooms == {"replicas", "gradients", "training", "tracking", "export", "convert", "formats", "parity"}
+    assert rooms == {"quiet", "replicas", "gradients", "training", "tracking", "export", "convert", "formats", "parity"}
 
 
 HEAVY = ("keras", "tensorflow", "wandb", "sklearn", "matplotlib", "xarray")

@@ -39,8 +39,8 @@ def test_the_scores_are_those_of_the_report_and_of_the_compiled_metrics() -> Non
 def test_gradients_by_hand() -> None:
     model = network()
     kernel = model.get_layer("output").kernel
-    hidden = model.layers[1](X).numpy()
-    error = model(X).numpy() - Y
+    hidden = keras.ops.convert_to_numpy(model.layers[1](X))
+    error = keras.ops.convert_to_numpy(model(X)) - Y
     terms = [lambda y, output: keras.ops.mean((output - y) ** 2), lambda y, output: keras.ops.mean(y)]
     (found,), (nothing,) = Gradients(model, terms, [kernel])(X, Y)
     np.testing.assert_array_equal(nothing, np.zeros_like(found))
@@ -51,7 +51,7 @@ def test_the_output_layer_and_the_two_terms() -> None:
     model = network()
     loss = VariancePreservingLoss(weight=0.5, target_variance=1.0)
     history = fitted(model, LayerMonitor(X[:64], Y[:64]), loss)
-    kernel = model.get_layer("output").kernel.numpy()
+    kernel = keras.ops.convert_to_numpy(model.get_layer("output").kernel)
     assert history["output_weight_norm"][-1] == pytest.approx(np.linalg.norm(kernel), rel=1e-5)
     assert history["output_gradient_norm"][-1] > 0
     ratio = history["gradient_ratio"][-1]

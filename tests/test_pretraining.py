@@ -6,6 +6,7 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
+from keras.ops import convert_to_numpy as to_numpy
 
 from cloudml_tf import inpainting
 from cloudml_tf.cli import main
@@ -55,7 +56,7 @@ def test_the_set_share_of_squares_is_hidden_in_every_frame(patch: int, ratio: fl
         with pytest.raises(ValueError, match="at least two"):
             patch_mask(4, 12, 12, patch, ratio, 1)
         return
-    mask = np.asarray(patch_mask(7, 12, 12, patch, ratio, 1))
+    mask = to_numpy(patch_mask(7, 12, 12, patch, ratio, 1))
     assert mask.shape == (7, 12, 12, 1)
     np.testing.assert_allclose(mask.mean(axis=(1, 2, 3)), hidden, atol=1e-6)
     squares = mask[:, ::patch, ::patch]
@@ -63,14 +64,14 @@ def test_the_set_share_of_squares_is_hidden_in_every_frame(patch: int, ratio: fl
 
 
 def test_squares_are_cut_where_they_do_not_fit() -> None:
-    assert np.asarray(patch_mask(2, 10, 7, 4, 0.5, 1)).shape == (2, 10, 7, 1)
+    assert to_numpy(patch_mask(2, 10, 7, 4, 0.5, 1)).shape == (2, 10, 7, 1)
 
 
 def test_masks_differ_in_training_and_stay_outside_of_it() -> None:
     model = reconstruction(regressor())
     x = frames()
-    fixed = [np.asarray(model(x, training=False)["mask"]) for _ in range(2)]
-    moving = [np.asarray(model(x, training=True)["mask"]) for _ in range(2)]
+    fixed = [to_numpy(model(x, training=False)["mask"]) for _ in range(2)]
+    moving = [to_numpy(model(x, training=True)["mask"]) for _ in range(2)]
     np.testing.assert_array_equal(*fixed)
     assert not np.array_equal(*moving)
     assert not np.array_equal(fixed[0][0], fixed[0][1])  # frames of a batch differ
@@ -78,7 +79,7 @@ def test_masks_differ_in_training_and_stay_outside_of_it() -> None:
 
 def test_the_loss_is_the_error_of_hidden_pixels_and_what_the_vector_leaves_of_the_window() -> None:
     model = reconstruction(regressor(), focus=2.0)
-    found = {key: np.asarray(value) for key, value in model(frames(), training=False).items()}
+    found = {key: to_numpy(value) for key, value in model(frames(), training=False).items()}
     hidden = found["mask"][..., 0] > 0.5
     patches = np.mean((found["frame"][hidden] - found["target"][hidden]) ** 2)
     # The window around nadir is larger than this frame allows, so it is the frame itself.
@@ -92,17 +93,26 @@ def test_the_loss_is_the_error_of_hidden_pixels_and_what_the_vector_leaves_of_th
         for channel in range(2)
     ]
     expected = patches + np.mean(shares) + 0.01 * np.mean(found["vector"] ** 2)
-    assert float(model.compute_loss(y_pred=found)) == pytest.approx(expected, rel=1e-4)
-    seen_elsewhere = {**found, "frame": np.where(found["mask"] > 0.5, found["frame"], 99.0)}
-    assert float(model.compute_loss(y_pred=seen_elsewhere)) == pytest.approx(expected, rel=1e-4)
+    assert loss_of(model, found) == pytest.approx(expected, rel=1e-4)
+    seen_elsewhere = {**found, "frame": np.where(found["mask"] > 0.5, found["frame"], np.float32(99.0))}
+    assert loss_of(model, seen_elsewhere) == pytest.approx(expected, rel=1e-4)
+
+
+def loss_of(model: MaskedReconstruction, found: dict[str, np.ndarray]) -> float:
+    tensors = {key: keras.ops.convert_to_tensor(value) for key, value in found.items()}
+    return float(model.compute_loss(y_pred=tensors))
 
 
 def test_a_faint_channel_counts_as_much_as_a_bright_one() -> None:
-    target = np.random.default_rng(0).normal(size=(8, 5, 5, 2)).astype("float32") * [100.0, 0.01]
-    painted = target * [1.0, 0.5]
+    target = np.random.default_rng(0).normal(size=(8, 5, 5, 2)).astype("float32") * np.float32([100.0, 0.01])
+    painted = target * np.float32([1.0, 0.5])
     weight = nadir_weight(5, 5, 2.0)
-    assert float(unexplained(target, painted, weight)) == pytest.approx(0.125, rel=0.05)
-    assert float(unexplained(target, np.zeros_like(target), weight)) == pytest.approx(1.0, abs=0.05)
+
+    def share(painted: np.ndarray) -> float:
+        return float(unexplained(keras.ops.array(target), keras.ops.array(painted), weight))
+
+    assert share(painted) == pytest.approx(0.125, rel=0.05)
+    assert share(np.zeros_like(target)) == pytest.approx(1.0, abs=0.05)
     assert weight.mean() == pytest.approx(1.0)
     assert weight.argmax() == 12
 
@@ -113,10 +123,10 @@ def test_hidden_pixels_do_not_reach_the_network(options: dict) -> None:
     if "contrast_boxes" in options:
         assert isinstance(model.contrast, LocalContrast)
     x = frames(1)
-    first = {key: np.asarray(value) for key, value in model(x, training=False).items()}
+    first = {key: to_numpy(value) for key, value in model(x, training=False).items()}
     other = np.where(first["mask"].reshape(1, 3, *SHAPE[:2], 1) > 0.5, x + 5.0, x).astype("float32")
     second = model(other, training=False)
-    np.testing.assert_allclose(np.asarray(second["frame"]), first["frame"], atol=1e-5)
+    np.testing.assert_allclose(to_numpy(second["frame"]), first["frame"], atol=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -125,7 +135,7 @@ def test_hidden_pixels_do_not_reach_the_network(options: dict) -> None:
 def test_which_frames_of_a_sequence_are_reconstructed(chosen: str, seen: list[int]) -> None:
     model = reconstruction(regressor(), frames=chosen)
     x = np.broadcast_to(np.arange(3.0).reshape(1, 3, 1, 1, 1), (40, 3, *SHAPE)).astype("float32")
-    found = np.asarray(model(x, training=True)["target"])
+    found = to_numpy(model(x, training=True)["target"])
     steps = sorted(set(np.round(found[:, 0, 0, 0] * 0.5 + 1.0).astype(int)))
     assert steps == seen
     assert len(found) == (120 if chosen == "all" else 40)
@@ -314,6 +324,6 @@ def test_without_a_focus_hidden_patches_are_the_only_task(tiny) -> None:
 
 
 def test_a_folder_without_a_pretraining_is_named(tiny_file, tmp_path: Path, capsys) -> None:
-    path = tiny_file(pretraining={"enabled": True, "from_run": str(tmp_path)})
+    path = tiny_file(pretraining={"enabled": True, "from_run": str(tmp_path)}, output={"export": False})
     assert main(["train", str(path), "--run-dir", str(tmp_path / "run")]) == PretrainingError.exit_code
     assert "has no pretraining.json" in capsys.readouterr().err

@@ -75,21 +75,23 @@ def outputs(networks: list[keras.Model], samples: Samples, passes: int = 0) -> l
     batches, found = Inputs(samples), []
     for network in networks:
         for number in range(max(passes, 1)):
-            answers = [_answer(network, batches[i][0], number if passes else None) for i in range(len(batches))]
-            found.append(np.concatenate([keras.ops.convert_to_numpy(answer) for answer in answers]).astype("float64"))
+            given = (batches[i][0] for i in range(len(batches)))
+            answers = [_answer(network, inputs, number if passes else None) for inputs in given]
+            found.append(np.concatenate(answers).astype("float64"))
     if not all(np.isfinite(values).all() for values in found):
         raise NotFiniteError("a member predicts values that are not finite; its weights or inputs are not finite.")
     return found
 
 
-def _answer(network: keras.Model, inputs: dict[str, Any], number: int | None) -> Any:
+def _answer(network: keras.Model, inputs: dict[str, Any], number: int | None) -> np.ndarray:
     """As in use; or, of that number, a pass with dropout (Gal and Ghahramani 2016), each of another network.
 
     Passes see the image and its mirror image by turns, where the network averages over the two.
     """
+    to_numpy = keras.ops.convert_to_numpy  # batch by batch: on PyTorch an answer keeps what its gradient would need
     if number is None:
-        return network(inputs, training=False)
+        return to_numpy(network(inputs, training=False))
     average = next((layer for layer in network.layers if isinstance(layer, MirrorAverage)), None)
     if average is None:
-        return network(inputs, training=True)
-    return average.layer(average.mirrored(inputs) if number % 2 else inputs, training=True)
+        return to_numpy(network(inputs, training=True))
+    return to_numpy(average.layer(average.mirrored(inputs) if number % 2 else inputs, training=True))

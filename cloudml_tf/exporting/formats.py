@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from cloudml_tf.errors import ConfigError, RunError
-from cloudml_tf.quiet import held_back_stderr
+from cloudml_tf.quiet import held_back_stderr, quiet_tensorflow
 
 RECORD = "cloudml.json"  # beside every export
 SHARED = "shared_frames"  # the signature of a SavedModel for sequences that share frames
@@ -63,6 +63,19 @@ def check_packages(formats: Iterable[str]) -> None:
                 f"the export format {name} needs the packages {needed}; not installed: {', '.join(missing)}. Run "
                 f"`pip install {' '.join(missing)}`, or leave {name} out of --format and output.export_formats."
             )
+
+
+def check_backend() -> None:
+    """Refuse to export where Keras does not run on TensorFlow; before a training. Raises `ConfigError`."""
+    quiet_tensorflow()
+    import keras
+
+    backend = keras.backend.backend()
+    if backend != "tensorflow":
+        raise ConfigError(
+            f"an export is written with TensorFlow, and Keras runs on {backend}. Train with --set output.export=false, "
+            "then run KERAS_BACKEND=tensorflow cloudml export RUN: the weights of a run fit every backend."
+        )
 
 
 def formats_in(folder: Path) -> tuple[str, ...]:
