@@ -68,7 +68,8 @@ class Contender:
     def __init__(self, name: str, frames: int, data: Path) -> None:
         command = [sys.executable, __file__, "--worker", name, "--frames", str(frames), "--data", str(data)]
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        self.name, self.first = name, self._answer()  # what it computes from the shared weights
+        self.name = name
+        self.first = self._answer()  # what it computes from the shared weights
 
     def milliseconds(self, steps: int) -> float:
         """Of one step, over so many."""

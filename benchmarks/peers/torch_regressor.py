@@ -14,6 +14,7 @@ from torch import nn
 from torch.nn import functional
 
 Weights = dict[str, np.ndarray]  # path -> value, as in `keras.Model.trainable_variables`
+OWN_NAMES = {"frame_token": "token"}
 
 
 class Regressor(nn.Module):
@@ -42,10 +43,10 @@ class Regressor(nn.Module):
         first, second, third = widths
         self.mean, self.std, self.nadir, self.heads, self.dropout = frame_mean, frame_std, nadir, heads, dropout
         self.near_0, self.near_1 = nn.Conv2d(1, first, 3), nn.Conv2d(first, first, 3)
-        self.mixed = nn.Conv2d(first, first, 1)
+        self.mix = nn.Conv2d(first, first, 1)
         self.sums = nn.Parameter(torch.full((11, 11, first, 2), 1 / 11))
         self.sums_bias = nn.Parameter(torch.zeros(2 * first))
-        self.wide_0, self.wide_1 = nn.Conv2d(first, second, 3, stride=2), nn.Conv2d(second, third, 3)
+        self.coarser_0, self.coarser_1 = nn.Conv2d(first, second, 3, stride=2), nn.Conv2d(second, third, 3)
         self.context_0 = nn.Conv2d(1, first, 3, padding=1)
         self.context_1 = nn.Conv2d(first, second, 3, stride=2)
         self.context_2 = nn.Conv2d(second, third, 3, stride=2)
@@ -77,13 +78,13 @@ class Regressor(nn.Module):
         row, column = self.nadir
         window = frame[:, :, row - 9 : row + 10, column - 9 : column + 10]
         x = functional.gelu(self.near_1(functional.gelu(self.near_0(window))))  # (N,16,15,15)
-        mixed = functional.gelu(self.mixed(middle(x, 11)))
+        mixed = functional.gelu(self.mix(middle(x, 11)))
         # Footprint sums: one number a channel and kernel, so a product of matrices; quicker than a grouped convolution.
         sums = torch.einsum("nchw,hwcm->ncm", mixed, self.sums).flatten(1) + self.sums_bias
         parts = [sums, flat(middle(x, 3))]
-        x = functional.gelu(self.wide_0(x))  # (N,24,7,7)
+        x = functional.gelu(self.coarser_0(x))  # (N,24,7,7)
         parts.append(flat(middle(x, 3)))
-        x = functional.gelu(self.wide_1(x))  # (N,32,5,5)
+        x = functional.gelu(self.coarser_1(x))  # (N,32,5,5)
         parts += [flat(x), self.context(frame)]
         pixels = flat(frame[:, :, row - 1 : row + 2, column - 1 : column + 2])
         return self.drop(functional.gelu(self.vector(torch.cat([self.drop(torch.cat(parts, 1)), pixels], 1))))
@@ -106,57 +107,30 @@ class Regressor(nn.Module):
     @torch.no_grad()
     def load(self, weights: Weights) -> None:
         """Take the weights of the Keras model. Raises `KeyError` for one that has no place here."""
-        find = Finder(weights)
-        for name in ("near_0", "near_1", "context_0", "context_1", "context_2"):
-            find.into(getattr(self, name), name)
-        for layer in (self.mixed, self.wide_0, self.wide_1):
-            find.into(layer, "conv2d")
-        self.sums.copy_(find("", tuple(self.sums.shape)))
-        self.sums_bias.copy_(find.bias_of_last())
-        for layer, name in ((self.vector, "dense"), (self.token, "frame_token"), (self.head, "head")):
-            find.into(layer, name)
-        find.into(self.output, "output/")
-        self.steps.copy_(find("steps", tuple(self.steps.shape)))
-        self.norm.weight.copy_(find("gamma", tuple(self.norm.weight.shape)))
-        self.norm.bias.copy_(find.bias_of_last("beta"))
-        size, each = self.attended.in_features, self.attended.in_features // self.heads
+        left = dict(weights)
+
+        def take(path: str) -> torch.Tensor:
+            return torch.from_numpy(left.pop(path))
+
+        named = ("near_0", "near_1", "mix", "coarser_0", "coarser_1", "context_0", "context_1", "context_2")
+        for name in (*named, "vector", "frame_token", "head", "output"):
+            layer, kernel = getattr(self, OWN_NAMES.get(name, name)), take(f"{name}/kernel")
+            layer.weight.copy_(kernel.permute(3, 2, 0, 1) if kernel.ndim == 4 else kernel.T)
+            layer.bias.copy_(take(f"{name}/bias"))
+        self.sums.copy_(take("footprint_sums/kernel").reshape(self.sums.shape))
+        self.sums_bias.copy_(take("footprint_sums/bias"))
+        self.steps.copy_(take("time/steps"))
+        self.norm.weight.copy_(take("norm/gamma"))
+        self.norm.bias.copy_(take("norm/beta"))
+        size = self.attended.in_features
         for i, name in enumerate(("query", "key", "value")):
             rows = slice(i * size, (i + 1) * size)
-            self.query_key_value.weight[rows] = find(f"/{name}/", (size, self.heads, each)).reshape(size, size).T
-            self.query_key_value.bias[rows] = find.bias_of_last().reshape(size)
-        self.attended.weight.copy_(find("attention_output", (self.heads, each, size)).reshape(size, size).T)
-        self.attended.bias.copy_(find.bias_of_last())
-        if find.left:
-            raise KeyError(f"the twin has no place for {', '.join(find.left)}")
-
-
-class Finder:
-    """Finds Keras weights by a part of their path and their shape, each once."""
-
-    def __init__(self, weights: Weights) -> None:
-        self.left, self.last = dict(weights), ""
-
-    def __call__(self, part: str, shape: tuple[int, ...]) -> torch.Tensor:
-        """The weight itself; others of this path and shape stay for the next call."""
-        fits = [path for path, value in self.left.items() if part in path and value.shape == shape]
-        if not fits:
-            raise KeyError(f"no weight of shape {shape} has '{part}' in its path; left: {', '.join(self.left)}")
-        self.last = fits[0]
-        return torch.from_numpy(self.left.pop(fits[0]))
-
-    def bias_of_last(self, name: str = "bias") -> torch.Tensor:
-        """The bias beside the kernel that was found last."""
-        return torch.from_numpy(self.left.pop(f"{self.last.rpartition('/')[0]}/{name}"))
-
-    def into(self, layer: nn.Module, part: str) -> None:
-        """Fill a convolution, (rows,columns,in,out) in Keras, or a dense layer, (in,out)."""
-        wanted = tuple(layer.weight.shape)
-        if len(wanted) == 4:
-            kernel = self(part, (*wanted[2:], wanted[1], wanted[0])).permute(3, 2, 0, 1)
-        else:
-            kernel = self(part, wanted[::-1]).T
-        layer.weight.copy_(kernel)
-        layer.bias.copy_(self.bias_of_last())
+            self.query_key_value.weight[rows] = take(f"attention/{name}/kernel").reshape(size, size).T
+            self.query_key_value.bias[rows] = take(f"attention/{name}/bias").reshape(size)
+        self.attended.weight.copy_(take("attention/attention_output/kernel").reshape(size, size).T)
+        self.attended.bias.copy_(take("attention/attention_output/bias"))
+        if left:
+            raise KeyError(f"the twin has no place for {', '.join(left)}")
 
 
 def middle(x: torch.Tensor, size: int) -> torch.Tensor:
