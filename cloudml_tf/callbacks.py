@@ -5,9 +5,13 @@ and lists of arrays, so that a resumed run goes on deciding as if it had never s
 """
 
 import math
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import keras
+
+from cloudml_tf.compiled import compiled
 
 COMPOSITE = "composite"
 
@@ -240,13 +244,17 @@ class WeightAverage(keras.callbacks.Callback):
         if not 0 < momentum < 1:
             raise ValueError(f"WeightAverage needs `momentum` between 0 and 1. Received: momentum={momentum}")
         self.momentum = momentum
+        self._begin()
+
+    def _begin(self) -> None:
         self.steps = 0
-        self.average: list[Any] | None = None
+        self.average: list[keras.Variable] | None = None
         self.own: list[Any] | None = None  # the training weights, while the model holds the average
+        self._follow: Callable[..., None] | None = None
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         """Start anew."""
-        self.steps, self.average, self.own = 0, None, None
+        self._begin()
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Go on training from the weights themselves."""
@@ -256,14 +264,15 @@ class WeightAverage(keras.callbacks.Callback):
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         """Add the new weights to the average."""
-        weights = [keras.ops.convert_to_numpy(weight) for weight in self.model.trainable_variables]
+        weights = self.model.trainable_variables
         momentum = min(self.momentum, (1.0 + self.steps) / (10.0 + self.steps))
         self.steps += 1
         if self.average is None:
-            self.average = [weight.copy() for weight in weights]
+            self.average = _variables([keras.ops.convert_to_numpy(weight) for weight in weights])
             return
-        for average, weight in zip(self.average, weights, strict=True):
-            average += (1.0 - momentum) * (weight - average)
+        if self._follow is None:
+            self._follow = compiled(partial(_move, self.average, weights))
+        self._follow(keras.ops.convert_to_tensor(1.0 - momentum, "float32"))
 
     def on_test_begin(self, logs: dict[str, Any] | None = None) -> None:
         """Validate the average."""
@@ -275,11 +284,14 @@ class WeightAverage(keras.callbacks.Callback):
 
     def get_state(self) -> dict[str, Any]:
         """What a resumed run needs."""
-        return {"steps": self.steps, "average": self.average, "own": self.own}
+        average = self.average and [keras.ops.convert_to_numpy(mean) for mean in self.average]
+        return {"steps": self.steps, "average": average, "own": self.own}
 
     def set_state(self, state: dict[str, Any]) -> None:
         """Put a state of `get_state` back, into a model that holds the average."""
-        self.steps, self.average, self.own = state["steps"], state["average"], state["own"]
+        self._begin()
+        self.steps, self.own = state["steps"], state["own"]
+        self.average = None if state["average"] is None else _variables(state["average"])
 
     def _show_average(self) -> None:
         if self.own is None and self.average is not None:
@@ -289,6 +301,15 @@ class WeightAverage(keras.callbacks.Callback):
     def _assign(self, values: list[Any]) -> None:
         for variable, value in zip(self.model.trainable_variables, values, strict=True):
             variable.assign(value)
+
+
+def _variables(values: list[Any]) -> list[Any]:
+    return [keras.Variable(value, dtype="float32", trainable=False) for value in values]
+
+
+def _move(averages: list[Any], weights: list[Any], share: Any) -> None:
+    for average, weight in zip(averages, weights, strict=True):
+        average.assign(average + share * (weight - average))
 
 
 class PenaltySchedule(keras.callbacks.Callback):
