@@ -15,6 +15,7 @@ from cloudml_tf.batches import Inputs
 from cloudml_tf.config import load_config, parse_config
 from cloudml_tf.export import export_model
 from cloudml_tf.exporting.formats import Reader, SavedModel, open_export
+from cloudml_tf.feed import feed
 from cloudml_tf.models import share_frames
 from cloudml_tf.pipeline import prepare
 from cloudml_tf.quiet import quiet_tensorflow
@@ -42,7 +43,7 @@ def main() -> None:
 
     def keras_work(model, share: bool):
         def work() -> float:
-            model.predict(Inputs(samples, shared=share), verbose=0)
+            model.predict(feed(Inputs(samples, shared=share)), verbose=0)
             return float(len(samples))
 
         return work

@@ -10,6 +10,7 @@ import keras
 from tools.rounds import machine, take_turns
 
 from cloudml_tf.config import Config, load_config, parse_config
+from cloudml_tf.feed import feed
 from cloudml_tf.losses import VariancePreservingLoss
 from cloudml_tf.pipeline import Prepared, prepare
 from cloudml_tf.quiet import quiet_tensorflow
@@ -23,6 +24,7 @@ def main() -> None:
     parser.add_argument("--frames", type=int, default=3, help="of a sequence")
     parser.add_argument("--labels", type=float, default=1.0, help="seconds from label to label")
     parser.add_argument("--run-length", type=int, default=16)
+    parser.add_argument("--batch-size", type=int, default=64, help="sequences")
     parser.add_argument("--steps", type=int, default=40, help="of an epoch")
     parser.add_argument("--rounds", type=int, default=5)
     args = parser.parse_args()
@@ -32,11 +34,12 @@ def main() -> None:
     content["data"]["simulation"]["lidar_interval_s"] = args.labels
     configs = {}
     for run_length in (1, args.run_length):
-        content["training"] |= {"run_length": run_length, "sequences_per_epoch": args.steps * 64}
+        drawn = {"batch_size": args.batch_size, "sequences_per_epoch": args.steps * args.batch_size}
+        content["training"] |= {"run_length": run_length, **drawn}
         configs[run_length] = parse_config(content)
     prepared = prepare(configs[1])
     work = {f"runs of {n}": epoch(config, prepared) for n, config in configs.items()}
-    print(f"T = {args.frames}, a label every {args.labels:g} s, {machine()}\n")
+    print(f"T = {args.frames}, a label every {args.labels:g} s, batches of {args.batch_size}, {machine()}\n")
     print(take_turns(work, "sequences", args.rounds).table())
 
 
@@ -52,7 +55,7 @@ def epoch(config: Config, prepared: Prepared):
         nonlocal done
         batches.set_epoch(done)
         done += 1
-        model.fit(batches, shuffle=False, verbose=0, callbacks=[keras.callbacks.Callback()])
+        model.fit(feed(batches), shuffle=False, verbose=0, callbacks=[keras.callbacks.Callback()])
         return float(len(batches) * config.training.batch_size)
 
     return train

@@ -112,6 +112,7 @@ def _fit(
     import keras
 
     from cloudml_tf.batches import EpochOrder, FrameBatches
+    from cloudml_tf.feed import feed
 
     chosen = config.pretraining
     a_batch = max(chosen.batch_frames // config.temporal_frames, 1)
@@ -137,7 +138,12 @@ def _fit(
     callbacks = [keras.callbacks.TerminateOnNaN(), EpochOrder(batches), rows, stopping]
     started = time.perf_counter()
     fitted = model.fit(
-        batches, validation_data=validation, epochs=chosen.max_epochs, callbacks=callbacks, shuffle=False, verbose=0
+        feed(batches),
+        validation_data=feed(validation),
+        epochs=chosen.max_epochs,
+        callbacks=callbacks,
+        shuffle=False,
+        verbose=0,
     )
     return fitted.history, time.perf_counter() - started
 

@@ -18,6 +18,7 @@ from cloudml_tf.data.samples import Samples
 from cloudml_tf.data.scaling import Scaling
 from cloudml_tf.distributions import POINT, HistogramLoss, QuantileLoss
 from cloudml_tf.errors import NotFiniteError, RunError
+from cloudml_tf.feed import feed
 from cloudml_tf.files import whole_file
 from cloudml_tf.layers import PhysicalUnits, Standardize
 from cloudml_tf.losses import VariancePreservingLoss
@@ -149,7 +150,7 @@ class Guards:
         return cls(
             stopping=R2EarlyStopping(training.early_stopping_patience, training.early_stopping_monitor),
             collapse=CollapseAbort(training.collapse_threshold, training.collapse_grace_epochs),
-            snapshots=PredictionSnapshots(Inputs(val, shared=batches.run_length > 1)),
+            snapshots=PredictionSnapshots(feed(Inputs(val, shared=batches.run_length > 1))),
             not_finite=NotFinite(),
             penalty=PenaltySchedule(loss, term.schedule, term.ramp_epochs, term.gate_correlation),
             layers=LayerMonitor(*batches.probe()),
@@ -269,8 +270,8 @@ def fit(
             _replay_end(trained, last, callbacks)
         else:
             trained.fit(
-                batches,
-                validation_data=validation,
+                feed(batches),
+                validation_data=feed(validation),
                 epochs=training.max_epochs,
                 initial_epoch=first_epoch,
                 callbacks=callbacks,
@@ -370,7 +371,7 @@ def raw_frame_std(samples: Samples) -> np.ndarray:
 
 def predict(model: keras.Model, samples: Samples) -> np.ndarray:
     """(n,) standardised predictions, in bounded memory."""
-    values = first_column(model.predict(Inputs(samples, shared=shares_frames(model)), verbose=0))
+    values = first_column(model.predict(feed(Inputs(samples, shared=shares_frames(model))), verbose=0))
     if not np.isfinite(values).all():
         raise NotFiniteError("the model predicts values that are not finite; its weights or inputs are not finite.")
     return values

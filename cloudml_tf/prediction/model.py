@@ -69,6 +69,7 @@ def _run(source: Path, config: Config, description: dict[str, Any]) -> Callable[
     from cloudml_tf.data.scaling import Scaling
     from cloudml_tf.distributions import POINT
     from cloudml_tf.ensembling.combination import Voice
+    from cloudml_tf.feed import feed
     from cloudml_tf.models import share_frames
     from cloudml_tf.training import load_regressor
 
@@ -77,7 +78,8 @@ def _run(source: Path, config: Config, description: dict[str, Any]) -> Callable[
     tail = 0.5 * (1.0 - config.prediction.level)
 
     def answer(samples: Samples) -> Values:
-        output = network.predict(Inputs(samples, _batch_size(samples), shared=True), verbose=0)  # (n,1) or (n,1+K)
+        inputs = Inputs(samples, _batch_size(samples), shared=True)
+        output = network.predict(feed(inputs), verbose=0)  # (n,1) or (n,1+K)
         found = {"value": target.physical(output[:, POINT])}
         if voice.head != "point":  # a logarithm keeps order, so that quantiles need no smearing
             ends = {"lower": voice.quantile(output, tail), "upper": voice.quantile(output, 1.0 - tail)}

@@ -1,0 +1,32 @@
+"""Batches on their way into `fit` and `predict`: drawn ahead in the background, without a wait at each end."""
+
+from typing import Any
+
+import keras
+
+AHEAD = 2  # batches that lie ready
+
+
+def feed(batches: keras.utils.PyDataset) -> Any:
+    """The same batches in the same order, to hand to a Keras model.
+
+    On TensorFlow, Keras would wrap them in a `tf.data` pipeline that tunes itself, and whose tuner takes up to a
+    second to end: at every epoch, every validation and every prediction. There is nothing to tune here, so this is the
+    same pipeline without a tuner. The other backends get the batches as they are.
+
+    Args:
+        batches: of a known length. The first axis of every array may differ from batch to batch, the others not.
+    """
+    if keras.backend.backend() != "tensorflow":
+        return batches
+    import tensorflow as tf
+
+    def drawn() -> Any:
+        return (batches[number] for number in range(len(batches)))
+
+    signature = tf.nest.map_structure(lambda x: tf.TensorSpec((None, *x.shape[1:]), x.dtype), batches[0])
+    options = tf.data.Options()
+    options.autotune.enabled = False
+    source = tf.data.Dataset.from_generator(drawn, output_signature=signature)
+    counted = source.apply(tf.data.experimental.assert_cardinality(len(batches)))
+    return counted.prefetch(AHEAD).with_options(options)
