@@ -1,8 +1,8 @@
 """A continuous flight through a network, frame by frame against window by window: `python benchmarks/inference.py`.
 
-An untrained tier1 network of 7 frames answers for every frame of a simulated flight: each sequence on its own, as
-`model.predict` on ready windows does it; each frame encoded once; and the exported files, with the same weights.
-Frames lie in memory, so that the network is measured and not the disk.
+An untrained tier1 network of 7 frames answers for every frame of a simulated flight: each sequence on its own; each
+frame encoded once; and the exported files, with the same weights. Frames lie in memory, so that the network is
+measured and not the disk.
 """
 
 import argparse
@@ -15,7 +15,7 @@ from cloudml_tf.batches import Inputs
 from cloudml_tf.config import load_config, parse_config
 from cloudml_tf.export import export_model
 from cloudml_tf.exporting.formats import Reader, SavedModel, open_export
-from cloudml_tf.feed import feed
+from cloudml_tf.feed import answers
 from cloudml_tf.models import share_frames
 from cloudml_tf.pipeline import prepare
 from cloudml_tf.quiet import quiet_tensorflow
@@ -28,6 +28,7 @@ def main() -> None:
     parser.add_argument("config", nargs="?", default="configs/tier1.json")
     parser.add_argument("--frames", type=int, default=7, help="of a sequence")
     parser.add_argument("--sequences", type=int, default=2048)
+    parser.add_argument("--batch-size", type=int, default=512, help="sequences")
     parser.add_argument("--rounds", type=int, default=5)
     args = parser.parse_args()
     quiet_tensorflow()
@@ -43,15 +44,15 @@ def main() -> None:
 
     def keras_work(model, share: bool):
         def work() -> float:
-            model.predict(feed(Inputs(samples, shared=share)), verbose=0)
+            answers(model, Inputs(samples, args.batch_size, shared=share))
             return float(len(samples))
 
         return work
 
     def file_work(reader: Reader, share: bool):
         def work() -> float:
-            for first in range(0, len(samples), 256):
-                piece = slice(first, first + 256)
+            for first in range(0, len(samples), args.batch_size):
+                piece = slice(first, first + args.batch_size)
                 if share:
                     reader.shared_outputs(samples.shared_inputs(piece))
                 else:

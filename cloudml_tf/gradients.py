@@ -35,7 +35,8 @@ class Gradients:
         values = [variable.value for variable in self.variables]
 
         def find(inputs: Any, targets: Any) -> list[list[Any]]:
-            with tf.GradientTape(persistent=True) as tape:
+            with tf.GradientTape(persistent=True, watch_accessed_variables=False) as tape:
+                tape.watch(values)  # and no others: what comes before the first of them needs no record
                 output = self.model(inputs, training=False)
                 losses = [term(targets, output) for term in self.terms]
             zero = tf.UnconnectedGradients.ZERO

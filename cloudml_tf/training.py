@@ -18,7 +18,7 @@ from cloudml_tf.data.samples import Samples
 from cloudml_tf.data.scaling import Scaling
 from cloudml_tf.distributions import POINT, HistogramLoss, QuantileLoss
 from cloudml_tf.errors import NotFiniteError, RunError
-from cloudml_tf.feed import feed
+from cloudml_tf.feed import answers, feed
 from cloudml_tf.files import whole_file
 from cloudml_tf.layers import PhysicalUnits, Standardize
 from cloudml_tf.losses import VariancePreservingLoss
@@ -371,7 +371,7 @@ def raw_frame_std(samples: Samples) -> np.ndarray:
 
 def predict(model: keras.Model, samples: Samples) -> np.ndarray:
     """(n,) standardised predictions, in bounded memory."""
-    values = first_column(model.predict(feed(Inputs(samples, shared=shares_frames(model))), verbose=0))
+    values = first_column(answers(model, Inputs(samples, shared=shares_frames(model))))
     if not np.isfinite(values).all():
         raise NotFiniteError("the model predicts values that are not finite; its weights or inputs are not finite.")
     return values

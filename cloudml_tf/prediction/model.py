@@ -16,7 +16,7 @@ from cloudml_tf.exporting.formats import FORMATS, SavedModel, formats_in, joined
 from cloudml_tf.runs import read_model, run_id
 
 Values = dict[str, np.ndarray]  # "value", and what the model knows of "lower", "upper" and "spread"; (n,) each
-MOST_SEQUENCES = 256  # a batch
+MOST_SEQUENCES = 512  # a batch
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ def _run(source: Path, config: Config, description: dict[str, Any]) -> Callable[
     from cloudml_tf.data.scaling import Scaling
     from cloudml_tf.distributions import POINT
     from cloudml_tf.ensembling.combination import Voice
-    from cloudml_tf.feed import feed
+    from cloudml_tf.feed import answers
     from cloudml_tf.models import share_frames
     from cloudml_tf.training import load_regressor
 
@@ -79,7 +79,7 @@ def _run(source: Path, config: Config, description: dict[str, Any]) -> Callable[
 
     def answer(samples: Samples) -> Values:
         inputs = Inputs(samples, _batch_size(samples), shared=True)
-        output = network.predict(feed(inputs), verbose=0)  # (n,1) or (n,1+K)
+        output = answers(network, inputs)  # (n,1) or (n,1+K)
         found = {"value": target.physical(output[:, POINT])}
         if voice.head != "point":  # a logarithm keeps order, so that quantiles need no smearing
             ends = {"lower": voice.quantile(output, tail), "upper": voice.quantile(output, 1.0 - tail)}
