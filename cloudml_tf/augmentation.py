@@ -16,7 +16,9 @@ def augment(
     across_track_axis: str = "rows",
     run: np.ndarray | None = None,
 ) -> Inputs:
-    """Change a batch. Sequences that share frames (`Samples.shared_inputs`) change together, by `run` (B,), or all.
+    """Change a batch; the given arrays may be changed in place.
+
+    Sequences that share frames (`Samples.shared_inputs`) change together, by `run` (B,), or all.
 
     The sun's azimuth is mirrored with the image: an across-track mirror turns the relative azimuth a into -a. An
     along-track mirror turns it into 180 - a and the flight round, so the frames of a sequence change order.
@@ -50,7 +52,6 @@ def _changed(
     sun = inputs.get("sun_angles_deg")
     features = inputs.get("features")
     count = int(unit.max()) + 1
-    sun = None if sun is None else sun.copy()
     turned = np.zeros(count, bool)
     across = 2 if across_track_axis == "rows" else 3
     if settings.mirror_across_track:
@@ -68,7 +69,6 @@ def _changed(
             sun[flip, :, 1] = 180.0 - sun[flip, :, 1]
             sun[flip] = sun[flip, ::-1]
         if features is not None:
-            features = features.copy()
             features[flip] = features[flip, ::-1]
     if settings.gain_std:
         gain = np.exp(settings.gain_std * rng.standard_normal((count, 1, 1, 1, 1)))
@@ -84,6 +84,5 @@ def _mirrored(frames: np.ndarray, flip: np.ndarray, axis: int, nadir: int) -> np
     """Mirror the chosen sequences about the nadir pixel, which stays; the border pixel fills what is missing."""
     length = frames.shape[axis]
     source = np.clip(2 * nadir - np.arange(length), 0, length - 1)
-    out = frames.copy()
-    out[flip] = np.take(frames[flip], source, axis=axis)
-    return out
+    frames[flip] = np.take(frames[flip], source, axis=axis)
+    return frames

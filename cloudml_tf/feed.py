@@ -22,15 +22,19 @@ def feed(batches: keras.utils.PyDataset) -> Any:
         return batches
     import tensorflow as tf
 
-    def drawn() -> Any:
-        return (batches[number] for number in range(len(batches)))
-
     signature = tf.nest.map_structure(lambda x: tf.TensorSpec((None, *x.shape[1:]), x.dtype), batches[0])
+    flat = tf.nest.flatten(signature)
+
+    def draw(number: Any) -> Any:
+        drawn = tf.numpy_function(lambda n: tf.nest.flatten(batches[int(n)]), [number], [x.dtype for x in flat])
+        for tensor, known in zip(drawn, flat, strict=True):
+            tensor.set_shape(known.shape)
+        return tf.nest.pack_sequence_as(signature, drawn)
+
     options = tf.data.Options()
     options.autotune.enabled = False
-    source = tf.data.Dataset.from_generator(drawn, output_signature=signature)
-    counted = source.apply(tf.data.experimental.assert_cardinality(len(batches)))
-    return counted.prefetch(AHEAD).with_options(options)
+    options.experimental_warm_start = True
+    return tf.data.Dataset.range(len(batches)).map(draw).prefetch(AHEAD).with_options(options)
 
 
 def answers(model: keras.Model, batches: keras.utils.PyDataset) -> np.ndarray:

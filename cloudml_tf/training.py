@@ -59,7 +59,9 @@ def start_keras(config: Config) -> None:
     if config.training.deterministic and keras.backend.backend() == "tensorflow":
         import tensorflow as tf
 
-        tf.config.experimental.enable_op_determinism()
+        # A CPU does the same sums in the same order anyhow, and TensorFlow would no longer draw batches ahead.
+        if tf.config.list_physical_devices("GPU"):
+            tf.config.experimental.enable_op_determinism()
 
 
 def make_model(

@@ -1,5 +1,6 @@
 """Batches and augmentation: what is mirrored, what stays, and that the order depends on seed and epoch alone."""
 
+import copy
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from flight_files import tiny_config, write_flight
 from cloudml_tf.augmentation import augment
 from cloudml_tf.batches import Batches, EpochOrder
 from cloudml_tf.data.samples import Samples, build_samples
+from cloudml_tf.feed import feed
 from cloudml_tf.pipeline import available_flights, read_flights
 from cloudml_tf.settings import Augmentation
 
@@ -36,7 +38,9 @@ def changed(before: dict[str, np.ndarray], after: dict[str, np.ndarray], name: s
 def mirror(settings: dict[str, bool], nadir: tuple[int, int], axis: str) -> tuple[Any, Any, np.ndarray]:
     """Inputs, mirrored inputs, and which sequences were mirrored: about half of them."""
     before = inputs()
-    after = augment(before, Augmentation(**{**OFF, **settings}), np.random.default_rng(1), nadir, None, axis)
+    after = augment(
+        copy.deepcopy(before), Augmentation(**{**OFF, **settings}), np.random.default_rng(1), nadir, None, axis
+    )
     flipped = changed(before, after)
     assert 60 < flipped.sum() < 140
     return before, after, flipped
@@ -90,19 +94,11 @@ def test_a_sun_in_the_image_stays_where_it_shines_from() -> None:
     frames = (row * np.sin(radians) + column * np.cos(radians))[..., None].astype("float32")  # (100,1,7,9,1)
     before = {"frames": frames, "sun_angles_deg": np.stack([np.full_like(azimuth, 40.0), azimuth], axis=-1)}
     both = Augmentation(mirror_across_track=True, mirror_along_track=True)
-    after = augment(before, both, np.random.default_rng(3), (3, 4))
+    after = augment(copy.deepcopy(before), both, np.random.default_rng(3), (3, 4))
     radians = np.deg2rad(after["sun_angles_deg"][..., 1])[..., None, None]
     expected = (row * np.sin(radians) + column * np.cos(radians))[..., None]
     np.testing.assert_allclose(after["frames"], expected, atol=1e-5)
     assert changed(before, after).sum() > 50
-
-
-def test_the_inputs_themselves_are_left_as_they_were() -> None:
-    before, untouched = inputs(), inputs()
-    settings = Augmentation(mirror_along_track=True, gain_std=0.1, noise_std=0.1)
-    augment(before, settings, np.random.default_rng(0), (3, 4), np.ones(2))
-    for name, values in untouched.items():
-        np.testing.assert_array_equal(before[name], values)
 
 
 def test_inputs_without_sun_or_features_stay_without() -> None:
@@ -113,7 +109,7 @@ def test_inputs_without_sun_or_features_stay_without() -> None:
 
 def test_gain_is_one_factor_a_sequence() -> None:
     before = inputs()
-    after = augment(before, Augmentation(**OFF, gain_std=0.2), np.random.default_rng(0), (3, 4))
+    after = augment(copy.deepcopy(before), Augmentation(**OFF, gain_std=0.2), np.random.default_rng(0), (3, 4))
     ratio = (after["frames"] / before["frames"]).reshape(SHAPE[0], -1)
     np.testing.assert_allclose(ratio, ratio[:, :1].repeat(ratio.shape[1], axis=1), rtol=1e-4)
     assert np.log(ratio[:, 0]).std() == pytest.approx(0.2, rel=0.2)
@@ -123,7 +119,9 @@ def test_gain_is_one_factor_a_sequence() -> None:
 def test_noise_is_in_units_of_each_channel_s_std() -> None:
     before = inputs()
     frame_std = np.array([1.0, 10.0])
-    after = augment(before, Augmentation(**OFF, noise_std=0.05), np.random.default_rng(0), (3, 4), frame_std)
+    after = augment(
+        copy.deepcopy(before), Augmentation(**OFF, noise_std=0.05), np.random.default_rng(0), (3, 4), frame_std
+    )
     difference = (after["frames"] - before["frames"]).reshape(-1, 2)
     np.testing.assert_allclose(difference.std(axis=0), [0.05, 0.5], rtol=0.05)
 
@@ -167,6 +165,33 @@ def test_training_drops_the_small_last_batch_and_judging_keeps_every_sample_unch
     for number in range(len(judging)):
         inputs, found = judging[number][:2]
         np.testing.assert_array_equal(inputs["frames"], samples.inputs(found[:, 0].astype(int))["frames"])
+
+
+def test_the_samples_themselves_are_left_as_they_were(tmp_path: Path) -> None:
+    samples = small_samples(tmp_path)
+    table, index = samples.table.copy(), samples.index.copy()
+    settings = Augmentation(mirror_along_track=True, gain_std=0.1, noise_std=0.1)
+    batches = Batches(samples, samples.label, 5, seed=1, augmentation=settings, frame_std=np.ones(1))
+    changed = [(batches[number][0]["frames"] != samples.inputs(batches.order[:5])["frames"]).any() for number in (0, 1)]
+    assert all(changed)
+    np.testing.assert_array_equal(samples.table, table)
+    np.testing.assert_array_equal(samples.index, index)
+
+
+def test_a_model_is_fed_the_same_batches_in_the_same_order(tmp_path: Path) -> None:
+    samples = small_samples(tmp_path)
+    batches = Batches(samples, np.arange(10, dtype="float32"), 4)
+    fed = feed(batches)
+    assert len(fed) == 3
+    for _ in range(2):  # epoch after epoch
+        for (inputs, target), (expected, expected_target) in zip(fed, (batches[n] for n in range(3)), strict=True):
+            np.testing.assert_array_equal(target, expected_target)
+            assert inputs.keys() == expected.keys()
+            for name, values in expected.items():
+                np.testing.assert_array_equal(inputs[name], values)
+    batches.seed = 1  # now shuffled, anew each epoch
+    batches.set_epoch(3)
+    np.testing.assert_array_equal(np.concatenate([target for _, target in fed]), batches.target[batches.order])
 
 
 def test_weights_go_with_their_samples_in_training_only(tmp_path: Path) -> None:

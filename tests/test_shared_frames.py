@@ -1,5 +1,6 @@
 """Sequences that share frames: the same numbers as frame by frame, at fewer passes of the encoder."""
 
+import copy
 from typing import Any
 
 import keras
@@ -152,7 +153,7 @@ def test_sequences_of_a_run_are_mirrored_together(along: bool) -> None:
     run = np.repeat(np.arange(15), 8)
     before = data.shared_inputs(slice(120), run)
     settings = Augmentation(mirror_across_track=not along, mirror_along_track=along)
-    after = augment(before, settings, np.random.default_rng(3), data.nadir, run=run)
+    after = augment(copy.deepcopy(before), settings, np.random.default_rng(3), data.nadir, run=run)
     both = {"old": before, "new": after}
     frames = {name: found["frames"][found["chosen_frames"]] for name, found in both.items()}
     turned = (frames["old"] != frames["new"]).reshape(120, -1).any(axis=1)

@@ -1,12 +1,13 @@
 """A flight's frames in order of time, a block at a time: what a prediction needs in memory at once."""
 
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
 from cloudml_tf.data.flights import Flight
-from cloudml_tf.data.frames import read_slabs
+from cloudml_tf.data.frames import read_pieces
 from cloudml_tf.data.samples import Samples, nadir_pixel
 from cloudml_tf.data.settings import Data
 
@@ -45,17 +46,21 @@ def read_blocks(flight: Flight, data: Data, temporal_frames: int) -> Iterator[Bl
     """Every frame once, but for an overlap of T - 1: each sequence of T frames is whole in one block."""
     frame_bytes = 4 * int(np.prod(flight.frame_shape))
     count = int(np.clip(BLOCK_BYTES // frame_bytes, temporal_frames, MOST_FRAMES))
-    radiance, flags = np.zeros((0, *flight.frame_shape), "float32"), np.zeros((2, 0), bool)
-    for first in range(0, len(flight), count):
-        frames = np.arange(first, min(first + count, len(flight)))
-        kept = min(temporal_frames - 1, len(radiance))
-        space = np.empty((len(frames), *flight.frame_shape), "float32")
-        radiance = np.concatenate([radiance[len(radiance) - kept :], space])  # (M,H,W,C)
-        flags = np.concatenate([flags[:, flags.shape[1] - kept :], np.zeros((2, len(frames)), bool)], axis=1)
-        for slab in read_slabs(flight, frames, data.camera):
+    pieces = [np.arange(first, min(first + count, len(flight))) for first in range(0, len(flight), count)]
+    slabs = read_pieces(flight, pieces, data.camera)
+    before: Block | None = None
+    for number, group in itertools.groupby(slabs, key=lambda item: item[0]):
+        kept = 0 if before is None else min(temporal_frames - 1, len(before.radiance))
+        length = kept + len(pieces[number])
+        radiance, flags = np.empty((length, *flight.frame_shape), "float32"), np.zeros((2, length), bool)
+        if before is not None and kept:
+            radiance[:kept] = before.radiance[-kept:]
+            flags[:, :kept] = before.saturated[-kept:], before.no_image[-kept:]
+        for _, slab in group:
             place = kept + slab.position
             radiance[place], flags[0, place], flags[1, place] = slab.radiance, slab.saturated, slab.no_image
-        yield Block(first - kept, kept, radiance, flags[0], flags[1])
+        before = Block(int(pieces[number][0]) - kept, kept, radiance, flags[0], flags[1])
+        yield before
 
 
 def samples_of_block(block: Block, sequences: np.ndarray, flight: Flight, data: Data) -> Samples:

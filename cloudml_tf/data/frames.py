@@ -6,15 +6,17 @@ the cache folder, mapped into memory, so flights larger than memory work.
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
 
 from cloudml_tf.config import expand
 from cloudml_tf.data import hdf5
+from cloudml_tf.data.ahead import ahead
 from cloudml_tf.data.flights import Flight
 from cloudml_tf.data.settings import Camera, Data
 from cloudml_tf.files import whole_file
@@ -103,17 +105,45 @@ class Slab:
 
 def read_slabs(flight: Flight, frames: np.ndarray, camera: Camera) -> Iterator[Slab]:
     """The wanted frames of a flight, slab by slab in the order of the file."""
-    rows = flight.row[frames]
-    order = np.argsort(rows)
+    return (slab for _, slab in read_pieces(flight, [frames], camera))
+
+
+def read_pieces(flight: Flight, pieces: Iterable[np.ndarray], camera: Camera) -> Iterator[tuple[int, Slab]]:
+    """Yield (number of the piece, slab) for pieces of frame indices, one after the other.
+
+    A thread reads the next slab while one is decoded; no other touches the file.
+    """
+    for number, raw in ahead(_raw_slabs(flight, pieces, camera)):
+        yield number, _decoded(raw, camera)
+
+
+@dataclass(frozen=True)
+class _Raw:
+    """A slab as it lies in the file."""
+
+    position: np.ndarray  # (n,) in the wanted frames
+    channels: list[tuple[np.ndarray, dict[str, Any]]]  # (n,H,W) each, and what says how it is packed
+
+
+def _raw_slabs(flight: Flight, pieces: Iterable[np.ndarray], camera: Camera) -> Iterator[tuple[int, _Raw]]:
+    rows_cut, columns_cut = (slice(*cut) if cut else slice(None) for cut in (camera.rows, camera.columns))
     with hdf5.open_file(flight.camera_path) as file:
         sets = [hdf5.dataset(file, name, 3, "data.camera.channels") for name in camera.channels]
-        for first, last in _slabs(rows[order], sets[0]):
-            chosen = order[first:last]
-            low, high = int(rows[chosen].min()), int(rows[chosen].max()) + 1
-            channels = [_read_channel(file, item, low, high, rows[chosen] - low, camera) for item in sets]
-            radiance = np.stack([channel for channel, _ in channels], axis=-1)  # (n,H,W,C)
-            saturated = np.any([flag for _, flag in channels], axis=0)  # (n,)
-            yield Slab(chosen, radiance, saturated, _not_an_image(radiance))
+        packing = [{key: item.attrs[key] for key in hdf5.PACKING if key in item.attrs} for item in sets]
+        for number, frames in enumerate(pieces):
+            rows = flight.row[frames]
+            order = np.argsort(rows, kind="stable")
+            for first, last in _slabs(rows[order], sets[0]):
+                chosen = order[first:last]
+                low, high = int(rows[chosen[0]]), int(rows[chosen[-1]]) + 1
+                keep = slice(None) if high - low == len(chosen) else rows[chosen] - low
+                channels = []
+                for item, packed in zip(sets, packing, strict=True):
+                    try:
+                        channels.append((item[low:high, rows_cut, columns_cut][keep], packed))
+                    except OSError as error:
+                        raise hdf5.damaged(file, item.name, error) from None
+                yield number, _Raw(chosen, channels)
 
 
 def _slabs(sorted_rows: np.ndarray, item: h5py.Dataset) -> Iterator[tuple[int, int]]:
@@ -122,35 +152,43 @@ def _slabs(sorted_rows: np.ndarray, item: h5py.Dataset) -> Iterator[tuple[int, i
     frame_bytes = max(int(np.prod(item.shape[1:])) * item.dtype.itemsize, 1)
     most = max(SLAB_BYTES // frame_bytes, chunk, 1)
     blocks = sorted_rows // chunk
+    far = np.diff(blocks)
     first = 0
-    for i in range(1, len(sorted_rows) + 1):
-        ends = i == len(sorted_rows)
-        if (
-            ends
-            or blocks[i] > blocks[i - 1] + 1
-            or (blocks[i] != blocks[i - 1] and sorted_rows[i] - sorted_rows[first] >= most)
-        ):
-            yield first, i
-            first = i
+    for i in np.flatnonzero(far) + 1:  # where a chunk begins
+        if far[i - 1] > 1 or sorted_rows[i] - sorted_rows[first] >= most:
+            yield first, int(i)
+            first = int(i)
+    if len(sorted_rows):
+        yield first, len(sorted_rows)
 
 
-def _read_channel(
-    file: h5py.File, item: h5py.Dataset, low: int, high: int, keep: np.ndarray, camera: Camera
-) -> tuple[np.ndarray, np.ndarray]:
-    """One channel of chosen frames, (n,H,W) float32 and (n,) saturated, sliced and down-sampled."""
-    rows, columns = (slice(*cut) if cut else slice(None) for cut in (camera.rows, camera.columns))
-    try:
-        raw = item[low:high, rows, columns][keep]
-    except OSError as error:
-        raise hdf5.damaged(file, item.name, error) from None
-    values = hdf5.unpack(raw, item.attrs, "float32")
+def _decoded(raw: _Raw, camera: Camera) -> Slab:
+    decoded = [_channel(values, packed, camera) for values, packed in raw.channels]
+    radiance = decoded[0][0][..., None] if len(decoded) == 1 else np.stack([image for image, _ in decoded], axis=-1)
+    saturated = np.any([flag for _, flag in decoded], axis=0)  # (n,)
+    return Slab(raw.position, radiance, saturated, _not_an_image(radiance))
+
+
+def _channel(raw: np.ndarray, packed: dict[str, Any], camera: Camera) -> tuple[np.ndarray, np.ndarray]:
+    """One channel of chosen frames, (n,H,W) float32 and (n,) saturated, down-sampled."""
+    values = hdf5.unpack(raw, packed, "float32")
     if camera.saturation is not None:
-        full = values >= camera.saturation
+        seen, limit = values, camera.saturation
     elif raw.dtype.kind in "iu":
-        full = raw == np.iinfo(raw.dtype).max
+        seen, limit = raw, np.iinfo(raw.dtype).max
     else:
-        full = np.isposinf(raw)
-    return _downsample(values, camera.downsample), full.mean(axis=(1, 2)) > camera.bad_pixel_fraction
+        seen, limit = raw, np.inf
+    return _downsample(values, camera.downsample), _share_at_least(seen, limit) > camera.bad_pixel_fraction
+
+
+def _share_at_least(images: np.ndarray, limit: float) -> np.ndarray:
+    """(n,H,W) -> (n,): the share of pixels at or above a limit. Most frames have none, which their maximum tells."""
+    flat = images.reshape(len(images), -1)
+    share = np.zeros(len(flat))
+    with np.errstate(invalid="ignore"):
+        some = np.flatnonzero(~(flat.max(axis=1) < limit))  # also where the maximum is no number
+        share[some] = (flat[some] >= limit).mean(axis=1)
+    return share
 
 
 def _downsample(images: np.ndarray, factor: int) -> np.ndarray:
@@ -166,10 +204,9 @@ def _downsample(images: np.ndarray, factor: int) -> np.ndarray:
 def _not_an_image(radiance: np.ndarray) -> np.ndarray:
     """(n,H,W,C) -> (n,): some channel has a pixel that is no number, or no structure at all (black, or one value)."""
     flat = radiance.reshape(len(radiance), -1, radiance.shape[-1])
-    finite = np.isfinite(flat).all(axis=(1, 2))
     with np.errstate(invalid="ignore"):
-        constant = (flat.max(axis=1) == flat.min(axis=1)).any(axis=1)
-    return ~finite | constant
+        high, low = flat.max(axis=1), flat.min(axis=1)  # (n,C); not finite where a pixel is not
+        return ~(np.isfinite(high) & np.isfinite(low) & (high > low)).all(axis=1)
 
 
 def _fingerprint(flights: list[Flight], wanted: dict[str, np.ndarray], camera: Camera) -> str:

@@ -114,7 +114,8 @@ def unpack(raw: np.ndarray, attributes: Any, dtype: str = "float64") -> np.ndarr
         values = raw.astype(dtype)
     scale, offset = ((_numbers(attributes, key) or [d])[0] for key, d in (("scale_factor", 1.0), ("add_offset", 0.0)))
     if scale != 1.0 or offset != 0.0:
-        values = (values * scale + offset).astype(dtype)
+        values *= scale
+        values += offset
     if missing is not None and missing.any():
         values[missing] = np.nan
     low, high = _valid_range(attributes)

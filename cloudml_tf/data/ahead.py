@@ -1,0 +1,54 @@
+"""One thing read while another is worked on."""
+
+import queue
+import threading
+from collections.abc import Generator, Iterator
+from typing import TypeVar
+
+Item = TypeVar("Item")
+
+
+def ahead(items: Iterator[Item], count: int = 1) -> Generator[Item]:
+    """The same items in the same order, drawn by a thread of their own that is at most `count` + 1 items in front.
+
+    What the iterator opens it opens, uses and closes in that thread alone. Its errors are raised here, in their place;
+    where the caller stops early, the thread ends after the item in hand.
+    """
+    ready: queue.Queue[tuple[Item | None, BaseException | None, bool]] = queue.Queue(count)
+    stopped = threading.Event()
+
+    def put(item: Item | None = None, error: BaseException | None = None, more: bool = False) -> None:
+        waits = not stopped.is_set()
+        while waits:
+            try:
+                ready.put((item, error, more), timeout=0.1)
+                waits = False
+            except queue.Full:
+                waits = not stopped.is_set()
+
+    def draw() -> None:
+        try:
+            for item in items:
+                put(item, more=True)
+                if stopped.is_set():
+                    return
+            put()
+        except BaseException as error:  # whatever it is belongs to the caller
+            put(error=error)
+        finally:
+            if hasattr(items, "close"):
+                items.close()
+
+    thread = threading.Thread(target=draw, name="ahead", daemon=True)
+    thread.start()
+    try:
+        while True:
+            item, error, more = ready.get()
+            if error is not None:
+                raise error
+            if not more:
+                return
+            yield item  # type: ignore[misc]
+    finally:
+        stopped.set()
+        thread.join()
