@@ -177,6 +177,12 @@ def _say_data(console: Console, description: dict[str, Any]) -> None:
             f"{part:>5}: {found['sequences']} sequences of {', '.join(found['flights'])}; "
             f"label {found['label_mean']:.3f} ± {found['label_std']:.3f}"
         )
+    if "track" in description:
+        found = description["track"]
+        console.say(
+            f"track: {found['sequences']} training sequences with {found['labels_a_sequence']:.1f} labels each, at "
+            f"{len(found['offsets'])} places of the image"
+        )
 
 
 def _say_ending(console: Console, fitted: Any) -> None:
