@@ -65,6 +65,10 @@ bench: .venv-peers/.installed
 	.venv-peers/bin/python benchmarks/shared_frames.py --frames 3
 	.venv-peers/bin/python benchmarks/shared_frames.py --frames 7
 	.venv-peers/bin/python benchmarks/inference.py
+	.venv-peers/bin/python benchmarks/input.py
+	.venv-peers/bin/python benchmarks/long_flights.py
+	.venv-peers/bin/python benchmarks/time_to_tier.py
+	.venv-peers/bin/python benchmarks/track.py
 	.venv-peers/bin/python benchmarks/gpu_step.py --tiny
 	.venv-peers/bin/python benchmarks/gpu_step.py --estimate
 
