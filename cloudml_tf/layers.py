@@ -260,25 +260,44 @@ class Around(layers.Layer):
 
 @_register
 class AlongTrack(layers.Wrapper):
-    """A model of sequences, at P places: {name: (B,T,P,·)} -> the model on (B·P,T,·) -> (B,P)."""
+    """A model of sequences, at P places: {name: (B,T,P,·)} -> the model on (B·P,T,·) -> (B,P).
 
-    def build(self, input_shape: Any) -> None:
+    A cloud looks different ahead of nadir and behind it than below. So a learned vector for each place is added to its
+    `shifted` input; nadir, the first place, has none, and the model is whole without them.
+
+    Args:
+        layer: the model.
+        shifted: the name of that input.
+    """
+
+    def __init__(self, layer: keras.Model, shifted: str = "token", **kwargs: Any) -> None:
+        super().__init__(layer, **kwargs)
+        self.shifted = shifted
+
+    def build(self, input_shape: dict[str, Any]) -> None:
         """The model is built already."""
+        _, _, places, size = input_shape[self.shifted]
+        self.places = self.add_weight(shape=(places - 1, size), initializer="zeros", name="places")
         self.built = True
 
     def call(self, inputs: dict[str, Any], training: bool | None = None) -> Any:
         """Each place as a sequence of its own."""
-        places = next(iter(inputs.values())).shape[2]
+        x = inputs[self.shifted]
+        added = ops.pad(ops.cast(self.places, x.dtype), ((1, 0), (0, 0)))  # (P,·), 0 at nadir
         apart = {
             name: ops.reshape(ops.transpose(x, (0, 2, 1, 3)), (-1, x.shape[1], x.shape[3]))
-            for name, x in inputs.items()
+            for name, x in {**inputs, self.shifted: x + added}.items()
         }
-        return ops.reshape(self.layer(apart, training=training), (-1, places))
+        return ops.reshape(self.layer(apart, training=training), (-1, x.shape[2]))
 
     def compute_output_shape(self, input_shape: dict[str, Any]) -> Any:
         """A number a place."""
         first = next(iter(input_shape.values()))
         return (first[0], first[2])
+
+    def get_config(self) -> dict[str, Any]:
+        """The arguments that rebuild this layer."""
+        return {**super().get_config(), "shifted": self.shifted}
 
 
 @_register

@@ -324,7 +324,7 @@ def _answers(sequence_model: keras.Model, known: dict[str, Any]) -> Any:
     """The answer (B,1) to sequences (B,T,D); to (B,T,P,D), sequences of P places, (B,P)."""
     if len(known[TOKEN].shape) == 3:
         return sequence_model(known)
-    return AlongTrack(sequence_model, name="along_track")(known)
+    return AlongTrack(sequence_model, TOKEN, name="along_track")(known)
 
 
 def _distribution(head: Head, bin_range: tuple[float, float]) -> layers.Layer | None:
@@ -353,7 +353,7 @@ def share_frames(regressor: keras.Model) -> keras.Model:
     known = core.get_layer("frame_model")({name: keras.ops.expand_dims(x, 0) for name, x in inputs.items()})
     sequences = {name: GatherFrames(name=f"gather_{name}")([x, chosen]) for name, x in known.items()}
     inputs[CHOSEN] = chosen
-    shared = keras.Model(inputs, _answers(sequence_model_of(core), sequences), name="regressor")
+    shared = keras.Model(inputs, _last(core)(sequences), name="regressor")
     if wrapped is None:
         return shared
     averaged = MirrorAverage(shared, wrapped.nadir, wrapped.axis - 1, name="mirror_average")(inputs)
@@ -373,9 +373,14 @@ def physical_model(regressor: keras.Model, units: PhysicalUnits) -> keras.Model:
 
 
 def copy_weights(source: keras.Model, target: keras.Model) -> None:
-    """Give a regressor the weights of another that differs in its offsets, or shares frames. Raises `ValueError`."""
-    given = {weight.path: weight for weight in source.weights if "seed_generator" not in weight.path}
-    own = {weight.path: weight for weight in target.weights if "seed_generator" not in weight.path}
+    """Give a regressor the weights of another that differs in its offsets, or shares frames. Raises `ValueError`.
+
+    What is known of places beside nadir stays behind.
+    """
+    given, own = (
+        {w.path: w for w in model.weights if "seed_generator" not in w.path and not w.path.endswith("/places")}
+        for model in (source, target)
+    )
     if given.keys() != own.keys():
         raise ValueError(f"regressors differ in {sorted(given.keys() ^ own.keys())}")
     for path, weight in own.items():
@@ -400,12 +405,13 @@ def frame_model_of(model: keras.Model) -> keras.Model:
 
 def sequence_model_of(model: keras.Model) -> keras.Model:
     """The sequence model inside a regressor."""
-    core = core_of(model)
-    return next(
-        layer.layer if isinstance(layer, AlongTrack) else layer
-        for layer in core.layers
-        if layer.name in ("sequence_model", "along_track")
-    )
+    last = _last(core_of(model))
+    return last.layer if isinstance(last, AlongTrack) else last
+
+
+def _last(core: keras.Model) -> keras.layers.Layer:
+    """What follows the frame model: the sequence model, or what asks it at several places."""
+    return next(layer for layer in core.layers if layer.name in ("sequence_model", "along_track"))
 
 
 def frame_encoder_of(model: keras.Model) -> keras.Model:
