@@ -28,7 +28,7 @@ def main() -> None:
     parser.add_argument(
         "--config", default=str(HOME / "configs" / "example.json"), help="how its flights are simulated"
     )
-    parser.add_argument("--frames", type=int, nargs="+", default=[3600, 10800, 36000])
+    parser.add_argument("--frames", type=int, nargs="+", default=[30_000, 90_000, 300_000])
     parser.add_argument("--rounds", type=int, default=3)
     args = parser.parse_args()
     simulation = load_config(args.config).data.simulation

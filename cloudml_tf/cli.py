@@ -10,7 +10,7 @@ import importlib
 import json
 import os
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from cloudml_tf.errors import EXIT_BAD_INPUT, EXIT_CODES, EXIT_INTERRUPTED, CloudMLError, ConfigError
 
@@ -134,9 +134,17 @@ def exit_code_table() -> str:
     return "exit codes: " + "\n            ".join(lines)
 
 
+class _Parser(argparse.ArgumentParser):
+    """A wrong command line raises, so that it is told as every other mistake: in one line, and as JSON."""
+
+    def error(self, message: str) -> NoReturn:
+        """Raises `ConfigError`."""
+        raise ConfigError(f"{message}. See `{self.prog} --help`.")
+
+
 def build_parser(verb: str | None = None, every: bool = False) -> argparse.ArgumentParser:
     """The parser; only the asked verb's module is imported, or all of them with `every`."""
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="cloudml",
         description=__doc__.splitlines()[0],
         epilog=exit_code_table(),
@@ -167,10 +175,11 @@ def main(argv: list[str] | None = None) -> int:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     verb = argv[0] if argv else ""
     if verb not in VERBS:
-        if verb and not verb.startswith("-"):
-            return _refuse("cloudml", _unknown_verb(verb), EXIT_BAD_INPUT, "--json" in argv)
-        build_parser().parse_args(argv)  # the help, the version, or what is wrong; it exits
-    args, unknown = build_parser(verb).parse_known_args(argv)
+        return _without_verb(argv)
+    try:
+        args, unknown = build_parser(verb).parse_known_args(argv)
+    except ConfigError as error:
+        return _refuse(f"cloudml {verb}", str(error), error.exit_code, "--json" in argv)
     try:
         if unknown:
             raise ConfigError(_unknown_arguments(args, unknown))
@@ -189,6 +198,20 @@ def main(argv: list[str] | None = None) -> int:
         # A full disk or a folder that may not be written: the user can mend it, and a traceback would hide it.
         reason = f"{error.filename}: {error.strerror}. Choose a writable folder or free some space."
         return _refuse(f"cloudml {args.verb}", reason, EXIT_BAD_INPUT, args.json)
+
+
+def _without_verb(argv: list[str]) -> int:
+    """The help or the version, which exit; help where nothing is asked for; or what is wrong."""
+    if not argv:
+        build_parser().print_help()
+        return EXIT_BAD_INPUT
+    if not argv[0].startswith("-"):
+        return _refuse("cloudml", _unknown_verb(argv[0]), EXIT_BAD_INPUT, "--json" in argv)
+    try:
+        build_parser().parse_args(argv)
+    except ConfigError as error:
+        return _refuse("cloudml", str(error), error.exit_code, "--json" in argv)
+    return _refuse("cloudml", f"the verb comes first, before {argv[0]}. See `cloudml --help`.", EXIT_BAD_INPUT, False)
 
 
 def _refuse(command: str, reason: str, exit_code: int, machine: bool) -> int:

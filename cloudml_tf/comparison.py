@@ -1,8 +1,9 @@
 """What a comparison of runs says, without printing it: the original's table, winners, leads and differences.
 
-Each run stands for its best epoch, whose weights were judged. The winner of a row is the one that the original's table
-names: the highest, but the lowest MAE. A lead counts where its 95 % interval, from a bootstrap over blocks of track,
-does not hold 0.
+Each run stands for its best epoch, whose weights were judged. The winner of a row is the highest, but the lowest MAE,
+the variance ratio nearest to 1 and the spread nearest to that of the labels: of collapsed runs these are the highest,
+as in the original's table, and an inflated run does not win by its noise. A lead counts where its 95 % interval, from
+a bootstrap over blocks of track, does not hold 0.
 """
 
 import json
@@ -24,7 +25,6 @@ ROWS = {
     "pred_spread": "Pred Spread",
     "correlation": "Correlation",
 }
-LOWER_IS_BETTER = ("mae",)
 INFLATED = 0.1
 FEWEST_BLOCKS = 10
 SMALLEST_SHARE = 0.5  # of the test samples that two runs must have in common for a paired comparison
@@ -125,23 +125,36 @@ def _excess(run: Run, space: str) -> float:
     return float("nan") if s is None or r is None else float(s - r)
 
 
+def merit(key: str, value: Any, target_spread: float) -> Any:
+    """What of a score is the more the better; a number or an array."""
+    if key == "mae":
+        return -value
+    if key == "variance_ratio":
+        return -np.abs(value - 1.0)
+    return -np.abs(value - target_spread) if key == "pred_spread" else value
+
+
 def row(key: str, runs: list[Run], space: str, judged: Config) -> dict[str, Any]:
-    """One score of every run, who wins, by how much, and whether that is more than chance."""
-    values = {run.name: run.scores(space)[key] for run in runs}
-    sign = -1.0 if key in LOWER_IS_BETTER else 1.0
-    defined = [run for run in runs if values[run.name] is not None]
-    ranked = sorted(defined, key=lambda run: sign * values[run.name], reverse=True)
+    """One score of every run, who wins, by how much (in `merit`), and whether that is more than chance."""
+    found_scores = {run.name: run.scores(space) for run in runs}
+    values = {name: scored[key] for name, scored in found_scores.items()}
+    merits = {
+        name: merit(key, value, found_scores[name]["target_spread"])
+        for name, value in values.items()
+        if value is not None
+    }
+    ranked = sorted((run for run in runs if run.name in merits), key=lambda run: merits[run.name], reverse=True)
     found: dict[str, Any] = {"metric": key, "label": ROWS[key], "values": values, "winner": None}
     if len(ranked) < 2:
         return {**found, "winner": ranked[0].name if ranked else None}
     first, second = ranked[:2]
     lead, ends, paired = lead_of(first, second, key, space, judged)
-    low, high = sorted(sign * end for end in ends)
+    low, high = ends
     return {
         **found,
         "winner": first.name,
         "runner_up": second.name,
-        "lead": sign * lead,
+        "lead": lead,
         "interval": [low, high],
         "paired": paired,
         "exceeds_interval": low > 0,
@@ -149,7 +162,7 @@ def row(key: str, runs: list[Run], space: str, judged: Config) -> dict[str, Any]
 
 
 def lead_of(first: Run, second: Run, key: str, space: str, judged: Config) -> tuple[float, tuple[float, float], bool]:
-    """First minus second, its 95 % interval, and whether they are paired.
+    """The first's merit minus the second's, its 95 % interval, and whether they are paired.
 
     Paired: both on the test samples that they share, block by block. Where those are fewer than half, the two are
     drawn independently; whatever is easier about one's samples is then in the lead as well.
@@ -161,10 +174,12 @@ def lead_of(first: Run, second: Run, key: str, space: str, judged: Config) -> tu
     for number, (run, samples) in enumerate(((first, a), (second, b))):
         here = np.array([not paired or sample in shared for sample in samples])
         label, prediction = (found[here] for found in run.test(space))
-        values.append(scores(label, prediction)[key])
+        scored = scores(label, prediction)
+        values.append(merit(key, scored[key], scored["target_spread"]))
         seed, draws = judged.seed + (0 if paired else number), judged.evaluation.bootstrap_samples
         blocks = run.blocks(judged.evaluation.block_s)[here]
-        drawn.append(drawn_scores(label, prediction, blocks, draws, seed, (key,))[key])
+        scores_drawn = drawn_scores(label, prediction, blocks, draws, seed, (key,))[key]
+        drawn.append(merit(key, scores_drawn, scored["target_spread"]))
     low, high = np.nanquantile(drawn[0] - drawn[1], [0.025, 0.975])
     return values[0] - values[1], (float(low), float(high)), paired
 

@@ -10,7 +10,7 @@ import os
 import re
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -141,8 +141,8 @@ def _explain(where: str, details: list[Any], root: type[BaseModel]) -> str:
     if first["type"] == "extra_forbidden":
         known = sorted({name for model in _follow(first["loc"][:-1], root)[1] for name in model.model_fields})
         key = str(first["loc"][-1])
-        near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
-        hint = f"did you mean '{where.removesuffix(key)}{near[0]}'?" if near else f"known here: {', '.join(known)}"
+        near = _nearest_key(where, key, known, root)
+        hint = f"did you mean '{near}'?" if near else f"known here: {', '.join(known)}"
         return f"unknown key '{where}'; {hint}"
     if first["type"] == "missing":
         return f"'{where}' is required and missing"
@@ -153,6 +153,25 @@ def _explain(where: str, details: list[Any], root: type[BaseModel]) -> str:
     received = first.get("input")
     shown = "" if isinstance(received, dict | BaseModel) else f" Received: {json.dumps(received, default=str)}"
     return f"'{where or 'the file as a whole'}': {', or '.join(messages)}.{shown}"
+
+
+def _nearest_key(where: str, key: str, known: list[str], root: type[BaseModel]) -> str | None:
+    """The field that an unknown key may have meant: a like one of its own section, else one of that name elsewhere."""
+    parent = where.removesuffix(key)
+    elsewhere = {path.rpartition(".")[2]: path for path in reversed(list(_paths(root)))}
+    for names, cutoff in ((known, 0.75), (list(elsewhere), 0.75), (known, 0.5)):
+        near = difflib.get_close_matches(key, names, n=1, cutoff=cutoff)
+        if near:
+            return f"{parent}{near[0]}" if names is known else elsewhere[near[0]]
+    return None
+
+
+def _paths(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
+    """The dotted paths of all fields below a model."""
+    for name, field in model.model_fields.items():
+        yield prefix + name
+        for below in _models_in(field.annotation):
+            yield from _paths(below, f"{prefix}{name}.")
 
 
 def _follow(location: tuple[Any, ...], root: type[BaseModel]) -> tuple[list[str], list[Any]]:

@@ -217,9 +217,17 @@ def check_replaceable(folder: Path) -> None:
         raise RunError(f"{folder}: is there and is no exported model; it will not be overwritten. Name another folder.")
 
 
+def run_of_export(folder: Path) -> str | None:
+    """Which run the export in a folder is of; None where there is none."""
+    found = read_json(folder / RECORD).get("run") if formats_in(folder) else None
+    return None if found is None else str(found)
+
+
 def show_export(console: Console, written: dict[str, Any]) -> None:
-    """The parity table and the folder, as metrics.json has them under "export"."""
+    """The parity table, the folder and what lay there, as metrics.json has them under "export"."""
     parity.show(console, written["parity"])
+    if written["replaced"] is not None:
+        console.say(f"{written['folder']} held the export of {written['replaced']}, which is replaced")
     console.say(f"export: {written['folder']}; for a flight: cloudml predict {written['folder']} FLIGHT -o out.nc")
 
 
@@ -260,8 +268,9 @@ def run(args: argparse.Namespace) -> int:
 
     model = load_regressor(path, config, description)
     metrics = read_json(path / "metrics.json") if (path / "metrics.json").is_file() else None
+    replaced = run_of_export(folder)
     record = export_model(model, folder, config, description, metrics, formats=formats, run=path)
-    show_export(console, {"folder": str(folder), "parity": record})
+    show_export(console, {"folder": str(folder), "parity": record, "replaced": replaced})
     if args.json:
         files = {name: str(folder / FORMATS[name].file) for name in formats}
         print_json({"export": str(folder), "files": files, "card": str(folder / CARD), "parity": record})

@@ -199,6 +199,9 @@ def run(args: argparse.Namespace) -> int:
     content, found = propose_from(files, folder, console) if sources else (starter(folder), {})
     for key, value in overrides_from(args).items():
         set_by_path(content, key, value)
+    if sources and not content["data"].get("camera"):
+        problems = [*found["notes"], *(f"{lack['setting']}: {lack['why']}" for lack in found["missing"][:1])]
+        raise ConfigError(f"no images were found, and nothing is written: {'; '.join(problems)}.")
     path = write_folder(folder, content, with_flights=not sources)
     if sources:
         print_proposal(console, found)

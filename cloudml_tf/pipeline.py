@@ -192,13 +192,16 @@ def _named(word: str, config: Config, known: Mapping[str, Mapping[str, str]], la
                 for name, files in find_flights(folder, config.data, labels).items():
                     if Path(files.camera).resolve() == path.resolve():
                         return {name: files}
+    if config.data.flights and word in config.data.flights:
+        return {word: _expanded(config.data.flights[word])}
     if word in known:
         return {word: FlightFiles.model_validate(known[word])}
-    names = ", ".join(known) or "none"
+    names = ", ".join({**known, **(config.data.flights or {})}) or "none"
     problem = "is no camera file whose partners can be found" if path.is_file() else "is no folder with flights"
     raise DataError(
         f"{word}: {problem}, and no flight that the model knows by name ({names}). Name a folder, a camera file that "
-        f"matches {', '.join(config.data.camera.files)} (data.camera.files), or one of these flights."
+        f"matches {', '.join(config.data.camera.files)}, or one of these flights; or name its files: --set "
+        'data.flights.NAME={"camera": "…", "navigation": "…"}, and NAME as the flight.'
     )
 
 

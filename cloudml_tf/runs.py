@@ -151,6 +151,8 @@ def read_run(path: Path, overrides: dict[str, Any] | None = None) -> tuple[Confi
     if not (path / "config.json").is_file():
         text = f"{path}: neither a run folder (config.json) nor an exported model (cloudml.json)."
         raise RunError(text + _lying_in(path))
+    if not (path / "data.json").is_file():
+        raise RunError(f"{path}: has a configuration and no data.json, so nothing was trained here.{_lying_in(path)}")
     return load_config(path / "config.json", overrides), read_json(path / "data.json")
 
 

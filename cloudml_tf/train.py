@@ -99,11 +99,12 @@ def _fit_and_judge(
         _write_report(folder, metrics, prepared, predictions, fitted, config)
     write_json(folder / "metrics.json", metrics)  # its presence says that the run is whole
     if config.output.export:
-        from cloudml_tf.export import export_model, show_export, target_folder
+        from cloudml_tf.export import export_model, run_of_export, show_export, target_folder
 
         home = target_folder(config)
+        replaced = run_of_export(home)
         parity = export_model(model, home, config, description, metrics, prepared.parts["test"], run=folder)
-        metrics["export"] = {"folder": str(home), "parity": parity}
+        metrics["export"] = {"folder": str(home), "parity": parity, "replaced": replaced}
         show_export(console, metrics["export"])
         write_json(folder / "metrics.json", metrics)
     return metrics

@@ -371,10 +371,8 @@ def test_a_bad_override(home: Path, refused: Refused, override: str, expected: s
         assert expected in message
 
 
-def test_a_bad_command_line_is_told_by_its_usage(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as ending:
-        main(["train"])
-    assert ending.value.code == 2
+def test_a_bad_command_line_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["train"]) == 2
     assert "CONFIG" in capsys.readouterr().err
 
 

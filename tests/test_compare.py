@@ -106,8 +106,7 @@ def test_three_runs_are_ranked_and_an_inflated_one_is_named(variant) -> None:
         return label + 1.5 * label.std() * random
 
     found = compare([variant("poor", poor), variant("good", good), variant("wide", inflated)])
-    assert row(found, "variance_ratio")["winner"] == "wide"
-    assert row(found, "r2")["winner"] == "good"
+    assert {one["winner"] for one in found["rows"]} == {"good"}  # its spread is nearest to that of the labels
     assert list(found["inflated"]) == ["wide"]
     assert found["inflated"]["wide"] > 0.1
 

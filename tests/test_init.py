@@ -15,7 +15,7 @@ from cloudml_tf.cli import main
 from cloudml_tf.config import load_config, schema_json
 from cloudml_tf.console import Console
 from cloudml_tf.init import print_proposal
-from cloudml_tf.pipeline import available_flights, prepare
+from cloudml_tf.pipeline import available_flights, find_named, prepare
 
 FRAMES, ROWS, COLUMNS = 120, 8, 10
 PROFILES = np.arange(0, FRAMES, 2)
@@ -384,6 +384,43 @@ def test_what_is_not_there_is_told_with_its_setting_and_the_configuration_is_wri
     assert "data.lidar.optical_depth" in [lack["setting"] for lack in found["missing"]]
     assert "the-lidar-file-of-this-flight: no such file" in found["problem"]
     assert content_of(tmp_path / "mine")["data"]["camera"]["channels"] == ["images"]
+
+
+def test_without_images_nothing_is_written(tmp_path: Path, capsys: Any) -> None:
+    (tmp_path / "notes.md").write_text("no HDF5")
+    assert main(["init", str(tmp_path / "mine"), "--from", str(tmp_path / "notes.md")]) == 2
+    assert "no images were found, and nothing is written" in capsys.readouterr().err
+    assert not (tmp_path / "mine").exists()
+
+
+def test_a_flight_without_a_lidar_does_not_cost_the_patterns_that_find_new_flights(tmp_path: Path, capsys: Any) -> None:
+    for day in (3, 4, 5, 6):
+        camera = {"images": moving(day), "ts": midnight(day) + np.arange(FRAMES)}
+        write(tmp_path / "data" / "imager" / f"F_060{day}_rad.h5", camera)
+        if day < 6:
+            lidar = {"epoch": midnight(day) + PROFILES.astype("f8"), "cod": label(day)}
+            write(tmp_path / "data" / "beam" / f"F_060{day}_lid.h5", lidar)
+    found = proposed(capsys, tmp_path / "mine", "--from", tmp_path / "data")
+    assert sorted(found["flights"]) == ["0603", "0604", "0605"]
+    config = load_config(tmp_path / "mine" / "config.json")
+    assert config.data.camera.files == ("F_*_rad.h5",)
+    new = str(tmp_path / "data" / "imager" / "F_0606_rad.h5")
+    assert find_named([new], config, {}, labels=False)["0606"].camera == new
+    assert list(find_named(["0604"], config, {}, labels=False)) == ["0604"]
+
+
+def test_kinds_are_known_by_their_legend_and_their_lack_is_told(tmp_path: Path, capsys: Any) -> None:
+    layers = np.stack([label(3), 0.1 * label(3)], axis=1)
+    camera = write(tmp_path / "cam.h5", {"images": moving(3), "ts": midnight(3) + np.arange(FRAMES)})
+    lidar = {"epoch": midnight(3) + PROFILES.astype("f8"), "cod": layers, "species": np.full(layers.shape, [3, 4])}
+    path = write(tmp_path / "lid.h5", lidar)
+    notes = proposed(capsys, tmp_path / "one", "--from", camera, path)["notes"]
+    assert any("all layers count as cloud" in note for note in notes)
+    with h5py.File(path, "a") as file:
+        file["species"].attrs["long_name"] = "3 = cloud, 4 = aerosol"
+    notes = proposed(capsys, tmp_path / "two", "--from", camera, path)["notes"]
+    assert any("layers with 'species' 3 are cloud" in note for note in notes)
+    assert content_of(tmp_path / "two")["data"]["lidar"]["feature_type"] == "species"
 
 
 def test_files_that_do_not_meet_in_time_are_told(tmp_path: Path, capsys: Any) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 from cloudml_tf.checking.findings import Finding, setting
 from cloudml_tf.config import Config
 from cloudml_tf.data.flights import Flight
-from cloudml_tf.data.outside import FAR_SUN, degrees, far_flights
+from cloudml_tf.data.outside import FAR_SUN, FAR_SUN_DEG, degrees, far_flights
 from cloudml_tf.data.ranges import Range, fit_ranges
 from cloudml_tf.data.samples import Samples
 from cloudml_tf.data.splits import PARTS
@@ -71,6 +71,7 @@ def _shown_in_training(parts: Mapping[str, Samples], config: Config) -> list[Fin
         return [Finding("warning", "sun", text, FAR_SUN) for text in far]
     evidence = (
         f"training has zenith {degrees(ranges.solar_zenith_deg)} and azimuth from the heading "
-        f"{degrees(ranges.relative_azimuth_deg)}, mirrored as in training; validation and test lie within"
+        f"{degrees(ranges.relative_azimuth_deg)}, mirrored as in training; "
+        f"validation and test lie within {FAR_SUN_DEG:g}° of it"
     )
     return [Finding("ok", "sun", evidence)]

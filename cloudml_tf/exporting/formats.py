@@ -55,14 +55,14 @@ def parse_formats(text: str) -> tuple[str, ...]:
 
 def check_packages(formats: Iterable[str]) -> None:
     """Refuse formats whose packages are missing; before a training rather than after it. Raises `ConfigError`."""
-    for name in formats:
-        missing = FORMATS[name].missing()
-        if missing:
-            needed = ", ".join(FORMATS[name].packages.values())
-            raise ConfigError(
-                f"the export format {name} needs the packages {needed}; not installed: {', '.join(missing)}. Run "
-                f"`pip install {' '.join(missing)}`, or leave {name} out of --format and output.export_formats."
-            )
+    missing = {name: FORMATS[name].missing() for name in formats if FORMATS[name].missing()}
+    if missing:
+        packages = sorted({package for lacking in missing.values() for package in lacking})
+        raise ConfigError(
+            f"the export formats {', '.join(missing)} need packages that are not installed: {', '.join(packages)}. Run "
+            "`pip install 'cloudml-tf[export]'` (in a clone: `pip install -e '.[export]'`), or leave these formats out "
+            "of --format and output.export_formats."
+        )
 
 
 def check_backend() -> None:

@@ -105,22 +105,32 @@ def _clean(name: str) -> str:
 
 
 def source_of(mapping: Mapping, flights: dict[str, FlightFiles]) -> dict[str, Any]:
-    """The part of `data` that names the input: a folder with name patterns, where that finds the same, or each file."""
+    """The part of `data` that names the input: a folder with name patterns, where that finds the same, or each file.
+
+    Beside single files the patterns stand too, where they find the flights: a new flight is found by them.
+    """
     listed = {name: files.model_dump(exclude_none=True) for name, files in flights.items()}
-    if len(flights) > 1:
-        roles = [role for role in ROLES if all(getattr(files, role) for files in flights.values())]
-        patterns = {role: pattern([Path(getattr(f, role)).name for f in flights.values()]) for role in roles}
-        folders = {Path(getattr(f, role)).parent for f in flights.values() for role in roles}
-        root = Path(os.path.commonpath(folders))
-        sections = {role: {**mapping.sections[role], "files": [text]} for role, text in patterns.items()}
-        content = {"path": str(root), "sun_angles": mapping.sun_angles, **sections}
-        try:
-            found = find_flights(root, Data.model_validate(content))
-        except (DataError, ValueError):
-            found = {}
-        if {name: files.model_dump(exclude_none=True) for name, files in found.items()} == listed:
-            return {"path": str(root), **{role: {"files": [text]} for role, text in patterns.items()}}
-    return {"flights": listed}
+    if len(flights) < 2:
+        return {"flights": listed}
+    roles = [role for role in ROLES if all(getattr(files, role) for files in flights.values())]
+    patterns = {role: {"files": [pattern([Path(getattr(f, role)).name for f in flights.values()])]} for role in roles}
+    root = Path(os.path.commonpath({Path(getattr(f, role)).parent for f in flights.values() for role in roles}))
+    if _found(root, mapping, patterns, labels=True) == listed:
+        return {"path": str(root), **patterns}
+    cameras = {name: files["camera"] for name, files in _found(root, mapping, patterns, labels=False).items()}
+    by_name = all(cameras.get(name) == files.camera for name, files in flights.items())
+    return {"flights": listed, **(patterns if by_name else {})}
+
+
+def _found(root: Path, mapping: Mapping, patterns: dict[str, Any], labels: bool) -> dict[str, dict[str, str]]:
+    """What name patterns find in a folder; nothing where they fail."""
+    sections = {role: {**mapping.sections[role], **found} for role, found in patterns.items()}
+    content = {"path": str(root), "sun_angles": mapping.sun_angles, **sections}
+    try:
+        found = find_flights(root, Data.model_validate(content), labels)
+    except (DataError, ValueError):
+        return {}
+    return {name: files.model_dump(exclude_none=True) for name, files in found.items()}
 
 
 def pattern(names: Sequence[str]) -> str:

@@ -157,6 +157,8 @@ def _map_lidar(mapping: Mapping, content: FileContent, cameras: Sequence[FileCon
         beside = rules.best(rule, content.datasets, lambda d: d.shape[0] == count)
         if beside is not None and (rule.field != "lidar.feature_type" or _tells_cloud(mapping, beside.found, label)):
             mapping.take(beside)
+    if len(label.shape) == 2 and "feature_type" not in mapping.sections["lidar"]:
+        mapping.notes.append("no dataset tells cloud from aerosol (data.lidar.feature_type): all layers count as cloud")
     _height_unit(mapping, labels)
     chosen = clocks.time_choice(content, count, label, "lidar.time")
     if chosen is None:

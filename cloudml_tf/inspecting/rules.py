@@ -78,10 +78,11 @@ LABELS = (
     Rule("lidar.top", r"\b(top|cth|cloudtop)\b", HEIGHTS, -500.0, 25_000.0, NOT_HEIGHT),
 )
 COUNTED = r"\b(number (of )?(\w+ )?layers|n ?layers|num(ber)? layers|layer count)\b"
-KIND = r"\b((feature|layer|cloud|target) (type|class|classification))\b"
+KIND = r"\b((feature|layer|cloud|target) (type|class|classification|kind))\b|\bkind\b"
+KIND_TEXT = rf"{KIND}|\bcloud\b.*\baerosol\b|\baerosol\b.*\bcloud\b"  # a legend of its codes
 BESIDE_LABELS = (
     Rule("lidar.number_layers", COUNTED, NONE, 0, 100, ranks=(1,)),
-    Rule("lidar.feature_type", KIND, NONE, never=NOT_KIND),
+    Rule("lidar.feature_type", KIND, NONE, -9999, 255, never=NOT_KIND, text=KIND_TEXT),
     Rule("lidar.opaque", r"\b(opacity|opaque|attenuated)\b", NONE, -9999, 10, never=NOT_KIND),
     Rule("lidar.latitude", r"\b(lat|latitude)\b", DEGREES, -90, 90),
     Rule("lidar.longitude", r"\b(lon|lng|longitude)\b", DEGREES, -180, 360),
