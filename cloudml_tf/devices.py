@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
+from cloudml_tf.console import Console
 from cloudml_tf.errors import ConfigError, RunError
 
 if TYPE_CHECKING:
@@ -59,15 +60,15 @@ def is_chief(training: "Training") -> bool:
     return found is None or found.index == 0
 
 
-def warning(training: "Training") -> str | None:
+def warnings(training: "Training") -> list[str]:
     """What is odd about the devices: a cluster that the configuration does not mention."""
     found = cluster() if training.devices != "workers" else None
     if found is None or len(found.addresses) == 1:
-        return None
-    return (
+        return []
+    return [
         f"TF_CONFIG names {len(found.addresses)} workers, and training.devices is {training.devices}: each of them "
-        "trains a network of its own. Set training.devices to workers to train one together"
-    )
+        "trains a network of its own; set training.devices to workers to train one together"
+    ]
 
 
 def refuse_workers(training: "Training", what: str) -> None:
@@ -106,6 +107,20 @@ class Devices:
             return f"{self.replicas} devices in step"
         here = f"worker {self.cluster.index + 1} of {len(self.cluster.addresses)}"
         return f"{here}{', the chief' if self.chief else ''}; {self.replicas} devices in step"
+
+
+def begin(training: "Training", console: Console) -> Devices:
+    """Start the devices, and say so."""
+    found = cluster() if training.devices == "workers" else None
+    if found is not None and len(found.addresses) > 1:
+        others = [address for index, address in enumerate(found.addresses) if index != found.index]
+        console.say(f"waiting for the other workers: {', '.join(others)}")
+    started = start(training)
+    if started.strategy is not None:
+        console.say(started.description())
+    if training.devices == "mirrored" and started.replicas == 1:
+        console.warn("training.devices mirrored, and this machine has one device: it trains alone")
+    return started
 
 
 def start(training: "Training") -> Devices:
@@ -189,7 +204,8 @@ def check_alike(devices: Devices, config: "Config", fingerprint: str, first_epoc
     import tensorflow as tf
 
     whole = config.model_dump(mode="json")
-    settings = {key: value for key, value in whole.items() if key not in ("experiment_name", "data", "output", "tracking")}
+    free = ("experiment_name", "data", "output", "tracking")  # paths may differ; the flights are compared themselves
+    settings = {key: value for key, value in whole.items() if key not in free}
     wanted: Mapping[str, Any] = {"configuration": settings, "flights": fingerprint, "first epoch": first_epoch}
     row = tf.constant([[_digest(value) for value in wanted.values()]], "int64")  # (1, 3)
     strategy = devices.strategy

@@ -76,7 +76,7 @@ class InStep:
         total = samples = 0.0
         for number, batch in enumerate(batches):
             begin(number)
-            shares, size = self._shared_out(batch)
+            shares, size = self.shared_out(batch)
             total, samples = total + float(step(shares, size)) * float(size), samples + float(size)
             end(number, {"loss": total / samples})
             if self.model.stop_training:
@@ -84,7 +84,7 @@ class InStep:
         found = {metric.name: float(metric.result()) for metric in self.metrics}
         return dict(sorted({"loss": total / samples, **found}.items()))
 
-    def _shared_out(self, batch: tuple[Any, ...]) -> tuple[Any, Any]:
+    def shared_out(self, batch: tuple[Any, ...]) -> tuple[Any, Any]:
         """A batch in equal parts, one a replica of this process, and its size.
 
         Inputs are filled up with the batch's last sample, because a convolution of none fails; targets are not.
@@ -114,18 +114,25 @@ class InStep:
         graph: Callable[..., Any] = tf.function(step, autograph=False, reduce_retracing=True)
         return graph
 
+    def gradients(self, share: tuple[Any, ...], size: Any) -> tuple[Any, Any, list[Any], list[Any]]:
+        """In a replica: answers, part of the loss, variables, and this replica's part of the loss's gradients."""
+        import tensorflow as tf
+
+        with tf.GradientTape() as tape:
+            output, part = self._forward(share, size, training=True)
+        variables = self.model.trainable_variables
+        found = tape.gradient(part, [variable.value for variable in variables])
+        pairs = [(v, tf.convert_to_tensor(g)) for v, g in zip(variables, found, strict=True) if g is not None]
+        return output, part, [v for v, _ in pairs], [g for _, g in pairs]
+
     def _training_step(self, share: tuple[Any, ...], size: Any) -> Any:
         import tensorflow as tf
 
-        variables = self.model.trainable_variables
-        with tf.GradientTape() as tape:
-            output, part = self._forward(share, size, training=True)
-        gradients = tape.gradient(part, [variable.value for variable in variables])
-        pairs = [(tf.convert_to_tensor(g), v) for g, v in zip(gradients, variables, strict=True) if g is not None]
+        output, part, variables, gradients = self.gradients(share, size)
         # The optimizer clips what it is given and adds it up over the replicas. Given the mean everywhere, and a limit
         # divided by their number, that is the sum, clipped.
-        mean = tf.distribute.get_replica_context().all_reduce("MEAN", [g for g, _ in pairs])
-        self.model.optimizer.apply(list(mean), [v for _, v in pairs])
+        mean = tf.distribute.get_replica_context().all_reduce("MEAN", gradients)
+        self.model.optimizer.apply(list(mean), variables)
         self._judge(share, output)
         return part
 
