@@ -8,6 +8,8 @@ import contextlib
 import hashlib
 import json
 import os
+import signal
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -190,11 +192,25 @@ def _workers(text: str | None) -> Devices:
             f"own, such as {EXAMPLE}. On one machine set training.devices to mirrored."
         )
     try:
-        return Devices(tf.distribute.MultiWorkerMirroredStrategy(), found)
+        with _interruptible():
+            return Devices(tf.distribute.MultiWorkerMirroredStrategy(), found)
     except RuntimeError as error:
         raise ConfigError(f"training.devices 'workers' needs a process of its own: {error}") from None
     except tf.errors.OpError as error:
         raise RunError(f"the workers {', '.join(found.addresses)} do not come together: {_first(error)}") from None
+
+
+@contextlib.contextmanager
+def _interruptible() -> Iterator[None]:
+    """Let Ctrl-C end the process at once: TensorFlow waits for the others for an hour, deaf to Python."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_DFL)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def check_alike(devices: Devices, config: "Config", fingerprint: str, first_epoch: int) -> None:
@@ -209,7 +225,8 @@ def check_alike(devices: Devices, config: "Config", fingerprint: str, first_epoc
     wanted: Mapping[str, Any] = {"configuration": settings, "flights": fingerprint, "first epoch": first_epoch}
     row = tf.constant([[_digest(value) for value in wanted.values()]], "int64")  # (1, 3)
     strategy = devices.strategy
-    rows = strategy.gather(strategy.run(lambda: tf.identity(row)), axis=0).numpy()  # (replicas, 3)
+    gathered = tf.function(lambda: strategy.gather(strategy.run(lambda: tf.identity(row)), axis=0), autograph=False)
+    rows = gathered().numpy()  # (replicas, 3)
     differ = [name for name, column in zip(wanted, rows.T, strict=True) if len(set(column.tolist())) > 1]
     if differ:
         raise RunError(

@@ -35,6 +35,7 @@ class InStep:
         self.strategy, self.model, self.loss = strategy, model, loss
         self.metrics, self.weighted = metrics, weighted
         self._train, self._test = self._on_all(self._training_step), self._on_all(self._test_step)
+        self._sum = self._on_all(keras.ops.copy)
 
     def fit(
         self,
@@ -105,11 +106,11 @@ class InStep:
             return self.strategy.experimental_distribute_values_from_function(share), tf.constant(float(size))
 
     def _on_all(self, part: Callable[..., Any]) -> Callable[..., Any]:
-        """A step of all replicas as one graph: (shares, size of the batch) -> the loss of the whole batch."""
+        """What each replica works out of its arguments, added up over all of them; one graph."""
         import tensorflow as tf
 
-        def step(shares: Any, size: Any) -> Any:
-            return self.strategy.reduce("SUM", self.strategy.run(part, args=(shares, size)), axis=None)
+        def step(*args: Any) -> Any:
+            return self.strategy.reduce("SUM", self.strategy.run(part, args=args), axis=None)
 
         graph: Callable[..., Any] = tf.function(step, autograph=False, reduce_retracing=True)
         return graph
@@ -159,8 +160,7 @@ class InStep:
         """Whether to stop, the same answer on every worker: one that went on alone would wait for ever."""
         import tensorflow as tf
 
-        flag = tf.constant(float(self.model.stop_training))
-        return bool(self.strategy.reduce("SUM", self.strategy.run(lambda: tf.identity(flag)), axis=None) > 0)
+        return bool(self._sum(tf.constant(float(self.model.stop_training))) > 0)
 
 
 class OnOneDevice(keras.callbacks.Callback):

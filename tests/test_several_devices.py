@@ -129,35 +129,32 @@ def test_every_form_of_the_loss_on_two_replicas_and_the_naive_term_fails() -> No
 
 
 STOCK = """
-import json, sys
+import json
 import keras, numpy as np
 from cloudml_tf.devices import start
 from cloudml_tf.losses import VariancePreservingLoss
 from cloudml_tf.settings import Training
-devices = start(Training(devices="mirrored", replicas=2) if sys.argv[1] == "2" else Training())
-with devices.scope():
-    keras.utils.set_random_seed(0)
-    layers = [keras.Input((4,)), keras.layers.Dense(8, "tanh"), keras.layers.Dense(1)]
-    model = keras.Sequential(layers)
-    model.compile(keras.optimizers.Adam(0.01), VariancePreservingLoss(pooled_batches=2))
 rng = np.random.default_rng(0)
 x = rng.normal(size=(128, 4)).astype("float32")
 y = (x[:, :1] + rng.normal(size=(128, 1))).astype("float32")
 w = rng.uniform(0.5, 2.0, size=128).astype("float32")
-loss = model.fit(x, y, sample_weight=w, batch_size=32, epochs=3, shuffle=False, verbose=0).history["loss"]
-print(json.dumps({"loss": loss, "weights": np.concatenate([v.ravel() for v in model.get_weights()]).tolist()}))
+found = []
+for training in (Training(devices="mirrored", replicas=2), Training()):
+    with start(training).scope():
+        keras.utils.set_random_seed(0)
+        layers = [keras.Input((4,)), keras.layers.Dense(8, "tanh"), keras.layers.Dense(1)]
+        model = keras.Sequential(layers)
+        model.compile(keras.optimizers.Adam(0.01), VariancePreservingLoss(pooled_batches=2))
+    loss = model.fit(x, y, sample_weight=w, batch_size=32, epochs=3, shuffle=False, verbose=0).history["loss"]
+    found.append({"loss": loss, "weights": np.concatenate([v.ravel() for v in model.get_weights()]).tolist()})
+print(json.dumps(found))
 """
 
 
 def test_the_loss_alone_in_a_mirrored_fit_of_keras() -> None:
-    one, two = (
-        json.loads(
-            subprocess.run(
-                [sys.executable, "-c", STOCK, count], cwd=HOME, capture_output=True, text=True, check=True, timeout=120
-            ).stdout.splitlines()[-1]
-        )
-        for count in "12"
-    )
+    command = [sys.executable, "-c", STOCK]
+    done = subprocess.run(command, cwd=HOME, capture_output=True, text=True, check=True, timeout=120)
+    two, one = json.loads(done.stdout.splitlines()[-1])
     assert two["weights"] == pytest.approx(one["weights"], rel=1e-4, abs=1e-5)
     # Keras takes the mean of the replicas' weighted means; the penalty in it is that of the whole batch.
     assert two["loss"] == pytest.approx(one["loss"], rel=1e-4)
