@@ -9,6 +9,7 @@ import hashlib
 import json
 import os
 import signal
+import sys
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -257,18 +258,20 @@ def from_chief(devices: Devices, values: Sequence[Any]) -> list[Any]:
 
 
 @contextlib.contextmanager
-def told_of_lost_workers(devices: Devices) -> Iterator[None]:
+def told_of_lost_workers() -> Iterator[None]:
     """A worker that is gone is the user's matter, not a traceback's. Raises `RunError`."""
-    if devices.cluster is None:
-        yield
-        return
-    import tensorflow as tf
-
     try:
         yield
-    except (tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.DeadlineExceededError) as error:
+    except Exception as error:
+        found = cluster() if "tensorflow" in sys.modules else None
+        if found is None:
+            raise
+        from tensorflow import errors
+
+        if not isinstance(error, errors.UnavailableError | errors.AbortedError | errors.DeadlineExceededError):
+            raise
         raise RunError(
-            f"a worker of {', '.join(devices.cluster.addresses)} does not answer any more: {_first(error)} "
+            f"a worker of {', '.join(found.addresses)} does not answer any more: {_first(error)} "
             "Stop the others, and start all again with --resume."
         ) from None
 

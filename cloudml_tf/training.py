@@ -189,6 +189,7 @@ def network_to_train(model: keras.Model, config: Config, prepared: Prepared, ane
     return trained if config.training.run_length == 1 else share_frames(trained)
 
 
+@told_of_lost_workers()
 def fit(
     model: keras.Model,
     config: Config,
@@ -220,7 +221,7 @@ def fit(
     last = Checkpoint(folder, guards.stateful(), saved, writes=devices.chief)
     ended = LastWeights()
     shown = console.training(training.max_epochs, len(batches), first_epoch)
-    with shown as progress, told_of_lost_workers(devices):
+    with shown as progress:
         looking = guards.in_order(batches, None if trained is plain else plain)
         tracking = [] if track is None else track.callbacks(guards.snapshots)
         callbacks = [*looking, *tracking, EpochRows(progress), ended, last]
