@@ -26,6 +26,7 @@ class Checkpoint(keras.callbacks.Callback):
         folder: the run folder.
         stateful: callbacks by name; those with `get_state` and `set_state`.
         saved: what `load` returned, to go on from; None starts anew.
+        writes: whether it writes, or only restores and keeps the history: of several workers the chief alone writes.
     """
 
     def __init__(
@@ -33,9 +34,10 @@ class Checkpoint(keras.callbacks.Callback):
         folder: Path,
         stateful: dict[str, keras.callbacks.Callback],
         saved: dict[str, Any] | None = None,
+        writes: bool = True,
     ) -> None:
         super().__init__()
-        self.folder, self.stateful, self.saved = folder, stateful, saved
+        self.folder, self.stateful, self.saved, self.writes = folder, stateful, saved, writes
         self.history: list[dict[str, float]] = []
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
@@ -51,6 +53,8 @@ class Checkpoint(keras.callbacks.Callback):
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Write, if the epoch ended well: a NaN is no place to go on from."""
         self.history.append({"epoch": float(epoch + 1), **{k: float(v) for k, v in (logs or {}).items()}})
+        if not self.writes:
+            return
         write_history(self.folder, self.history)
         if not np.isfinite(self.history[-1].get("loss", 0.0)):
             return

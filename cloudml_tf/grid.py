@@ -25,6 +25,7 @@ from pydantic import Field, ValidationError, model_validator
 from cloudml_tf.config import Config, parse_config, set_by_path
 from cloudml_tf.console import Console
 from cloudml_tf.data.settings import Settings
+from cloudml_tf.devices import refuse_workers
 from cloudml_tf.errors import CloudMLError, ConfigError, RunError
 from cloudml_tf.files import write_json
 from cloudml_tf.runs import flat, read_json
@@ -144,7 +145,9 @@ def _config(grid: Grid, variant: str, name: str, seed: int) -> Config:
         for key, value in changes.items():
             set_by_path(content, key, value)
     content["seed"] = seed
-    return parse_config(content, source=f"row {name}{f' of {variant}' if variant else ''}")
+    config = parse_config(content, source=f"row {name}{f' of {variant}' if variant else ''}")
+    refuse_workers(config.training, "a grid")
+    return config
 
 
 def run_cells(wanted: list[Cell], home: Path, jobs: int, console: Console, retry: bool = False) -> None:

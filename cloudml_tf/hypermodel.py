@@ -23,6 +23,7 @@ from cloudml_tf import training
 from cloudml_tf.callbacks import composite_score
 from cloudml_tf.config import Config
 from cloudml_tf.console import Console
+from cloudml_tf.devices import start
 from cloudml_tf.errors import CloudMLError, NotFiniteError, RunError
 from cloudml_tf.files import write_json, write_text
 from cloudml_tf.pipeline import Prepared, prepare
@@ -69,6 +70,7 @@ class CloudHyperModel(keras_tuner.HyperModel):
         config = self.config(hp)
         prepared = self.prepared(config)
         keras.utils.clear_session()
+        start(config.training)
         training.start_keras(config)
         train = prepared.parts["train"]
         return training.make_model(config, prepared.scaling, train.frame_shape, train.nadir)

@@ -17,11 +17,15 @@ The other forms of the penalty, each measured in docs/losses.md:
     ccc       1 - 2rs/(1 + s² + b²)  one minus the concordance (Lin 1989): its gradient points at the targets
 """
 
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import keras
 from keras import ops
 
+from cloudml_tf.replicas import sum_over_replicas
+
+Across = Callable[[Sequence[Any]], list[Any]]  # sums of one replica, scalars -> the same sums over all replicas
 BASES = ("mse", "mae", "huber", "mse_mae")
 FORMS = ("variance", "ccc", "log", "std", "hinge")
 _WIDE = ("float32", "float64")
@@ -52,19 +56,39 @@ class Spread(NamedTuple):
     cov: Any
 
 
-def spread_of(target: Any, prediction: Any, weight: Any) -> Spread:
-    """The moments of a batch, (N,) each. Unbiased (n - 1, as `torch.var` in the original); 0 for a single sample."""
-    total = ops.maximum(ops.sum(weight), 1e-12)
-    mean_t, mean_p = ops.sum(weight * target) / total, ops.sum(weight * prediction) / total
+class Totals(NamedTuple):
+    """Plain sums over a batch of weights w, targets t and predictions p, and how many values there are. Scalars."""
+
+    values: Any
+    present: Any  # values of a weight above 0
+    weight: Any  # Σ w
+    squared_weight: Any  # Σ w²
+    target: Any  # Σ w t
+    prediction: Any  # Σ w p
+
+
+def totals_of(target: Any, prediction: Any, weight: Any, across: Across = list) -> Totals:
+    """The sums of a batch, (N,) each; over all replicas of it, with an `across` that adds them up."""
+    present = ops.cast(weight > 0, weight.dtype)
+    sums = (ops.ones_like(weight), present, weight, weight * weight, weight * target, weight * prediction)
+    return Totals(*across([ops.sum(x) for x in sums]))
+
+
+def spread_of(target: Any, prediction: Any, weight: Any, across: Across = list, totals: Totals | None = None) -> Spread:
+    """The moments of a batch, (N,) each. Unbiased (n - 1, as `torch.var` in the original); 0 for a single sample.
+
+    Over all replicas of a batch, with an `across` that adds up sums. Then, as on one device, the squares are summed
+    about the mean of the whole batch: sums of squares about 0 would lose the digits.
+    """
+    found = totals_of(target, prediction, weight, across) if totals is None else totals
+    total = ops.maximum(found.weight, 1e-12)
+    mean_t, mean_p = found.target / total, found.prediction / total
     # With equal weights this is n - 1; a batch of one has no degree of freedom left and gets 0, not NaN.
-    freedom = total - ops.sum(weight * weight) / total
+    freedom = total - found.squared_weight / total
     t, p = target - mean_t, prediction - mean_p
-
-    def unbiased(product: Any) -> Any:
-        sums = ops.sum(weight * product)
-        return ops.where(freedom > 1e-6, sums / ops.maximum(freedom, 1e-6), ops.zeros_like(sums))
-
-    return Spread(mean_t, mean_p, unbiased(t * t), unbiased(p * p), unbiased(t * p))
+    sums = across([ops.sum(weight * product) for product in (t * t, p * p, t * p)])
+    enough, freedom = freedom > 1e-6, ops.maximum(freedom, 1e-6)
+    return Spread(mean_t, mean_p, *(ops.where(enough, x / freedom, ops.zeros_like(x)) for x in sums))
 
 
 def pooled_spread(rows: Any, count: Any) -> Spread:
@@ -106,7 +130,8 @@ class VariancePreservingLoss(keras.losses.Loss):
 
     Feed it a target in units of its standard deviation (our training does), so that `weight` means the same for every
     target. Each sample keeps its own base loss, the penalty is added to every one of them: the value of a batch is
-    that of the original, and replicas of a `tf.distribute` strategy are scaled by Keras as for any loss.
+    that of the original. Under a `tf.distribute` strategy the moments are those of the whole batch and not of a
+    replica's share of it; replicas are scaled by Keras as for any loss, so equal shares give the numbers of one device.
 
     `sample_weight` multiplies the base loss of its sample and, unless `weighted_moments` is off, counts that sample so
     many times in the moments; it does not scale the penalty. It may be (B, K) like the target: a value of weight 0 is
@@ -130,6 +155,8 @@ class VariancePreservingLoss(keras.losses.Loss):
         clip: the highest penalty; a batch beyond it (neighbouring frames, with next to no variance) pushes no further.
         pooled_batches: how many batches the penalty looks at, 1 or more; not on JAX, where a loss keeps no state.
         weighted_moments: whether sample weights enter the moments.
+        across: adds up a list of scalars over all replicas of a batch, and passes gradients through; None is
+            `replicas.sum_over_replicas`. Not kept by `get_config`.
         reduction, name, dtype: as in every Keras loss.
     """
 
@@ -146,6 +173,7 @@ class VariancePreservingLoss(keras.losses.Loss):
         clip: float | None = None,
         pooled_batches: int = 1,
         weighted_moments: bool = True,
+        across: Across | None = None,
         reduction: str = "sum_over_batch_size",
         name: str = "variance_preserving_loss",
         dtype: Any = None,
@@ -169,6 +197,7 @@ class VariancePreservingLoss(keras.losses.Loss):
         self.variance_floor, self.delta, self.mae_fraction = variance_floor, delta, mae_fraction
         self.gamma, self.clip, self.pooled_batches = gamma, clip, pooled_batches
         self.weighted_moments = weighted_moments
+        self.across = sum_over_replicas if across is None else across
         self._initial_weight = float(weight)
         self._weight = keras.Variable(float(weight), trainable=False, dtype="float32", name="penalty_weight")
         self._pool = _Pool(pooled_batches) if pooled_batches > 1 else None
@@ -212,10 +241,13 @@ class VariancePreservingLoss(keras.losses.Loss):
         weight = ops.ones_like(point)
         if sample_weight is not None:
             weight = weight * flat_samples(sample_weight)  # (B, 1) or (B, K)
+        t, p, w = (ops.reshape(x, (-1,)) for x in (target, point, weight))  # (B·K,)
+        counted = w if self.weighted_moments else ops.cast(w > 0, w.dtype)
+        totals = totals_of(t, p, counted, self.across)
         # As many values as there are samples, on average: a place without a label, of weight 0, does not count.
-        share = point.shape[1] * ops.mean(ops.cast(weight > 0, weight.dtype))
+        share = point.shape[1] * totals.present / ops.maximum(totals.values, 1.0)
         base = ops.sum(weight * self.base_terms(target, output), axis=1) / ops.maximum(share, 1e-6)
-        added = self._penalty(target, point, weight)
+        added = self._penalty(spread_of(t, p, counted, self.across, totals), totals.present)
         return base, ops.cast(self._weight, added.dtype) * added
 
     def point(self, output: Any) -> Any:
@@ -226,12 +258,9 @@ class VariancePreservingLoss(keras.losses.Loss):
         """The base loss, element-wise. (B, K), (B, ·) -> (B, K)."""
         return base_error(output - target, self.base, self.delta, self.mae_fraction)
 
-    def _penalty(self, target: Any, point: Any, weight: Any) -> Any:
-        present = ops.cast(weight > 0, weight.dtype)
-        counted = ops.reshape(weight if self.weighted_moments else present, (-1,))
-        m = spread_of(ops.reshape(target, (-1,)), ops.reshape(point, (-1,)), counted)
+    def _penalty(self, m: Spread, count: Any) -> Any:
         if self._pool is not None:
-            m = self._pool.add(m, ops.sum(ops.cast(counted > 0, counted.dtype)))
+            m = self._pool.add(m, count)
         if self.target_variance != "batch":
             m = m._replace(var_t=ops.cast(self.target_variance, m.var_p.dtype))
         value = penalty(self.form, m, self.gamma, self.variance_floor)
@@ -264,7 +293,9 @@ class _Pool:
 
     def __init__(self, size: int) -> None:
         def variable(shape: tuple[int, ...], value: str, name: str) -> Any:
-            return keras.Variable(value, shape=shape, trainable=False, dtype="float32", name=name)
+            # All replicas see the moments of the whole batch: what the first one keeps is what each would.
+            once = "only_first_replica"
+            return keras.Variable(value, shape=shape, trainable=False, dtype="float32", aggregation=once, name=name)
 
         self.rows = variable((size, len(Spread._fields)), "zeros", "pooled_moments")
         self.count = variable((size,), "zeros", "pooled_counts")

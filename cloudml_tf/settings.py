@@ -155,6 +155,17 @@ class Training(Settings):
     )
     deterministic: bool = Field(True, description="Equal seeds give equal runs on a CPU.")
     mixed_precision: bool = Field(False, description="bfloat16 inside the network, for GPUs that are fast at it.")
+    devices: Literal["one", "mirrored", "workers"] = Field(
+        "one",
+        description="'mirrored' shares each batch out to the GPUs of this machine, 'workers' to the machines of the "
+        "environment variable TF_CONFIG; see docs/several-devices.md.",
+    )
+    replicas: int | None = Field(
+        None,
+        ge=1,
+        le=1024,
+        description="mirrored: so many GPUs instead of all; without a GPU so many parts of the CPU, to try it out.",
+    )
 
     @model_validator(mode="after")
     def _one_order(self) -> "Training":
@@ -162,6 +173,19 @@ class Training(Settings):
             raise ValueError(
                 f"run_length needs order shuffled. Received: order=flight, run_length={self.run_length}. "
                 "'flight' keeps whole batches together already."
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _shared_out(self) -> "Training":
+        if self.devices != "one" and self.run_length > 1:
+            raise ValueError(
+                f"run_length needs devices one. Received: devices={self.devices}, run_length={self.run_length}. "
+                "A batch that holds shared frames once cannot be shared out; set run_length to 1."
+            )
+        if self.devices != "mirrored" and self.replicas is not None:
+            raise ValueError(
+                f"replicas needs devices mirrored. Received: devices={self.devices}, replicas={self.replicas}"
             )
         return self
 
@@ -283,6 +307,12 @@ class Config(Settings):
         self._check_track()
         if self.pretraining.enabled and self.training.init_from is not None:
             raise ValueError("pretraining.enabled and training.init_from are two ways to begin; keep one")
+        apart = self.pretraining.from_run is not None and not self.pretraining.control
+        if self.training.devices == "workers" and self.pretraining.enabled and not apart:
+            raise ValueError(
+                "training.devices 'workers' trains one network together. Pretrain before it with `cloudml pretrain`, "
+                "name that in pretraining.from_run, and set pretraining.control to false"
+            )
         shared = {name for part in ("train", "val", "test") for name in getattr(self.split, part, None) or ()}
         twice = sorted(shared & set(self.pretraining.extra_flights))
         if twice:

@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cloudml_tf import devices
 from cloudml_tf.config import Config, parse_config, resolved_json
 from cloudml_tf.console import Console
 from cloudml_tf.data.outside import FAR_SUN
@@ -31,7 +32,7 @@ def train(
     config: Config, console: Console, run_dir: str | None = None, resume: bool = False
 ) -> tuple[Path, dict[str, Any]]:
     """One run from files to report. Returns its folder and the content of metrics.json."""
-    for text in config.warnings():
+    for text in (*config.warnings(), *devices.warnings(config.training)):
         console.warn(text)
     if config.output.export:
         check_packages(config.output.export_formats)
@@ -74,6 +75,7 @@ def _fit_and_judge(
     from cloudml_tf import results, training
     from cloudml_tf.diagnose import diagnose_training
 
+    devices.begin(config.training, console)
     model = first_model(config, prepared)
     console.say(f"model: {model.count_params():,} weights")
     pretrained = None
@@ -327,7 +329,12 @@ def run(args: argparse.Namespace) -> int:
     if args.lofo is not None and args.resume and args.run_dir is None:
         raise ConfigError("--lofo --resume needs --run-dir, the folder that holds the folds.")
     console = Console(machine=args.json)
+    if args.lofo is None and not devices.is_chief(config.training):
+        from cloudml_tf.worker import work
+
+        return work(config, console, args.run_dir, args.resume)
     if args.lofo is not None:
+        devices.refuse_workers(config.training, "--lofo")
         names = [name for name in args.lofo.split(",") if name]
         folder, metrics = leave_one_out(config, console, names, args.run_dir, args.resume)
         print_folds(console, metrics)

@@ -1,7 +1,7 @@
 """The room that knows both the data and the model: build, compile, fit."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -10,16 +10,19 @@ import keras
 import numpy as np
 
 from cloudml_tf import checkpoint
-from cloudml_tf.batches import Batches, EpochOrder, Inputs
-from cloudml_tf.callbacks import CollapseAbort, NotFinite, PenaltySchedule, R2EarlyStopping, WeightAverage
+from cloudml_tf.batches import Batches, Inputs
+from cloudml_tf.callbacks import CollapseAbort, R2EarlyStopping
 from cloudml_tf.checkpoint import Checkpoint
-from cloudml_tf.console import Console, TrainingProgress
+from cloudml_tf.console import Console
 from cloudml_tf.data.samples import Samples
 from cloudml_tf.data.scaling import Scaling
+from cloudml_tf.devices import Devices, check_alike, from_chief, start, told_of_lost_workers
+from cloudml_tf.distribute import InStep
 from cloudml_tf.distributions import POINT, HistogramLoss, QuantileLoss
 from cloudml_tf.errors import NotFiniteError, RunError
 from cloudml_tf.feed import answers, feed
 from cloudml_tf.files import whole_file
+from cloudml_tf.guards import EpochRows, Guards, LastWeights
 from cloudml_tf.layers import PhysicalUnits, Standardize
 from cloudml_tf.losses import VariancePreservingLoss
 from cloudml_tf.metrics import regression_metrics
@@ -31,7 +34,7 @@ from cloudml_tf.models import (
     share_frames,
     shares_frames,
 )
-from cloudml_tf.monitors import LayerMonitor, PredictionSnapshots, first_column
+from cloudml_tf.monitors import first_column
 from cloudml_tf.pipeline import Prepared
 from cloudml_tf.settings import Config, Training
 from cloudml_tf.tracking import Tracker
@@ -115,8 +118,11 @@ def make_loss(config: Config, training_variance: float = 1.0) -> VariancePreserv
     return VariancePreservingLoss(**options)
 
 
-def make_optimizer(training: Training, steps_per_epoch: int) -> keras.optimizers.Optimizer:
-    """AdamW with a linear warm-up, then a cosine to zero over `max_epochs`, or a constant rate."""
+def make_optimizer(training: Training, steps_per_epoch: int, replicas: int = 1) -> keras.optimizers.Optimizer:
+    """AdamW with a linear warm-up, then a cosine to zero over `max_epochs`, or a constant rate.
+
+    With `replicas` it expects the mean of their gradients from each, and clips that as it would clip the sum.
+    """
     warmup = training.warmup_steps or max(round(training.warmup_epochs * steps_per_epoch), 1)
     total = max(training.max_epochs * steps_per_epoch - warmup, 1)
     schedule = keras.optimizers.schedules.CosineDecay(
@@ -126,64 +132,10 @@ def make_optimizer(training: Training, steps_per_epoch: int) -> keras.optimizers
         warmup_target=training.learning_rate,
         warmup_steps=warmup,
     )
-    optimizer = keras.optimizers.AdamW(
-        schedule, weight_decay=training.weight_decay, global_clipnorm=training.gradient_clip_norm
-    )
+    clip = training.gradient_clip_norm and training.gradient_clip_norm / replicas
+    optimizer = keras.optimizers.AdamW(schedule, weight_decay=training.weight_decay, global_clipnorm=clip)
     optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta", "steps"])
     return optimizer
-
-
-@dataclass
-class Guards:
-    """The callbacks that decide or remember something during a training."""
-
-    stopping: R2EarlyStopping
-    collapse: CollapseAbort
-    snapshots: PredictionSnapshots
-    not_finite: NotFinite
-    penalty: PenaltySchedule
-    layers: LayerMonitor
-    average: WeightAverage | None
-
-    @classmethod
-    def of(cls, config: Config, loss: VariancePreservingLoss, batches: Batches, val: Samples) -> "Guards":
-        """As configured, watching the validation part."""
-        training, term = config.training, config.loss
-        return cls(
-            stopping=R2EarlyStopping(training.early_stopping_patience, training.early_stopping_monitor),
-            collapse=CollapseAbort(training.collapse_threshold, training.collapse_grace_epochs),
-            snapshots=PredictionSnapshots(feed(Inputs(val, shared=batches.run_length > 1))),
-            not_finite=NotFinite(),
-            penalty=PenaltySchedule(loss, term.schedule, term.ramp_epochs, term.gate_correlation),
-            layers=LayerMonitor(*batches.probe()),
-            average=WeightAverage(training.ema_momentum) if training.ema_momentum is not None else None,
-        )
-
-    def stateful(self) -> dict[str, keras.callbacks.Callback]:
-        """Those that a resumed run has to put back."""
-        found = {
-            "stopping": self.stopping,
-            "collapse": self.collapse,
-            "snapshots": self.snapshots,
-            "penalty": self.penalty,
-        }
-        return found if self.average is None else {**found, "average": self.average}
-
-    def in_order(self, batches: Batches) -> list[keras.callbacks.Callback]:
-        """`NotFinite` first, so that the average never sees a bad step; then the average, so that the others see the
-        weights that were validated."""
-        average = [] if self.average is None else [self.average]
-        return [
-            self.not_finite,
-            *average,
-            EpochOrder(batches),
-            LearningRate(),
-            self.penalty,
-            self.layers,
-            self.stopping,
-            self.collapse,
-            self.snapshots,
-        ]
 
 
 def training_batches(config: Config, prepared: Prepared) -> Batches:
@@ -222,19 +174,22 @@ def _masked(target: np.ndarray, weight: np.ndarray) -> np.ndarray:
     return np.where(weight > 0, target, 0.0).astype("float32")
 
 
-def network_to_train(model: keras.Model, config: Config, prepared: Prepared) -> keras.Model:
-    """The regressor itself, or its twin that answers along the track or encodes shared frames once.
+def network_to_train(model: keras.Model, config: Config, prepared: Prepared, anew: bool = False) -> keras.Model:
+    """The regressor itself, or its twin that answers along the track, encodes shared frames once, or is `anew`.
 
-    What is trained along the track has weights of its own, which `models.copy_weights` brings back.
+    A twin begins with the regressor's weights. What is trained along the track, or on several devices, has weights of
+    its own, which `models.copy_weights` brings back.
     """
-    trained = model
-    if prepared.track is not None:
-        trained = make_model(config, prepared.scaling, *prepared.geometry, prepared.track.offsets)
+    trained, track = model, prepared.track
+    if track is not None or anew:
+        offsets = (0,) if track is None else track.offsets
+        trained = make_model(config, prepared.scaling, *prepared.geometry, offsets)
         copy_weights(model, trained)
         frame_encoder_of(trained).trainable = frame_encoder_of(model).trainable
     return trained if config.training.run_length == 1 else share_frames(trained)
 
 
+@told_of_lost_workers()
 def fit(
     model: keras.Model,
     config: Config,
@@ -246,52 +201,37 @@ def fit(
 ) -> Fitted:
     """Train; the model ends with its best weights, which are written, as are the last ones. `track` sees each epoch.
 
+    Of several workers that train together each calls this; the chief alone writes into the folder.
     Raises `NotFiniteError` where the loss stops being a number.
     """
-    training, val = config.training, prepared.parts["val"]
-    batches = training_batches(config, prepared)
-    validation = validation_batches(config, prepared)
-    optimizer = make_optimizer(training, len(batches))
-    loss = make_loss(config, batches.variance())
-    column = None if config.model.head == "point" else POINT
-    trained = network_to_train(model, config, prepared)
-    judged = {"metrics" if prepared.track is None else "weighted_metrics": regression_metrics(column)}
-    trained.compile(optimizer=optimizer, loss=loss, **judged)
-    optimizer.build(trained.trainable_variables)
+    training, devices = config.training, start(config.training)
+    batches, validation = training_batches(config, prepared), validation_batches(config, prepared)
     saved = checkpoint.load(folder / checkpoint.NAME) if resume else None
     first_epoch = saved["epoch"] if saved else 0
-    guards = Guards.of(config, loss, batches, val)
-    last = Checkpoint(folder, guards.stateful(), saved)
+    check_alike(devices, config, prepared.fingerprint, first_epoch)
+    plain = network_to_train(model, config, prepared)
+    with devices.scope():
+        loss = make_loss(config, batches.variance())
+        trained = plain if devices.strategy is None else network_to_train(model, config, prepared, anew=True)
+        run = _compiled(trained, loss, config, prepared, batches, validation, devices)
+    if devices.strategy is not None:
+        trained.set_weights(from_chief(devices, plain.get_weights()))
+        plain.compile(loss=loss)
+    guards = Guards.of(config, loss, batches, prepared.parts["val"])
+    last = Checkpoint(folder, guards.stateful(), saved, writes=devices.chief)
+    ended = LastWeights()
     shown = console.training(training.max_epochs, len(batches), first_epoch)
     with shown as progress:
-        ended = LastWeights()
+        looking = guards.in_order(batches, None if trained is plain else plain)
         tracking = [] if track is None else track.callbacks(guards.snapshots)
-        callbacks = [*guards.in_order(batches), *tracking, EpochRows(progress), ended, last]
+        callbacks = [*looking, *tracking, EpochRows(progress), ended, last]
         started = time.perf_counter()
         if saved is not None and saved["stopped"]:
             _replay_end(trained, last, callbacks)
         else:
-            trained.fit(
-                feed(batches),
-                validation_data=feed(validation),
-                epochs=training.max_epochs,
-                initial_epoch=first_epoch,
-                callbacks=callbacks,
-                shuffle=False,  # Keras would shuffle the batches once more, in an order that no checkpoint knows
-                verbose=0,
-            )
+            run(first_epoch, callbacks)
         seconds = time.perf_counter() - started
-    if ended.weights is not None:
-        trained.set_weights(ended.weights)
-    copy_weights(trained, model)
-    _save_weights(model, folder / "last.weights.h5")
-    guards.stopping.restore_best()
-    copy_weights(trained, model)
-    if guards.not_finite.message and guards.stopping.best_epoch is None:
-        raise NotFiniteError(f"{guards.not_finite.message} No epoch ended before that.")
-    _save_weights(model, folder / "best.weights.h5")
-    if guards.not_finite.message:
-        raise NotFiniteError(f"{guards.not_finite.message} The best weights so far are in {folder}.")
+    _keep_weights(model, trained, ended, guards, folder, devices.chief)
     return Fitted(
         model=model,
         history=last.history,
@@ -301,6 +241,56 @@ def fit(
         collapsed=guards.collapse.collapsed,
         snapshots=guards.snapshots.predictions,
     )
+
+
+def _compiled(
+    trained: keras.Model,
+    loss: VariancePreservingLoss,
+    config: Config,
+    prepared: Prepared,
+    batches: Batches,
+    validation: Batches,
+    devices: Devices,
+) -> Callable[[int, list[keras.callbacks.Callback]], None]:
+    """Compile; what trains it, given the first epoch and the callbacks."""
+    epochs, weighted = config.training.max_epochs, prepared.track is not None
+    optimizer = make_optimizer(config.training, len(batches), devices.replicas)
+    metrics = regression_metrics(None if config.model.head == "point" else POINT)
+    judged = {"weighted_metrics" if weighted else "metrics": metrics} if devices.strategy is None else {}
+    trained.compile(optimizer=optimizer, loss=loss, **judged)
+    optimizer.build(trained.trainable_variables)
+    if devices.strategy is not None:
+        in_step = InStep(devices.strategy, trained, loss, metrics, weighted)
+        return lambda first_epoch, callbacks: in_step.fit(batches, validation, epochs, first_epoch, callbacks)
+    return lambda first_epoch, callbacks: trained.fit(
+        feed(batches),
+        validation_data=feed(validation),
+        epochs=epochs,
+        initial_epoch=first_epoch,
+        callbacks=callbacks,
+        shuffle=False,  # Keras would shuffle the batches once more, in an order that no checkpoint knows
+        verbose=0,
+    )
+
+
+def _keep_weights(
+    model: keras.Model, trained: keras.Model, ended: LastWeights, guards: Guards, folder: Path, writes: bool
+) -> None:
+    """Write the last weights and the best ones, with which the model ends. Raises `NotFiniteError`."""
+    message = guards.not_finite.message
+    if ended.weights is not None:
+        trained.set_weights(ended.weights)
+    copy_weights(trained, model)
+    if writes:
+        _save_weights(model, folder / "last.weights.h5")
+    guards.stopping.restore_best()
+    copy_weights(trained, model)
+    if message and guards.stopping.best_epoch is None:
+        raise NotFiniteError(f"{message} No epoch ended before that.")
+    if writes:
+        _save_weights(model, folder / "best.weights.h5")
+    if message:
+        raise NotFiniteError(f"{message} The best weights so far are in {folder}.")
 
 
 def _replay_end(model: keras.Model, last: Checkpoint, callbacks: list[keras.callbacks.Callback]) -> None:
@@ -316,47 +306,6 @@ def _ending(stopping: R2EarlyStopping, collapse: CollapseAbort, history: list[di
     if stopping.stopped_epoch is not None:
         return f"stopped at epoch {len(history)}: no better {stopping.monitor} for {stopping.patience} epochs"
     return f"all {len(history)} epochs"
-
-
-class LearningRate(keras.callbacks.Callback):
-    """Puts the learning rate of the epoch's last step into the log."""
-
-    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        """For history.csv and the table."""
-        if logs is not None:
-            logs["learning_rate"] = float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate))
-
-
-class EpochRows(keras.callbacks.Callback):
-    """Feeds the rows and the bar that a person sees."""
-
-    def __init__(self, progress: TrainingProgress) -> None:
-        super().__init__()
-        self.progress = progress
-
-    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        """A new bar."""
-        self.progress.begin(epoch)
-
-    def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
-        """One step on."""
-        self.progress.step()
-
-    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        """A row."""
-        self.progress.end(epoch, logs or {})
-
-
-class LastWeights(keras.callbacks.Callback):
-    """Keeps the weights of the last epoch, as they were validated, for last.weights.h5."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.weights: list[np.ndarray] | None = None
-
-    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        """A copy; the checkpoint holds them too, should the process end here."""
-        self.weights = self.model.get_weights()
 
 
 def _save_weights(model: keras.Model, path: Path) -> None:

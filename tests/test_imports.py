@@ -54,7 +54,17 @@ def test_only_a_few_rooms_name_tensorflow() -> None:
         path.stem for path in PACKAGE.rglob("*.py") if any(m.split(".")[0] == "tensorflow" for m in imported(path))
     }
     core = {"replicas", "gradients", "compiled"}
-    assert rooms == core | {"feed", "quiet", "training", "tracking", "export", "convert", "formats", "parity"}
+    several = {"devices", "distribute"}
+    assert rooms == core | several | {
+        "feed",
+        "quiet",
+        "training",
+        "tracking",
+        "export",
+        "convert",
+        "formats",
+        "parity",
+    }
 
 
 HEAVY = ("keras", "tensorflow", "wandb", "sklearn", "matplotlib", "xarray")

@@ -15,6 +15,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from cloudml_tf.config import Config, explain, parse_config, read_content, set_by_path
 from cloudml_tf.data.settings import Settings
+from cloudml_tf.devices import refuse_workers
 from cloudml_tf.errors import ConfigError
 
 NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
@@ -99,7 +100,9 @@ class Search(Settings):
 
     def config(self, values: Mapping[str, Any] | None = None, source: str = "base") -> Config:
         """The base, or a trial with some values. Raises `ConfigError` where they do not go together."""
-        return parse_config(self.content(values or {}), source)
+        config = parse_config(self.content(values or {}), source)
+        refuse_workers(config.training, "a search")
+        return config
 
     def warnings(self) -> list[str]:
         """What makes the scores of trials hard to compare."""
