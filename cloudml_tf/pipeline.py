@@ -161,7 +161,11 @@ def _fingerprint(flights: list[Flight], parts: dict[str, Samples]) -> str:
 
 
 def find_named(
-    words: Sequence[str], config: Config, known: Mapping[str, Mapping[str, str]], labels: bool = True
+    words: Sequence[str],
+    config: Config,
+    known: Mapping[str, Mapping[str, str]],
+    labels: bool = True,
+    refused: dict[str, str] | None = None,
 ) -> dict[str, FlightFiles]:
     """Flights as a command line names them: folders, camera files, or names that a finished model knows.
 
@@ -170,22 +174,29 @@ def find_named(
         config: of the model: how flights are found and read.
         known: flight -> its files, of the model's own flights.
         labels: without, flights need no lidar file.
+        refused: takes the flights of folders that lack a file, with the reason; without it, they are an error.
 
     Raises `DataError` for a word that is none of these, and for two flights of one name.
     """
     found: dict[str, FlightFiles] = {}
     for word in words:
-        for name, files in _named(word, config, known, labels).items():
+        for name, files in _named(word, config, known, labels, refused).items():
             if name in found:
                 raise DataError(f"two flights are called {name}: {found[name].camera} and {files.camera}. Rename one.")
             found[name] = files
     return found
 
 
-def _named(word: str, config: Config, known: Mapping[str, Mapping[str, str]], labels: bool) -> dict[str, FlightFiles]:
+def _named(
+    word: str,
+    config: Config,
+    known: Mapping[str, Mapping[str, str]],
+    labels: bool,
+    refused: dict[str, str] | None,
+) -> dict[str, FlightFiles]:
     path = Path(word)
     if path.is_dir():
-        return find_flights(path, config.data, labels)
+        return find_flights(path, config.data, labels, refused)
     if path.is_file():
         for folder in (path.parent, path.resolve().parent.parent):
             with contextlib.suppress(DataError):
