@@ -19,6 +19,7 @@ from cloudml_tf.data.ranges import TrainingRanges, fit_ranges
 from cloudml_tf.data.samples import Samples, build_samples
 from cloudml_tf.data.scaling import Scaling, fit_scaling
 from cloudml_tf.data.settings import FlightFiles
+from cloudml_tf.data.skew import fit_distributions
 from cloudml_tf.data.splits import PARTS, check_labels, flights_needed, keep_labels, split_samples
 from cloudml_tf.data.track import TrackLabels, track_labels
 from cloudml_tf.data.unlabelled import FrameChunks, check_extra_flights, frame_chunks
@@ -36,6 +37,7 @@ class Prepared:
     parts: dict[str, Samples]
     scaling: Scaling
     ranges: TrainingRanges  # what the training part has shown the network
+    distributions: dict[str, Any]  # the same more closely, of every input and of the label; see `data.skew`
     far: list[str]  # held-out flights whose sun it has not shown, a sentence each
     counts: dict[str, dict[str, int]]  # per flight: what was read and what was left out
     fingerprint: str  # changes with the files, the labels and the split
@@ -66,6 +68,7 @@ class Prepared:
             "counts": self.counts,
             "scaling": self.scaling.to_json(),
             "ranges": self.ranges.to_json(),
+            "distributions": self.distributions,
             "sun_outside_training": self.far,
             "frame_shape": list(train.frame_shape),
             "nadir": list(train.nadir),
@@ -123,6 +126,7 @@ def prepare(config: Config, simulating: Progress | None = None, decoding: Progre
         parts=parts,
         scaling=scaling,
         ranges=ranges,
+        distributions=fit_distributions(parts["train"], config),
         far=far_flights(parts, ranges, config),
         counts=counts,
         fingerprint=_fingerprint(flights, parts),

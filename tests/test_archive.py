@@ -62,6 +62,8 @@ def test_a_worker_that_is_killed_loses_its_flight_alone(tmp_path: Path) -> None:
     assert sorted(outcome.flight for outcome in outcomes) == sorted(names)  # each once
     failed = {outcome.flight: outcome.reason for outcome in outcomes if outcome.record is None}
     assert failed == {"deadly": DEATHS}
+    told = {outcome.flight: outcome.warnings for outcome in outcomes if outcome.warnings}
+    assert told == {"dies": ["dies: its worker died; done again by another."]}
 
 
 def test_threads_are_limited_for_children_only(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -56,7 +56,8 @@ def share_out(
             for future in wait(busy, return_when=FIRST_COMPLETED).done:
                 worker, task = busy.pop(future)
                 try:
-                    yield future.result()
+                    outcome = future.result()
+                    yield _told_of(outcome) if deaths[task.name] else outcome
                 except died:
                     worker.end()
                     workers.remove(worker)
@@ -70,6 +71,10 @@ def share_out(
     finally:
         for worker in workers:
             worker.end()
+
+
+def _told_of(outcome: Outcome) -> Outcome:
+    return replace(outcome, warnings=[f"{outcome.flight}: its worker died; done again by another.", *outcome.warnings])
 
 
 def _begun(worker: Worker, task: Task, died: tuple[type[Exception], ...]) -> "Future[Outcome]":
