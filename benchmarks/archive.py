@@ -36,15 +36,26 @@ QUICK: dict[str, Any] = {  # a network of the usual size, not trained well: its 
 }
 
 
-def make_archive(folder: Path, count: int, size: dict[str, Any]) -> list[Path]:
-    """The folders of `count` different flights, simulated once."""
+def make_archive(folder: Path, count: int, size: dict[str, Any]) -> Path:
+    """A folder with `count` different flights, simulated once."""
     while not (folder / f"f{count - 1:03d}").is_dir():
         made = len(list(folder.glob("f*")))
         settings = {**size, "flight_count": min(count - made, 99), "seed": 100 + made}
         for number, flight in enumerate(simulate_flights(simulation_config(None, settings), folder / "making")):
             os.replace(flight, folder / f"f{made + number:03d}")
         shutil.rmtree(folder / "making")
-    return [folder / f"f{number:03d}" for number in range(count)]
+    return folder
+
+
+def repeated(archive: Path, folder: Path, count: int) -> Path:
+    """A folder with `count` flights that are links to the same few files again and again."""
+    shutil.rmtree(folder, ignore_errors=True)
+    originals = sorted(archive.glob("f*"))
+    for number in range(count):
+        (folder / f"f{number:03d}").mkdir(parents=True)
+        for path in originals[number % len(originals)].iterdir():
+            (folder / f"f{number:03d}" / path.name).symlink_to(path)
+    return folder
 
 
 def make_model(home: Path) -> Path:
@@ -60,10 +71,10 @@ def make_model(home: Path) -> Path:
     return run
 
 
-def start(model: Path, flights: list[Path], out: Path, *options: str, cores: str = "") -> subprocess.Popen[str]:
+def start(model: Path, flights: Path, out: Path, *options: str, cores: str = "") -> subprocess.Popen[str]:
     """`cloudml predict --archive` as a process, on some cores only; what it says goes to a file beside `out`."""
     pinned = ["taskset", "-c", cores] if cores else []
-    command = [*pinned, sys.executable, "-m", "cloudml_tf.predict", str(model), *map(str, flights)]
+    command = [*pinned, sys.executable, "-m", "cloudml_tf.predict", str(model), str(flights)]
     with open(out.with_suffix(".log"), "a") as log:
         return subprocess.Popen([*command, "-o", str(out), "--archive", *options], stdout=log, stderr=log, text=True)
 
@@ -83,14 +94,14 @@ def workers_of(process: subprocess.Popen[str]) -> list[int]:
 
 def wait_for(process: subprocess.Popen[str], out: Path, count: int) -> None:
     """Until so many flights are done."""
-    while process.poll() is None and len(list(out.glob("*.nc"))) < count:
+    while process.poll() is None and len(list(out.glob("f*.nc"))) < count:
         time.sleep(0.005)
 
 
 def contents(folder: Path) -> dict[str, dict[str, bytes]]:
     """flight -> variable -> its bytes."""
     found = {}
-    for path in sorted(folder.glob("*.nc")):
+    for path in sorted(folder.glob("f*.nc")):
         with xr.open_dataset(path, engine="h5netcdf", decode_times=False) as file:
             found[path.stem] = {str(name): values.values.tobytes() for name, values in file.variables.items()}
     return found
@@ -114,34 +125,34 @@ def judge(what: str, out: Path, alone: dict[str, dict[str, bytes]], code: int) -
     return len(found) == equal == len(alone) == content["flights"]["done"] and repeated == 0 and code == 0
 
 
-def killed(home: Path, flights: list[Path]) -> bool:
+def killed(home: Path, flights: Path, count: int) -> bool:
     """One process, a killed worker, a killed whole with a restart."""
     options = ["--set", "output.report=false"]
     for name in ("one", "worker", "all"):
         shutil.rmtree(home / name, ignore_errors=True)
         (home / f"{name}.log").unlink(missing_ok=True)
-    print(f"| {len(flights)} flights | files | equal | predicted twice | worker died | done earlier | exit code |")
+    print(f"| {count} flights | files | equal | predicted twice | worker died | done earlier | exit code |")
     print("|---|---|---|---|---|---|---|")
     code = start(EXAMPLE, flights, home / "one", *options).wait()
     alone = contents(home / "one")
-    fine = judge("one process", home / "one", alone, code) and len(alone) == len(flights)
+    fine = judge("one process", home / "one", alone, code) and len(alone) == count
     process = start(EXAMPLE, flights, home / "worker", *options, "--workers", "2")
-    wait_for(process, home / "worker", len(flights) // 2)
+    wait_for(process, home / "worker", count // 2)
     os.kill(workers_of(process)[0], signal.SIGKILL)
     fine &= judge("two workers, one killed half way", home / "worker", alone, process.wait())
     process = start(EXAMPLE, flights, home / "all", *options, "--workers", "2")
-    wait_for(process, home / "all", len(flights) // 2)
+    wait_for(process, home / "all", count // 2)
     process.kill()
     process.wait()
     time.sleep(2.0)  # the workers end with it
-    done = {path: path.stat().st_mtime_ns for path in (home / "all").glob("*.nc")}
+    done = {path: path.stat().st_mtime_ns for path in (home / "all").glob("f*.nc")}
     code = start(EXAMPLE, flights, home / "all", *options, "--workers", "2").wait()
     fine &= judge("all killed half way, started again", home / "all", alone, code)
     fine &= all(path.stat().st_mtime_ns == stamp for path, stamp in done.items())
     return fine
 
 
-def seconds(home: Path, model: Path, flights: list[Path], workers: int) -> float:
+def seconds(home: Path, model: Path, flights: Path, workers: int) -> float:
     """Of the whole command."""
     out = home / f"timed_{workers}"
     shutil.rmtree(out, ignore_errors=True)
@@ -152,14 +163,14 @@ def seconds(home: Path, model: Path, flights: list[Path], workers: int) -> float
     return time.perf_counter() - began
 
 
-def timed(home: Path, flights: list[Path], wanted_s: float) -> bool:
+def timed(home: Path, archive: Path, wanted_s: float) -> bool:
     """One worker of one core, then two of one core each, on as many flights as take the one `wanted_s`."""
-    model = make_model(home)
-    few, more = (seconds(home, model, flights[:count], 1) for count in (2, 10))
-    each = (more - few) / 8
-    count = min(int((wanted_s - few) / each) + 2, len(flights))
-    print(f"{few:.1f} s for 2 flights, {more:.1f} s for 10: the job is {count} flights", flush=True)
-    one, two = (seconds(home, model, flights[:count], workers) for workers in (1, 2))
+    model, job = make_model(home), home / "job"
+    few, more = (seconds(home, model, repeated(archive, job, count), 1) for count in (10, 50))
+    count = 50 + int((wanted_s - more) / (more - few) * 40)
+    print(f"{few:.1f} s for 10 flights, {more:.1f} s for 50: the job is {count} flights", flush=True)
+    repeated(archive, job, count)
+    one, two = (seconds(home, model, job, workers) for workers in (1, 2))
     frames = json.loads((home / "timed_1/archive.json").read_text())["frames"]
     print(f"| {count} flights, {frames} frames | seconds | of one |\n|---|---|---|")
     print(f"| one worker of one core | {one:.0f} | 1 |\n| two workers of one core each | {two:.0f} | {two / one:.3f} |")
@@ -174,7 +185,7 @@ def main() -> int:
     parser.add_argument("--kill", action="store_true")
     parser.add_argument("--timed", action="store_true")
     parser.add_argument("--prepare", action="store_true", help="make flights and model of --timed, no more")
-    parser.add_argument("--flights", type=int, default=200)
+    parser.add_argument("--flights", type=int, default=200, help="of --kill; --timed has 24, again and again")
     parser.add_argument("--frames", type=int, default=None, help="of a flight; by default 120, and 3600 with --timed")
     parser.add_argument("--seconds", type=float, default=320.0, help="that the timed job should take one worker")
     args = parser.parse_args()
@@ -183,12 +194,13 @@ def main() -> int:
     fine = True
     if args.prepare or args.timed:
         size = {"frames_per_flight": args.frames or 3600}
-        flights = make_archive(home / f"long_{args.frames or 3600}", args.flights, size)
+        flights = make_archive(home / f"long_{args.frames or 3600}", 24, size)
         make_model(home)
         fine &= args.prepare or timed(home, flights, args.seconds)
     if args.kill or not (args.prepare or args.timed):
         size = {**SMALL, "frames_per_flight": args.frames or 120}
-        fine &= killed(home, make_archive(home / f"short_{args.frames or 120}", args.flights, size))
+        flights = make_archive(home / f"short_{args.frames or 120}_{args.flights}", args.flights, size)
+        fine &= killed(home, flights, args.flights)
     return 0 if fine else 1
 
 

@@ -100,7 +100,8 @@ class Shift:
         """In words, with the numbers."""
         who = ", ".join(self.flights) if len(self.flights) < 4 else f"the {len(self.flights)} flights together"
         before, now = self.training[1], self.here[1]
-        times = f", {now / before:.2f} times" if before > 0 and now > 0 else ""
+        ratio = self.name.startswith((LIGHT, LABEL)) and not self.name.endswith(AT_EQUAL) and before > 0
+        times = f", {now / before:.2f} times" if ratio else ""
         return (
             f"{self.name} of {who}: median {now:.3g}, training {before:.3g}{times} ({self.stds:+.2f} std); "
             f"Kolmogorov-Smirnov distance {self.distance:.2f}, chance {self.chance:.0e}"
@@ -165,7 +166,7 @@ def shifts(samples: Samples, distributions: dict[str, Any], config: Config) -> l
             continue
         reference, numbers = Distribution(**distributions[name]), np.unique(series.flight)
         rest = series.left(np.asarray(reference.coefficients))
-        groups = [numbers, *([[number] for number in numbers] if len(numbers) > 1 else [])]
+        groups = [numbers, *(numbers[:, None] if len(numbers) > 1 else [])]
         for group in groups:
             here = np.isin(series.flight, group)
             names = [samples.flight_names[number] for number in group]
@@ -179,10 +180,10 @@ def _shift(
     """`groups` are compared: each may be as far as this by chance."""
     distance = ks_distance(values, np.asarray(reference.quantiles))
     chance = reference.chance(distance, len(names), effective_size(values, flight) / len(names))
-    ends = [np.quantile(of, [0.05, 0.5, 0.95], method="inverted_cdf").tolist() for of in (reference.quantiles, values)]
-    std = float(np.std(reference.quantiles)) or 1.0
-    stds = (ends[1][1] - ends[0][1]) / std
-    return Shift(name, names, *ends, stds, distance, None if chance is None else min(chance * groups, 1.0))
+    before, now = (np.quantile(of, [0.05, 0.5, 0.95], method="inverted_cdf") for of in (reference.quantiles, values))
+    stds = float(now[1] - before[1]) / (float(np.std(reference.quantiles)) or 1.0)
+    likely = None if chance is None else min(chance * groups, 1.0)
+    return Shift(name, names, before.tolist(), now.tolist(), stds, distance, likely)
 
 
 def meaning(found: list[Shift]) -> str:
