@@ -80,6 +80,7 @@ VERBS = {
 }
 
 GOES_ON = {  # what continues where it was interrupted
+    "predict": "; with --archive the same command goes on with what is missing",
     "train": "; `cloudml train --resume` continues a training",
     "search": "; `cloudml search --resume` continues a search",
     "ablate": "; the same command goes on with what is missing",

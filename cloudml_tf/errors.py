@@ -6,6 +6,7 @@ EXIT_COLLAPSED = 3
 EXIT_NOT_FINITE = 4
 EXIT_NOT_CONVERGED = 5
 EXIT_NO_PARITY = 6
+EXIT_FLIGHTS_FAILED = 7
 EXIT_INTERRUPTED = 130
 
 EXIT_CODES = {
@@ -16,6 +17,7 @@ EXIT_CODES = {
     EXIT_NOT_FINITE: "training stopped because the loss was not finite",
     EXIT_NOT_CONVERGED: "pretraining did not converge",
     EXIT_NO_PARITY: "an exported file answers otherwise than the Keras model; nothing was exported",
+    EXIT_FLIGHTS_FAILED: "predict --archive: some flights failed, and archive.json names them; the others are done",
     EXIT_INTERRUPTED: "interrupted; `--resume` of train and search continues",
 }
 

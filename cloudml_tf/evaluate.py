@@ -21,6 +21,7 @@ from cloudml_tf.files import write_json
 from cloudml_tf.judge import tier
 from cloudml_tf.quiet import quiet_tensorflow
 from cloudml_tf.runs import check_frames, check_overrides, new_run, read_model
+from cloudml_tf.shifting import judge_shift
 
 
 @dataclass(frozen=True)
@@ -65,6 +66,13 @@ def evaluate(source: Path, flights: list[str], overrides: dict[str, Any], consol
         "per_flight": {"test": per_flight(samples, z, scaling)},
     }
     metrics["tier"] = tier(metrics["test"])
+    if "distributions" in description:
+        metrics["shift"] = judge_shift(samples, description, config)
+    else:
+        console.warn(
+            f"{source}: was trained before the distributions of inputs were kept; whether these flights are of its "
+            "kind is not judged. Train it again for that."
+        )
     _add_baselines(metrics, samples, description, config, console)
     return Evaluation(config, samples, scaling, z, metrics, attend)
 
@@ -92,6 +100,15 @@ def _add_baselines(
     scaling = Scaling.from_json(description["scaling"]).target
     found = collect_baselines({"train": train, "test": samples}, scaling, config)
     metrics["baselines"] = {name: {"test": parts["test"]} for name, parts in found.items()}
+
+
+def tell_shift(metrics: dict[str, Any], console: Console) -> None:
+    """What sets these flights apart from the training, and what it means."""
+    found = metrics.get("shift", {"warnings": [], "meaning": ""})
+    for text in found["warnings"]:
+        console.warn(text)
+    if found["meaning"]:
+        console.say(found["meaning"])
 
 
 def predict_exported(folder: Path, samples: Samples, output: str, batch_size: int = 256) -> np.ndarray:
@@ -141,6 +158,7 @@ def run(args: argparse.Namespace) -> int:
     report.write_html(folder / "report.html", title, metrics, chapters, details)
     write_json(folder / "evaluation.json", metrics)
     report.print_scores(console, metrics)
+    tell_shift(metrics, console)
     console.say(f"report: {folder / 'report.html'}")
     if args.json:
         print_json({"evaluation": str(folder), "metrics": metrics})

@@ -19,6 +19,7 @@ from cloudml_tf.data.ranges import TrainingRanges, fit_ranges
 from cloudml_tf.data.samples import Samples, build_samples
 from cloudml_tf.data.scaling import Scaling, fit_scaling
 from cloudml_tf.data.settings import FlightFiles
+from cloudml_tf.data.skew import fit_distributions
 from cloudml_tf.data.splits import PARTS, check_labels, flights_needed, keep_labels, split_samples
 from cloudml_tf.data.track import TrackLabels, track_labels
 from cloudml_tf.data.unlabelled import FrameChunks, check_extra_flights, frame_chunks
@@ -36,6 +37,7 @@ class Prepared:
     parts: dict[str, Samples]
     scaling: Scaling
     ranges: TrainingRanges  # what the training part has shown the network
+    distributions: dict[str, Any]  # the same more closely, of every input and of the label; see `data.skew`
     far: list[str]  # held-out flights whose sun it has not shown, a sentence each
     counts: dict[str, dict[str, int]]  # per flight: what was read and what was left out
     fingerprint: str  # changes with the files, the labels and the split
@@ -66,6 +68,7 @@ class Prepared:
             "counts": self.counts,
             "scaling": self.scaling.to_json(),
             "ranges": self.ranges.to_json(),
+            "distributions": self.distributions,
             "sun_outside_training": self.far,
             "frame_shape": list(train.frame_shape),
             "nadir": list(train.nadir),
@@ -123,6 +126,7 @@ def prepare(config: Config, simulating: Progress | None = None, decoding: Progre
         parts=parts,
         scaling=scaling,
         ranges=ranges,
+        distributions=fit_distributions(parts["train"], config),
         far=far_flights(parts, ranges, config),
         counts=counts,
         fingerprint=_fingerprint(flights, parts),
@@ -161,7 +165,11 @@ def _fingerprint(flights: list[Flight], parts: dict[str, Samples]) -> str:
 
 
 def find_named(
-    words: Sequence[str], config: Config, known: Mapping[str, Mapping[str, str]], labels: bool = True
+    words: Sequence[str],
+    config: Config,
+    known: Mapping[str, Mapping[str, str]],
+    labels: bool = True,
+    refused: dict[str, str] | None = None,
 ) -> dict[str, FlightFiles]:
     """Flights as a command line names them: folders, camera files, or names that a finished model knows.
 
@@ -170,22 +178,29 @@ def find_named(
         config: of the model: how flights are found and read.
         known: flight -> its files, of the model's own flights.
         labels: without, flights need no lidar file.
+        refused: takes the flights of folders that lack a file, with the reason; without it, they are an error.
 
     Raises `DataError` for a word that is none of these, and for two flights of one name.
     """
     found: dict[str, FlightFiles] = {}
     for word in words:
-        for name, files in _named(word, config, known, labels).items():
+        for name, files in _named(word, config, known, labels, refused).items():
             if name in found:
                 raise DataError(f"two flights are called {name}: {found[name].camera} and {files.camera}. Rename one.")
             found[name] = files
     return found
 
 
-def _named(word: str, config: Config, known: Mapping[str, Mapping[str, str]], labels: bool) -> dict[str, FlightFiles]:
+def _named(
+    word: str,
+    config: Config,
+    known: Mapping[str, Mapping[str, str]],
+    labels: bool,
+    refused: dict[str, str] | None,
+) -> dict[str, FlightFiles]:
     path = Path(word)
     if path.is_dir():
-        return find_flights(path, config.data, labels)
+        return find_flights(path, config.data, labels, refused)
     if path.is_file():
         for folder in (path.parent, path.resolve().parent.parent):
             with contextlib.suppress(DataError):

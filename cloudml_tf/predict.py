@@ -15,11 +15,12 @@ from cloudml_tf.data.flights import Flight
 from cloudml_tf.data.settings import FlightFiles
 from cloudml_tf.errors import EXIT_OK, ConfigError
 from cloudml_tf.quiet import quiet_tensorflow
-from cloudml_tf.runs import check_frames, check_overrides, environment, new_run, read_model
+from cloudml_tf.runs import check_frames, check_overrides, new_run, read_json, read_model
 
 if TYPE_CHECKING:
-    from cloudml_tf.prediction.flight import Predicted
-    from cloudml_tf.prediction.model import Model
+    from cloudml_tf.archiving.archive import Archive
+
+BOTH_PLACES = "-o and --run-dir both say where to write; keep one."
 
 
 def predict(
@@ -43,20 +44,51 @@ def predict(
     quiet_tensorflow()
     from cloudml_tf.prediction.flight import predict_flight
     from cloudml_tf.prediction.model import open_model
+    from cloudml_tf.prediction.writing import command_line, warnings_of, write
 
     model = open_model(source, overrides)
-    if model.ranges is None:
-        console.warn(
-            f"{source}: was trained before training ranges were kept; nothing is compared with the training. "
-            "Train it again for the flags …_outside_training."
-        )
+    warn_without_ranges(source, description, console)
     records = []
     for flight, path in zip(flights, paths, strict=True):
         with console.progress(f"predicting {flight.name}") as progress:
             predicted = predict_flight(model, flight, progress)
-        warn_of(predicted, model, files[flight.name], console)
-        records.append(write(path, predicted, model))
+        for text in warnings_of(predicted, model, files[flight.name]):
+            console.warn(text)
+        records.append(write(path, predicted, model, files[flight.name], command_line()))
     return records
+
+
+def predict_many(args: argparse.Namespace, console: Console) -> "Archive":
+    """Predict every flight of an archive that is not done yet; see docs/archive.md."""
+    from cloudml_tf.archiving.archive import check_options, predict_archive
+    from cloudml_tf.archiving.work import Job, Task
+    from cloudml_tf.cli import overrides_from
+    from cloudml_tf.pipeline import find_named
+    from cloudml_tf.prediction.model import name_of_run, provenance
+    from cloudml_tf.prediction.writing import command_line
+
+    source, overrides = Path(args.model), overrides_from(args)
+    check_overrides(overrides)
+    if args.output is not None and args.run_dir is not None:
+        raise ConfigError(BOTH_PLACES)
+    folder = check_options(args.workers, args.output, args.run_dir)
+    config, description, exported = read_model(source, overrides)
+    refused: dict[str, str] = {}
+    files = find_named(args.flights, config, description["files"], labels=False, refused=refused)
+    warn_without_ranges(source, description, console)
+    made_by = provenance(source, config, description, name_of_run(source, config, exported))
+    job = Job(source, overrides, folder, command_line())
+    tasks = [Task(name, files[name]) for name in sorted(files)]
+    return predict_archive(job, tasks, refused, made_by, args.workers, args.engine or "local", console)
+
+
+def warn_without_ranges(source: Path, description: dict[str, Any], console: Console) -> None:
+    """Say so where a model is older than the training ranges."""
+    if "ranges" not in description:
+        console.warn(
+            f"{source}: was trained before training ranges were kept; nothing is compared with the training. "
+            "Train it again for the flags …_outside_training."
+        )
 
 
 def read_unlabelled(files: dict[str, FlightFiles], config: Config) -> list[Flight]:
@@ -69,7 +101,7 @@ def read_unlabelled(files: dict[str, FlightFiles], config: Config) -> list[Fligh
 def places(names: list[str], output: str | None, run_dir: str | None, config: Config) -> list[Path]:
     """Where each flight's file goes. Raises `ConfigError` where several flights would share one file."""
     if output is not None and run_dir is not None:
-        raise ConfigError("-o and --run-dir both say where to write; keep one.")
+        raise ConfigError(BOTH_PLACES)
     if output is None:
         folder = new_run(config, run_dir, prefix="prediction-")
     elif Path(output).suffix != ".nc" or Path(output).is_dir():
@@ -82,43 +114,6 @@ def places(names: list[str], output: str | None, run_dir: str | None, config: Co
             "Give a folder, which gets a file for each, or name one flight."
         )
     return [folder / f"{name}.nc" for name in names]
-
-
-def warn_of(predicted: "Predicted", model: "Model", files: FlightFiles, console: Console) -> None:
-    """What is missing, and inputs of most frames that the training has not shown."""
-    from cloudml_tf.data.navigation import why_no_positions
-    from cloudml_tf.data.outside import far_light, far_sun
-    from cloudml_tf.prediction.netcdf import has_positions
-
-    flight, config = predicted.flight, model.config
-    if not has_positions(predicted):
-        console.warn(f"{flight.name}: no positions: {why_no_positions(files, config.data.navigation)}")
-    if not predicted.valid.any():
-        console.warn(f"{flight.name}: not one frame has a whole sequence around it; the flags say why.")
-    if model.ranges is None:
-        return
-    sun = far_sun(flight.sun_angles_deg, model.ranges, config.augmentation)
-    for said in filter(None, (sun, far_light(predicted.light, model.ranges))):
-        console.warn(f"{flight.name}: most frames are outside of the training: {said}. Their answers extrapolate.")
-
-
-def write(path: Path, predicted: "Predicted", model: "Model") -> dict[str, Any]:
-    """Write the file and its quick look. Returns a record of both."""
-    from cloudml_tf.prediction.flags import counts
-    from cloudml_tf.prediction.netcdf import QUANTITIES, write_netcdf
-    from cloudml_tf.prediction.picture import quick_look
-
-    flight = predicted.flight
-    started = environment()
-    write_netcdf(path, predicted, model, f"{started['started']} {started['command']}")
-    record: dict[str, Any] = {"flight": flight.name, "file": str(path), "frames": len(flight)}
-    record |= {"predicted": int(predicted.valid.sum()), "flags": counts(predicted.flags)}
-    if model.config.output.report and len(flight) > 1:
-        quantity = QUANTITIES[model.config.target.name]
-        label = quantity.long_name if quantity.units == "1" else f"{quantity.long_name}, {quantity.units}"
-        interval = f"{100 * (model.level or 0):g} % interval"
-        record["picture"] = str(quick_look(predicted, path.stem, label, interval).write(path.parent))
-    return record
 
 
 def tell(records: list[dict[str, Any]], console: Console) -> None:
@@ -141,6 +136,26 @@ def summary(source: Path, records: list[dict[str, Any]]) -> dict[str, Any]:
     }
 
 
+def tell_archive(archive: "Archive", machine: bool, console: Console) -> int:
+    """What became of an archive; the exit code."""
+    from cloudml_tf.archiving.archive import SUMMARY
+    from cloudml_tf.cli import print_json
+
+    path = archive.job.folder / SUMMARY
+    content = read_json(path)
+    flights = content["flights"]
+    console.say(
+        f"{flights['done']} of {flights['found']} flights are done, {flights['failed']} failed; "
+        f"{content['predicted']} of {content['frames']} frames predicted, {content['seconds']:.0f} s"
+    )
+    for name, reason in archive.failed.items():
+        console.say(f"  {name}: {reason}")
+    console.say(f"summary: {path}")
+    if machine:
+        print_json(content)
+    return archive.exit_code
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of this room."""
     from cloudml_tf.cli import add_common
@@ -155,6 +170,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "-o", "--output", metavar="OUT", help="out.nc for one flight; else a folder, which gets a file for each"
     )
+    parser.add_argument(
+        "--archive",
+        action="store_true",
+        help="many flights: one that fails leaves the others alone, and the same command again goes on with the rest",
+    )
+    parser.add_argument(
+        "--workers", type=int, metavar="N", help="processes that predict an archive side by side (implies --archive)"
+    )
+    parser.add_argument(
+        "--engine",
+        choices=("local", "ray"),
+        help="where they run: on this machine, or where Ray has room (implies --archive)",
+    )
     add_common(parser)
 
 
@@ -163,6 +191,8 @@ def run(args: argparse.Namespace) -> int:
     from cloudml_tf.cli import overrides_from, print_json
 
     console, source = Console(machine=args.json), Path(args.model)
+    if args.archive or args.workers is not None or args.engine is not None:
+        return tell_archive(predict_many(args, console), args.json, console)
     records = predict(source, args.flights, overrides_from(args), args.output, args.run_dir, console)
     tell(records, console)
     if args.json:

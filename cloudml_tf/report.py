@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from cloudml_tf import imagery, page, plots
+from cloudml_tf import imagery, page, plots, shifting
 from cloudml_tf.canvas import Picture, side_by_side, worded
 from cloudml_tf.console import Console
 from cloudml_tf.data.samples import Samples
@@ -197,6 +197,8 @@ def write_html(
     ]
     if "pretraining" in metrics:
         shown.insert(0, _pretraining(metrics))
+    if "shift" in metrics:
+        shown.insert(0, shifting.section(metrics["shift"]))
     folded = [page.details(name, page.json_block(content)) for name, content in extra.items()]
     content = [*summary(metrics), *tables(metrics), *shown, page.section("Details", *folded)]
     write_text(path, page.page(title, *content, data={"metrics": metrics}))

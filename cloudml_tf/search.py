@@ -15,15 +15,14 @@ from typing import TYPE_CHECKING, Any
 from cloudml_tf.config import expand
 from cloudml_tf.console import Console
 from cloudml_tf.errors import EXIT_OK, ConfigError, RunError
+from cloudml_tf.processes import held_alone, limit_threads
 from cloudml_tf.quiet import quiet_tensorflow
 from cloudml_tf.runs import flat, new_folder
 from cloudml_tf.searching.results import OPTIMISM, keep_search, print_results, read_results, values_text, write_results
 from cloudml_tf.searching.settings import Search, load_search, read_search
 from cloudml_tf.searching.workers import (
     follow_parent,
-    held_alone,
     is_child,
-    limit_threads,
     role,
     run_workers,
     told_of_chief,
@@ -138,7 +137,7 @@ def run(args: argparse.Namespace) -> int:
     # Only now: bad input must not leave an empty folder behind.
     folder = search_folder(search, args.run_dir, args.resume)
     console.say(f"search folder: {folder}")
-    with held_alone(folder):
+    with held_alone(folder, "a search"):
         if (folder / "search.json").is_file():
             console.say("the search has ended already")
         elif args.workers:

@@ -17,12 +17,13 @@ from cloudml_tf.config import load_config
 from cloudml_tf.console import Console
 from cloudml_tf.errors import ConfigError, RunError
 from cloudml_tf.files import write_json
+from cloudml_tf.processes import held_alone, limit_threads
 from cloudml_tf.runs import read_history
 from cloudml_tf.search import read_base
 from cloudml_tf.searching.page import height, ticks
 from cloudml_tf.searching.results import read_results
 from cloudml_tf.searching.settings import Range, load_search
-from cloudml_tf.searching.workers import held_alone, limit_threads, role, wait_for_chief
+from cloudml_tf.searching.workers import role, wait_for_chief
 
 ROOT = Path(__file__).parent.parent
 SPACE = {"loss.weight": [0, 0.5], "model.dropout": {"min": 0.0, "max": 0.3}}
@@ -307,9 +308,13 @@ def test_threads_are_limited_and_a_folder_is_held_by_one(monkeypatch: pytest.Mon
     monkeypatch.setattr("os.environ", dict(os.environ))
     limit_threads(3)
     assert os.environ["TF_NUM_INTRAOP_THREADS"] == os.environ["OMP_NUM_THREADS"] == "3"
-    with held_alone(tmp_path), pytest.raises(RunError, match="a search is running"), held_alone(tmp_path):
+    with (
+        held_alone(tmp_path, "a search"),
+        pytest.raises(RunError, match="a search is running"),
+        held_alone(tmp_path, "a search"),
+    ):
         pass
-    with held_alone(tmp_path):
+    with held_alone(tmp_path, "a search"):
         pass
 
 

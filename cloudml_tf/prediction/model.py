@@ -3,11 +3,13 @@
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from cloudml_tf import __version__
 from cloudml_tf.config import Config, resolved_json
 from cloudml_tf.data.ranges import TrainingRanges
 from cloudml_tf.data.samples import Samples
@@ -36,15 +38,27 @@ class Model:
         """Of its training part; None for a model of a time before they were kept."""
         return ranges_of(self.description)
 
+    @cached_property
     def provenance(self) -> dict[str, str]:
         """For a file: which model this was, and how flights were read for it."""
-        return {
-            "model": str(self.source.resolve()),
-            "run_id": self.run,
-            "model_sha256": digest(self.source),
-            "config_fingerprint": hashlib.sha256(resolved_json(self.config).encode()).hexdigest()[:16],
-            "training_data_fingerprint": self.description["fingerprint"],
-        }
+        return provenance(self.source, self.config, self.description, self.run)
+
+
+def provenance(source: Path, config: Config, description: dict[str, Any], run: str) -> dict[str, str]:
+    """Of a model that need not be open. `run` is its experiment and folder."""
+    return {
+        "source": f"cloudml_tf {__version__}, model {config.experiment_name}",
+        "model": str(source.resolve()),
+        "run_id": run,
+        "model_sha256": digest(source),
+        "config_fingerprint": hashlib.sha256(resolved_json(config).encode()).hexdigest()[:16],
+        "training_data_fingerprint": description["fingerprint"],
+    }
+
+
+def name_of_run(source: Path, config: Config, record: dict[str, Any]) -> str:
+    """Experiment and folder of what was trained. `record` is an export's, empty for a run."""
+    return record.get("run") or run_id(config, source)  # an ensemble's export names its members itself
 
 
 def ranges_of(description: dict[str, Any]) -> TrainingRanges | None:
@@ -52,16 +66,20 @@ def ranges_of(description: dict[str, Any]) -> TrainingRanges | None:
     return TrainingRanges.from_json(description["ranges"]) if "ranges" in description else None
 
 
-def open_model(source: Path, overrides: dict[str, Any]) -> Model:
-    """A run with its best weights, or an exported model in its first format, which runs without Keras."""
+def open_model(source: Path, overrides: dict[str, Any], threads: int | None = None) -> Model:
+    """A run with its best weights, or an exported model in its first format, which runs without Keras.
+
+    `threads` bounds ONNX and LiteRT; TensorFlow goes by the environment (`processes.limit_threads`).
+    """
     config, description, record = read_model(source, overrides)
+    run = name_of_run(source, config, record)
     if record:
-        run = record.get("run") or run_id(config, source)  # an ensemble's export names its members itself
-        return Model(source, config, description, _exported(source, config), *_interval_of_export(record), run)
+        answer = _exported(source, config, threads)
+        return Model(source, config, description, answer, *_interval_of_export(record), run)
     head, level = config.model.head, config.prediction.level
     words = "" if head == "point" else f"of the {head} head, not calibrated"
     answer = _run(source, config, description)
-    return Model(source, config, description, answer, level if words else None, words, run_id(config, source))
+    return Model(source, config, description, answer, level if words else None, words, run)
 
 
 def _run(source: Path, config: Config, description: dict[str, Any]) -> Callable[[Samples], Values]:
@@ -89,8 +107,8 @@ def _run(source: Path, config: Config, description: dict[str, Any]) -> Callable[
     return answer
 
 
-def _exported(source: Path, config: Config) -> Callable[[Samples], Values]:
-    model, name = open_export(source, formats_in(source)[0]), config.target.name
+def _exported(source: Path, config: Config, threads: int | None) -> Callable[[Samples], Values]:
+    model, name = open_export(source, formats_in(source)[0], threads), config.target.name
 
     def answer(samples: Samples) -> Values:
         size = _batch_size(samples)

@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from cloudml_tf import __version__
 from cloudml_tf.data.settings import TargetName
 from cloudml_tf.files import whole_file
 from cloudml_tf.prediction.flags import FLAGS, MASKS
@@ -38,9 +37,9 @@ REFERENCES = (
 )
 
 
-def write_netcdf(path: Path, predicted: Predicted, model: Model, history: str) -> None:
+def write_netcdf(path: Path, predicted: Predicted, model: Model, history: str, input_fingerprint: str = "") -> None:
     """Write the file, whole. `history` is the line that says when and by which command."""
-    content = dataset(predicted, model, history)
+    content = dataset(predicted, model, history).assign_attrs(input_fingerprint=input_fingerprint)
     packed = {"zlib": True, "complevel": 4}
     encoding: dict[str, dict[str, Any]] = {str(name): dict(packed) for name, v in content.variables.items() if v.ndim}
     encoding["time"]["_FillValue"] = None  # a coordinate has no missing values
@@ -121,11 +120,10 @@ def _global_attributes(predicted: Predicted, model: Model, quantity: Quantity, h
     found = {
         "Conventions": "CF-1.10",
         "title": f"{quantity.long_name} from camera frames, flight {predicted.flight.name}",
-        "source": f"cloudml_tf {__version__}, model {model.config.experiment_name}",
         "history": history,
         "references": REFERENCES,
         "camera_file": predicted.flight.camera_path.name,
         "glint_angle_limit_deg": model.config.prediction.glint_angle_deg,
-        **model.provenance(),
+        **model.provenance,
     }
     return {**found, "featureType": "trajectory"} if has_positions(predicted) else found

@@ -17,10 +17,10 @@ from typing import IO, Literal
 
 from cloudml_tf.console import Console
 from cloudml_tf.errors import ConfigError, RunError
+from cloudml_tf.processes import THREADS
 
 ID, ADDRESS, PORT = "KERASTUNER_TUNER_ID", "KERASTUNER_ORACLE_IP", "KERASTUNER_ORACLE_PORT"
 PARENT = "CLOUDML_SEARCH_PARENT"  # process number of the `--workers` that started this one
-THREADS = ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 STARTS = 3  # of a worker that dies
 
 
@@ -51,28 +51,6 @@ def follow_parent() -> None:
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()
-
-
-def limit_threads(count: int | None) -> None:
-    """Of TensorFlow and the linear algebra; before they are imported."""
-    if count is not None:
-        os.environ.update(dict.fromkeys(THREADS, str(count)))
-
-
-@contextlib.contextmanager
-def held_alone(folder: Path) -> Iterator[None]:
-    """Refuse a second search in the same folder while the first runs. A killed one lets go by itself."""
-    try:
-        import fcntl
-    except ImportError:  # Windows
-        yield
-        return
-    with open(folder / ".lock", "w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise RunError(f"{folder}: a search is running in this folder. Wait for it, or stop it first.") from None
-        yield
 
 
 def wait_for_chief(folder: Path, console: Console, patience_s: float = 600.0) -> bool:

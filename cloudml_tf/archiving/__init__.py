@@ -1,0 +1,1 @@
+"""What `cloudml predict --archive` does: many flights, each exactly once, by workers that may die."""
