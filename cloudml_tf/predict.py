@@ -61,9 +61,9 @@ def predict(
 
 def read_unlabelled(files: dict[str, FlightFiles], config: Config) -> list[Flight]:
     """The flights, in order of name; no lidar file is needed. Raises `DataError`."""
-    from cloudml_tf.data.flights import load_flight
+    from cloudml_tf.data.flights import read_flight
 
-    return [load_flight(name, files[name], config.data, config.target, labels=False) for name in sorted(files)]
+    return [read_flight(name, files[name], config.data, config.target, labels=False) for name in sorted(files)]
 
 
 def places(names: list[str], output: str | None, run_dir: str | None, config: Config) -> list[Path]:

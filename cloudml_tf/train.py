@@ -49,6 +49,8 @@ def train(
     if resumed is None:
         write_start(folder, config, prepared.description())
     _say_data(console, prepared.description())
+    for name, why in prepared.left_out.items():
+        console.warn(f"flight {name} is left out (data.bad_flights): {why}")
     if prepared.far:
         console.warn(f"the sun is not that of the training: {'; '.join(prepared.far)}; {FAR_SUN}")
     console.say(f"run folder: {folder}")
@@ -90,6 +92,8 @@ def _fit_and_judge(
     write_json(folder / "data.json", description)
     metrics = results.collect(prepared.parts, predictions, scaling, config, fitted.history, fitted.best_epoch)
     metrics["training"] = _summary(fitted)
+    if prepared.left_out:
+        metrics["left_out"] = prepared.left_out
     if pretrained is not None:
         metrics["pretraining"] = transfer.collect(pretrained, config, prepared, folder, console)
     _add_references(metrics, prepared, config)

@@ -4,8 +4,9 @@ may04/CAM_L1B_a.h5  may04/CPL_L2_b.hdf5  may04/NAV_c.h5        a folder a flight
 imager/cam_0504.h5  lidar/cpl_0504.nc    state/nav_0504.nc     what stands for the * of `data.<role>.files`
 """
 
+import contextlib
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from cloudml_tf.data.settings import Data, Feature, FlightFiles
@@ -14,10 +15,13 @@ from cloudml_tf.errors import DataError
 Found = dict[str, list[Path]]  # what stands for the * -> the files
 
 
-def find_flights(root: Path, data: Data, labels: bool = True) -> dict[str, FlightFiles]:
+def find_flights(
+    root: Path, data: Data, labels: bool = True, left_out: dict[str, str] | None = None
+) -> dict[str, FlightFiles]:
     """Flights in a folder, by name: in it, or in folders one or two levels below.
 
-    `labels` as in `flight_files`. Raises `DataError` where there are none, or a file of one is missing or ambiguous.
+    `labels` as in `flight_files`. Raises `DataError` where there are none, or a file of one is missing or ambiguous;
+    with `left_out` such a flight is noted there, with the reason.
     """
     if not root.is_dir():
         raise DataError(f"{root}: no such folder of flights. Set data.path, or leave it out to simulate.")
@@ -27,14 +31,25 @@ def find_flights(root: Path, data: Data, labels: bool = True) -> dict[str, Fligh
         patterns = ", ".join(data.camera.files)
         raise DataError(f"{root}: no camera file ({patterns}) here or up to two folders below. See data.camera.files.")
     if _go_by_names(folders, with_camera, data, labels):
-        return _flights_by_names(folders, data, labels)
+        return _flights_by_names(folders, data, labels, left_out)
     found: dict[str, FlightFiles] = {}
     for folder in with_camera:
         name = folder.resolve().name
         if name in found:
             raise DataError(f"{root}: two flights are called {name}: {found[name].camera} and {folder}. Rename one.")
-        found[name] = flight_files(folder, data, labels)
+        with _noting(name, left_out):
+            found[name] = flight_files(folder, data, labels)
     return found
+
+
+@contextlib.contextmanager
+def _noting(name: str, left_out: dict[str, str] | None) -> Iterator[None]:
+    try:
+        yield
+    except DataError as error:
+        if left_out is None:
+            raise
+        left_out[name] = str(error)
 
 
 def flight_files(folder: Path, data: Data, labels: bool = True) -> FlightFiles:
@@ -116,21 +131,27 @@ def _by_star(folders: Sequence[Path], patterns: Sequence[str]) -> Found:
     return found
 
 
-def _flights_by_names(folders: Sequence[Path], data: Data, labels: bool) -> dict[str, FlightFiles]:
+def _flights_by_names(
+    folders: Sequence[Path], data: Data, labels: bool, left_out: dict[str, str] | None
+) -> dict[str, FlightFiles]:
     found: dict[str, FlightFiles] = {}
     files = {role: _by_star(folders, _patterns(data, role)) for role in ("camera", "lidar", "navigation")}
-    needed = ["camera", *_roles(data, labels)]
     for star in sorted(files["camera"]):
         paths = {role: files[role].get(star, []) for role in files}
-        for role in needed:
-            if len(paths[role]) != 1:
-                problem = ", ".join(map(str, paths[role])) or "there is none"
-                raise DataError(
-                    f"{files['camera'][star][0]}: one {role} file is needed with '{star}' for the * of "
-                    f"{', '.join(_patterns(data, role))}. Received: {problem}. Set data.{role}.files, or name each "
-                    "flight's files in data.flights."
-                )
-        may_have = ["navigation"] if not labels and len(paths["navigation"]) == 1 else []
-        chosen = dict.fromkeys([*needed, *may_have])
-        found[star or "flight"] = FlightFiles.model_validate({role: str(paths[role][0]) for role in chosen})
+        with _noting(star or "flight", left_out):
+            found[star or "flight"] = _files_of_name(star, paths, data, labels)
     return found
+
+
+def _files_of_name(star: str, paths: Mapping[str, list[Path]], data: Data, labels: bool) -> FlightFiles:
+    needed = ["camera", *_roles(data, labels)]
+    for role in needed:
+        if len(paths[role]) != 1:
+            problem = ", ".join(map(str, paths[role])) or "there is none"
+            raise DataError(
+                f"{paths['camera'][0]}: one {role} file is needed with '{star}' for the * of "
+                f"{', '.join(_patterns(data, role))}. Received: {problem}. Set data.{role}.files, or name each "
+                "flight's files in data.flights."
+            )
+    may_have = ["navigation"] if not labels and len(paths["navigation"]) == 1 else []
+    return FlightFiles.model_validate({role: str(paths[role][0]) for role in dict.fromkeys([*needed, *may_have])})

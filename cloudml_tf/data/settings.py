@@ -237,6 +237,27 @@ class FlightFiles(Settings):
         return Path(self.lidar)
 
 
+class Limits(Settings):
+    """What a flight file may ask for; beyond, it is refused before memory is taken or another file is opened."""
+
+    column_values: int = Field(
+        2**24, ge=1, le=2**31, description="Most numbers of a dataset that is read whole: times, angles, layers."
+    )
+    read_mb: float = Field(512.0, gt=0, le=65_536, description="Largest frame, and chunk of frames, MB.")
+    expansion: float = Field(
+        2000.0,
+        ge=1,
+        description="Most bytes that a stored byte of a dataset above 16 MB may unfold to; gzip reaches 1032.",
+    )
+    other_files: bool = Field(
+        False, description="Follow external links, external storage and virtual datasets into other files."
+    )
+    try_first: bool = Field(
+        True, description="Read a flight's structure in a process of its own first: HDF5 may die of a damaged file."
+    )
+    try_s: float = Field(120.0, gt=0, description="Longest time that this may take, s.")
+
+
 class Data(Settings):
     """Where flights come from: a folder, named files, or the simulator where neither is set."""
 
@@ -252,6 +273,11 @@ class Data(Settings):
         None, description="Use only this many training labels, or this share of them, spread evenly in time."
     )
     val_labels: LabelCount = Field(None, description="The same for the validation part.")
+    bad_flights: Literal["stop", "skip"] = Field(
+        "stop",
+        description="A flight that is missing, damaged or without a usable label: stop with an error, or leave it out.",
+    )
+    limits: Limits = Limits()
     cache: str = Field("~/.cache/cloudml_tf", description="Simulated flights, and decoded frames that exceed memory.")
     memory_gb: float = Field(4.0, gt=0, description="Decoded frames above this are kept in a file and mapped.")
 
