@@ -20,6 +20,7 @@ from cloudml_tf import plain_json
 from cloudml_tf.errors import ConfigError
 from cloudml_tf.files import write_text
 from cloudml_tf.nearest import did_you_mean
+from cloudml_tf.redaction import check_no_secret
 from cloudml_tf.settings import Config as Config
 
 MOST_SAID, LONGEST_SHOWN = 20, 200  # mistakes of one file, and characters of each value that an error shows
@@ -35,6 +36,7 @@ def load_config(path: str | Path, overrides: Mapping[str, Any] | None = None) ->
     content = read_content(path)
     for key, value in (overrides or {}).items():
         set_by_path(content, key, value)
+    check_no_secret(json.dumps(content, ensure_ascii=False), str(path))
     return parse_config(content, source=str(path))
 
 

@@ -25,6 +25,7 @@ from cloudml_tf.errors import ConfigError, RunError
 from cloudml_tf.exporting.formats import RECORD, looks_exported
 from cloudml_tf.files import write_json, write_text
 from cloudml_tf.nearest import did_you_mean
+from cloudml_tf.redaction import without_secrets
 
 MOST_MB = 256  # of a JSON file in a run folder
 PACKAGES = ("cloudml-tf", "tensorflow", "keras", "numpy", "h5py", "scikit-learn", "pydantic")
@@ -117,13 +118,13 @@ def run_id(config: Config, folder: Path) -> str:
 
 
 def environment() -> dict[str, Any]:
-    """Versions and machine. Nothing of the shell's environment, which may hold secrets."""
+    """Versions and machine. Nothing of the shell's environment, and no secret of the command line."""
     return {
         "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "python": platform.python_version(),
         "packages": versions(),
         "system": f"{platform.system()} {platform.machine()}",
-        "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        "command": without_secrets(shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])),
     }
 
 

@@ -34,6 +34,7 @@ from cloudml_tf.models import (
 from cloudml_tf.monitors import LayerMonitor, PredictionSnapshots, first_column
 from cloudml_tf.pipeline import Prepared
 from cloudml_tf.settings import Config, Training
+from cloudml_tf.stored_arrays import check_weights
 from cloudml_tf.tracking import Tracker
 
 VALIDATION_BATCH = 256
@@ -384,6 +385,7 @@ def load_regressor(folder: Path, config: Config, description: dict[str, Any]) ->
     weights = folder / "best.weights.h5"
     if not weights.is_file():
         raise RunError(f"{folder}: no best.weights.h5; this run did not finish. Continue it with train --resume.")
+    check_weights(weights)
     start_keras(config)
     shape = tuple(description["frame_shape"])
     model = make_model(config, Scaling.from_json(description["scaling"]), shape, tuple(description["nadir"]))

@@ -54,7 +54,7 @@ def test_only_a_few_rooms_name_tensorflow() -> None:
         path.stem for path in PACKAGE.rglob("*.py") if any(m.split(".")[0] == "tensorflow" for m in imported(path))
     }
     core = {"replicas", "gradients", "compiled"}
-    assert rooms == core | {"feed", "quiet", "training", "tracking", "export", "convert", "formats", "parity"}
+    assert rooms == core | {"feed", "quiet", "training", "tracking", "export", "convert", "formats", "parity", "trust"}
 
 
 HEAVY = ("keras", "tensorflow", "wandb", "sklearn", "matplotlib", "xarray")
