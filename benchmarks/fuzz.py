@@ -7,7 +7,8 @@ atheris (libFuzzer) bends bytes so that they reach lines which no input has reac
 them: real files with wrong names, ranks, types, values, attributes, storage, links and bytes. Every case goes through
 the readers, the samples, a prediction's blocks, `check` and `init`; anything but a clear error of `cloudml_tf.errors`
 is a fault, and so are a warning, a case of more than 10 s, and more than 1 GB. A process that dies is a crash; it is
-counted and started again. `--without-atheris` draws the bytes at random, where atheris is not installed.
+counted and started again. "tamed" are files that the HDF5 library died of, in the helper process that tries each first.
+`--without-atheris` draws the bytes at random, where atheris is not installed.
 
 Prints a table, and leaves findings (the bytes of each kind of fault, and the traceback) in build/fuzz.
 """
@@ -31,6 +32,7 @@ ROOT = Path(__file__).parent.parent
 FOUND = ROOT / "build" / "fuzz"
 MOST_MB, MOST_S = 1024, 10
 LIMIT_GB = 4  # of address space, so that a runaway ends in an error rather than in swap
+ENDINGS = ("cases", "used", "refused", "tamed")
 EVERY = 100  # cases between two notes of how far it is
 
 
@@ -51,7 +53,7 @@ def main() -> int:
 
 def supervise(args: argparse.Namespace) -> dict[str, Any]:
     """Run children until the time is up; a child that dies is a crash. Returns the sums."""
-    sums: dict[str, Any] = {"cases": 0, "used": 0, "refused": 0, "crashes": 0, "peak_mb": 0.0, "faults": {}}
+    sums: dict[str, Any] = {"cases": 0, "used": 0, "refused": 0, "tamed": 0, "crashes": 0, "peak_mb": 0.0, "faults": {}}
     folder = FOUND / args.target
     (folder / "corpus").mkdir(parents=True, exist_ok=True)
     end, number, began = time.time() + 60 * args.minutes, 0, time.time()
@@ -72,7 +74,7 @@ def supervise(args: argparse.Namespace) -> dict[str, Any]:
 
 def add(sums: dict[str, Any], found: dict[str, Any], returncode: int, folder: Path) -> None:
     """Put what one child did into the sums."""
-    for key in ("cases", "used", "refused"):
+    for key in ENDINGS:
         sums[key] += found[key]
     sums["peak_mb"] = max(sums["peak_mb"], found["peak_mb"])
     for name, count in found["faults"].items():
@@ -86,13 +88,12 @@ def add(sums: dict[str, Any], found: dict[str, Any], returncode: int, folder: Pa
 
 def judge(target: str, sums: dict[str, Any]) -> int:
     """The table; 1 where anything is wrong."""
-    print(f"{'target':10}{'cases':>10}{'used':>9}{'refused':>9}{'crashes':>9}{'faults':>8}{'peak MB':>9}{'a s':>8}")
+    titles = ("cases", "used", "refused", "tamed", "crashes", "faults", "peak MB", "a second")
+    print(f"{'target':10}" + "".join(f"{title:>10}" for title in titles))
     faults = sum(sums["faults"].values()) - sums["crashes"]
     rate = sums["cases"] / max(sums["seconds"], 1.0)
-    print(
-        f"{target:10}{sums['cases']:>10}{sums['used']:>9}{sums['refused']:>9}{sums['crashes']:>9}{faults:>8}"
-        f"{sums['peak_mb']:>9.0f}{rate:>8.0f}"
-    )
+    cells = [*(sums[key] for key in (*ENDINGS, "crashes")), faults, round(sums["peak_mb"]), round(rate)]
+    print(f"{target:10}" + "".join(f"{cell:>10}" for cell in cells))
     for name, count in sorted(sums["faults"].items(), key=lambda item: -item[1]):
         print(f"  {count:>6}  {name}")
     wrong = bool(sums["faults"]) or sums["peak_mb"] > MOST_MB
@@ -153,7 +154,7 @@ class Child:
     def note(self, ended: bool = False) -> None:
         """How far it is, for the parent to read even when this process dies."""
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-        counts = {key: self.counts[key] for key in ("cases", "used", "refused")}
+        counts = {key: self.counts[key] for key in ENDINGS}
         self.notes.write_text(json.dumps({**counts, "faults": self.faults, "peak_mb": peak, "ended": ended}))
 
 

@@ -17,6 +17,7 @@ import queue
 import subprocess
 import sys
 import threading
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,8 @@ from cloudml_tf.data import hdf5
 from cloudml_tf.data.settings import Data, FlightFiles, Target
 from cloudml_tf.errors import DataError
 
-DONE = "done"
+READY, DONE = "ready", "done"
+START_S = 60.0  # until it is ready
 MEMORY_GB = 8  # of address space: what a damaged size would take beyond is refused by the system
 ROOT = Path(__file__).parents[2]
 
@@ -34,12 +36,12 @@ def try_flight(name: str, files: FlightFiles, data: Data, target: Target, labels
     if data.limits.try_first:
         asked = {"name": name, "files": files, "data": data, "target": target}
         content = {key: part if isinstance(part, str) else part.model_dump(mode="json") for key, part in asked.items()}
-        _helper().ask({**content, "labels": labels}, data.limits.try_s)
+        _ask({**content, "labels": labels}, data.limits.try_s)
 
 
 def try_file(path: Path) -> None:
     """The same for one file of which nothing is known, as `cloudml init --from` looks at it."""
-    _helper().ask({"path": str(path)}, hdf5.File.limits.try_s)
+    _ask({"path": str(path)}, hdf5.File.limits.try_s)
 
 
 class Helper:
@@ -59,6 +61,11 @@ class Helper:
         )
         self.listener = threading.Thread(target=self._listen, name="sandbox", daemon=True)
         self.listener.start()
+        with contextlib.suppress(queue.Empty):
+            if self.said.get(timeout=START_S) == READY:
+                return
+        self.close(kill=True)
+        raise OSError("it does not become ready")
 
     @property
     def alive(self) -> bool:
@@ -105,11 +112,16 @@ class Helper:
 _kept: list[Helper] = []
 
 
-def _helper() -> Helper:
+def _ask(content: dict[str, Any], seconds: float) -> None:
     if not _kept or not _kept[0].alive:
-        _kept[:] = [Helper()]
+        try:
+            _kept[:] = [Helper()]
+        except OSError as error:
+            text = f"flight files are read as they are: no helper process starts ({error}); see data.limits.try_first"
+            warnings.warn(text, stacklevel=4)
+            return
         atexit.register(_kept[0].close)
-    return _kept[0]
+    _kept[0].ask(content, seconds)
 
 
 def _ending(returncode: int) -> str:
@@ -123,6 +135,7 @@ def serve() -> None:
     """Answer until the line is closed."""
     _limit_memory()
     hdf5.File.opening = staticmethod(_say)
+    _say(READY)
     for line in sys.stdin:
         with contextlib.suppress(Exception):  # errors are for the other process to find and to tell
             _try(json.loads(line))
