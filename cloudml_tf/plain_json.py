@@ -13,7 +13,7 @@ LONGEST_NUMBER = 400  # digits; a float has 309 at most
 def read(path: Path, most_mb: float = MOST_MB) -> Any:
     """The content of a file. Raises `OSError` where it cannot be read, and `ValueError` where it is no such JSON."""
     if path.exists() and not path.is_file():
-        raise ValueError("is a folder, a device or a pipe; give a JSON file")
+        raise ValueError("cannot be read as a text file: it is a folder, a device or a pipe. Give a JSON file")
     most = int(most_mb * 2**20)
     with open(path, "rb") as file:
         data = file.read(most + 1)  # not the size that the system tells: some files have none, and no end
