@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from cloudml_tf.config import Config, expand
-from cloudml_tf.data.bad import LeftOut, flights_left, leave_out, tell
+from cloudml_tf.data.bad import LeftOut, flights_left, leave_out, of_the_split, tell
 from cloudml_tf.data.density import density_weights
 from cloudml_tf.data.flights import Flight, read_flight
 from cloudml_tf.data.folders import find_flights
@@ -90,7 +90,7 @@ def available_flights(
             raise DataError("data.flights names no flight. Name the files of one, or set data.path.")
         return {name: _expanded(files) for name, files in data.flights.items()}
     if data.path is not None:
-        return find_flights(expand(data.path), data, left_out=left_out)
+        return find_flights(expand(data.path), data, refused=left_out)
     folders = simulate_flights(data.simulation, expand(data.cache) / "simulated", progress)
     return find_flights(Path(folders[0]).parent, data)
 
@@ -158,7 +158,7 @@ def _prepare(config: Config, left_out: LeftOut, simulating: Progress | None, dec
         counts=counts,
         fingerprint=_fingerprint(flights, parts),
         flights={flight.name: files[flight.name] for flight in flights},
-        left_out=left_out,
+        left_out=of_the_split(config, list(files), left_out),
         track=track,
     )
 
@@ -203,7 +203,11 @@ def _fingerprint(flights: list[Flight], parts: dict[str, Samples]) -> str:
 
 
 def find_named(
-    words: Sequence[str], config: Config, known: Mapping[str, Mapping[str, str]], labels: bool = True
+    words: Sequence[str],
+    config: Config,
+    known: Mapping[str, Mapping[str, str]],
+    labels: bool = True,
+    refused: dict[str, str] | None = None,
 ) -> dict[str, FlightFiles]:
     """Flights as a command line names them: folders, camera files, or names that a finished model knows.
 
@@ -212,22 +216,29 @@ def find_named(
         config: of the model: how flights are found and read.
         known: flight -> its files, of the model's own flights.
         labels: without, flights need no lidar file.
+        refused: takes the flights of folders that lack a file, with the reason; without it, they are an error.
 
     Raises `DataError` for a word that is none of these, and for two flights of one name.
     """
     found: dict[str, FlightFiles] = {}
     for word in words:
-        for name, files in _named(word, config, known, labels).items():
+        for name, files in _named(word, config, known, labels, refused).items():
             if name in found:
                 raise DataError(f"two flights are called {name}: {found[name].camera} and {files.camera}. Rename one.")
             found[name] = files
     return found
 
 
-def _named(word: str, config: Config, known: Mapping[str, Mapping[str, str]], labels: bool) -> dict[str, FlightFiles]:
+def _named(
+    word: str,
+    config: Config,
+    known: Mapping[str, Mapping[str, str]],
+    labels: bool,
+    refused: dict[str, str] | None,
+) -> dict[str, FlightFiles]:
     path = Path(word)
     if path.is_dir():
-        return find_flights(path, config.data, labels)
+        return find_flights(path, config.data, labels, refused)
     if path.is_file():
         for folder in (path.parent, path.resolve().parent.parent):
             with contextlib.suppress(DataError):

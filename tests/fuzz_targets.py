@@ -28,6 +28,7 @@ from cloudml_tf.errors import CloudMLError
 from cloudml_tf.inspecting.datasets import read_content
 from cloudml_tf.plain_json import is_text
 
+TRY_S = 3.0  # for what a good file takes milliseconds
 LONGEST_MESSAGE = 20_000  # characters: a person has to read it
 
 LAYOUTS: list[dict[str, object]] = [
@@ -58,7 +59,9 @@ class FlightTarget:
         self.flights = Flights(home)
         self.configs: list[Config] = []
         for changes in LAYOUTS:
-            content = tiny_content(home, {"data.path": None, "data.cache": str(home / "cache"), **changes})
+            content = tiny_content(
+                home, {"data.path": None, "data.limits.try_s": TRY_S, "data.cache": str(home / "cache"), **changes}
+            )
             self.configs.append(parse_config(content))
 
     def one(self, data: bytes) -> str:
@@ -96,7 +99,7 @@ class FlightTarget:
 
 
 def _look(path: Path) -> None:
-    try_file(path)
+    try_file(path, TRY_S)
     read_content(path)
 
 
@@ -134,7 +137,7 @@ def _no_constant(name: str) -> None:
 def _ending(act) -> str:  # type: ignore[no-untyped-def]
     """ "used", or "refused" where the product said so itself, in a message that a person can read.
 
-    "tamed": where a process died of the file, and it was not this one.
+    "tamed": where a process died of the file, or hung, and it was not this one.
     """
     try:
         with warnings.catch_warnings():
@@ -145,7 +148,7 @@ def _ending(act) -> str:  # type: ignore[no-untyped-def]
         assert text.strip(), "an empty message"
         assert len(text) <= LONGEST_MESSAGE, f"a message of {len(text)} characters: {text[:200]}"
         assert is_text(text), f"no text: {text!r}"[:300]
-        return "tamed" if "the HDF5 library dies" in text else "refused"
+        return "tamed" if ": is damaged: " in text else "refused"
     return "used"
 
 

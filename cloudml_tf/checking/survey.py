@@ -196,6 +196,7 @@ def cut(found: Checked, advice: Advice, console: Console) -> None:
         except FlightError as error:  # it has turned bad since it was looked at
             found.findings.append(say.refused(error.flight, error, advice))
             kept = [flight for flight in kept if flight.name != error.flight]
+            found.flights = [flight for flight in found.flights if flight.name != error.flight]
     if samples is None:
         return
     found.parts = cut_samples(samples, config.split, advice.needed)

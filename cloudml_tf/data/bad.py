@@ -38,6 +38,12 @@ def flights_left(config: Config, available: Sequence[str], left_out: LeftOut) ->
     return kept
 
 
+def of_the_split(config: Config, available: Sequence[str], left_out: LeftOut) -> LeftOut:
+    """Those that some part would have drawn on."""
+    needed = flights_needed(config.split, sorted({*available, *left_out}))
+    return {name: why for name, why in left_out.items() if any(name in names for names in needed.values())}
+
+
 def tell(left_out: LeftOut) -> None:
     """A warning for each, where no report will count them."""
     for name, why in left_out.items():

@@ -6,7 +6,7 @@ imager/cam_0504.h5  lidar/cpl_0504.nc    state/nav_0504.nc     what stands for t
 
 import contextlib
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from cloudml_tf.data.settings import Data, Feature, FlightFiles
@@ -16,12 +16,12 @@ Found = dict[str, list[Path]]  # what stands for the * -> the files
 
 
 def find_flights(
-    root: Path, data: Data, labels: bool = True, left_out: dict[str, str] | None = None
+    root: Path, data: Data, labels: bool = True, refused: dict[str, str] | None = None
 ) -> dict[str, FlightFiles]:
     """Flights in a folder, by name: in it, or in folders one or two levels below.
 
     `labels` as in `flight_files`. Raises `DataError` where there are none, or a file of one is missing or ambiguous;
-    with `left_out` such a flight is noted there, with the reason.
+    with `refused` such a flight is put there with the reason, and the others are found.
     """
     if not root.is_dir():
         raise DataError(f"{root}: no such folder of flights. Set data.path, or leave it out to simulate.")
@@ -31,25 +31,25 @@ def find_flights(
         patterns = ", ".join(data.camera.files)
         raise DataError(f"{root}: no camera file ({patterns}) here or up to two folders below. See data.camera.files.")
     if _go_by_names(folders, with_camera, data, labels):
-        return _flights_by_names(folders, data, labels, left_out)
+        return _flights_by_names(folders, data, labels, refused)
     found: dict[str, FlightFiles] = {}
     for folder in with_camera:
         name = folder.resolve().name
         if name in found:
             raise DataError(f"{root}: two flights are called {name}: {found[name].camera} and {folder}. Rename one.")
-        with _noting(name, left_out):
+        with _or_refused(name, refused):
             found[name] = flight_files(folder, data, labels)
     return found
 
 
 @contextlib.contextmanager
-def _noting(name: str, left_out: dict[str, str] | None) -> Iterator[None]:
+def _or_refused(name: str, refused: dict[str, str] | None) -> Iterator[None]:
     try:
         yield
     except DataError as error:
-        if left_out is None:
+        if refused is None:
             raise
-        left_out[name] = str(error)
+        refused[name] = str(error)
 
 
 def flight_files(folder: Path, data: Data, labels: bool = True) -> FlightFiles:
@@ -132,24 +132,24 @@ def _by_star(folders: Sequence[Path], patterns: Sequence[str]) -> Found:
 
 
 def _flights_by_names(
-    folders: Sequence[Path], data: Data, labels: bool, left_out: dict[str, str] | None
+    folders: Sequence[Path], data: Data, labels: bool, refused: dict[str, str] | None
 ) -> dict[str, FlightFiles]:
     found: dict[str, FlightFiles] = {}
     files = {role: _by_star(folders, _patterns(data, role)) for role in ("camera", "lidar", "navigation")}
     for star in sorted(files["camera"]):
-        paths = {role: files[role].get(star, []) for role in files}
-        with _noting(star or "flight", left_out):
-            found[star or "flight"] = _files_of_name(star, paths, data, labels)
+        with _or_refused(star or "flight", refused):
+            found[star or "flight"] = _files_of_star(star, files, data, labels)
     return found
 
 
-def _files_of_name(star: str, paths: Mapping[str, list[Path]], data: Data, labels: bool) -> FlightFiles:
-    needed = ["camera", *_roles(data, labels)]
+def _files_of_star(star: str, files: dict[str, Found], data: Data, labels: bool) -> FlightFiles:
+    """The files of one flight, of those by role and what stands for the *."""
+    paths, needed = {role: files[role].get(star, []) for role in files}, ["camera", *_roles(data, labels)]
     for role in needed:
         if len(paths[role]) != 1:
             problem = ", ".join(map(str, paths[role])) or "there is none"
             raise DataError(
-                f"{paths['camera'][0]}: one {role} file is needed with '{star}' for the * of "
+                f"{files['camera'][star][0]}: one {role} file is needed with '{star}' for the * of "
                 f"{', '.join(_patterns(data, role))}. Received: {problem}. Set data.{role}.files, or name each "
                 "flight's files in data.flights."
             )

@@ -39,9 +39,9 @@ def try_flight(name: str, files: FlightFiles, data: Data, target: Target, labels
         _ask({**content, "labels": labels}, data.limits.try_s)
 
 
-def try_file(path: Path) -> None:
+def try_file(path: Path, seconds: float = hdf5.File.limits.try_s) -> None:
     """The same for one file of which nothing is known, as `cloudml init --from` looks at it."""
-    _ask({"path": str(path)}, hdf5.File.limits.try_s)
+    _ask({"path": str(path)}, seconds)
 
 
 class Helper:

@@ -23,8 +23,8 @@ _SHAPES = """Shape ShapeN Size Rank Reshape Squeeze ExpandDims Transpose Conjuga
 Pack Unpack Slice StridedSlice Tile Pad PadV2 MirrorPad Fill ZerosLike OnesLike Range LinSpace BroadcastTo BroadcastArgs
 BroadcastGradientArgs Gather GatherV2 GatherNd ScatterNd TensorScatterUpdate TensorScatterAdd Reverse ReverseV2 Roll
 Where Select SelectV2 SpaceToDepth DepthToSpace SpaceToBatchND BatchToSpaceND OneHot TopKV2 InvertPermutation
-UnravelIndex MatrixBandPart MatrixDiag MatrixDiagPartV3 Unique UniqueV2 Cast Bitcast SearchSorted LowerBound
-UpperBound"""
+UnravelIndex MatrixBandPart MatrixDiag MatrixDiagV2 MatrixDiagV3 MatrixDiagPart MatrixDiagPartV2 MatrixDiagPartV3
+MatrixSetDiag MatrixSetDiagV2 MatrixSetDiagV3 Unique UniqueV2 Cast Bitcast SearchSorted LowerBound UpperBound"""
 _ARITHMETIC = """Abs Add AddV2 AddN Sub Mul MulNoNan Div DivNoNan RealDiv FloorDiv TruncateDiv FloorMod Mod Neg Pow
 Square Sqrt Rsqrt Inv Reciprocal SquaredDifference Exp Expm1 Log Log1p Sin Cos Tan Asin Acos Atan Atan2 Sinh Cosh Tanh
 Asinh Acosh Atanh Erf Erfc Erfinv Ndtri Lgamma Digamma Sign Floor Ceil Round Rint Maximum Minimum ClipByValue Xdivy
