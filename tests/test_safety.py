@@ -379,3 +379,29 @@ def test_a_whole_run_writes_no_secret(planted: dict[str, str], tiny_file: Any, t
     assert holding(tmp_path, planted) == []
     said = "".join(capfd.readouterr())
     assert not any(value in said for value in planted.values())
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"data.camera.files": ["/etc/*"]}, "stays in the flight's folder"),
+        ({"data.lidar.files": ["../*.h5"]}, "stays in the flight's folder"),
+        ({"data.navigation.files": ["**/*.h5"]}, "stays in the flight's folder"),
+        ({"model.widths": [10**9]}, "every width must be 1 or more, and 4096 at most"),
+        ({"data.path": None, "data.simulation": {"strip_width_m": 1e9}}, "cloud strip would have .* cells"),
+        ({"data.path": None, "data.simulation": {"grid_m": 1e-6}}, "cloud strip would have .* cells"),
+    ],
+)
+def test_settings_that_ask_for_too_much(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
+    (tmp_path / "x.json").write_text(json.dumps(tiny_content(tmp_path, changes)))
+    with pytest.raises(ConfigError, match=message):
+        load_config(tmp_path / "x.json")
+
+
+def test_a_path_that_is_none(tmp_path: Path) -> None:
+    from cloudml_tf.config import expand
+
+    for text in ("a" * 5000, "a\x00b"):
+        with pytest.raises(ConfigError, match="is no path: too long, or with a zero in it"):
+            expand(text)
+    assert expand("~nobody-of-this-name/x") == Path("~nobody-of-this-name/x")

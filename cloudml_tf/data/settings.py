@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from cloudml_tf.errors import DataError
 from cloudml_tf.simulation.settings import SimulationConfig
@@ -35,6 +35,13 @@ def _flight_names(given: Any) -> Any:
     return given
 
 
+def _pattern(given: str) -> str:
+    if not given or "\x00" in given or given.startswith(("/", "~")) or {"..", "**"} & set(given.split("/")):
+        raise ValueError("needs a name with *, such as 'CPL_L2_*.hdf5', that stays in the flight's folder")
+    return given
+
+
+Pattern = Annotated[str, AfterValidator(_pattern)]
 FlightName = Annotated[str, BeforeValidator(_flight_name)]
 FlightNames = Annotated[tuple[FlightName, ...], BeforeValidator(_flight_names)]
 
@@ -95,7 +102,7 @@ class Target(Settings):
 class Camera(Settings):
     """The camera file and the geometry of its images."""
 
-    files: tuple[str, ...] = Field(
+    files: tuple[Pattern, ...] = Field(
         ("*_L1B_*.h5", "*_L1B_*.hdf5", "*_L1B_*.nc"), description="Name patterns in a flight's folder."
     )
     channels: tuple[str, ...] = Field(("Product/Signal",), min_length=1, description="One dataset a channel.")
@@ -129,7 +136,7 @@ class Camera(Settings):
 class Lidar(Settings):
     """The lidar file and how a label is made from its layers."""
 
-    files: tuple[str, ...] = Field(("CPL_L2_*.hdf5", "CPL_L2_*.h5", "CPL_L2_*.nc"), description="Name patterns.")
+    files: tuple[Pattern, ...] = Field(("CPL_L2_*.hdf5", "CPL_L2_*.h5", "CPL_L2_*.nc"), description="Name patterns.")
     time: str = Field(
         "layer_descriptor/Profile_Decimal_Julian_Day",
         description="(profile, 3): start, middle, end; (profile, 2): start, end; or (profile,).",
@@ -190,7 +197,7 @@ class Lidar(Settings):
 class Navigation(Settings):
     """The navigation file: one row a camera frame, or a clock of its own."""
 
-    files: tuple[str, ...] = Field(
+    files: tuple[Pattern, ...] = Field(
         ("NAV_*.h5", "*_nav.hdf", "*_nav.h5", "NAV_*.nc", "*_nav.nc"), description="Name patterns."
     )
     time: str | None = Field(None, description="Dataset of the rows' times; null for one row a camera frame.")
