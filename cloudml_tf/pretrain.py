@@ -183,7 +183,7 @@ def _summary(
     if verdict.best_epoch == 0:
         raise PretrainingError(f"pretraining {verdict.text}. Lower pretraining.learning_rate.")
     best = min(errors["mean_of_visible"], errors["interpolation"])
-    files = available_flights(config)
+    files = available_flights(config, left_out={})
     return {
         "converged": verdict.converged,
         "verdict": verdict.text,

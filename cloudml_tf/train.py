@@ -205,7 +205,7 @@ def leave_one_out(
     from cloudml_tf.pipeline import available_flights
 
     exclude = [name for name in _held_back(config) if name not in names]
-    available = sorted(available_flights(config))
+    available = sorted(available_flights(config, left_out={}))
     wrong = sorted(set(names) - set(available))
     if wrong:
         raise ConfigError(f"--lofo names {', '.join(wrong)}; the flights are {', '.join(available)}.")

@@ -29,7 +29,7 @@ _OTHER_FORMATS = {  # by the first bytes of the file
 }
 
 
-class File(h5py.File):  # type: ignore[misc]
+class File(h5py.File):
     """A file that is open for reading, and what it may ask for."""
 
     limits = Limits()

@@ -21,6 +21,8 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+from pydantic import BaseModel
+
 from cloudml_tf.data import hdf5
 from cloudml_tf.data.settings import Data, FlightFiles, Target
 from cloudml_tf.errors import DataError
@@ -34,9 +36,9 @@ ROOT = Path(__file__).parents[2]
 def try_flight(name: str, files: FlightFiles, data: Data, target: Target, labels: bool) -> None:
     """Read a flight's structure elsewhere. Raises `DataError` naming the file that a process dies of, and no other."""
     if data.limits.try_first:
-        asked = {"name": name, "files": files, "data": data, "target": target}
-        content = {key: part if isinstance(part, str) else part.model_dump(mode="json") for key, part in asked.items()}
-        _ask({**content, "labels": labels}, data.limits.try_s)
+        asked: dict[str, BaseModel] = {"files": files, "data": data, "target": target}
+        content = {key: part.model_dump(mode="json") for key, part in asked.items()}
+        _ask({"name": name, **content, "labels": labels}, data.limits.try_s)
 
 
 def try_file(path: Path, seconds: float = hdf5.File.limits.try_s) -> None:
