@@ -1,6 +1,7 @@
 """The room that knows both the data and the model: build, compile, fit."""
 
 import time
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -390,8 +391,18 @@ def load_regressor(folder: Path, config: Config, description: dict[str, Any]) ->
     shape = tuple(description["frame_shape"])
     model = make_model(config, Scaling.from_json(description["scaling"]), shape, tuple(description["nadir"]))
     try:
-        model.load_weights(weights)
+        _load_all(model, weights)
     except (OSError, ValueError, KeyError) as error:
         reason = str(error).splitlines()[0]
         raise RunError(f"{weights}: does not fit the run's configuration or is damaged ({reason}).") from None
     return model
+
+
+def _load_all(model: keras.Model, path: Path) -> None:
+    """Load weights, every one: what a file lacks, Keras leaves as it was drawn, with a warning. Raises `ValueError`."""
+    model.set_weights([np.full_like(values, np.nan) for values in model.get_weights()])
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Skipping nested container")
+        model.load_weights(path)
+    if not all(np.isfinite(values).all() for values in model.get_weights()):
+        raise ValueError("some weights are missing, or are not finite")
