@@ -4,7 +4,7 @@ BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 
-.PHONY: venv train test test-all test-oldest test-backends browser parity bench clean
+.PHONY: venv train test test-all test-oldest test-backends browser parity bench fuzz audit clean
 venv: .venv/.installed
 .venv/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -72,5 +72,25 @@ bench: .venv-peers/.installed
 	.venv-peers/bin/python benchmarks/gpu_step.py --tiny
 	.venv-peers/bin/python benchmarks/gpu_step.py --estimate
 
+# Spoilt files and configurations by the thousand, guided by the lines that they reach; docs/safety.md has the figures.
+fuzz: .venv-fuzz/.installed
+	.venv-fuzz/bin/python benchmarks/fuzz.py --target config --minutes 10
+	.venv-fuzz/bin/python benchmarks/fuzz.py --target flights --minutes 20
+
+.venv-fuzz/.installed: pyproject.toml constraints.txt benchmarks/requirements-fuzz.txt
+	$(PYTHON) -m venv .venv-fuzz
+	.venv-fuzz/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[test]" \
+		-r benchmarks/requirements-fuzz.txt
+	touch $@
+
+# Known holes of the pinned packages, after the database of PyPI. A package that could not be looked up is an error.
+audit: .venv-audit/.installed
+	.venv-audit/bin/pip-audit --strict --no-deps --disable-pip --progress-spinner off -r constraints.txt
+
+.venv-audit/.installed: benchmarks/requirements-audit.txt
+	$(PYTHON) -m venv .venv-audit
+	.venv-audit/bin/python -m pip install --quiet --disable-pip-version-check -r benchmarks/requirements-audit.txt
+	touch $@
+
 clean:
-	rm -rf .venv .venv-oldest .venv-peers .venv-parity build *.egg-info
+	rm -rf .venv .venv-oldest .venv-peers .venv-parity .venv-fuzz .venv-audit build *.egg-info

@@ -5,7 +5,6 @@ callbacks and the history. It is plain arrays and JSON: loading it runs no code.
 """
 
 import json
-import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ import numpy as np
 from cloudml_tf.errors import RunError
 from cloudml_tf.files import whole_file
 from cloudml_tf.runs import write_history
+from cloudml_tf.stored_arrays import read_npz
 
 NAME = "checkpoint.npz"
 
@@ -79,11 +79,10 @@ def save(path: Path, content: Any) -> None:
 
 def load(path: Path) -> dict[str, Any]:
     """The inverse of `save`. Raises `RunError` where the file is damaged."""
+    arrays = read_npz(path, "checkpoint")
     try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
         content = json.loads(bytes(arrays["_json"]).decode())
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+    except (ValueError, KeyError, RecursionError) as error:
         raise RunError(f"{path}: the checkpoint is damaged ({error}). Start the run again.") from None
     restored: dict[str, Any] = _restore(content, arrays)
     return restored

@@ -17,6 +17,7 @@ from cloudml_tf.config import Config
 from cloudml_tf.errors import RunError
 from cloudml_tf.judge import block_ids, drawn_scores, scores
 from cloudml_tf.runs import flat, read_json, read_run
+from cloudml_tf.stored_arrays import read_npz
 
 ROWS = {
     "r2": "R²",
@@ -70,8 +71,7 @@ def read_finished(folder: Path, name: str) -> Run:
     config, description = read_run(folder)
     if not (folder / "metrics.json").is_file() or not (folder / "predictions.npz").is_file():
         raise RunError(f"{folder}: is not finished, so there is nothing to compare. `cloudml diagnose` says why.")
-    with np.load(folder / "predictions.npz", allow_pickle=False) as file:
-        arrays = {key: file[key] for key in file.files}
+    arrays = read_npz(folder / "predictions.npz")
     return Run(name, folder, config, description, read_json(folder / "metrics.json"), arrays)
 
 

@@ -16,11 +16,15 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
+from cloudml_tf import plain_json
 from cloudml_tf.errors import ConfigError
 from cloudml_tf.files import write_text
 from cloudml_tf.nearest import did_you_mean
+from cloudml_tf.redaction import check_no_secret
 from cloudml_tf.settings import Config as Config
 
+MOST_SAID, LONGEST_SHOWN = 20, 200  # mistakes of one file, and characters of each value that an error shows
+LONGEST_PATH = 4096
 SCHEMA_PATH = Path("configs/schema.json")
 
 
@@ -32,6 +36,7 @@ def load_config(path: str | Path, overrides: Mapping[str, Any] | None = None) ->
     content = read_content(path)
     for key, value in (overrides or {}).items():
         set_by_path(content, key, value)
+    check_no_secret(json.dumps(content, ensure_ascii=False), str(path))
     return parse_config(content, source=str(path))
 
 
@@ -39,17 +44,17 @@ def read_content(path: str | Path) -> dict[str, Any]:
     """The JSON object of a configuration file, not yet validated. Raises `ConfigError` where it is none."""
     path = Path(path)
     try:
-        content = json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse_constant)
+        content = plain_json.read(path)
     except FileNotFoundError:
         raise ConfigError(f"{path}: no such configuration file.{did_you_mean(path, '.json')}") from None
-    except (OSError, UnicodeDecodeError) as error:
+    except OSError as error:
         raise ConfigError(f"{path}: cannot be read as a text file ({error}). Give a JSON file.") from None
     except json.JSONDecodeError as error:
         raise ConfigError(
             f"{path}: not valid JSON at line {error.lineno}, column {error.colno}: {error.msg}."
         ) from None
-    except ConfigError as error:
-        raise ConfigError(f"{path}: {error}") from None
+    except ValueError as error:
+        raise ConfigError(f"{path}: {error}.") from None
     if not isinstance(content, dict):
         raise ConfigError(f"{path}: a configuration is a JSON object {{...}}. Received: {type(content).__name__}.")
     content.pop("$schema", None)
@@ -61,7 +66,9 @@ def parse_config(content: Mapping[str, Any], source: str = "configuration") -> C
     try:
         return Config.model_validate(content)
     except ValidationError as error:
-        raise ConfigError(f"{source}: " + "\n  ".join(explain(error).values())) from None
+        said = list(explain(error).values())
+        more = [f"and {len(said) - MOST_SAID} more"] if len(said) > MOST_SAID else []
+        raise ConfigError(f"{source}: " + "\n  ".join([*said[:MOST_SAID], *more])) from None
 
 
 def explain(error: ValidationError, root: type[BaseModel] = Config) -> dict[str, str]:
@@ -78,11 +85,15 @@ def parse_overrides(pairs: list[str]) -> dict[str, Any]:
     for pair in pairs:
         key, separator, text = pair.partition("=")
         if not separator or not key:
-            raise ConfigError(f"--set needs key=value, such as training.max_epochs=5. Received: {pair!r}")
+            raise ConfigError(f"--set needs key=value, such as training.max_epochs=5. Received: {shortened(pair)!r}")
         try:
-            overrides[key.strip()] = json.loads(text, parse_constant=_refuse_constant)
+            overrides[key.strip()] = plain_json.parse(text)
         except json.JSONDecodeError:
             overrides[key.strip()] = text
+        except ValueError as error:
+            raise ConfigError(f"--set {shortened(key)}: {error}.") from None
+        if not plain_json.is_text(pair):
+            raise ConfigError(f"--set takes UTF-8. Received: {pair[:LONGEST_SHOWN]!r}")
     return overrides
 
 
@@ -107,7 +118,9 @@ def is_schema(path: Path) -> bool:
 
 
 def expand(text: str) -> Path:
-    """A path of a configuration: `~`, ${NAME} and ${NAME:-default} are replaced."""
+    """A path of a configuration: `~`, ${NAME} and ${NAME:-default} are replaced. Raises `ConfigError`."""
+    if len(text) > LONGEST_PATH or "\x00" in text:
+        raise ConfigError(f"The path '{shortened(text)}' is no path: too long, or with a zero in it.")
 
     def value(match: re.Match[str]) -> str:
         name, default = match.group(1), match.group(3)
@@ -116,7 +129,16 @@ def expand(text: str) -> Path:
             raise ConfigError(f"The path '{text}' needs the environment variable {name}. Set it, or give a default.")
         return found
 
-    return Path(re.sub(r"\$\{(\w+)(:-([^}]*))?\}", value, text)).expanduser()
+    path = Path(re.sub(r"\$\{(\w+)(:-([^}]*))?\}", value, text))
+    try:
+        return path.expanduser()
+    except RuntimeError:  # no home folder, or nobody of that name
+        return path
+
+
+def shortened(text: str) -> str:
+    """As much of a text as an error shows."""
+    return text if len(text) <= LONGEST_SHOWN else text[:LONGEST_SHOWN] + "…"
 
 
 def set_by_path(content: dict[str, Any], key: str, value: Any) -> None:
@@ -126,22 +148,18 @@ def set_by_path(content: dict[str, Any], key: str, value: Any) -> None:
     for name in parents:
         place = place.setdefault(name, {})
         if not isinstance(place, dict):
-            raise ConfigError(f"--set {key}: '{name}' is a value, not a section.")
+            raise ConfigError(f"--set {shortened(key)}: '{shortened(name)}' is a value, not a section.")
     place[last] = value
-
-
-def _refuse_constant(name: str) -> None:
-    raise ConfigError(f"{name} is not a number that JSON knows; give a finite number, or null where that is allowed.")
 
 
 def _explain(where: str, details: list[Any], root: type[BaseModel]) -> str:
     """One line about a field. A union has one detail for each type that it could have been."""
-    first = details[0]
+    first, where = details[0], shortened(where)
     context = first.get("ctx", {})
     if first["type"] == "extra_forbidden":
         known = sorted({name for model in _follow(first["loc"][:-1], root)[1] for name in model.model_fields})
         key = str(first["loc"][-1])
-        near = _nearest_key(where, key, known, root)
+        near = _nearest_key(where, key[:LONGEST_SHOWN], known, root)
         hint = f"did you mean '{near}'?" if near else f"known here: {', '.join(known)}"
         return f"unknown key '{where}'; {hint}"
     if first["type"] == "missing":
@@ -149,9 +167,11 @@ def _explain(where: str, details: list[Any], root: type[BaseModel]) -> str:
     if first["type"] == "union_tag_not_found":
         return f"'{where}.{context['discriminator'].strip(chr(39))}' is required and missing"
     messages = [detail["msg"].removeprefix("Value error, ").rstrip(".") for detail in details]
-    messages = [message.replace("a valid tuple", "a list, [...]") for message in messages]
+    messages = [shortened(message.replace("a valid tuple", "a list, [...]")) for message in messages]
     received = first.get("input")
-    shown = "" if isinstance(received, dict | BaseModel) else f" Received: {json.dumps(received, default=str)}"
+    shown = (
+        "" if isinstance(received, dict | BaseModel) else f" Received: {shortened(json.dumps(received, default=str))}"
+    )
     return f"'{where or 'the file as a whole'}': {', or '.join(messages)}.{shown}"
 
 

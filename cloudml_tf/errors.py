@@ -1,5 +1,8 @@
 """The errors that a user can mend, and the exit codes of every command."""
 
+import contextlib
+from collections.abc import Iterator
+
 EXIT_OK = 0
 EXIT_BAD_INPUT = 2
 EXIT_COLLAPSED = 3
@@ -37,6 +40,31 @@ class ConfigError(CloudMLError):
 
 class DataError(CloudMLError):
     """A flight file, or a set of flights, that cannot be used."""
+
+
+class FlightError(DataError):
+    """A fault of one flight; `data.bad_flights` says whether others go on without it."""
+
+    def __init__(self, flight: str, text: str) -> None:
+        super().__init__(text)
+        self.flight = flight
+
+    def __reduce__(self) -> tuple[type, tuple[str, str]]:
+        """To another process and back."""
+        return type(self), (self.flight, str(self))
+
+
+@contextlib.contextmanager
+def of_flight(name: str) -> Iterator[None]:
+    """Around what reads one flight: what is wrong with its files becomes a `FlightError`."""
+    try:
+        yield
+    except FlightError:
+        raise
+    except DataError as error:
+        raise FlightError(name, str(error)) from None
+    except OSError as error:  # a file that is gone since it was found
+        raise FlightError(name, f"{error.filename}: cannot be read ({error.strerror}).") from None
 
 
 class RunError(CloudMLError):

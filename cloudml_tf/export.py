@@ -21,7 +21,7 @@ from cloudml_tf.console import Console
 from cloudml_tf.data.samples import Samples
 from cloudml_tf.data.scaling import Scaling
 from cloudml_tf.errors import EXIT_OK, RunError
-from cloudml_tf.exporting import parity
+from cloudml_tf.exporting import parity, trust
 from cloudml_tf.exporting.card import model_card
 from cloudml_tf.exporting.convert import convert
 from cloudml_tf.exporting.formats import (
@@ -31,6 +31,7 @@ from cloudml_tf.exporting.formats import (
     SavedModel,
     check_backend,
     check_packages,
+    files_of,
     formats_in,
     open_export,
     parse_formats,
@@ -183,6 +184,7 @@ def describe(source: Source, folder: Path, record: dict[str, Any], outputs: list
         "output": source.config.target.name,
         "outputs": outputs,
         "files": {name: FORMATS[name].file for name in record["formats"]},
+        trust.SHA256: trust.digests([path for name in record["formats"] for path in files_of(folder, name)], folder),
         "parity": record,
         "versions": {"python": platform.python_version(), **versions([*PACKAGES, *needed])},
         "data": source.description,

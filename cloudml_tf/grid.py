@@ -22,7 +22,7 @@ from typing import Any
 
 from pydantic import Field, ValidationError, model_validator
 
-from cloudml_tf.config import Config, parse_config, set_by_path
+from cloudml_tf.config import Config, parse_config, read_content, set_by_path
 from cloudml_tf.console import Console
 from cloudml_tf.data.settings import Settings
 from cloudml_tf.devices import refuse_workers
@@ -101,15 +101,7 @@ class Cell:
 
 def load_grid(path: Path, overrides: dict[str, Any]) -> Grid:
     """Read a grid file. `overrides` are put into every cell's base."""
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(
-            f"{path}: cannot be read ({error.strerror}). Give a grid file, e.g. configs/ablation.json."
-        ) from None
-    except json.JSONDecodeError as error:
-        raise ConfigError(f"{path}: not valid JSON at line {error.lineno}: {error.msg}.") from None
-    content.pop("$schema", None)
+    content = read_content(path)
     try:
         grid = Grid.model_validate(content)
     except ValidationError as error:
@@ -118,10 +110,7 @@ def load_grid(path: Path, overrides: dict[str, Any]) -> Grid:
         raise ConfigError(f"{path}: '{where}': {first['msg'].removeprefix('Value error, ')}.") from None
     base = grid.base
     if isinstance(base, str):
-        try:
-            base = json.loads((path.parent / base).read_text(encoding="utf-8"))
-        except (OSError, json.JSONDecodeError) as error:
-            raise ConfigError(f"{path}: base {path.parent / base}: cannot be read as JSON ({error}).") from None
+        base = read_content(path.parent / base)
     return grid.model_copy(update={"base": base, "set": {**grid.set, **overrides}})
 
 

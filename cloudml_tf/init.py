@@ -88,6 +88,7 @@ def write_folder(folder: Path, content: dict[str, Any], with_flights: bool) -> P
 
 def propose_from(files: list[Path], folder: Path, console: Console) -> tuple[dict[str, Any], dict[str, Any]]:
     """The configuration that files suggest, and what is told about it."""
+    from cloudml_tf.data.sandbox import try_file
     from cloudml_tf.inspecting.datasets import read_content
     from cloudml_tf.inspecting.mapping import map_files
     from cloudml_tf.inspecting.proposal import propose
@@ -96,6 +97,7 @@ def propose_from(files: list[Path], folder: Path, console: Console) -> tuple[dic
     with console.progress("looking at files") as progress:
         for number, path in enumerate(files):
             try:
+                try_file(path)
                 contents.append(read_content(path))
             except CloudMLError as error:
                 unread.append(f"left out: {error}")

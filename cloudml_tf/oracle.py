@@ -40,7 +40,7 @@ def _truth_of(
     for number in np.unique(samples.flight):
         name = samples.flight_names[number]
         here = samples.flight == number
-        profiles = read_profiles(flights[name].lidar_path(), config.data.lidar, config.target)
+        profiles = read_profiles(flights[name].lidar_path(), config.data.lidar, config.target, config.data.limits)
         with h5py.File(truth_files[name], "r") as file:
             footprint = file["truth/footprint_optical_depth"][()][profiles.order]
         labelled = np.flatnonzero(np.isfinite(profiles.label))

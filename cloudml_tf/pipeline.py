@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 
 from cloudml_tf.config import Config, expand
+from cloudml_tf.data.bad import LeftOut, flights_left, leave_out, of_the_split, tell
 from cloudml_tf.data.density import density_weights
-from cloudml_tf.data.flights import Flight, load_flight
+from cloudml_tf.data.flights import Flight, read_flight
 from cloudml_tf.data.folders import find_flights
 from cloudml_tf.data.frames import camera_fingerprint
 from cloudml_tf.data.outside import far_flights
@@ -20,10 +21,10 @@ from cloudml_tf.data.samples import Samples, build_samples
 from cloudml_tf.data.scaling import Scaling, fit_scaling
 from cloudml_tf.data.settings import FlightFiles
 from cloudml_tf.data.skew import fit_distributions
-from cloudml_tf.data.splits import PARTS, check_labels, flights_needed, keep_labels, split_samples
+from cloudml_tf.data.splits import PARTS, check_labels, keep_labels, split_samples
 from cloudml_tf.data.track import TrackLabels, track_labels
 from cloudml_tf.data.unlabelled import FrameChunks, check_extra_flights, frame_chunks
-from cloudml_tf.errors import DataError
+from cloudml_tf.errors import DataError, FlightError, of_flight
 from cloudml_tf.simulation.simulator import simulate_flights
 from cloudml_tf.warm_start import check_unseen, inherited_scaling
 
@@ -42,6 +43,7 @@ class Prepared:
     counts: dict[str, dict[str, int]]  # per flight: what was read and what was left out
     fingerprint: str  # changes with the files, the labels and the split
     flights: dict[str, FlightFiles]
+    left_out: LeftOut  # flights that data.bad_flights left out, and why
     track: TrackLabels | None = None  # with target.coverage "track": what the training part is trained on
 
     @property
@@ -72,19 +74,26 @@ class Prepared:
             "sun_outside_training": self.far,
             "frame_shape": list(train.frame_shape),
             "nadir": list(train.nadir),
+            **({"left_out": self.left_out} if self.left_out else {}),
             **({} if self.track is None else {"track": self.track.description()}),
         }
 
 
-def available_flights(config: Config, progress: Progress | None = None) -> dict[str, FlightFiles]:
-    """The flights that a configuration names, finds, or simulates (once; kept in the cache folder)."""
+def available_flights(
+    config: Config, progress: Progress | None = None, left_out: LeftOut | None = None
+) -> dict[str, FlightFiles]:
+    """The flights that a configuration names, finds, or simulates (once; kept in the cache folder).
+
+    With data.bad_flights "skip" those of which a file is missing are put into `left_out`.
+    """
     data = config.data
+    left_out = left_out if data.bad_flights == "skip" else None
     if data.flights is not None:
         if not data.flights:
             raise DataError("data.flights names no flight. Name the files of one, or set data.path.")
         return {name: _expanded(files) for name, files in data.flights.items()}
     if data.path is not None:
-        return find_flights(expand(data.path), data)
+        return find_flights(expand(data.path), data, refused=left_out)
     folders = simulate_flights(data.simulation, expand(data.cache) / "simulated", progress)
     return find_flights(Path(folders[0]).parent, data)
 
@@ -94,21 +103,43 @@ def _expanded(files: FlightFiles) -> FlightFiles:
     return FlightFiles(**{role: path and str(expand(path)) for role, path in files.model_dump().items()})
 
 
-def read_flights(files: dict[str, FlightFiles], names: list[str], config: Config) -> list[Flight]:
-    """Load flights by name."""
-    return [load_flight(name, files[name], config.data, config.target) for name in names]
+def read_flights(
+    files: dict[str, FlightFiles], names: list[str], config: Config, left_out: LeftOut | None = None
+) -> list[Flight]:
+    """Load flights by name. With `left_out`, those that cannot be used are put there if the configuration says so."""
+    found = []
+    for name in names:
+        try:
+            with of_flight(name):
+                found.append(read_flight(name, files[name], config.data, config.target))
+        except FlightError as error:
+            if left_out is None:
+                raise
+            leave_out(error, left_out, config)
+    return found
 
 
 def prepare(config: Config, simulating: Progress | None = None, decoding: Progress | None = None) -> Prepared:
     """Read the flights of the split, cut the parts, check for leaks and fit the scaling on the training part.
 
-    A run that goes on from another (`training.init_from`) keeps that one's scaling.
+    A run that goes on from another (`training.init_from`) keeps that one's scaling. Where a flight turns bad while its
+    frames are read, and data.bad_flights is "skip", all begins again without it.
     """
-    files = available_flights(config, simulating)
-    needed = flights_needed(config.split, list(files))
-    check_overweight(config, list(files))
+    left_out: LeftOut = {}
+    while True:
+        try:
+            return _prepare(config, left_out, simulating, decoding)
+        except FlightError as error:
+            leave_out(error, left_out, config)
+
+
+def _prepare(config: Config, left_out: LeftOut, simulating: Progress | None, decoding: Progress | None) -> Prepared:
+    files = available_flights(config, simulating, left_out)
+    needed = flights_left(config, list(files), left_out)
+    check_overweight(config, [*files, *left_out])
     names = sorted({name for part in PARTS for name in needed[part]})
-    flights = read_flights(files, names, config)
+    flights = read_flights(files, names, config, left_out)
+    needed = flights_left(config, list(files), left_out)
     samples, counts = build_samples(flights, config, decoding)
     parts = keep_labels(split_samples(samples, config.split, needed), config.data, config.seed)
     if config.training.init_from is None:
@@ -130,18 +161,28 @@ def prepare(config: Config, simulating: Progress | None = None, decoding: Progre
         far=far_flights(parts, ranges, config),
         counts=counts,
         fingerprint=_fingerprint(flights, parts),
-        flights={name: files[name] for name in names},
+        flights={flight.name: files[flight.name] for flight in flights},
+        left_out=of_the_split(config, list(files), left_out),
         track=track,
     )
 
 
 def prepare_frames(config: Config, decoding: Progress | None = None) -> dict[str, FrameChunks]:
     """All frames of the training and validation flights, labelled or not, in chunks: what pretraining sees."""
-    files = available_flights(config)
-    needed = flights_needed(config.split, list(files))
-    check_extra_flights(config, needed, list(files))
-    names = {*needed["train"], *needed["val"], *config.pretraining.extra_flights}
-    return frame_chunks(read_flights(files, sorted(names), config), needed, config, decoding)
+    left_out: LeftOut = {}
+    while True:
+        files = available_flights(config, left_out=left_out)
+        needed = flights_left(config, list(files), left_out)
+        check_extra_flights(config, needed, [*files, *left_out])
+        names = {*needed["train"], *needed["val"], *config.pretraining.extra_flights} - set(left_out)
+        try:
+            flights = read_flights(files, sorted(names), config, left_out)
+            chunks = frame_chunks(flights, flights_left(config, list(files), left_out), config, decoding)
+        except FlightError as error:
+            leave_out(error, left_out, config)
+            continue
+        tell(left_out)
+        return chunks
 
 
 def check_overweight(config: Config, available: list[str]) -> None:
@@ -154,7 +195,8 @@ def check_overweight(config: Config, available: list[str]) -> None:
 def _fingerprint(flights: list[Flight], parts: dict[str, Samples]) -> str:
     digest = hashlib.sha256()
     for flight in flights:
-        digest.update(f"{flight.name} {camera_fingerprint(flight.camera_path)}".encode())
+        with of_flight(flight.name):
+            digest.update(f"{flight.name} {camera_fingerprint(flight.camera_path)}".encode())
     for part in PARTS:
         rows = parts[part].index
         sun = parts[part].sun_angles_deg
@@ -221,8 +263,17 @@ def _named(
 
 
 def samples_of(files: dict[str, FlightFiles], config: Config, decoding: Progress | None = None) -> Samples:
-    """All labelled sequences of the given flights."""
-    flights = read_flights(files, sorted(files), config)
-    samples = build_samples(flights, config, decoding)[0]
-    check_labels(samples, "the judged flights")
-    return samples
+    """All labelled sequences of the given flights; of those that can be used, where data.bad_flights is "skip"."""
+    left_out: LeftOut = {}
+    while True:
+        flights = read_flights(files, sorted(files.keys() - left_out), config, left_out)
+        if not flights:
+            raise DataError("no flight is left: " + "; ".join(f"{name}: {why}" for name, why in left_out.items()))
+        try:
+            samples = build_samples(flights, config, decoding)[0]
+        except FlightError as error:
+            leave_out(error, left_out, config)
+            continue
+        tell(left_out)
+        check_labels(samples, "the judged flights")
+        return samples

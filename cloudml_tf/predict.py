@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 from cloudml_tf.config import Config
 from cloudml_tf.console import Console
+from cloudml_tf.data.bad import LeftOut, leave_out
 from cloudml_tf.data.flights import Flight
 from cloudml_tf.data.settings import FlightFiles
-from cloudml_tf.errors import EXIT_OK, ConfigError
+from cloudml_tf.errors import EXIT_OK, ConfigError, DataError, FlightError, of_flight
 from cloudml_tf.quiet import quiet_tensorflow
 from cloudml_tf.runs import check_frames, check_overrides, new_run, read_json, read_model
 
@@ -36,8 +37,10 @@ def predict(
 
     check_overrides(overrides)
     config, description, _ = read_model(source, overrides)
-    files = find_named(words, config, description["files"], labels=False)
-    flights = read_unlabelled(files, config)
+    left_out: LeftOut = {}
+    refused = left_out if config.data.bad_flights == "skip" else None
+    files = find_named(words, config, description["files"], labels=False, refused=refused)
+    flights = read_unlabelled(files, config, left_out)
     for flight in flights:
         check_frames(source, flight.frame_shape, description)
     paths = places([flight.name for flight in flights], output, run_dir, config)
@@ -50,12 +53,17 @@ def predict(
     warn_without_ranges(source, description, console)
     records = []
     for flight, path in zip(flights, paths, strict=True):
-        with console.progress(f"predicting {flight.name}") as progress:
-            predicted = predict_flight(model, flight, progress)
+        try:
+            with of_flight(flight.name), console.progress(f"predicting {flight.name}") as progress:
+                predicted = predict_flight(model, flight, progress)
+        except FlightError as error:
+            leave_out(error, left_out, config)
+            continue
         for text in warnings_of(predicted, model, files[flight.name]):
             console.warn(text)
         records.append(write(path, predicted, model, files[flight.name], command_line()))
-    return records
+    check_some(records, left_out)
+    return records + [{"flight": name, "left_out": why} for name, why in left_out.items()]
 
 
 def predict_many(args: argparse.Namespace, console: Console) -> "Archive":
@@ -91,11 +99,25 @@ def warn_without_ranges(source: Path, description: dict[str, Any], console: Cons
         )
 
 
-def read_unlabelled(files: dict[str, FlightFiles], config: Config) -> list[Flight]:
-    """The flights, in order of name; no lidar file is needed. Raises `DataError`."""
-    from cloudml_tf.data.flights import load_flight
+def read_unlabelled(files: dict[str, FlightFiles], config: Config, left_out: LeftOut) -> list[Flight]:
+    """The flights, in order of name; no lidar file is needed. Raises `DataError`, or puts them into `left_out`."""
+    from cloudml_tf.data.flights import read_flight
 
-    return [load_flight(name, files[name], config.data, config.target, labels=False) for name in sorted(files)]
+    found = []
+    for name in sorted(files):
+        try:
+            with of_flight(name):
+                found.append(read_flight(name, files[name], config.data, config.target, labels=False))
+        except FlightError as error:
+            leave_out(error, left_out, config)
+    check_some(found, left_out)
+    return found
+
+
+def check_some(found: list[Any], left_out: LeftOut) -> None:
+    """Raises `DataError` where every flight is left out."""
+    if not found:
+        raise DataError("no flight is left: " + "; ".join(f"{name}: {why}" for name, why in left_out.items()))
 
 
 def places(names: list[str], output: str | None, run_dir: str | None, config: Config) -> list[Path]:
@@ -119,6 +141,9 @@ def places(names: list[str], output: str | None, run_dir: str | None, config: Co
 def tell(records: list[dict[str, Any]], console: Console) -> None:
     """For people: a line a flight, and its flags."""
     for record in records:
+        if "left_out" in record:
+            console.warn(f"flight {record['flight']} is left out (data.bad_flights): {record['left_out']}")
+            continue
         console.say(f"{record['file']}: {record['predicted']} of {record['frames']} frames predicted")
         raised = [f"{name} {count}" for name, count in record["flags"].items() if count]
         console.say(f"  flags: {', '.join(raised) or 'none'}")
@@ -126,10 +151,13 @@ def tell(records: list[dict[str, Any]], console: Console) -> None:
 
 def summary(source: Path, records: list[dict[str, Any]]) -> dict[str, Any]:
     """For machines: every file, and the sums."""
+    left_out = {record["flight"]: record["left_out"] for record in records if "left_out" in record}
+    records = [record for record in records if "left_out" not in record]
     names = records[0]["flags"]
     return {
         "model": str(source),
         "files": records,
+        **({"left_out": left_out} if left_out else {}),
         "frames": sum(record["frames"] for record in records),
         "predicted": sum(record["predicted"] for record in records),
         "flags": {name: sum(record["flags"][name] for record in records) for name in names},

@@ -23,6 +23,7 @@ from cloudml_tf.files import whole_file, write_json
 from cloudml_tf.pipeline import Prepared, available_flights, prepare_frames
 from cloudml_tf.quiet import quiet_tensorflow
 from cloudml_tf.runs import new_run, read_json, write_start
+from cloudml_tf.stored_arrays import read_npz
 
 NAME, WEIGHTS = "pretraining.json", "encoder.npz"
 JUDGED = 600  # validation frames whose hidden patches are compared with the references
@@ -43,8 +44,8 @@ class Pretrained:
 
     def weights(self) -> list[np.ndarray]:
         """The encoder's, in its own order."""
-        with np.load(self.folder / WEIGHTS) as file:
-            return [file[f"arr_{n}"] for n in range(len(file.files))]
+        arrays = read_npz(self.folder / WEIGHTS)
+        return [arrays[f"arr_{n}"] for n in range(len(arrays))]
 
 
 def pretrain(config: Config, prepared: Prepared, folder: Path, console: Console) -> Pretrained:
@@ -182,7 +183,7 @@ def _summary(
     if verdict.best_epoch == 0:
         raise PretrainingError(f"pretraining {verdict.text}. Lower pretraining.learning_rate.")
     best = min(errors["mean_of_visible"], errors["interpolation"])
-    files = available_flights(config)
+    files = available_flights(config, left_out={})
     return {
         "converged": verdict.converged,
         "verdict": verdict.text,

@@ -246,6 +246,7 @@ def summary(metrics: dict[str, Any]) -> list[Markup]:
     if diagnosis:
         badges.append(page.badge(diagnosis["verdict"], "good" if diagnosis["verdict"] == "healthy" else "bad"))
     lines = [page.element("p", line) for line in reasons(metrics)]
+    lines += [page.element("p", f"flight {n} was left out: {why}") for n, why in metrics.get("left_out", {}).items()]
     if training:
         lines.append(page.element("p", _trained(training), class_="muted"))
     unit = metrics["space"]["loss"]

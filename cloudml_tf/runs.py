@@ -19,12 +19,15 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from cloudml_tf import plain_json
 from cloudml_tf.config import Config, expand, load_config, parse_config, resolved_json, set_by_path
 from cloudml_tf.errors import ConfigError, RunError
 from cloudml_tf.exporting.formats import RECORD, looks_exported
 from cloudml_tf.files import write_json, write_text
 from cloudml_tf.nearest import did_you_mean
+from cloudml_tf.redaction import without_secrets
 
+MOST_MB = 256  # of a JSON file in a run folder
 PACKAGES = ("cloudml-tf", "tensorflow", "keras", "numpy", "h5py", "scikit-learn", "pydantic")
 
 
@@ -82,7 +85,7 @@ def run_to_resume(config: Config, run_dir: str | None) -> Path:
 
 def check_same(path: Path, config: Config, fingerprint: str) -> None:
     """Refuse to resume with another configuration or other data. Raises `RunError` naming what differs."""
-    before, now = (flat(json.loads(text)) for text in (_read(path / "config.json"), resolved_json(config)))
+    before, now = (flat(content) for content in (read_json(path / "config.json"), json.loads(resolved_json(config))))
     changed = sorted(key for key in before.keys() | now.keys() if before.get(key) != now.get(key))
     if changed:
         shown = ", ".join(f"{key} was {before.get(key)!r}, is {now.get(key)!r}" for key in changed[:5])
@@ -115,13 +118,13 @@ def run_id(config: Config, folder: Path) -> str:
 
 
 def environment() -> dict[str, Any]:
-    """Versions and machine. Nothing of the shell's environment, which may hold secrets."""
+    """Versions and machine. Nothing of the shell's environment, and no secret of the command line."""
     return {
         "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "python": platform.python_version(),
         "packages": versions(),
         "system": f"{platform.system()} {platform.machine()}",
-        "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        "command": without_secrets(shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])),
     }
 
 
@@ -197,16 +200,11 @@ def check_overrides(overrides: dict[str, Any]) -> None:
 def read_json(path: Path) -> Any:
     """A JSON file of a run folder. Raises `RunError` where it is missing or broken."""
     try:
-        return json.loads(_read(path))
-    except json.JSONDecodeError as error:
-        raise RunError(f"{path}: is not valid JSON ({error}). The run folder is damaged.") from None
-
-
-def _read(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
+        return plain_json.read(path, MOST_MB)
     except OSError as error:
         raise RunError(f"{path}: cannot be read ({error.strerror}). The run folder is incomplete.") from None
+    except ValueError as error:
+        raise RunError(f"{path}: is not valid JSON ({error}). The run folder is damaged.") from None
 
 
 def flat(content: Any, prefix: str = "") -> dict[str, Any]:

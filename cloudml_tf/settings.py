@@ -20,6 +20,8 @@ from cloudml_tf.data.settings import (
     UnitInterval,
 )
 
+MOST_WIDTH = 4096  # channels
+
 
 class Augmentation(Settings):
     """Random changes of training sequences that leave the label as it is."""
@@ -35,7 +37,9 @@ class Model(Settings):
 
     architecture: Literal["attention", "no_attention", "single_frame", "simple_cnn"] = "attention"
     widths: tuple[int, ...] = Field((24, 32, 48), min_length=1, description="Channels of successive convolutions.")
-    footprint: int = Field(11, ge=1, description="Side of the nadir neighbourhood kept at full resolution, pixels.")
+    footprint: int = Field(
+        11, ge=1, le=512, description="Side of the nadir neighbourhood kept at full resolution, pixels."
+    )
     encoder_features: int = Field(64, ge=1, le=4096)
     heads: int = Field(4, ge=1, le=64, description="Attention heads.")
     head_units: int = Field(64, ge=1, le=4096)
@@ -60,8 +64,8 @@ class Model(Settings):
     @field_validator("widths")
     @classmethod
     def _positive(cls, widths: tuple[int, ...]) -> tuple[int, ...]:
-        if any(width < 1 for width in widths):
-            raise ValueError("every width must be 1 or more")
+        if any(not 1 <= width <= MOST_WIDTH for width in widths):
+            raise ValueError(f"every width must be 1 or more, and {MOST_WIDTH} at most")
         return widths
 
     @field_validator("contrast_boxes")

@@ -50,6 +50,8 @@ def train(
     if resumed is None:
         write_start(folder, config, prepared.description())
     _say_data(console, prepared.description())
+    for name, why in prepared.left_out.items():
+        console.warn(f"flight {name} is left out (data.bad_flights): {why}")
     if prepared.far:
         console.warn(f"the sun is not that of the training: {'; '.join(prepared.far)}; {FAR_SUN}")
     console.say(f"run folder: {folder}")
@@ -92,6 +94,8 @@ def _fit_and_judge(
     write_json(folder / "data.json", description)
     metrics = results.collect(prepared.parts, predictions, scaling, config, fitted.history, fitted.best_epoch)
     metrics["training"] = _summary(fitted)
+    if prepared.left_out:
+        metrics["left_out"] = prepared.left_out
     if pretrained is not None:
         metrics["pretraining"] = transfer.collect(pretrained, config, prepared, folder, console)
     _add_references(metrics, prepared, config)
@@ -204,7 +208,7 @@ def leave_one_out(
     from cloudml_tf.pipeline import available_flights
 
     exclude = [name for name in _held_back(config) if name not in names]
-    available = sorted(available_flights(config))
+    available = sorted(available_flights(config, left_out={}))
     wrong = sorted(set(names) - set(available))
     if wrong:
         raise ConfigError(f"--lofo names {', '.join(wrong)}; the flights are {', '.join(available)}.")

@@ -1,6 +1,7 @@
 """The room that knows both the data and the model: build, compile, fit."""
 
 import time
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -37,6 +38,7 @@ from cloudml_tf.models import (
 from cloudml_tf.monitors import first_column
 from cloudml_tf.pipeline import Prepared
 from cloudml_tf.settings import Config, Training
+from cloudml_tf.stored_arrays import check_weights
 from cloudml_tf.tracking import Tracker
 
 VALIDATION_BATCH = 256
@@ -333,12 +335,23 @@ def load_regressor(folder: Path, config: Config, description: dict[str, Any]) ->
     weights = folder / "best.weights.h5"
     if not weights.is_file():
         raise RunError(f"{folder}: no best.weights.h5; this run did not finish. Continue it with train --resume.")
+    check_weights(weights)
     start_keras(config)
     shape = tuple(description["frame_shape"])
     model = make_model(config, Scaling.from_json(description["scaling"]), shape, tuple(description["nadir"]))
     try:
-        model.load_weights(weights)
+        _load_all(model, weights)
     except (OSError, ValueError, KeyError) as error:
         reason = str(error).splitlines()[0]
         raise RunError(f"{weights}: does not fit the run's configuration or is damaged ({reason}).") from None
     return model
+
+
+def _load_all(model: keras.Model, path: Path) -> None:
+    """Load weights, every one: what a file lacks, Keras leaves as it was drawn, with a warning. Raises `ValueError`."""
+    model.set_weights([np.full_like(values, np.nan) for values in model.get_weights()])
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Skipping nested container")
+        model.load_weights(path)
+    if not all(np.isfinite(values).all() for values in model.get_weights()):
+        raise ValueError("some weights are missing, or are not finite")

@@ -73,14 +73,14 @@ def test_a_wrong_grid_is_refused_before_anything_is_trained(grid_file, changes: 
 
 
 def test_files_that_are_no_grid_are_named(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="cannot be read"):
+    with pytest.raises(ConfigError, match="no such configuration file"):
         load_grid(tmp_path / "none.json", {})
     (tmp_path / "bad.json").write_text("{")
     with pytest.raises(ConfigError, match="not valid JSON at line 1"):
         load_grid(tmp_path / "bad.json", {})
     content = {"experiment_name": "grid", "base": "nowhere.json", "rows": {"plain": {}}}
     (tmp_path / "lost.json").write_text(json.dumps(content))
-    with pytest.raises(ConfigError, match=r"nowhere\.json: cannot be read"):
+    with pytest.raises(ConfigError, match=r"nowhere\.json: no such configuration file"):
         load_grid(tmp_path / "lost.json", {})
 
 

@@ -64,6 +64,7 @@ def test_only_a_few_rooms_name_tensorflow() -> None:
         "convert",
         "formats",
         "parity",
+        "trust",
     }
 
 

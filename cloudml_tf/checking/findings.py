@@ -72,7 +72,9 @@ def setting(key: str, value: object) -> str:
 
 
 def refused(flight: str, error: Exception, advice: Advice) -> Finding:
-    """A flight that a training would refuse; the error says why."""
+    """A flight that a training would refuse, or leave out; the error says why."""
+    if advice.config.data.bad_flights == "skip":
+        return Finding("warning", f"flight {flight}", f"is left out: {error}", "mend as said")
     return Finding("problem", f"flight {flight}", str(error), f"mend as said, {advice.leave_out(flight)}")
 
 

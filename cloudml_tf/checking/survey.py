@@ -13,13 +13,14 @@ from cloudml_tf.checking.findings import Advice, Finding
 from cloudml_tf.config import Config
 from cloudml_tf.console import Console
 from cloudml_tf.data import alignment, labels, shift
-from cloudml_tf.data.flights import Flight, load_flight
+from cloudml_tf.data.bad import LeftOut, flights_left
+from cloudml_tf.data.flights import Flight, load_flight, read_flight
 from cloudml_tf.data.frames import camera_fingerprint
 from cloudml_tf.data.quality import FrameScan, copied_frames, scan_frames
 from cloudml_tf.data.samples import Samples, build_samples, check_same_frames, check_sequences, sequences
 from cloudml_tf.data.settings import FlightFiles
-from cloudml_tf.data.splits import PARTS, check_labels, check_leak, cut_samples, flights_needed, keep_labels
-from cloudml_tf.errors import DataError
+from cloudml_tf.data.splits import PARTS, check_labels, check_leak, cut_samples, keep_labels
+from cloudml_tf.errors import DataError, FlightError
 from cloudml_tf.judge import effective_size
 from cloudml_tf.pipeline import available_flights, check_overweight
 
@@ -67,22 +68,24 @@ def read(found: Checked, console: Console) -> Advice:
     """Load the split's flights one by one; those that cannot be used become findings."""
     config = found.config
     in_metres: dict[str, float] = {}
+    left_out: LeftOut = {}
     with console.progress("reading flights") as progress:
         try:
-            found.files = available_flights(config, progress)
-            needed = flights_needed(config.split, list(found.files))
-            check_overweight(config, list(found.files))
+            found.files = available_flights(config, progress, left_out)
+            needed = flights_left(config, list(found.files), left_out)
+            check_overweight(config, [*found.files, *left_out])
         except DataError as error:
             found.findings.append(Finding("problem", "split" if found.files else "files", str(error)))
             return Advice(config, None)
         advice = Advice(config, needed)
+        found.findings += [say.refused(name, DataError(why), advice) for name, why in left_out.items()]
         names = sorted({name for part in PARTS for name in needed[part]})
         for number, name in enumerate(names, start=1):
             try:
                 flight, median_m = _load(found.files[name], name, config)
                 _add(flight, found)
                 in_metres |= {} if median_m is None else {name: median_m}
-            except DataError as error:
+            except (DataError, OSError) as error:
                 found.findings.append(say.refused(name, error, advice))
             progress(number, len(names))
     if in_metres:
@@ -93,8 +96,8 @@ def read(found: Checked, console: Console) -> Advice:
 
 def _load(files: FlightFiles, name: str, config: Config) -> tuple[Flight, float | None]:
     """A flight. Heights in metres are turned into km, so that all else can be judged; their median is given."""
-    flight = load_flight(name, files, config.data, config.target)
-    unit, median = labels.height_unit(files.lidar_path(), config.data.lidar, config.target)
+    flight = read_flight(name, files, config.data, config.target)
+    unit, median = labels.height_unit(files.lidar_path(), config.data, config.target)
     if unit == "km":
         return flight, None
     flight = load_flight(name, files, config.data, labels.in_metres(config.target))
@@ -138,8 +141,14 @@ def judge_offsets(found: Checked, advice: Advice, console: Console) -> None:
     evidence = {}
     with console.progress("clock and boresight") as progress:
         for number, flight in enumerate(found.flights, start=1):
-            evidence[flight.name] = alignment.gather(flight, found.config, search)
+            try:
+                evidence[flight.name] = alignment.gather(flight, found.config, search)
+            except DataError as error:
+                found.findings.append(say.refused(flight.name, error, advice))
             progress(number, len(found.flights))
+    found.flights = [flight for flight in found.flights if flight.name in evidence]
+    if not found.flights:
+        return
     pooled = alignment.align(list(evidence.values()), search)
     single = {name: alignment.align([sums], search) for name, sums in evidence.items()}
     found.findings += say.offsets(pooled, single, advice)
@@ -179,10 +188,17 @@ def cut(found: Checked, advice: Advice, console: Console) -> None:
             kept.append(flight)
         except DataError as error:
             found.findings.append(say.refused(flight.name, error, advice))
-    if not kept:
+    samples = None
+    while kept and samples is None:
+        try:
+            with console.progress("decoding frames") as progress:
+                samples, _ = build_samples(kept, config, progress)
+        except FlightError as error:  # it has turned bad since it was looked at
+            found.findings.append(say.refused(error.flight, error, advice))
+            kept = [flight for flight in kept if flight.name != error.flight]
+            found.flights = [flight for flight in found.flights if flight.name != error.flight]
+    if samples is None:
         return
-    with console.progress("decoding frames") as progress:
-        samples, _ = build_samples(kept, config, progress)
     found.parts = cut_samples(samples, config.split, advice.needed)
     try:
         found.parts = keep_labels(found.parts, config.data, config.seed)
@@ -197,7 +213,8 @@ def _judge_cut(found: Checked, kept: set[str], advice: Advice) -> None:
         try:
             check_labels(chosen, f"the {part} part")
         except DataError as error:
-            if kept >= set((advice.needed or {})[part]):  # else the lost flight's own finding says it
+            skipping = found.config.data.bad_flights == "skip"
+            if skipping or kept >= set((advice.needed or {})[part]):  # else the lost flight's own finding says it
                 found.findings.append(Finding("problem", f"{part} part", str(error)))
     try:
         check_leak(found.parts)

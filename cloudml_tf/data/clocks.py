@@ -17,7 +17,7 @@ def read_times(
     """The times of a section of `data`, in seconds since 1970 UTC; any shape. `name` is the section's, for errors."""
     dataset = str(settings.time)
     raw = hdf5.read(file, dataset, rank, f"data.{name}.time")
-    attribute = hdf5.text(file[dataset].attrs, "units")
+    attribute = hdf5.text(file[dataset], "units")
     unit = settings.time_unit
     if isinstance(settings, Lidar) and (unit == "day_of_year" or (unit == "attribute" and "since" not in attribute)):
         return _day_of_year(file, settings, raw)
@@ -26,11 +26,13 @@ def read_times(
         unit_s, since_s = times.unit_of(attribute, Path(file.filename), since_s, f"data.{name}.time_unit")
     else:
         unit_s = times.UNIT_SECONDS[unit]
-    counted = raw * unit_s
+    with np.errstate(over="ignore"):
+        counted = raw * unit_s
     finite = counted[np.isfinite(counted)]
     if since_s and finite.size and finite.min() >= 0 and finite.max() <= times.DAY_S:
         counted = times.past_midnight(counted / times.DAY_S) * times.DAY_S
-    return counted + since_s + settings.time_offset_s
+    counted += since_s + settings.time_offset_s
+    return np.where(np.abs(counted) <= times.FARTHEST_S, counted, np.nan)
 
 
 def _day_of_year(file: h5py.File, lidar: Lidar, days: np.ndarray) -> np.ndarray:
@@ -49,7 +51,7 @@ def _day_of_year(file: h5py.File, lidar: Lidar, days: np.ndarray) -> np.ndarray:
 def reference_s(file: h5py.File, since: str, field: str) -> float:
     """Midnight of the date that times count from: one that is given, in the file's name, or in a root attribute."""
     path = Path(file.filename)
-    text = path.stem if since == "file_name" else since if times.date_in(since) else hdf5.text(file.attrs, since)
+    text = path.stem if since == "file_name" else since if times.date_in(since) else hdf5.text(file, since)
     date = times.date_in(text)
     if date is None:
         known = ", ".join(sorted(file.attrs)) or "none"

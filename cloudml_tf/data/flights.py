@@ -10,7 +10,8 @@ from cloudml_tf.data import clocks, hdf5, times
 from cloudml_tf.data.folders import features_in
 from cloudml_tf.data.lidar import Profiles, read_profiles
 from cloudml_tf.data.navigation import feature_rows, read_navigation, read_positions
-from cloudml_tf.data.settings import Camera, Data, FlightFiles, Target
+from cloudml_tf.data.sandbox import try_flight
+from cloudml_tf.data.settings import Camera, Data, FlightFiles, Limits, Target
 from cloudml_tf.errors import DataError
 
 
@@ -33,9 +34,16 @@ class Flight:
     latitude_deg: np.ndarray  # (N,) of the navigation file, else of the nearest profile; NaN where unknown
     longitude_deg: np.ndarray  # (N,)
     counts: dict[str, int] = field(default_factory=dict)  # what was left out, by reason
+    limits: Limits = field(default_factory=Limits)  # of its files
 
     def __len__(self) -> int:
         return len(self.time_s)
+
+
+def read_flight(name: str, files: FlightFiles, data: Data, target: Target, labels: bool = True) -> Flight:
+    """As `load_flight`, in another process first, lest a damaged file end this one."""
+    try_flight(name, files, data, target, labels)
+    return load_flight(name, files, data, target, labels)
 
 
 def load_flight(name: str, files: FlightFiles, data: Data, target: Target, labels: bool = True) -> Flight:
@@ -45,13 +53,13 @@ def load_flight(name: str, files: FlightFiles, data: Data, target: Target, label
     """
     camera_path = Path(files.camera)
     counts: dict[str, int] = {}
-    with hdf5.open_file(camera_path) as file:
+    with hdf5.open_file(camera_path, data.limits) as file:
         frame_shape, total = _frame_shape(file, data.camera)
         time_s, row = _frame_times(file, data.camera, total, counts)
         columns = {("camera", f.name): feature_rows(file, f, total, "frames")[row] for f in features_in("camera", data)}
     label, position = np.full(len(time_s), np.nan), np.full((2, len(time_s)), np.nan)
     if labels or features_in("lidar", data):
-        profiles = read_profiles(files.lidar_path(), data.lidar, target)
+        profiles = read_profiles(files.lidar_path(), data.lidar, target, data.limits)
         counts.update(profiles.counts)
         _check_overlap(name, camera_path, files.lidar_path(), time_s, profiles.middle_s)
         label, matched = _label_frames(time_s, profiles, data)
@@ -61,7 +69,7 @@ def load_flight(name: str, files: FlightFiles, data: Data, target: Target, label
     sun, navigation_columns = read_navigation(files, data, time_s, total, row, counts)
     by_name = {key[1]: values for key, values in {**columns, **navigation_columns}.items()}
     features = [by_name[f.name] for f in data.features]
-    latitude, longitude = read_positions(files, data.navigation, time_s, total, row, position)
+    latitude, longitude = read_positions(files, data, time_s, total, row, position)
     return Flight(
         name=name,
         camera_path=camera_path,
@@ -75,6 +83,7 @@ def load_flight(name: str, files: FlightFiles, data: Data, target: Target, label
         latitude_deg=latitude,
         longitude_deg=longitude,
         counts=counts,
+        limits=data.limits,
     )
 
 
@@ -82,7 +91,7 @@ def _frame_shape(file: h5py.File, camera: Camera) -> tuple[tuple[int, int, int],
     """(H, W, C) as the network will see it, and the number of frames in the file."""
     shapes = {}
     for name in camera.channels:
-        shapes[name] = hdf5.dataset(file, name, 3, "data.camera.channels").shape
+        shapes[name] = hdf5.images(file, name, "data.camera.channels").shape
     if len(set(shapes.values())) > 1:
         raise DataError(f"{file.filename}: channels differ in shape: {shapes}. Choose others in data.camera.channels.")
     total, rows, columns = next(iter(shapes.values()))
@@ -154,5 +163,5 @@ def _lidar_features(
         return {}
     index, _ = times.nearest(profiles.middle_s, time_s)
     total = profiles.counts["profiles"]
-    with hdf5.open_file(files.lidar_path()) as file:
+    with hdf5.open_file(files.lidar_path(), data.limits) as file:
         return {("lidar", f.name): feature_rows(file, f, total, "profiles")[profiles.order][index] for f in wanted}

@@ -6,6 +6,7 @@ the cache folder, mapped into memory, so flights larger than memory work.
 
 import hashlib
 import json
+import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +19,9 @@ from cloudml_tf.config import expand
 from cloudml_tf.data import hdf5
 from cloudml_tf.data.ahead import ahead
 from cloudml_tf.data.flights import Flight
+from cloudml_tf.data.packing import unpack
 from cloudml_tf.data.settings import Camera, Data
+from cloudml_tf.errors import of_flight
 from cloudml_tf.files import whole_file
 
 SLAB_BYTES = 64 * 2**20  # how much is read from a file at once
@@ -56,14 +59,30 @@ def build_table(
         return FrameTable(radiance, bad, start, picked)
     path = expand(data.cache) / f"frames-{_fingerprint(flights, wanted, data.camera)}.npy"
     bad_path = path.with_suffix(".bad.npy")
-    if not (path.is_file() and bad_path.is_file()):
+    if not _is_table(path, shape) or not _is_table(bad_path, shape[:1]):
         with whole_file(path) as temporary:
             mapped = np.lib.format.open_memmap(temporary, "w+", "float32", shape)
+            _reserve(temporary)
             bad = _fill(mapped, flights, wanted, data.camera, progress)
             mapped.flush()
             with whole_file(bad_path) as temporary_bad, open(temporary_bad, "wb") as file:
                 np.save(file, bad)
-    return FrameTable(np.load(path, mmap_mode="r"), np.load(bad_path), start, picked)
+    return FrameTable(np.load(path, mmap_mode="r"), np.load(bad_path, allow_pickle=False), start, picked)
+
+
+def _is_table(path: Path, shape: tuple[int, ...]) -> bool:
+    """Whether a kept table is whole: a mapped one that is cut short would end the process where it ends."""
+    try:
+        return bool(np.load(path, mmap_mode="r", allow_pickle=False).shape == shape)
+    except (OSError, ValueError, EOFError):
+        return False
+
+
+def _reserve(path: Path) -> None:
+    """Take the space on disk: a mapped file that grows onto a full disk ends the process. Raises `OSError`."""
+    if hasattr(os, "posix_fallocate"):
+        with open(path, "r+b") as file:
+            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
 
 
 def _fill(
@@ -76,11 +95,12 @@ def _fill(
     bad = np.zeros(len(out), bool)
     done = 0
     for flight in flights:
-        for position, radiance, faulty in read_frames(flight, wanted[flight.name], camera):
-            place = done + position
-            out[place], bad[place] = radiance, faulty
-            if progress is not None:
-                progress(int(place.max()) + 1, len(out))
+        with of_flight(flight.name):
+            for position, radiance, faulty in read_frames(flight, wanted[flight.name], camera):
+                place = done + position
+                out[place], bad[place] = radiance, faulty
+                if progress is not None:
+                    progress(int(place.max()) + 1, len(out))
         done += len(wanted[flight.name])
     return bad
 
@@ -127,9 +147,9 @@ class _Raw:
 
 def _raw_slabs(flight: Flight, pieces: Iterable[np.ndarray], camera: Camera) -> Iterator[tuple[int, _Raw]]:
     rows_cut, columns_cut = (slice(*cut) if cut else slice(None) for cut in (camera.rows, camera.columns))
-    with hdf5.open_file(flight.camera_path) as file:
-        sets = [hdf5.dataset(file, name, 3, "data.camera.channels") for name in camera.channels]
-        packing = [{key: item.attrs[key] for key in hdf5.PACKING if key in item.attrs} for item in sets]
+    with hdf5.open_file(flight.camera_path, flight.limits) as file:
+        sets = [hdf5.images(file, name, "data.camera.channels") for name in camera.channels]
+        packing = [hdf5.packing(item) for item in sets]
         for number, frames in enumerate(pieces):
             rows = flight.row[frames]
             order = np.argsort(rows, kind="stable")
@@ -139,10 +159,9 @@ def _raw_slabs(flight: Flight, pieces: Iterable[np.ndarray], camera: Camera) -> 
                 keep = slice(None) if high - low == len(chosen) else rows[chosen] - low
                 channels = []
                 for item, packed in zip(sets, packing, strict=True):
-                    try:
-                        channels.append((item[low:high, rows_cut, columns_cut][keep], packed))
-                    except OSError as error:
-                        raise hdf5.damaged(file, item.name, error) from None
+                    with hdf5.library(file, item.name):
+                        images = np.asarray(item[low:high, rows_cut, columns_cut])
+                    channels.append((images[keep], packed))
                 yield number, _Raw(chosen, channels)
 
 
@@ -171,7 +190,7 @@ def _decoded(raw: _Raw, camera: Camera) -> Slab:
 
 def _channel(raw: np.ndarray, packed: dict[str, Any], camera: Camera) -> tuple[np.ndarray, np.ndarray]:
     """One channel of chosen frames, (n,H,W) float32 and (n,) saturated, down-sampled."""
-    values = hdf5.unpack(raw, packed, "float32")
+    values = unpack(raw, packed, "float32")
     if camera.saturation is not None:
         seen, limit = values, camera.saturation
     elif raw.dtype.kind in "iu":
@@ -198,7 +217,8 @@ def _downsample(images: np.ndarray, factor: int) -> np.ndarray:
     count, height, width = images.shape
     height, width = height // factor, width // factor
     cut = images[:, : height * factor, : width * factor]
-    return cut.reshape(count, height, factor, width, factor).mean(axis=(2, 4))
+    with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is left out later
+        return cut.reshape(count, height, factor, width, factor).mean(axis=(2, 4))
 
 
 def _not_an_image(radiance: np.ndarray) -> np.ndarray:
@@ -212,7 +232,8 @@ def _not_an_image(radiance: np.ndarray) -> np.ndarray:
 def _fingerprint(flights: list[Flight], wanted: dict[str, np.ndarray], camera: Camera) -> str:
     digest = hashlib.sha256(json.dumps(camera.model_dump(mode="json"), sort_keys=True).encode())
     for flight in flights:
-        state = flight.camera_path.stat()
+        with of_flight(flight.name):
+            state = flight.camera_path.stat()
         digest.update(f"{flight.camera_path.resolve()} {state.st_size} {state.st_mtime_ns}".encode())
         digest.update(np.ascontiguousarray(flight.row[wanted[flight.name]]).tobytes())
     return digest.hexdigest()[:20]

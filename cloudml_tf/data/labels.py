@@ -7,7 +7,7 @@ import numpy as np
 
 from cloudml_tf.data.lidar import read_profiles
 from cloudml_tf.data.samples import Samples
-from cloudml_tf.data.settings import Lidar, Target
+from cloudml_tf.data.settings import Data, Target
 from cloudml_tf.settings import Config
 
 METRES_IN_A_KILOMETRE = 1000.0
@@ -15,12 +15,12 @@ HIGHEST_CLOUD_KM, LOWEST_MEDIAN_M = 25.0, 60.0  # a median of 60 cannot be km; c
 RESOLVED = 0.5  # neighbours' share of the variance, above which the labels' noise cannot be told from clouds
 
 
-def height_unit(path: Path, lidar: Lidar, target: Target) -> tuple[str, float]:
+def height_unit(path: Path, data: Data, target: Target) -> tuple[str, float]:
     """("km" or "m", median of all values in the file's unit) of a height label, without regard to its range."""
     if target.name == "optical_depth":
         return "km", float("nan")
     free = target.model_copy(update={"minimum": None, "maximum": None})
-    values = read_profiles(path, lidar, free).label
+    values = read_profiles(path, data.lidar, free, data.limits).label
     values = values[np.isfinite(values)]
     if not len(values):
         return "km", float("nan")

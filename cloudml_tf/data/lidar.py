@@ -7,9 +7,10 @@ import h5py
 import numpy as np
 
 from cloudml_tf.data import clocks, hdf5
-from cloudml_tf.data.settings import Lidar, Target
+from cloudml_tf.data.settings import Lidar, Limits, Target
 from cloudml_tf.errors import DataError
 
+LARGEST = 1e6  # no layer has a greater optical depth or height
 METRE_WORDS = ("m", "meter", "meters", "metre", "metres")
 
 
@@ -27,9 +28,9 @@ class Profiles:
     order: np.ndarray  # rows of the file, so that further datasets can be put in the same order
 
 
-def read_profiles(path: Path, lidar: Lidar, target: Target) -> Profiles:
+def read_profiles(path: Path, lidar: Lidar, target: Target, limits: Limits | None = None) -> Profiles:
     """Read a lidar file. Profiles may be unsorted or duplicated; each time is kept once."""
-    with hdf5.open_file(path) as file:
+    with hdf5.open_file(path, limits) as file:
         span_s = _profile_times(file, path, lidar)  # (P, 3)
         label, counts = _labels(file, lidar, target, len(span_s))
         latitude, longitude = (_positions(file, lidar, key, len(span_s)) for key in ("latitude", "longitude"))
@@ -102,7 +103,7 @@ def _kilometres(file: h5py.File, lidar: Lidar, name: str) -> float:
     """What turns a height of the file into km."""
     unit = lidar.height_unit
     if unit == "attribute":
-        unit = "m" if hdf5.text(file[name].attrs, "units").strip().lower() in METRE_WORDS else "km"
+        unit = "m" if hdf5.text(file[name], "units").strip().lower() in METRE_WORDS else "km"
     return 1e-3 if unit == "m" else 1.0
 
 
@@ -123,7 +124,7 @@ def _optional(file: h5py.File, lidar: Lidar, key: str, rank: int | tuple[int, ..
     A name that somebody chose must be there: a misspelt one would silently let aerosol or opaque columns in.
     """
     name = getattr(lidar, key)
-    if name is None or (name == Lidar.model_fields[key].default and name not in file):
+    if name is None or (name == Lidar.model_fields[key].default and not hdf5.has(file, name)):
         return None
     return _rows(file, lidar, key, rank, count)
 
@@ -151,7 +152,7 @@ def _choose_layer(layers: np.ndarray, is_cloud: np.ndarray, lidar: Lidar, target
 
     A column with one unknown layer is unknown: the sum of the others would be too small.
     """
-    usable = np.isfinite(layers) & (layers >= 0)
+    usable = (layers >= 0) & (layers <= LARGEST)
     choice = lidar.layer
     if choice == "default":
         choice = "column" if target.name == "optical_depth" else "top"

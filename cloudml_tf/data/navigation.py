@@ -9,6 +9,9 @@ from cloudml_tf.data import clocks, hdf5, times
 from cloudml_tf.data.settings import Data, Feature, FlightFiles, Navigation
 from cloudml_tf.errors import DataError
 
+MOST_DEGREES = 720.0  # two turns; what is more is no angle
+FARTHEST = np.array([[90.0], [360.0]])  # latitude and longitude, degrees
+LARGEST = float(np.finfo("float32").max)  # that a network can be given
 RADIANS = ("rad", "radian", "radians")
 
 
@@ -24,7 +27,7 @@ def read_navigation(
             f"{files.camera}: this flight has no navigation file, and the sun's angles are inputs. "
             "Name one in data.flights, or set data.sun_angles to false."
         )
-    with hdf5.open_file(Path(files.navigation)) as file:
+    with hdf5.open_file(Path(files.navigation), data.limits) as file:
         count, rows, near = _rows_of_frames(file, data.navigation, time_s, total, row)
         columns = {("navigation", f.name): feature_rows(file, f, count, "rows")[rows] for f in wanted}
         sun = _sun_angles(file, data.navigation, count, rows, near) if data.sun_angles else None
@@ -57,7 +60,7 @@ def _rows_of_frames(
 
 def read_positions(
     files: FlightFiles,
-    navigation: Navigation,
+    data: Data,
     time_s: np.ndarray,
     total: int,
     row: np.ndarray,
@@ -67,15 +70,17 @@ def read_positions(
 
     A name that somebody chose must be there; one by default may be missing.
     """
+    navigation = data.navigation
     names = {key: getattr(navigation, key) for key in ("latitude", "longitude")}
     if files.navigation is None or None in names.values():
         return otherwise
-    with hdf5.open_file(Path(files.navigation)) as file:
-        if any(name == Navigation.model_fields[key].default and name not in file for key, name in names.items()):
+    with hdf5.open_file(Path(files.navigation), data.limits) as file:
+        missing = [key for key, name in names.items() if not hdf5.has(file, name)]
+        if any(names[key] == Navigation.model_fields[key].default for key in missing):
             return otherwise
         count, rows, near = _rows_of_frames(file, navigation, time_s, total, row)
         values = np.stack([_column(file, navigation, key, count)[rows] for key in names])
-    return np.where(np.isfinite(values) & near, values, np.nan)
+    return np.where((np.abs(values) <= FARTHEST) & near, values, np.nan)
 
 
 def why_no_positions(files: FlightFiles, navigation: Navigation) -> str:
@@ -86,7 +91,7 @@ def why_no_positions(files: FlightFiles, navigation: Navigation) -> str:
     if None in names.values():
         return "data.navigation.latitude or longitude is null"
     with hdf5.open_file(Path(files.navigation)) as file:
-        missing = {key: name for key, name in names.items() if name not in file}
+        missing = {key: name for key, name in names.items() if not hdf5.has(file, name)}
         said = [f"no dataset '{n}' (data.navigation.{key}). {hdf5.near_names(file, n)}" for key, n in missing.items()]
     known = "' and '".join(names.values())
     return f"{files.navigation}: " + (" ".join(said) or f"'{known}' have no number near a frame.")
@@ -121,7 +126,7 @@ def _degrees(file: h5py.File, navigation: Navigation, key: str, count: int) -> n
     name, values = getattr(navigation, key), _column(file, navigation, key, count)
     unit = navigation.angle_unit
     if unit == "attribute":
-        unit = "rad" if hdf5.text(file[name].attrs, "units").strip().lower() in RADIANS else "deg"
+        unit = "rad" if hdf5.text(file[name], "units").strip().lower() in RADIANS else "deg"
     return np.rad2deg(values) if unit == "rad" else values
 
 
@@ -130,7 +135,7 @@ def _fill_angles(degrees: np.ndarray, longest: int) -> np.ndarray:
 
     A run at either end has one side only and stays NaN.
     """
-    degrees = np.where(np.isfinite(degrees), degrees, np.nan)
+    degrees = np.where(np.abs(degrees) <= MOST_DEGREES, degrees, np.nan)
     known = np.flatnonzero(~np.isnan(degrees))
     if len(known) < 2:
         return degrees
@@ -153,4 +158,4 @@ def feature_rows(file: h5py.File, feature: Feature, total: int, what: str) -> np
             f"{file.filename}: '{feature.dataset}' of feature '{feature.name}' must have one row for each of the "
             f"{total} {what}. Received: {len(values)}."
         )
-    return np.where(np.isfinite(values), values, np.nan)
+    return np.where(np.abs(values) <= LARGEST, values, np.nan)

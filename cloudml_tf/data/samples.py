@@ -1,5 +1,6 @@
 """Sequences of frames with a label: what a network, a baseline and a score all work on."""
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
@@ -9,7 +10,7 @@ import numpy as np
 from cloudml_tf.data.flights import Flight
 from cloudml_tf.data.frames import FrameTable, build_table, camera_fingerprint
 from cloudml_tf.data.settings import Data
-from cloudml_tf.errors import DataError
+from cloudml_tf.errors import DataError, FlightError, of_flight
 from cloudml_tf.settings import Config
 
 
@@ -101,7 +102,8 @@ def build_samples(
     check_same_frames(flights)
     found = {flight.name: sequences(flight, config.temporal_frames) for flight in flights}
     for flight in flights:
-        check_sequences(flight, found[flight.name], config)
+        with of_flight(flight.name):
+            check_sequences(flight, found[flight.name], config)
     wanted = {name: np.unique(windows) for name, windows in found.items()}
     table = build_table(flights, wanted, config.data, progress)
     counts = {flight.name: _counted(flight, found[flight.name], table) for flight in flights}
@@ -112,9 +114,10 @@ def _counted(flight: Flight, windows: np.ndarray, table: FrameTable) -> dict[str
     """What was left out of a flight, by reason. Raises `DataError` where nothing is left."""
     good = ~table.bad[table.index(flight.name, windows)].any(axis=1)
     if not good.any():
-        raise DataError(
+        raise FlightError(
+            flight.name,
             f"{flight.camera_path}: every labelled sequence of flight {flight.name} has a black, saturated or "
-            "non-finite frame. Check data.camera.channels, saturation and bad_pixel_fraction."
+            "non-finite frame. Check data.camera.channels, saturation and bad_pixel_fraction.",
         )
     bad_frames = int(table.bad[table.index(flight.name, np.unique(windows))].sum())
     return {
@@ -156,10 +159,13 @@ def check_same_frames(flights: list[Flight]) -> None:
     """Refuse flights whose frames differ in shape, or that share a camera file. Raises `DataError`."""
     shapes = {flight.name: flight.frame_shape for flight in flights}
     if len(set(shapes.values())) > 1:
-        raise DataError(f"flights differ in frame shape (rows, columns, channels): {shapes}. Slice them to one shape.")
+        text = f"flights differ in frame shape (rows, columns, channels): {shapes}. Slice them to one shape."
+        usual = Counter(shapes.values()).most_common(1)[0][0]
+        raise FlightError(next(name for name, shape in shapes.items() if shape != usual), text)
     seen: dict[str, Flight] = {}
     for flight in flights:
-        content = camera_fingerprint(flight.camera_path)  # not the path: a copy or a link leaks as well
+        with of_flight(flight.name):
+            content = camera_fingerprint(flight.camera_path)  # not the path: a copy or a link leaks as well
         if content in seen:
             first = seen[content]
             raise DataError(

@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from cloudml_tf.errors import DataError
 from cloudml_tf.simulation.settings import SimulationConfig
@@ -35,6 +35,13 @@ def _flight_names(given: Any) -> Any:
     return given
 
 
+def _pattern(given: str) -> str:
+    if not given or "\x00" in given or given.startswith(("/", "~")) or {"..", "**"} & set(given.split("/")):
+        raise ValueError("needs a name with *, such as 'CPL_L2_*.hdf5', that stays in the flight's folder")
+    return given
+
+
+Pattern = Annotated[str, AfterValidator(_pattern)]
 FlightName = Annotated[str, BeforeValidator(_flight_name)]
 FlightNames = Annotated[tuple[FlightName, ...], BeforeValidator(_flight_names)]
 
@@ -95,7 +102,7 @@ class Target(Settings):
 class Camera(Settings):
     """The camera file and the geometry of its images."""
 
-    files: tuple[str, ...] = Field(
+    files: tuple[Pattern, ...] = Field(
         ("*_L1B_*.h5", "*_L1B_*.hdf5", "*_L1B_*.nc"), description="Name patterns in a flight's folder."
     )
     channels: tuple[str, ...] = Field(("Product/Signal",), min_length=1, description="One dataset a channel.")
@@ -129,7 +136,7 @@ class Camera(Settings):
 class Lidar(Settings):
     """The lidar file and how a label is made from its layers."""
 
-    files: tuple[str, ...] = Field(("CPL_L2_*.hdf5", "CPL_L2_*.h5", "CPL_L2_*.nc"), description="Name patterns.")
+    files: tuple[Pattern, ...] = Field(("CPL_L2_*.hdf5", "CPL_L2_*.h5", "CPL_L2_*.nc"), description="Name patterns.")
     time: str = Field(
         "layer_descriptor/Profile_Decimal_Julian_Day",
         description="(profile, 3): start, middle, end; (profile, 2): start, end; or (profile,).",
@@ -190,7 +197,7 @@ class Lidar(Settings):
 class Navigation(Settings):
     """The navigation file: one row a camera frame, or a clock of its own."""
 
-    files: tuple[str, ...] = Field(
+    files: tuple[Pattern, ...] = Field(
         ("NAV_*.h5", "*_nav.hdf", "*_nav.h5", "NAV_*.nc", "*_nav.nc"), description="Name patterns."
     )
     time: str | None = Field(None, description="Dataset of the rows' times; null for one row a camera frame.")
@@ -237,6 +244,27 @@ class FlightFiles(Settings):
         return Path(self.lidar)
 
 
+class Limits(Settings):
+    """What a flight file may ask for; beyond, it is refused before memory is taken or another file is opened."""
+
+    column_values: int = Field(
+        2**24, ge=1, le=2**31, description="Most numbers of a dataset that is read whole: times, angles, layers."
+    )
+    read_mb: float = Field(512.0, gt=0, le=65_536, description="Largest frame, and chunk of frames, MB.")
+    expansion: float = Field(
+        2000.0,
+        ge=1,
+        description="Most bytes that a stored byte of a dataset above 16 MB may unfold to; gzip reaches 1032.",
+    )
+    other_files: bool = Field(
+        False, description="Follow external links, external storage and virtual datasets into other files."
+    )
+    try_first: bool = Field(
+        True, description="Read a flight's structure in a process of its own first: HDF5 may die of a damaged file."
+    )
+    try_s: float = Field(120.0, gt=0, description="Longest time that this may take, s.")
+
+
 class Data(Settings):
     """Where flights come from: a folder, named files, or the simulator where neither is set."""
 
@@ -252,6 +280,11 @@ class Data(Settings):
         None, description="Use only this many training labels, or this share of them, spread evenly in time."
     )
     val_labels: LabelCount = Field(None, description="The same for the validation part.")
+    bad_flights: Literal["stop", "skip"] = Field(
+        "stop",
+        description="A flight that is missing, damaged or without a usable label: stop with an error, or leave it out.",
+    )
+    limits: Limits = Limits()
     cache: str = Field("~/.cache/cloudml_tf", description="Simulated flights, and decoded frames that exceed memory.")
     memory_gb: float = Field(4.0, gt=0, description="Decoded frames above this are kept in a file and mapped.")
 

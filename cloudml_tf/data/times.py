@@ -32,6 +32,7 @@ _CF_TIME = re.compile(
     re.VERBOSE,
 )
 DAY_S = 86400.0
+FARTHEST_S = 1e20  # from 1970; a time beyond is none
 
 
 def unit_of(
@@ -48,13 +49,18 @@ def unit_of(
     word = match.group(1).lower() if match else ""
     unit = word if word in UNIT_SECONDS else _UNIT_WORDS.get(word.removesuffix("s"), word.removesuffix("s"))
     if match is None or unit not in UNIT_SECONDS:
-        raise DataError(f"{path}: time unit '{attribute}' is not known; set {field} to one of {list(UNIT_SECONDS)}.")
+        raise DataError(
+            f"{path}: time unit '{attribute[:80]}' is not known; set {field} to one of {list(UNIT_SECONDS)}."
+        )
     year, month, day, hour, minute = (int(part or 0) for part in match.groups()[1:6])
     zone_h, zone_min = (int(part or 0) for part in match.groups()[7:])
     zone_s = 3600.0 * zone_h + 60.0 * (-zone_min if zone_h < 0 else zone_min)
     if not year:
         return UNIT_SECONDS[unit], since_s - zone_s
-    reference_s = calendar.timegm((year, month, day, hour, minute, 0)) + float(match.group(7) or 0)
+    try:
+        reference_s = calendar.timegm((year, month, day, hour, minute, 0)) + float(match.group(7) or 0)
+    except ValueError:
+        raise DataError(f"{path}: time unit '{attribute}' counts from what is no date; set {field}.") from None
     return UNIT_SECONDS[unit], reference_s - zone_s
 
 

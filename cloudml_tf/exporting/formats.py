@@ -12,6 +12,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from cloudml_tf.errors import ConfigError, RunError
+from cloudml_tf.exporting import trust
 from cloudml_tf.quiet import held_back_stderr, quiet_tensorflow
 
 RECORD = "cloudml.json"  # beside every export
@@ -85,11 +86,15 @@ def formats_in(folder: Path) -> tuple[str, ...]:
     return tuple(name for name, form in FORMATS.items() if (folder / form.file).is_file())
 
 
+def files_of(folder: Path, name: str) -> list[Path]:
+    """The files of one format in the folder of an export, weights included."""
+    files = [folder / FORMATS[name].file]
+    return [*files, *((folder / "variables").rglob("*") if name == "savedmodel" else [])]
+
+
 def size(folder: Path, name: str) -> int:
     """Bytes of one format in the folder of an export, weights included."""
-    files = [folder / FORMATS[name].file]
-    files += (folder / "variables").rglob("*") if name == "savedmodel" else []
-    return sum(file.stat().st_size for file in files)
+    return sum(file.stat().st_size for file in files_of(folder, name))
 
 
 def looks_exported(folder: Path) -> bool:
@@ -116,11 +121,24 @@ def joined_outputs(parts: Iterable[dict[str, np.ndarray]]) -> dict[str, np.ndarr
 
 
 def open_export(folder: Path, name: str, threads: int | None = None) -> Reader:
-    """A reader of one format. `threads` bounds ONNX and LiteRT; TensorFlow has its own setting."""
-    if name == "savedmodel":
-        return SavedModel(folder)
+    """A reader of one format. `threads` bounds ONNX and LiteRT; TensorFlow has its own setting.
+
+    Raises `RunError` for what is no such file, is not the file that was exported, or does more than compute.
+    """
     check_packages([name])
-    return (Onnx if name == "onnx" else LiteRT)(folder, threads)
+    path = _there(folder, name)
+    trust.check_digests(folder, folder / RECORD, [path.name, *(["variables"] if name == "savedmodel" else [])])
+    if name == "savedmodel":
+        trust.check_savedmodel(path)
+    elif name == "onnx":
+        trust.check_onnx(path)
+    try:
+        return SavedModel(folder) if name == "savedmodel" else (Onnx if name == "onnx" else LiteRT)(folder, threads)
+    except Exception as error:  # whatever a runtime makes of a damaged file
+        reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
+        raise RunError(
+            f"{path}: cannot be loaded ({reason}). Copy the export again, or export the run anew."
+        ) from error
 
 
 class SavedModel:

@@ -1,5 +1,6 @@
 """The datasets of an HDF5 or NetCDF-4 file: names, shapes, units, and the numbers of the small ones."""
 
+import math
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,6 +9,7 @@ import h5py
 import numpy as np
 
 from cloudml_tf.data import hdf5
+from cloudml_tf.data.packing import unpack
 from cloudml_tf.errors import DataError
 
 MOST_NUMBERS = 4_000_000  # larger datasets are looked at by their first rows
@@ -60,35 +62,39 @@ def plain(name: str) -> str:
 
 def read_content(path: Path) -> FileContent:
     """All datasets of numbers. Raises `DataError` for a file that cannot be read, or that has none."""
-    names: list[str] = []
     with hdf5.open_file(path) as file:
-        file.visititems(lambda name, item: names.append(name) if isinstance(item, h5py.Dataset) else None)
-        datasets = tuple(_describe(file, path, name) for name in names if _has_numbers(file[name]))
-        attributes = {key: hdf5.text(file.attrs, key) for key in file.attrs}
+        datasets = tuple(_describe(file, path, name) for name in hdf5.names(file) if _has_numbers(file, name))
+        with hdf5.library(file, "the attributes"):
+            known = list(file.attrs)
+        attributes = {key: hdf5.text(file, key) for key in known}
     if not datasets:
         raise DataError(f"{path}: it holds no dataset of numbers. Give camera, lidar and navigation files.")
     return FileContent(path, datasets, attributes)
 
 
-def _has_numbers(item: h5py.Dataset) -> bool:
-    pure_dimension = hdf5.text(item.attrs, "NAME").startswith(DIMENSION_ONLY)
-    return item.dtype.kind in "iuf" and item.ndim >= 1 and item.size > 0 and not pure_dimension
+def _has_numbers(file: h5py.File, name: str) -> bool:
+    with hdf5.library(file, name):
+        kind, shape = file[name].dtype.kind, file[name].shape
+    pure_dimension = hdf5.text(file[name], "NAME").startswith(DIMENSION_ONLY)
+    return kind in "iuf" and bool(shape) and math.prod(shape) > 0 and not pure_dimension
 
 
 def _describe(file: h5py.File, path: Path, name: str) -> Found:
-    item = file[name]
+    item = hdf5.dataset(file, name)
     values = np.zeros(0)
     if item.ndim <= 2:
-        rows = max(MOST_NUMBERS // max(int(np.prod(item.shape[1:])), 1), 1)
-        try:
-            hdf5.dataset(file, name)
-            values = hdf5.unpack(item[:rows], item.attrs)
-        except OSError as error:
-            raise hdf5.damaged(file, name, error) from None
-    text = " ".join(hdf5.text(item.attrs, key) for key in ("standard_name", "long_name", "description", "comment"))
-    return Found(path, name, item.shape, hdf5.text(item.attrs, "units").strip(), plain(text), _dims(item), values)
+        columns = math.prod(item.shape[1:])
+        if columns > MOST_NUMBERS:
+            raise DataError(f"{path}: '{name}' has {columns} columns; a row of numbers this long is no instrument's.")
+        with hdf5.library(file, name):
+            raw = np.asarray(item[: max(MOST_NUMBERS // columns, 1)])
+        values = unpack(raw, hdf5.packing(item))
+    text = " ".join(hdf5.text(item, key) for key in ("standard_name", "long_name", "description", "comment"))
+    return Found(path, name, item.shape, hdf5.text(item, "units").strip(), plain(text), _dims(file, item), values)
 
 
-def _dims(item: h5py.Dataset) -> tuple[str, ...]:
+def _dims(file: h5py.File, item: h5py.Dataset) -> tuple[str, ...]:
     """Names of the attached dimension scales, as NetCDF-4 has them."""
-    return tuple(plain(str(dim[0].name).rsplit("/", 1)[-1]) if len(dim) else plain(str(dim.label)) for dim in item.dims)
+    with hdf5.library(file, f"{item.name}, its dimensions"):
+        names = [str(dim[0].name).rsplit("/", 1)[-1] if len(dim) else str(dim.label) for dim in item.dims]
+    return tuple(map(plain, names))

@@ -3,10 +3,10 @@
 import re
 from pathlib import Path
 
-import h5py
 import numpy as np
 
 from cloudml_tf.data import hdf5
+from cloudml_tf.data.packing import unpack
 from cloudml_tf.inspecting.datasets import Found
 
 LARGE_SIDE, WANTED_SIDE = 96, 32  # pixels
@@ -45,13 +45,12 @@ def across_track(path: Path, frames: Found) -> tuple[str | None, str]:
 def _left_by_shifts(path: Path, name: str) -> tuple[float, float] | None:
     """The least mean squared difference of neighbouring frames over shifts along each axis, as a share of no shift."""
     with hdf5.open_file(path) as file:
-        item: h5py.Dataset = file[name]
+        item = hdf5.images(file, name, "")
         middle = [slice(max((side - LOOKED_AT) // 2, 0), (side + LOOKED_AT) // 2) for side in item.shape[1:]]
         starts = np.unique(np.linspace(0, item.shape[0] - 2, PAIRS).astype(int))
-        try:
-            pairs = [hdf5.unpack(item[start : start + 2, middle[0], middle[1]], item.attrs) for start in starts]
-        except OSError as error:
-            raise hdf5.damaged(file, name, error) from None
+        with hdf5.library(file, name):
+            raw = [np.asarray(item[start : start + 2, middle[0], middle[1]]) for start in starts]
+        pairs = [unpack(pair, hdf5.packing(item)) for pair in raw]
     pairs = [pair for pair in pairs if np.isfinite(pair).all() and np.ptp(pair[0]) > 0 and (pair[0] != pair[1]).any()]
     if not pairs:
         return None

@@ -6,6 +6,8 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 PresetName = Literal["default", "hard", "weak_signal", "no_signal"]
 
+MOST_CELLS = 5e8  # of a cloud strip; a field of them takes 2 GB, and a flight needs several
+
 # A preset is a set of overrides of the field defaults; fields given explicitly win over it.
 PRESETS: dict[str, dict[str, Any]] = {
     "default": {},
@@ -36,7 +38,7 @@ PRESETS: dict[str, dict[str, Any]] = {
 class FlightRegime(BaseModel):
     """Weather and geometry of one flight."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     name: str = Field(..., description="Short name of the cloud regime.", min_length=1)
     optical_depth_median: float = Field(..., description="Median in-cloud optical depth.", gt=0, le=20)
@@ -76,7 +78,7 @@ DEFAULT_REGIMES: tuple[FlightRegime, ...] = (
 class SimulationConfig(BaseModel):
     """A set of simulated flights: clouds, light, camera, lidar, navigation and their faults."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     preset: PresetName = Field("default", description="Named overrides, applied before explicit fields.")
     seed: int = Field(2024, description="Seed of every random draw.", ge=0)
@@ -178,6 +180,19 @@ class SimulationConfig(BaseModel):
         if not isinstance(data, dict):
             return data
         return {**PRESETS.get(str(data.get("preset", "default")), {}), **data}
+
+    @model_validator(mode="after")
+    def _strip_fits_into_memory(self) -> "SimulationConfig":
+        """The fields of a flight lie in memory whole."""
+        path_m = self.frames_per_flight * self.frame_interval_s * self.ground_speed_m_s
+        length_m = path_m + 2 * self.frame_columns * self.pixel_m
+        cells = length_m / self.grid_m * (self.strip_width_m / self.grid_m)
+        if cells > MOST_CELLS:
+            raise ValueError(
+                f"a flight's cloud strip would have {cells:.3g} cells, {MOST_CELLS:.0e} at most. Widen grid_m, or "
+                "shorten the flight (frames_per_flight, frame_interval_s, ground_speed_m_s) or strip_width_m."
+            )
+        return self
 
     @model_validator(mode="after")
     def _strip_holds_the_swath(self) -> "SimulationConfig":
