@@ -54,6 +54,7 @@ class Source:
         samples: sequences to compare on; without them those of the run's test flights, or drawn ones.
         shared_answer: the same answer for sequences that share frames (`models.share_frames`).
         more: for cloudml.json.
+        compared: sequences or scenes to compare on, where they are no `samples`.
     """
 
     models: Sequence[Any]
@@ -64,6 +65,7 @@ class Source:
     samples: Samples | None = None
     shared_answer: parity.Answer | None = None
     more: dict[str, Any] = field(default_factory=dict)
+    compared: parity.Sequences | None = None
 
     @property
     def shapes(self) -> dict[str, tuple[int | None, ...]]:
@@ -78,6 +80,8 @@ class Source:
 
     def sequences(self) -> parity.Sequences:
         """What the files are compared on."""
+        if self.compared is not None:
+            return self.compared
         if self.samples is not None:
             return parity.real_sequences(self.samples)
         found = parity.sequences_of_run(self.config, self.description)
@@ -260,7 +264,13 @@ def run(args: argparse.Namespace) -> int:
 
     model = load_regressor(path, config, description)
     metrics = read_json(path / "metrics.json") if (path / "metrics.json").is_file() else None
-    record = export_model(model, folder, config, description, metrics, formats=formats, run=path)
+    if config.target.coverage == "swath":
+        from cloudml_tf.swath.export import check_formats, export_networks
+
+        check_formats(formats)
+        record = export_networks([model], folder, config, description, metrics, run=path)
+    else:
+        record = export_model(model, folder, config, description, metrics, formats=formats, run=path)
     show_export(console, {"folder": str(folder), "parity": record})
     if args.json:
         files = {name: str(folder / FORMATS[name].file) for name in formats}

@@ -22,7 +22,7 @@ from cloudml_tf.data.settings import FlightFiles
 from cloudml_tf.data.splits import PARTS, check_labels, flights_needed, keep_labels, split_samples
 from cloudml_tf.data.track import TrackLabels, track_labels
 from cloudml_tf.data.unlabelled import FrameChunks, check_extra_flights, frame_chunks
-from cloudml_tf.errors import DataError
+from cloudml_tf.errors import ConfigError, DataError
 from cloudml_tf.simulation.simulator import simulate_flights
 from cloudml_tf.warm_start import check_unseen, inherited_scaling
 
@@ -76,6 +76,7 @@ class Prepared:
 def available_flights(config: Config, progress: Progress | None = None) -> dict[str, FlightFiles]:
     """The flights that a configuration names, finds, or simulates (once; kept in the cache folder)."""
     data = config.data
+    check_flights(config)
     if data.flights is not None:
         if not data.flights:
             raise DataError("data.flights names no flight. Name the files of one, or set data.path.")
@@ -84,6 +85,15 @@ def available_flights(config: Config, progress: Progress | None = None) -> dict[
         return find_flights(expand(data.path), data)
     folders = simulate_flights(data.simulation, expand(data.cache) / "simulated", progress)
     return find_flights(Path(folders[0]).parent, data)
+
+
+def check_flights(config: Config) -> None:
+    """Refuse a configuration of scenes where flights are read. Raises `ConfigError`."""
+    if config.data.scenes is not None:
+        raise ConfigError(
+            "this command reads flights, and the configuration names scenes (data.scenes, target.coverage 'swath'). "
+            "For scenes there are train, evaluate, export and predict."
+        )
 
 
 def _expanded(files: FlightFiles) -> FlightFiles:
@@ -173,6 +183,7 @@ def find_named(
 
     Raises `DataError` for a word that is none of these, and for two flights of one name.
     """
+    check_flights(config)
     found: dict[str, FlightFiles] = {}
     for word in words:
         for name, files in _named(word, config, known, labels).items():

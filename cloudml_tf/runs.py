@@ -171,6 +171,11 @@ def read_model(source: Path, overrides: dict[str, Any] | None = None) -> tuple[C
     return parse_config(record["config"], str(source / RECORD)), record["data"], record
 
 
+def is_swath(source: Path, overrides: dict[str, Any] | None = None) -> bool:
+    """Whether a run or an exported model answers for every pixel of a scene."""
+    return read_model(source, overrides)[0].target.coverage == "swath"
+
+
 def check_frames(source: Path, frame_shape: tuple[int, ...], description: dict[str, Any]) -> None:
     """Refuse frames (H, W, C) of another shape than the model was trained on. Raises `RunError`."""
     expected = tuple(description["frame_shape"])

@@ -1,7 +1,7 @@
 """The room that knows both the data and the model: build, compile, fit."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from cloudml_tf.checkpoint import Checkpoint
 from cloudml_tf.console import Console, TrainingProgress
 from cloudml_tf.data.samples import Samples
 from cloudml_tf.data.scaling import Scaling
+from cloudml_tf.dense import physical_map_model
 from cloudml_tf.distributions import POINT, HistogramLoss, QuantileLoss
 from cloudml_tf.errors import NotFiniteError, RunError
 from cloudml_tf.feed import answers, feed
@@ -34,9 +35,12 @@ from cloudml_tf.models import (
 from cloudml_tf.monitors import LayerMonitor, PredictionSnapshots, first_column
 from cloudml_tf.pipeline import Prepared
 from cloudml_tf.settings import Config, Training
+from cloudml_tf.swath.batches import Changes, SceneBatches, SceneInputs, training_weight
+from cloudml_tf.swath.network import make_network
+from cloudml_tf.swath.preparation import PreparedScenes, scene_file
 from cloudml_tf.tracking import Tracker
 
-VALIDATION_BATCH = 256
+VALIDATION_BATCH, VALIDATION_SCENES = 256, 10
 
 
 @dataclass
@@ -71,7 +75,9 @@ def make_model(
     nadir: tuple[int, int],
     offsets: Sequence[int] = (0,),
 ) -> keras.Model:
-    """The regressor that a configuration describes, with the training statistics inside."""
+    """The regressor that a configuration describes, or its swath network, with the training statistics inside."""
+    if config.target.coverage == "swath":
+        return make_network(config, scaling, frame_shape)
     frame_scaler = Standardize(
         scaling.frame_mean,
         scaling.frame_std,
@@ -99,7 +105,8 @@ def make_model(
 def with_units(model: keras.Model, scaling: Scaling) -> keras.Model:
     """The model that gives physical units."""
     target = scaling.target
-    return physical_model(model, PhysicalUnits(target.mean, target.std, target.log, target.smearing, name="physical"))
+    units = PhysicalUnits(target.mean, target.std, target.log, target.smearing, target.log_offset, name="physical")
+    return (physical_map_model if len(model.outputs[0].shape) == 3 else physical_model)(model, units)
 
 
 def make_loss(config: Config, training_variance: float = 1.0) -> VariancePreservingLoss:
@@ -146,16 +153,16 @@ class Guards:
     average: WeightAverage | None
 
     @classmethod
-    def of(cls, config: Config, loss: VariancePreservingLoss, batches: Batches, val: Samples) -> "Guards":
+    def of(cls, config: Config, loss: VariancePreservingLoss, material: "Material") -> "Guards":
         """As configured, watching the validation part."""
         training, term = config.training, config.loss
         return cls(
             stopping=R2EarlyStopping(training.early_stopping_patience, training.early_stopping_monitor),
             collapse=CollapseAbort(training.collapse_threshold, training.collapse_grace_epochs),
-            snapshots=PredictionSnapshots(feed(Inputs(val, shared=batches.run_length > 1))),
+            snapshots=PredictionSnapshots(feed(material.shown), keep=material.keep),
             not_finite=NotFinite(),
             penalty=PenaltySchedule(loss, term.schedule, term.ramp_epochs, term.gate_correlation),
-            layers=LayerMonitor(*batches.probe()),
+            layers=LayerMonitor(*material.batches.probe()),
             average=WeightAverage(training.ema_momentum) if training.ema_momentum is not None else None,
         )
 
@@ -169,7 +176,7 @@ class Guards:
         }
         return found if self.average is None else {**found, "average": self.average}
 
-    def in_order(self, batches: Batches) -> list[keras.callbacks.Callback]:
+    def in_order(self, batches: Batches | SceneBatches) -> list[keras.callbacks.Callback]:
         """`NotFinite` first, so that the average never sees a bad step; then the average, so that the others see the
         weights that were validated."""
         average = [] if self.average is None else [self.average]
@@ -184,6 +191,52 @@ class Guards:
             self.collapse,
             self.snapshots,
         ]
+
+
+@dataclass(frozen=True)
+class Material:
+    """What a training works on.
+
+    Args:
+        model: that is trained.
+        batches, validation: of the two parts.
+        shown: the inputs of the validation part, whose predictions are kept at chosen epochs.
+        keep: makes of these predictions numbers in the order of the labels.
+        weighted: whether each value has a weight of its own.
+    """
+
+    model: keras.Model
+    batches: Batches | SceneBatches
+    validation: Batches | SceneBatches
+    shown: keras.utils.PyDataset
+    keep: Callable[[Any], np.ndarray] = first_column
+    weighted: bool = False
+
+    @classmethod
+    def of(cls, model: keras.Model, config: Config, prepared: "Prepared | PreparedScenes") -> "Material":
+        """Of sequences or of scenes."""
+        if isinstance(prepared, PreparedScenes):
+            return _of_scenes(model, config, prepared)
+        shown = Inputs(prepared.parts["val"], shared=config.training.run_length > 1)
+        parts = training_batches(config, prepared), validation_batches(config, prepared)
+        weighted = prepared.track is not None
+        return cls(network_to_train(model, config, prepared), *parts, shown, weighted=weighted)
+
+
+def _of_scenes(model: keras.Model, config: Config, prepared: PreparedScenes) -> Material:
+    train, val, target = prepared.parts["train"], prepared.parts["val"], prepared.scaling.target
+    frame_std = train.frames.std(axis=(0, 1, 2), dtype="float64")
+    batches = SceneBatches(
+        train,
+        target,
+        training_weight(train, config),
+        config.training.batch_size,
+        Changes(config.augmentation, scene_file(config), frame_std),
+        config.seed,
+        config.training.sequences_per_epoch,
+    )
+    validation, shown = SceneBatches(val, target, val.weight, VALIDATION_SCENES), SceneInputs(val.frames)
+    return Material(model, batches, validation, shown, lambda maps: np.asarray(maps)[val.seen], weighted=True)
 
 
 def training_batches(config: Config, prepared: Prepared) -> Batches:
@@ -238,7 +291,7 @@ def network_to_train(model: keras.Model, config: Config, prepared: Prepared) -> 
 def fit(
     model: keras.Model,
     config: Config,
-    prepared: Prepared,
+    prepared: Prepared | PreparedScenes,
     folder: Path,
     console: Console,
     resume: bool = False,
@@ -248,19 +301,17 @@ def fit(
 
     Raises `NotFiniteError` where the loss stops being a number.
     """
-    training, val = config.training, prepared.parts["val"]
-    batches = training_batches(config, prepared)
-    validation = validation_batches(config, prepared)
+    training, material = config.training, Material.of(model, config, prepared)
+    batches, trained = material.batches, material.model
     optimizer = make_optimizer(training, len(batches))
     loss = make_loss(config, batches.variance())
     column = None if config.model.head == "point" else POINT
-    trained = network_to_train(model, config, prepared)
-    judged = {"metrics" if prepared.track is None else "weighted_metrics": regression_metrics(column)}
+    judged = {"weighted_metrics" if material.weighted else "metrics": regression_metrics(column)}
     trained.compile(optimizer=optimizer, loss=loss, **judged)
     optimizer.build(trained.trainable_variables)
     saved = checkpoint.load(folder / checkpoint.NAME) if resume else None
     first_epoch = saved["epoch"] if saved else 0
-    guards = Guards.of(config, loss, batches, val)
+    guards = Guards.of(config, loss, material)
     last = Checkpoint(folder, guards.stateful(), saved)
     shown = console.training(training.max_epochs, len(batches), first_epoch)
     with shown as progress:
@@ -273,7 +324,7 @@ def fit(
         else:
             trained.fit(
                 feed(batches),
-                validation_data=feed(validation),
+                validation_data=feed(material.validation),
                 epochs=training.max_epochs,
                 initial_epoch=first_epoch,
                 callbacks=callbacks,
@@ -386,7 +437,7 @@ def load_regressor(folder: Path, config: Config, description: dict[str, Any]) ->
         raise RunError(f"{folder}: no best.weights.h5; this run did not finish. Continue it with train --resume.")
     start_keras(config)
     shape = tuple(description["frame_shape"])
-    model = make_model(config, Scaling.from_json(description["scaling"]), shape, tuple(description["nadir"]))
+    model = make_model(config, Scaling.from_json(description["scaling"]), shape, tuple(description.get("nadir", ())))
     try:
         model.load_weights(weights)
     except (OSError, ValueError, KeyError) as error:
