@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-
 from tools.rounds import machine
+
 from cloudml_tf.config import Config, expand, load_config
 from cloudml_tf.console import Console
 from cloudml_tf.data.scaling import TargetScaling
@@ -100,7 +100,9 @@ def mean_answer(members: np.ndarray) -> np.ndarray:
     return UNIT.physical(UNIT.transform(members).mean(axis=0))
 
 
-def row_of(fold: int, lines: int, seeds: list[int], home: Path, scenes: Scenes, overrides: dict[str, Any]) -> dict[str, Any]:
+def row_of(
+    fold: int, lines: int, seeds: list[int], home: Path, scenes: Scenes, overrides: dict[str, Any]
+) -> dict[str, Any]:
     """One fold's line of the table, trained where it has to be."""
     folders = [trained(fold, seed, lines, home, overrides) for seed in seeds]
     runs = [json.loads((folder / "metrics.json").read_text())["training"] for folder in folders]
@@ -153,7 +155,10 @@ def pooled(rows: list[dict[str, Any]], lines: int, home: Path, scenes: Scenes) -
     test, z = scenes.named(tests), UNIT.transform(np.concatenate(answer))
     judged = score_maps(test, z, UNIT, load_config(CONFIG))
     text = [f"All test pixels: s {judged['variance_ratio']:.3f}, r {judged['correlation']:.3f}, R² {judged['r2']:.3f}."]
-    text += ["| predicted COT | pixels | bias in ln | RMSE in ln | IPA: pixels | bias | RMSE |", "|---|---|---|---|---|---|---|"]
+    text += [
+        "| predicted COT | pixels | bias in ln | RMSE in ln | IPA: pixels | bias | RMSE |",
+        "|---|---|---|---|---|---|---|",
+    ]
     physics = {row["from"]: row for row in decades(test, UNIT.transform(test.retrieval), UNIT)}
     for row in decades(test, z, UNIT):
         other = physics.get(row["from"], {"n": 0, "bias": np.nan, "rmse": np.nan})
