@@ -193,7 +193,11 @@ def describe(source: Source, folder: Path, record: dict[str, Any], outputs: list
         **source.more,
     }
     write_json(folder / RECORD, {**content, "config": source.config.model_dump(mode="json")})
-    write_text(folder / CARD, model_card(source.config, source.description, source.metrics, content))
+    if source.config.target.coverage == "swath":
+        from cloudml_tf.swath.card import swath_card as card
+    else:
+        card = model_card
+    write_text(folder / CARD, card(source.config, source.description, source.metrics, content))
 
 
 def in_float32(model: Any, config: Config, description: dict[str, Any]) -> Any:
