@@ -20,6 +20,7 @@ from keras import layers, ops
 from cloudml_tf.layers import FRAMES, PhysicalUnits, gelu
 
 AXES = {"rows": 1, "columns": 2}  # of an image (B,H,W,C)
+NORM_MOMENTUM = 0.97  # of the running statistics, which are used outside of training
 
 
 @keras.saving.register_keras_serializable(package="cloudml_tf")
@@ -169,14 +170,21 @@ def _core(
 
 
 def _block(x: Any, width: int, dropout: float, periodic: bool, name: str) -> Any:
-    """Two convolutions beside a straight path. (B,H,W,C) -> (B,H,W,width)."""
+    """Two convolutions beside a straight path. (B,H,W,C) -> (B,H,W,width).
+
+    Batches are a few scenes of thousands of pixels each, enough for the statistics of a batch normalisation.
+    """
     straight = x if x.shape[-1] == width else layers.Conv2D(width, 1, name=f"{name}_straight")(x)
-    x = layers.Conv2D(width, 3, activation=gelu, kernel_initializer="he_normal", name=f"{name}_0")(
-        AroundImage(1, periodic)(x)
-    )
+    x = layers.Activation(gelu)(_normed_convolution(x, width, periodic, f"{name}_0"))
     x = layers.SpatialDropout2D(dropout)(x)
-    x = layers.Conv2D(width, 3, kernel_initializer="he_normal", name=f"{name}_1")(AroundImage(1, periodic)(x))
+    x = _normed_convolution(x, width, periodic, f"{name}_1")
     return layers.Activation(gelu)(layers.Add()([x, straight]))
+
+
+def _normed_convolution(x: Any, width: int, periodic: bool, name: str) -> Any:
+    x = AroundImage(1, periodic)(x)
+    x = layers.Conv2D(width, 3, use_bias=False, kernel_initializer="he_normal", name=name)(x)
+    return layers.BatchNormalization(momentum=NORM_MOMENTUM, name=f"{name}_norm")(x)
 
 
 def physical_map_model(network: keras.Model, units: PhysicalUnits) -> keras.Model:
