@@ -59,7 +59,8 @@ def test_each_pixel_reaches_its_own_answer_at_full_resolution() -> None:
     base, moved = out(small()), IMAGES.copy()
     moved[:, 3, 5] += 1.0
     change = np.abs(out(small(), moved) - base)[0]
-    assert change[3, 5] == change.max() > 3 * change[7, 11]
+    assert change[3, 5] > 5 * np.median(change) > 0
+    assert change[3, 5] > 2 * change[7, 11]
 
 
 @pytest.mark.parametrize(
