@@ -34,8 +34,8 @@ def draw(folder: Path, metrics: dict[str, Any], evidence: SceneEvidence) -> list
     z, seen = evidence.maps["test"], test.seen
     target, prediction = scaling.transform(test.label[seen]), scaling.unscale(z[seen])
     of_scores = [
-        plots.scatter(target, prediction, metrics["test"], unit),
-        *plots.residuals(target, prediction, metrics["test"], unit),
+        plots.scatter(target, prediction, metrics["test"], unit, truth="truth"),
+        *plots.residuals(target, prediction, metrics["test"], unit, truth="truth"),
         decade_bias(metrics["decades"]["test"], unit),
         plots.taylor(table_rows(metrics)),
     ]
@@ -62,7 +62,7 @@ def _of_training(evidence: SceneEvidence, unit: str) -> list[Chapter]:
         scaling, val = evidence.scaling, evidence.parts["val"]
         steps = {epoch: scaling.unscale(z) for epoch, z in evidence.snapshots.items()}
         final = scaling.unscale(evidence.maps["val"][val.seen])
-        drawn = plots.distributions(scaling.transform(val.label[val.seen]), steps, final, unit)
+        drawn = plots.distributions(scaling.transform(val.label[val.seen]), steps, final, unit, truth="truth")
         note = "Predictions and labels of the validation part: a collapse is a spike where the labels are spread out."
         chapters.append(Chapter("Distributions", note, drawn))
     return chapters
