@@ -148,3 +148,10 @@ def test_the_bias_of_a_decade_is_of_what_was_predicted_there() -> None:
     rows = decades(scenes, np.array([[[0.3, 2.0, 6.0, 40.0]]]), unit)
     assert [(row["from"], row["n"]) for row in rows] == [(0.1, 1), (1.0, 2), (10.0, 1)]
     assert [row["bias"] for row in rows] == pytest.approx([-0.2, 0.5, -10.0])
+
+
+@pytest.mark.parametrize("command", ["compare", "ensemble", "diagnose"])
+def test_commands_for_runs_of_sequences_refuse_runs_of_scenes(home, command, capsys) -> None:
+    runs = [str(home / "run")] if command == "diagnose" else [str(home / "run"), str(home)]
+    assert main([command, *runs]) == 2
+    assert "is a run of scenes" in capsys.readouterr().err
