@@ -35,12 +35,12 @@ from cloudml_tf.models import (
 from cloudml_tf.monitors import LayerMonitor, PredictionSnapshots, first_column
 from cloudml_tf.pipeline import Prepared
 from cloudml_tf.settings import Config, Training
-from cloudml_tf.swath.batches import Changes, SceneBatches, SceneInputs, training_weight
+from cloudml_tf.swath.batches import SceneBatches, scene_batches
 from cloudml_tf.swath.network import make_network
-from cloudml_tf.swath.preparation import PreparedScenes, scene_file
+from cloudml_tf.swath.preparation import PreparedScenes
 from cloudml_tf.tracking import Tracker
 
-VALIDATION_BATCH, VALIDATION_SCENES = 256, 10
+VALIDATION_BATCH = 256
 
 
 @dataclass
@@ -216,27 +216,11 @@ class Material:
     def of(cls, model: keras.Model, config: Config, prepared: "Prepared | PreparedScenes") -> "Material":
         """Of sequences or of scenes."""
         if isinstance(prepared, PreparedScenes):
-            return _of_scenes(model, config, prepared)
+            return cls(model, *scene_batches(config, prepared), weighted=True)
         shown = Inputs(prepared.parts["val"], shared=config.training.run_length > 1)
         parts = training_batches(config, prepared), validation_batches(config, prepared)
         weighted = prepared.track is not None
         return cls(network_to_train(model, config, prepared), *parts, shown, weighted=weighted)
-
-
-def _of_scenes(model: keras.Model, config: Config, prepared: PreparedScenes) -> Material:
-    train, val, target = prepared.parts["train"], prepared.parts["val"], prepared.scaling.target
-    frame_std = train.frames.std(axis=(0, 1, 2), dtype="float64")
-    batches = SceneBatches(
-        train,
-        target,
-        training_weight(train, config),
-        config.training.batch_size,
-        Changes(config.augmentation, scene_file(config), frame_std),
-        config.seed,
-        config.training.sequences_per_epoch,
-    )
-    validation, shown = SceneBatches(val, target, val.weight, VALIDATION_SCENES), SceneInputs(val.frames)
-    return Material(model, batches, validation, shown, lambda maps: np.asarray(maps)[val.seen], weighted=True)
 
 
 def training_batches(config: Config, prepared: Prepared) -> Batches:

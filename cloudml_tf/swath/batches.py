@@ -1,5 +1,6 @@
 """Scenes to batches for `model.fit`: shifted, mirrored and shuffled by (seed, epoch, batch)."""
 
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -9,7 +10,9 @@ from cloudml_tf.data.scaling import TargetScaling
 from cloudml_tf.data.scenes import Scenes
 from cloudml_tf.data.settings import SceneFile
 from cloudml_tf.settings import Augmentation, Config
+from cloudml_tf.swath.preparation import PreparedScenes, scene_file
 
+VALIDATION_BATCH = 10
 Rng = np.random.Generator
 
 
@@ -79,7 +82,7 @@ class SceneBatches(keras.utils.PyDataset):
 class SceneInputs(keras.utils.PyDataset):
     """The inputs of scenes in their order, for `model.predict`."""
 
-    def __init__(self, frames: np.ndarray, batch_size: int = 10) -> None:
+    def __init__(self, frames: np.ndarray, batch_size: int = VALIDATION_BATCH) -> None:
         super().__init__(workers=1)
         self.frames, self.batch_size = frames, batch_size
 
@@ -136,3 +139,23 @@ def training_weight(scenes: Scenes, config: Config) -> np.ndarray:
     if rule.threshold is not None:
         chosen |= scenes.label >= rule.threshold
     return (scenes.weight * np.where(chosen, config.overweight_factor, 1.0)).astype("float32")
+
+
+def scene_batches(
+    config: Config, prepared: PreparedScenes
+) -> tuple[SceneBatches, SceneBatches, SceneInputs, Callable[[Any], np.ndarray]]:
+    """Shuffled and changed batches of the training part; the validation part in its order; its inputs alone; and what
+    makes of its maps numbers in the order of its labels."""
+    train, val, target = prepared.parts["train"], prepared.parts["val"], prepared.scaling.target
+    frame_std = train.frames.std(axis=(0, 1, 2), dtype="float64")
+    batches = SceneBatches(
+        train,
+        target,
+        training_weight(train, config),
+        config.training.batch_size,
+        Changes(config.augmentation, scene_file(config), frame_std),
+        config.seed,
+        config.training.sequences_per_epoch,
+    )
+    validation = SceneBatches(val, target, val.weight, VALIDATION_BATCH)
+    return batches, validation, SceneInputs(val.frames), lambda maps: np.asarray(maps)[val.seen]
