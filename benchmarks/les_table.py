@@ -184,7 +184,7 @@ def final(seeds: list[int], home: Path, overrides: dict[str, Any]) -> None:
         watched = scenes.named(["101", "102"])
         prepared = replace(prepared, parts={"train": scenes, "val": watched, "test": watched})
         training.start_keras(config)
-        model = training.make_model(config, prepared.scaling, scenes.frame_shape, ())
+        model = training.make_model(config, prepared.scaling, scenes.frame_shape)
         if not (folder / "last.weights.h5").is_file():
             folder.mkdir(parents=True, exist_ok=True)
             resume = (folder / "checkpoint.npz").is_file()

@@ -72,7 +72,7 @@ def make_model(
     config: Config,
     scaling: Scaling,
     frame_shape: tuple[int, int, int],
-    nadir: tuple[int, int],
+    nadir: tuple[int, int] | None = None,
     offsets: Sequence[int] = (0,),
 ) -> keras.Model:
     """The regressor that a configuration describes, or its swath network, with the training statistics inside."""
@@ -420,8 +420,8 @@ def load_regressor(folder: Path, config: Config, description: dict[str, Any]) ->
     if not weights.is_file():
         raise RunError(f"{folder}: no best.weights.h5; this run did not finish. Continue it with train --resume.")
     start_keras(config)
-    shape = tuple(description["frame_shape"])
-    model = make_model(config, Scaling.from_json(description["scaling"]), shape, tuple(description.get("nadir", ())))
+    shape, nadir = tuple(description["frame_shape"]), description.get("nadir")  # scenes have none
+    model = make_model(config, Scaling.from_json(description["scaling"]), shape, nadir and tuple(nadir))
     try:
         model.load_weights(weights)
     except (OSError, ValueError, KeyError) as error:

@@ -62,7 +62,7 @@ def check_formats(formats: Sequence[str]) -> None:
 
 def _of_any_size(network: keras.Model, config: Config, scaling: Scaling, description: dict[str, Any]) -> keras.Model:
     """The same network for images of any number of rows and columns."""
-    twin = make_model(config, scaling, (None, None, description["frame_shape"][2]), ())  # type: ignore[arg-type]
+    twin = make_model(config, scaling, (None, None, description["frame_shape"][2]))  # type: ignore[arg-type]
     copy_weights(network, twin)
     return twin
 

@@ -28,7 +28,7 @@ def fit_and_judge(
     from cloudml_tf.train import summary_of
 
     training.start_keras(config)
-    model = training.make_model(config, prepared.scaling, prepared.parts["train"].frame_shape, ())
+    model = training.make_model(config, prepared.scaling, prepared.parts["train"].frame_shape)
     console.say(f"model: {model.count_params():,} weights")
     fitted = training.fit(model, config, prepared, folder, console, resume, track)
     scaling, parts = prepared.scaling.target, prepared.parts
@@ -64,10 +64,10 @@ def judged_maps(model: Any, frames: np.ndarray, scaling: TargetScaling) -> np.nd
 
 def _save_maps(folder: Path, prepared: PreparedScenes, maps: judging.Maps, scaling: TargetScaling) -> None:
     """predictions.npz: names (n,), and label and prediction (n,H,W) of each part, in the target's own unit."""
-    arrays = {}
+    arrays: dict[str, np.ndarray] = {}
     for part, scenes in prepared.parts.items():
         arrays[f"{part}_scene"] = np.asarray(scenes.names)
         arrays[f"{part}_label"] = np.where(scenes.seen, scenes.label, np.nan)
         arrays[f"{part}_prediction"] = scaling.physical(maps[part])
     with whole_file(folder / "predictions.npz") as temporary, open(temporary, "wb") as file:
-        np.savez_compressed(file, **arrays)
+        np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
