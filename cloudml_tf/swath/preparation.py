@@ -1,7 +1,6 @@
 """From a configuration to parts of scenes that are ready to train on. NumPy only."""
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -28,7 +27,7 @@ class PreparedScenes:
     parts: dict[str, Scenes]
     scaling: Scaling
     fingerprint: str  # changes with the file, the labels and the split
-    path: Path
+    source: str  # the file, as the configuration names it
 
     def description(self) -> dict[str, Any]:
         """For the run folder."""
@@ -44,7 +43,7 @@ class PreparedScenes:
             }
         return {
             "fingerprint": self.fingerprint,
-            "scenes": str(self.path),
+            "scenes": self.source,
             "split": parts,
             "scaling": self.scaling.to_json(),
             "frame_shape": list(self.parts["train"].frame_shape),
@@ -68,7 +67,7 @@ def prepare_scenes(config: Config) -> PreparedScenes:
         if settings.line_spacing > 1:
             parts[part] = on_lines(parts[part], settings.line_spacing, np.random.default_rng([config.seed, number]))
     scaling = fit_scene_scaling(parts["train"], config.target, config.preprocessing)
-    return PreparedScenes(parts, scaling, scene_fingerprint(path, parts), path)
+    return PreparedScenes(parts, scaling, scene_fingerprint(path, parts), settings.path)
 
 
 def check_levels(scenes: Scenes, config: Config) -> None:
