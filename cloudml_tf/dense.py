@@ -94,6 +94,45 @@ class ImageMirrorAverage(layers.Wrapper):
         return {**super().get_config(), "axis": self.axis}
 
 
+@keras.saving.register_keras_serializable(package="cloudml_tf")
+class ImageShiftAverage(layers.Wrapper):
+    """The mean of a model's maps of a periodic image and of shifts of it, each shifted back, outside of training.
+
+    Pooling lays a grid over the image: the answer depends on how the image lies on it, which nature does not. One
+    diagonal of shifts puts each row and each column once on every line of the grid.
+
+    Args:
+        layer: a model (B,H,W,C) -> (B,H,W).
+        step: of the coarsest grid, pixels: as many shifts are averaged.
+    """
+
+    def __init__(self, layer: keras.Model, step: int, **kwargs: Any) -> None:
+        super().__init__(layer, autocast=False, **kwargs)
+        self.step = int(step)
+
+    def build(self, input_shape: Any) -> None:
+        """The model is built already."""
+        self.built = True
+
+    def call(self, x: Any, training: bool | None = None) -> Any:
+        """(B,H,W,C) -> (B,H,W)."""
+        total = self.layer(x, training=training)
+        if training:
+            return total
+        for n in range(1, self.step):
+            shifted = self.layer(ops.roll(x, (n, n), axis=(1, 2)), training=training)
+            total = total + ops.roll(shifted, (-n, -n), axis=(1, 2))
+        return total / self.step
+
+    def compute_output_shape(self, input_shape: Any) -> Any:
+        """A value a pixel."""
+        return input_shape[:3]
+
+    def get_config(self) -> dict[str, Any]:
+        """The arguments that rebuild this layer."""
+        return {**super().get_config(), "step": self.step}
+
+
 def build_swath_network(
     frame_shape: tuple[int | None, int | None, int],
     frame_scaler: layers.Layer | None = None,
@@ -103,6 +142,7 @@ def build_swath_network(
     head_units: int = 32,
     periodic: bool = True,
     mirror_average: Literal["rows", "columns"] | None = None,
+    shift_average: bool = False,
     output_init: str | float = "default",
     output_bias: float = 0.0,
 ) -> keras.Model:
@@ -116,13 +156,16 @@ def build_swath_network(
         head_units: of the hidden layer of the head, and half of it of the path that sees each pixel alone.
         periodic: whether images repeat themselves.
         mirror_average: the axis that mirror images turn round, to average over them outside of training.
+        shift_average: average over shifts along the diagonal too; for periodic images.
         output_init, output_bias: as for `models.build_regressor`.
     """
     check_sides(frame_shape[:2], len(widths))
     frames = keras.Input(frame_shape, name=FRAMES)
     maps = frame_scaler(frames) if frame_scaler is not None else frames
     core = _core(maps.shape[1:], widths, dropout, head_dropout, head_units, periodic, output_init, output_bias)
-    answer = core if mirror_average is None else ImageMirrorAverage(core, mirror_average, name="mirror_average")
+    answer = ImageShiftAverage(core, 2 ** (len(widths) - 1), name="shift_average") if shift_average else core
+    if mirror_average is not None:
+        answer = ImageMirrorAverage(answer, mirror_average, name="mirror_average")
     return keras.Model({FRAMES: frames}, answer(maps), name="swath_network")
 
 

@@ -55,6 +55,9 @@ class Model(Settings):
     )
     nadir_linear: bool = Field(False, description="Add a straight line from the nadir pixels to the answer.")
     mirror_average: bool = Field(False, description="Average over mirror images outside of training.")
+    shift_average: bool = Field(
+        False, description="Of a swath network on periodic scenes: average over shifts outside of training too."
+    )
     output_init: Literal["default"] | float = Field(
         "default", description="Glorot, or the standard deviation of the output weights (the original: 0.5)."
     )

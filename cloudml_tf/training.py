@@ -98,7 +98,7 @@ def make_model(
         mirror_average=config.data.camera.across_track_axis if config.model.mirror_average else None,
         offsets=offsets,
         along="columns" if config.data.camera.across_track_axis == "rows" else "rows",
-        **config.model.model_dump(exclude={"mirror_average"}),
+        **config.model.model_dump(exclude={"mirror_average", "shift_average"}),
     )
 
 

@@ -49,7 +49,7 @@ def scene_config(path: Path, home: Path, **scenes: Any) -> dict[str, Any]:
         },
         "split": {"kind": "flights", "train": [1, 2, 3, 4], "val": [5, 6], "test": [7, 8]},
         "preprocessing": {"log_offset": 0.003},
-        "model": {"widths": [4, 6], "head_units": 8, "dropout": 0.0},
+        "model": {"widths": [4, 6], "head_units": 8, "dropout": 0.0, "mirror_average": True, "shift_average": True},
         "loss": {"weight": 0.1},
         "training": {"max_epochs": 3, "batch_size": 2, "sequences_per_epoch": 24, "learning_rate": 0.01},
         "evaluation": {"bootstrap_samples": 100},

@@ -56,6 +56,15 @@ def test_the_mirror_average_of_a_mirror_image_is_mirrored(axis: str, number: int
     np.testing.assert_allclose(out(model), expected, atol=1e-5)
 
 
+def test_the_shift_average_does_not_see_how_the_image_lies_on_the_grid() -> None:
+    model, plain = small(shift_average=True), small()
+    shifted = np.roll(IMAGES, (1, 1), axis=(1, 2))
+    np.testing.assert_allclose(out(model, shifted), np.roll(out(model), (1, 1), axis=(1, 2)), atol=1e-5)
+    assert np.abs(out(plain, shifted) - np.roll(out(plain), (1, 1), axis=(1, 2))).max() > 1e-3
+    expected = 0.5 * (out(plain) + np.roll(out(plain, shifted), (-1, -1), axis=(1, 2)))
+    np.testing.assert_allclose(out(model), expected, atol=1e-5)
+
+
 def test_each_pixel_reaches_its_own_answer_at_full_resolution() -> None:
     """A checkerboard, which any pooling erases, moves the answer by as much as its neighbours' are moved apart."""
     board = (np.indices((8, 12)).sum(axis=0) % 2).astype("float32")
@@ -73,6 +82,7 @@ def test_each_pixel_reaches_its_own_answer_at_full_resolution() -> None:
         {"output_init": 0.5},
         {"periodic": False},
         {"mirror_average": "rows"},
+        {"shift_average": True},
         {"frame_scaler": Standardize([0.5, 0.5], [0.1, 0.1])},
     ],
 )
@@ -95,7 +105,9 @@ def test_sides_that_cannot_be_halved_are_refused() -> None:
 
 
 def test_the_network_is_saved_and_read_again(tmp_path) -> None:
-    model = small(mirror_average="rows", frame_scaler=Standardize([0.5, 0.5], [0.1, 0.1], log_offset=0.01))
+    model = small(
+        mirror_average="rows", shift_average=True, frame_scaler=Standardize([0.5, 0.5], [0.1, 0.1], log_offset=0.01)
+    )
     model.save(tmp_path / "model.keras")
     again = keras.saving.load_model(tmp_path / "model.keras")
     np.testing.assert_allclose(out(again), out(model), atol=1e-6)

@@ -211,6 +211,7 @@ def test_overweight_counts_high_labels_and_named_scenes_more(tmp_path, config) -
         ("data", {"sun_angles": True}, "one image under one sun"),
         ("data", {"path": "flights"}, "path and scenes both name the input"),
         ("model", {"footprint": 5}, "leaves model.footprint as it is, 11. Received: 5"),
+        ("model", {"shift_average": True}, "shift_average is for periodic scenes"),
         ("augmentation", {"mirror_along_track": True}, "leaves augmentation.mirror_along_track as it is"),
         ("training", {"run_length": 4}, "leaves training.run_length as it is, 1. Received: 4"),
         ("output", {"export_formats": ["onnx"]}, "is exported as a SavedModel"),
@@ -221,6 +222,8 @@ def test_what_a_swath_cannot_use_is_refused(tmp_path, section, values, text) -> 
     given = changed(tmp_path, section, **values)
     if section == "split":
         given["split"] = values
+    if "shift_average" in values:
+        given["data"]["scenes"]["periodic"] = False
     with pytest.raises(ConfigError, match=text):
         parse_config(given)
 

@@ -24,6 +24,8 @@ def check_swath(config: Any) -> None:
             "target.coverage 'swath' and data.scenes belong together: a label at every pixel is read from gridded "
             "scenes, and flights have labels at nadir alone (coverage 'nadir' or 'track'). Set both, or neither"
         )
+    if config.model.shift_average and not (swath and config.data.scenes.periodic):
+        raise ValueError("model.shift_average is for periodic scenes: set it to false, or data.scenes.periodic to true")
     if not swath:
         return
     for section, names in USUAL.items():

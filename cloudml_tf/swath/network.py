@@ -28,6 +28,7 @@ def make_network(config: Config, scaling: Scaling, frame_shape: tuple[int | None
         head_units=model.head_units,
         periodic=scenes.periodic,
         mirror_average=across_sun(scenes) if model.mirror_average else None,  # type: ignore[arg-type]
+        shift_average=model.shift_average,
         output_init=model.output_init,
         output_bias=model.output_bias,
     )
