@@ -14,18 +14,15 @@ SIDE = 2.3  # inches of a map
 
 
 @styled()
-def scene_maps(
-    scenes: Scenes, z: np.ndarray, scaling: TargetScaling, number: int, unit: str, name: str = ""
-) -> Picture:
+def scene_maps(scenes: Scenes, z: np.ndarray, scaling: TargetScaling, number: int, unit: str) -> Picture:
     """The image, the truth, the answer and its error of one scene, and the file's own retrieval where there is one.
 
     Args:
-        scenes: of one part.
+        scenes: of one part; that of this `number` has labels.
         z: (n,H,W) standardised answers.
         scaling: of the target.
         number: of the scene.
-        unit: of the loss's space, for the colour bar.
-        name: of the file; by default that of the scene.
+        unit: of the loss's space, for the caption.
     """
     seen = scenes.seen[number]
     truth = np.where(seen, scaling.transform(scenes.label[number]), np.nan)
@@ -34,32 +31,36 @@ def scene_maps(
     if scenes.retrieval is not None:
         other = scaling.transform(np.maximum(scenes.retrieval[number], 0.0))
         shown |= {"retrieval": other, "retrieval - truth": other - truth}
+    mse = float(np.mean((answer - truth)[seen] ** 2))
+    caption = f"Scene {scenes.names[number]}: mean squared error {mse:.2f}; maps in {unit}."
+    made = _side_by_side(scenes.frames[number, ..., 0], shown)
+    return Picture(f"scene_{scenes.names[number]}", caption, made, wide=True)
+
+
+def _side_by_side(image: np.ndarray, shown: Mapping[str, np.ndarray]) -> Figure:
+    """The image and maps (H,W); those named "truth" and what is compared with it share one scale, errors another."""
     rows, columns = (1, 4) if len(shown) == 3 else (2, 3)
     made = Figure(figsize=(SIDE * columns * 1.15, SIDE * rows), layout="constrained")
     axes = list(made.subplots(rows, columns, squeeze=False).ravel())
-    image = scenes.frames[number, ..., 0]
     axes[0].imshow(image, cmap="gray", vmin=0.0, vmax=float(np.quantile(image, 0.995)))
     axes[0].set_title("first channel")
-    low, high = float(np.nanmin(truth)), float(np.nanmax(truth))
+    low, high = float(np.nanmin(shown["truth"])), float(np.nanmax(shown["truth"]))
     for ax, (title, values) in zip(axes[1:], shown.items(), strict=True):
-        error = title.endswith("truth") and title != "truth"
-        options: Any = {"cmap": "RdBu_r", "vmin": -3, "vmax": 3} if error else {"vmin": low, "vmax": high}
-        drawn = ax.imshow(values, **options)
+        scale: Any = {"cmap": "RdBu_r", "vmin": -3, "vmax": 3} if " - " in title else {"vmin": low, "vmax": high}
+        made.colorbar(ax.imshow(values, **scale), ax=ax, shrink=0.8)
         ax.set_title(title)
-        made.colorbar(drawn, ax=ax, shrink=0.8)
     for ax in axes:
         ax.set(xticks=[], yticks=[])
         ax.grid(visible=False)
-    mse = float(np.mean((answer - truth)[seen] ** 2))
-    caption = f"Scene {scenes.names[number]}: mean squared error {mse:.2f}; maps in {unit}."
-    return Picture(name or f"scene_{scenes.names[number]}", caption, made, wide=True)
+    return made
 
 
 def worst_and_best(scenes: Scenes, z: np.ndarray, scaling: TargetScaling, count: int = 3) -> list[int]:
-    """The numbers of the scenes with the largest and with the smallest mean squared error."""
+    """The numbers of the labelled scenes with the largest and with the smallest mean squared error."""
     error = np.where(scenes.seen, (scaling.unscale(z) - scaling.transform(scenes.label)) ** 2, 0.0)
     size = np.maximum(scenes.seen.sum(axis=(1, 2)), 1)
     order = np.argsort(error.sum(axis=(1, 2)) / size)[::-1]
+    order = order[scenes.seen.any(axis=(1, 2))[order]]
     chosen = [*order[:count], *order[max(len(order) - count, count) :]]
     return [int(number) for number in chosen]
 

@@ -40,10 +40,7 @@ def fit_and_judge(
     _save_maps(folder, prepared, maps, scaling)
     if config.output.report:
         evidence = SceneEvidence(parts, maps, scaling, fitted.history, fitted.best_epoch, fitted.snapshots)
-        chapters = draw(folder, metrics, evidence)
-        details = {"configuration": config.model_dump(mode="json"), "data": prepared.description()}
-        details["environment"] = read_json(folder / "environment.json")
-        write_html(folder / "report.html", f"{config.experiment_name} {folder.name}", metrics, chapters, details)
+        _write_report(folder, metrics, evidence, config, prepared.description())
     write_json(folder / "metrics.json", metrics)  # its presence says that the run is whole
     if config.output.export:
         from cloudml_tf.export import show_export, target_folder
@@ -55,6 +52,15 @@ def fit_and_judge(
         show_export(console, metrics["export"])
         write_json(folder / "metrics.json", metrics)
     return metrics
+
+
+def _write_report(
+    folder: Path, metrics: dict[str, Any], evidence: SceneEvidence, config: Config, description: dict[str, Any]
+) -> None:
+    chapters = draw(folder, metrics, evidence)
+    details = {"configuration": config.model_dump(mode="json"), "data": description}
+    details["environment"] = read_json(folder / "environment.json")
+    write_html(folder / "report.html", f"{config.experiment_name} {folder.name}", metrics, chapters, details)
 
 
 def judged_maps(model: Any, frames: np.ndarray, scaling: TargetScaling) -> np.ndarray:
