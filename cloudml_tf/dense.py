@@ -116,13 +116,12 @@ class ImageShiftAverage(layers.Wrapper):
 
     def call(self, x: Any, training: bool | None = None) -> Any:
         """(B,H,W,C) -> (B,H,W)."""
-        total = self.layer(x, training=training)
         if training:
-            return total
-        for n in range(1, self.step):
-            shifted = self.layer(ops.roll(x, (n, n), axis=(1, 2)), training=training)
-            total = total + ops.roll(shifted, (-n, -n), axis=(1, 2))
-        return total / self.step
+            return self.layer(x, training=training)
+        shifts = range(self.step)
+        together = ops.concatenate([ops.roll(x, (n, n), axis=(1, 2)) for n in shifts], axis=0)  # one call, a small graph
+        maps = ops.split(self.layer(together, training=training), self.step, axis=0)
+        return sum(ops.roll(each, (-n, -n), axis=(1, 2)) for n, each in zip(shifts, maps, strict=True)) / self.step
 
     def compute_output_shape(self, input_shape: Any) -> Any:
         """A value a pixel."""

@@ -71,7 +71,8 @@ def _sequences(frames: np.ndarray | None, config: Config, description: dict[str,
     from cloudml_tf.swath.source import scenes_of_run
 
     if frames is not None:
-        return parity.Sequences({FRAMES: frames}, "of the test scenes")
+        of = "the test scenes" if "test" in description["split"] else "its own scenes"
+        return parity.Sequences({FRAMES: frames}, f"of {of}")
     scenes = scenes_of_run(config, description, "test")
     if scenes is not None:
         return parity.Sequences({FRAMES: scenes.frames}, "of the test scenes")
