@@ -118,8 +118,8 @@ class ImageShiftAverage(layers.Wrapper):
         """(B,H,W,C) -> (B,H,W)."""
         if training:
             return self.layer(x, training=training)
-        shifts = range(self.step)
-        together = ops.concatenate([ops.roll(x, (n, n), axis=(1, 2)) for n in shifts], axis=0)  # one call, a small graph
+        shifts = range(self.step)  # all in one call, which leaves a small graph
+        together = ops.concatenate([ops.roll(x, (n, n), axis=(1, 2)) for n in shifts], axis=0)
         maps = ops.split(self.layer(together, training=training), self.step, axis=0)
         return sum(ops.roll(each, (-n, -n), axis=(1, 2)) for n, each in zip(shifts, maps, strict=True)) / self.step
 
