@@ -128,9 +128,11 @@ def row_of(
 
 def table(rows: list[dict[str, Any]]) -> str:
     """Markdown, a row a fold and mean ± std below."""
-    names = ["IPA", *PEERS, "ours, one network", f"ours, mean of {len(rows[0]['seeds'])}"]
+    several = len(rows[0]["seeds"]) > 1
+    names = ["IPA", *PEERS, "ours, one network", *([f"ours, mean of {len(rows[0]['seeds'])}"] if several else [])]
     values = [
-        [row["ipa"], *(peer[row["fold"] - 1] for peer in PEERS.values()), np.mean(row["single"]), row["ensemble"]]
+        [row["ipa"], *(peer[row["fold"] - 1] for peer in PEERS.values()), np.mean(row["single"])]
+        + ([row["ensemble"]] if several else [])
         for row in rows
     ]
     lines = ["| fold | " + " | ".join(names) + " | s | seconds a network |", "|---" * (len(names) + 3) + "|"]

@@ -85,4 +85,4 @@ def decade_bias(rows: Sequence[Mapping[str, float]], unit: str) -> Picture:
 def _decade(row: Mapping[str, float]) -> str:
     if row["from"] == 0:
         return f"< {row['to']:g}"
-    return f"> {row['from']:g}" if np.isinf(row["to"]) else f"{row['from']:g} to {row['to']:g}"
+    return f"> {row['from']:g}" if np.isinf(row["to"]) else f"{row['from']:g}-{row['to']:g}"
