@@ -60,7 +60,7 @@ def worst_and_best(scenes: Scenes, z: np.ndarray, scaling: TargetScaling, count:
     error = np.where(scenes.seen, (scaling.unscale(z) - scaling.transform(scenes.label)) ** 2, 0.0)
     size = np.maximum(scenes.seen.sum(axis=(1, 2)), 1)
     order = np.argsort(error.sum(axis=(1, 2)) / size)[::-1]
-    order = order[scenes.seen.any(axis=(1, 2))[order]]
+    order = order[(scenes.seen.sum(axis=(1, 2)) > 0)[order]]
     chosen = [*order[:count], *order[max(len(order) - count, count) :]]
     return [int(number) for number in chosen]
 
