@@ -22,10 +22,11 @@ from cloudml_tf.console import Console
 from cloudml_tf.data.blocks import read_blocks
 from cloudml_tf.data.flights import Flight
 from cloudml_tf.feed import feed
+from cloudml_tf.material import training_batches
 from cloudml_tf.pipeline import available_flights, prepare, read_flights
 from cloudml_tf.quiet import quiet_tensorflow
 from cloudml_tf.tracking import Tracker
-from cloudml_tf.training import fit, make_model, start_keras, training_batches
+from cloudml_tf.training import fit, make_model, start_keras
 
 SLAB = 2**26  # bytes of a plain read
 STEP, WAITING = "EagerLocalExecute: __inference_multi_step_on_iterator", "IteratorGetNext"  # in the profile

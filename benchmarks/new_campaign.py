@@ -81,8 +81,9 @@ def fitted(config: Config) -> float:
     from cloudml_tf.batches import Batches, EpochOrder
     from cloudml_tf.callbacks import R2EarlyStopping, WeightAverage
     from cloudml_tf.judge import scores
+    from cloudml_tf.material import training_batches
     from cloudml_tf.metrics import regression_metrics
-    from cloudml_tf.training import make_loss, make_optimizer, predict, training_batches
+    from cloudml_tf.training import make_loss, make_optimizer, predict
     from cloudml_tf.warm_start import first_model
 
     prepared = prepare(config)

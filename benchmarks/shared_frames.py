@@ -12,9 +12,10 @@ from tools.rounds import machine, take_turns
 from cloudml_tf.config import Config, load_config, parse_config
 from cloudml_tf.feed import feed
 from cloudml_tf.losses import VariancePreservingLoss
+from cloudml_tf.material import training_batches
 from cloudml_tf.pipeline import Prepared, prepare
 from cloudml_tf.quiet import quiet_tensorflow
-from cloudml_tf.training import make_model, make_optimizer, network_to_train, start_keras, training_batches
+from cloudml_tf.training import make_model, make_optimizer, network_to_train, start_keras
 
 
 def main() -> None:

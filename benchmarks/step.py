@@ -163,7 +163,7 @@ def our_step(name: str, frames: int, data: Path) -> tuple[dict[str, Any], Callab
     import keras
     import tensorflow as tf
 
-    from cloudml_tf import pipeline, training
+    from cloudml_tf import material, pipeline, training
     from cloudml_tf.config import load_config
     from cloudml_tf.metrics import regression_metrics
     from cloudml_tf.models import core_of
@@ -171,7 +171,7 @@ def our_step(name: str, frames: int, data: Path) -> tuple[dict[str, Any], Callab
     config = load_config(CONFIG, {"temporal_frames": frames})
     training.start_keras(config)
     prepared = pipeline.prepare(config)
-    batches = training.training_batches(config, prepared)
+    batches = material.training_batches(config, prepared)
     model = training.make_model(config, prepared.scaling, *prepared.geometry)
     loss = training.make_loss(config, batches.variance())
     optimizer = training.make_optimizer(config.training, len(batches))

@@ -149,12 +149,12 @@ def torch_training(config: Any, prepared: Any) -> dict[str, Any]:
     from step import warmup_cosine
     from torch_regressor import Regressor, Trainer
 
-    from cloudml_tf import training
+    from cloudml_tf import material, training
 
     training.start_keras(config)
     keras_model = training.make_model(config, prepared.scaling, *prepared.geometry)
     weights = {v.path: v.value.detach().numpy() for v in keras_model.trainable_variables}
-    batches = training.training_batches(config, prepared)
+    batches = material.training_batches(config, prepared)
     test, scaling = prepared.parts["test"], prepared.scaling
     label = scaling.target.standardise(test.label)
     torch.manual_seed(config.seed)

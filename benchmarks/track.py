@@ -15,9 +15,10 @@ import numpy as np
 from cloudml_tf.config import Config, load_config
 from cloudml_tf.console import Console
 from cloudml_tf.judge import scores
+from cloudml_tf.material import training_batches
 from cloudml_tf.pipeline import prepare
 from cloudml_tf.quiet import quiet_tensorflow
-from cloudml_tf.training import fit, make_model, predict, start_keras, training_batches
+from cloudml_tf.training import fit, make_model, predict, start_keras
 
 TRACK = {"target.coverage": "track", "training.run_length": 8}
 

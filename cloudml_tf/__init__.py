@@ -17,6 +17,7 @@ _CONTENTS = {
     "simulate_flights": "simulation.simulator",
     "build_regressor": "models",
     "physical_model": "models",
+    "build_swath_network": "dense",
     "VariancePreservingLoss": "losses",
     "QuantileLoss": "distributions",
     "HistogramLoss": "distributions",
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
     from cloudml_tf.callbacks import CollapseAbort, NotFinite, PenaltySchedule, R2EarlyStopping
     from cloudml_tf.config import Config, load_config
     from cloudml_tf.data.flights import Flight, load_flight
+    from cloudml_tf.dense import build_swath_network
     from cloudml_tf.distributions import HistogramLoss, QuantileLoss
     from cloudml_tf.hypermodel import CloudHyperModel
     from cloudml_tf.losses import VariancePreservingLoss

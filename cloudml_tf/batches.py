@@ -198,7 +198,7 @@ class FrameBatches(keras.utils.PyDataset):
 class EpochOrder(keras.callbacks.Callback):
     """Tells the batches which epoch it is."""
 
-    def __init__(self, batches: Batches | FrameBatches) -> None:
+    def __init__(self, batches: Any) -> None:  # any that have `set_epoch`
         super().__init__()
         self.batches = batches
 

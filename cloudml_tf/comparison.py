@@ -16,7 +16,7 @@ import numpy as np
 from cloudml_tf.config import Config
 from cloudml_tf.errors import RunError
 from cloudml_tf.judge import block_ids, drawn_scores, scores
-from cloudml_tf.runs import flat, read_json, read_run
+from cloudml_tf.runs import check_of_sequences, flat, read_json, read_run
 from cloudml_tf.stored_arrays import read_npz
 
 ROWS = {
@@ -69,6 +69,7 @@ class Run:
 def read_finished(folder: Path, name: str) -> Run:
     """A run folder. Raises `RunError` for one that is not finished."""
     config, description = read_run(folder)
+    check_of_sequences(folder, config)
     if not (folder / "metrics.json").is_file() or not (folder / "predictions.npz").is_file():
         raise RunError(f"{folder}: is not finished, so there is nothing to compare. `cloudml diagnose` says why.")
     arrays = read_npz(folder / "predictions.npz")

@@ -16,7 +16,7 @@ from cloudml_tf.diagnosis.evidence import Evidence, Part, Probes, pooled
 from cloudml_tf.diagnosis.rules import HEALTHY, UNCLEAR, findings
 from cloudml_tf.errors import EXIT_OK, ConfigError, RunError
 from cloudml_tf.files import write_json
-from cloudml_tf.runs import read_history, read_json, read_run
+from cloudml_tf.runs import check_of_sequences, read_history, read_json, read_run
 
 NOTED = 0.1  # of s - r or bias/std, which costs 0.01 of R²; and of R² from validation to test
 LOW_R = 0.5  # under this the clocks are looked at after a training, and where one flight has far less than the other
@@ -42,6 +42,7 @@ def diagnose(
         folds = ", ".join(sorted(p.parent.name for p in run.glob("*/config.json")))
         raise RunError(f"{run}: holds the folds of a leave-one-flight-out; diagnose one of them: {folds}.")
     config = read_run(run, overrides)[0]
+    check_of_sequences(run, config)
     description = _read_whole(run / "data.json", "split", "files")
     metrics = None
     if (run / "metrics.json").is_file():

@@ -20,7 +20,7 @@ from cloudml_tf.exporting.formats import answers, formats_in, open_export
 from cloudml_tf.files import write_json
 from cloudml_tf.judge import tier
 from cloudml_tf.quiet import quiet_tensorflow
-from cloudml_tf.runs import check_frames, check_overrides, new_run, read_model
+from cloudml_tf.runs import check_frames, check_overrides, is_swath, new_run, read_model
 from cloudml_tf.shifting import judge_shift
 
 
@@ -130,7 +130,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FLIGHT",
         nargs="+",
         required=True,
-        help="folders with labelled flights, camera files, or names of the model's own flights",
+        help="folders with labelled flights, camera files, or names of the model's own flights; for a swath model a "
+        "file of scenes, or names of the model's own scenes",
     )
     add_common(parser)
 
@@ -142,6 +143,8 @@ def run(args: argparse.Namespace) -> int:
 
     console = Console(machine=args.json)
     source = Path(args.model)
+    if is_swath(source, overrides_from(args)):
+        return _run_on_scenes(source, args, console)
     found = evaluate(source, args.flights, overrides_from(args), console)
     metrics = found.metrics
     folder = new_run(found.config, args.run_dir, prefix="evaluation-")
@@ -159,6 +162,21 @@ def run(args: argparse.Namespace) -> int:
     write_json(folder / "evaluation.json", metrics)
     report.print_scores(console, metrics)
     tell_shift(metrics, console)
+    console.say(f"report: {folder / 'report.html'}")
+    if args.json:
+        print_json({"evaluation": str(folder), "metrics": metrics})
+    return 0
+
+
+def _run_on_scenes(source: Path, args: argparse.Namespace, console: Console) -> int:
+    from cloudml_tf import report
+    from cloudml_tf.cli import overrides_from, print_json
+    from cloudml_tf.swath.evaluation import evaluate_scenes
+
+    overrides = overrides_from(args)
+    check_overrides(overrides)
+    folder, metrics = evaluate_scenes(source, args.flights, overrides, args.run_dir, console)
+    report.print_scores(console, metrics)
     console.say(f"report: {folder / 'report.html'}")
     if args.json:
         print_json({"evaluation": str(folder), "metrics": metrics})

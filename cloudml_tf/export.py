@@ -55,6 +55,7 @@ class Source:
         samples: sequences to compare on; without them those of the run's test flights, or drawn ones.
         shared_answer: the same answer for sequences that share frames (`models.share_frames`).
         more: for cloudml.json.
+        compared: sequences or scenes to compare on, where they are no `samples`.
     """
 
     models: Sequence[Any]
@@ -65,6 +66,7 @@ class Source:
     samples: Samples | None = None
     shared_answer: parity.Answer | None = None
     more: dict[str, Any] = field(default_factory=dict)
+    compared: parity.Sequences | None = None
 
     @property
     def shapes(self) -> dict[str, tuple[int | None, ...]]:
@@ -79,6 +81,8 @@ class Source:
 
     def sequences(self) -> parity.Sequences:
         """What the files are compared on."""
+        if self.compared is not None:
+            return self.compared
         if self.samples is not None:
             return parity.real_sequences(self.samples)
         found = parity.sequences_of_run(self.config, self.description)
@@ -191,7 +195,11 @@ def describe(source: Source, folder: Path, record: dict[str, Any], outputs: list
         **source.more,
     }
     write_json(folder / RECORD, {**content, "config": source.config.model_dump(mode="json")})
-    write_text(folder / CARD, model_card(source.config, source.description, source.metrics, content))
+    if source.config.target.coverage == "swath":
+        from cloudml_tf.swath.card import swath_card as card
+    else:
+        card = model_card
+    write_text(folder / CARD, card(source.config, source.description, source.metrics, content))
 
 
 def in_float32(model: Any, config: Config, description: dict[str, Any]) -> Any:
@@ -271,7 +279,13 @@ def run(args: argparse.Namespace) -> int:
     model = load_regressor(path, config, description)
     metrics = read_json(path / "metrics.json") if (path / "metrics.json").is_file() else None
     replaced = run_of_export(folder)
-    record = export_model(model, folder, config, description, metrics, formats=formats, run=path)
+    if config.target.coverage == "swath":
+        from cloudml_tf.swath.export import check_formats, export_networks
+
+        check_formats(formats)
+        record = export_networks([model], folder, config, description, metrics, run=path)
+    else:
+        record = export_model(model, folder, config, description, metrics, formats=formats, run=path)
     show_export(console, {"folder": str(folder), "parity": record, "replaced": replaced})
     if args.json:
         files = {name: str(folder / FORMATS[name].file) for name in formats}

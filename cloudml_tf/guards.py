@@ -6,15 +6,16 @@ from typing import Any
 import keras
 import numpy as np
 
-from cloudml_tf.batches import Batches, EpochOrder, Inputs
+from cloudml_tf.batches import Batches, EpochOrder
 from cloudml_tf.callbacks import CollapseAbort, NotFinite, PenaltySchedule, R2EarlyStopping, WeightAverage
 from cloudml_tf.console import TrainingProgress
-from cloudml_tf.data.samples import Samples
 from cloudml_tf.distribute import OnOneDevice
 from cloudml_tf.feed import feed
 from cloudml_tf.losses import VariancePreservingLoss
+from cloudml_tf.material import Material
 from cloudml_tf.monitors import LayerMonitor, PredictionSnapshots
 from cloudml_tf.settings import Config
+from cloudml_tf.swath.batches import SceneBatches
 
 
 @dataclass
@@ -30,16 +31,16 @@ class Guards:
     average: WeightAverage | None
 
     @classmethod
-    def of(cls, config: Config, loss: VariancePreservingLoss, batches: Batches, val: Samples) -> "Guards":
+    def of(cls, config: Config, loss: VariancePreservingLoss, material: Material) -> "Guards":
         """As configured, watching the validation part."""
         training, term = config.training, config.loss
         return cls(
             stopping=R2EarlyStopping(training.early_stopping_patience, training.early_stopping_monitor),
             collapse=CollapseAbort(training.collapse_threshold, training.collapse_grace_epochs),
-            snapshots=PredictionSnapshots(feed(Inputs(val, shared=batches.run_length > 1))),
+            snapshots=PredictionSnapshots(feed(material.shown), keep=material.keep),
             not_finite=NotFinite(),
             penalty=PenaltySchedule(loss, term.schedule, term.ramp_epochs, term.gate_correlation),
-            layers=LayerMonitor(*batches.probe()),
+            layers=LayerMonitor(*material.batches.probe()),
             average=WeightAverage(training.ema_momentum) if training.ema_momentum is not None else None,
         )
 
@@ -53,7 +54,9 @@ class Guards:
         }
         return found if self.average is None else {**found, "average": self.average}
 
-    def in_order(self, batches: Batches, copy: keras.Model | None = None) -> list[keras.callbacks.Callback]:
+    def in_order(
+        self, batches: Batches | SceneBatches, copy: keras.Model | None = None
+    ) -> list[keras.callbacks.Callback]:
         """`NotFinite` first, so that the average never sees a bad step; then the average, so that the others see the
         weights that were validated. A `copy` on one device serves those that look into a network on several."""
         average = [] if self.average is None else [self.average]

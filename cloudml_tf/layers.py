@@ -459,16 +459,29 @@ class PhysicalUnits(layers.Layer):
         log: whether the target was ln(value).
         smearing: the mean of exp(residual) (Duan 1983), which makes exp of a predicted mean log a mean; 1 leaves it a
             median.
+        log_offset: what the target's logarithm was taken with: ln(value + log_offset). The answer is 0 or more then.
     """
 
-    def __init__(self, mean: float, std: float, log: bool = False, smearing: float = 1.0, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        mean: float,
+        std: float,
+        log: bool = False,
+        smearing: float = 1.0,
+        log_offset: float = 0.0,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**{"dtype": "float32", **kwargs})
         self.mean, self.std, self.log, self.smearing = float(mean), float(std), bool(log), float(smearing)
+        self.log_offset = float(log_offset)
 
     def call(self, z: Any) -> Any:
-        """(B,1) -> (B,1)."""
+        """Of any shape, which stays."""
         value = ops.cast(z, "float32") * self.std + self.mean
-        return ops.exp(value) * self.smearing if self.log else value
+        if not self.log:
+            return value
+        value = ops.exp(value) * self.smearing
+        return ops.maximum(value - self.log_offset, 0.0) if self.log_offset else value
 
     def compute_output_shape(self, input_shape: Any) -> Any:
         """Unchanged."""
@@ -476,5 +489,5 @@ class PhysicalUnits(layers.Layer):
 
     def get_config(self) -> dict[str, Any]:
         """The arguments that rebuild this layer."""
-        own = {"mean": self.mean, "std": self.std, "log": self.log, "smearing": self.smearing}
-        return {**super().get_config(), **own}
+        names = ("mean", "std", "log", "smearing", "log_offset")
+        return {**super().get_config(), **{name: getattr(self, name) for name in names}}

@@ -4,7 +4,7 @@ What they find goes into the training log, and so into the history, the CSV file
 """
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import keras
@@ -174,18 +174,25 @@ class PredictionSnapshots(keras.callbacks.Callback):
         inputs: what `model.predict` takes: arrays, or batches in a fixed order.
         epochs: 1-based epochs to keep.
         batch_size: for `model.predict`.
+        keep: makes of the model's answers the numbers to keep, (n,).
     """
 
-    def __init__(self, inputs: Any, epochs: tuple[int, ...] = (1, 5, 10, 20), batch_size: int = 256) -> None:
+    def __init__(
+        self,
+        inputs: Any,
+        epochs: tuple[int, ...] = (1, 5, 10, 20),
+        batch_size: int = 256,
+        keep: Callable[[Any], np.ndarray] = first_column,
+    ) -> None:
         super().__init__()
-        self.inputs, self.epochs, self.batch_size = inputs, epochs, batch_size
+        self.inputs, self.epochs, self.batch_size, self.keep = inputs, epochs, batch_size, keep
         self.predictions: dict[int, Any] = {}
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Predict, at a chosen epoch."""
         if epoch + 1 in self.epochs:
             prediction = self.model.predict(self.inputs, batch_size=self.batch_size, verbose=0)
-            self.predictions[epoch + 1] = first_column(prediction)
+            self.predictions[epoch + 1] = self.keep(prediction)
 
     def get_state(self) -> dict[str, Any]:
         """What a resumed run needs."""

@@ -24,7 +24,7 @@ from cloudml_tf.data.skew import fit_distributions
 from cloudml_tf.data.splits import PARTS, check_labels, keep_labels, split_samples
 from cloudml_tf.data.track import TrackLabels, track_labels
 from cloudml_tf.data.unlabelled import FrameChunks, check_extra_flights, frame_chunks
-from cloudml_tf.errors import DataError, FlightError, of_flight
+from cloudml_tf.errors import ConfigError, DataError, FlightError, of_flight
 from cloudml_tf.simulation.simulator import simulate_flights
 from cloudml_tf.warm_start import check_unseen, inherited_scaling
 
@@ -87,6 +87,7 @@ def available_flights(
     With data.bad_flights "skip" those of which a file is missing are put into `left_out`.
     """
     data = config.data
+    check_flights(config)
     left_out = left_out if data.bad_flights == "skip" else None
     if data.flights is not None:
         if not data.flights:
@@ -96,6 +97,15 @@ def available_flights(
         return find_flights(expand(data.path), data, refused=left_out)
     folders = simulate_flights(data.simulation, expand(data.cache) / "simulated", progress)
     return find_flights(Path(folders[0]).parent, data)
+
+
+def check_flights(config: Config) -> None:
+    """Refuse a configuration of scenes where flights are read. Raises `ConfigError`."""
+    if config.data.scenes is not None:
+        raise ConfigError(
+            "this command reads flights, and the configuration names scenes (data.scenes, target.coverage 'swath'). "
+            "For scenes there are train, evaluate, export and predict."
+        )
 
 
 def _expanded(files: FlightFiles) -> FlightFiles:
@@ -224,6 +234,7 @@ def find_named(
 
     Raises `DataError` for a word that is none of these, and for two flights of one name.
     """
+    check_flights(config)
     found: dict[str, FlightFiles] = {}
     for word in words:
         for name, files in _named(word, config, known, labels, refused).items():

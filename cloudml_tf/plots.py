@@ -89,8 +89,10 @@ def curves_of_runs(histories: Mapping[str, History]) -> list[Picture]:
 
 
 @styled()
-def scatter(target: np.ndarray, prediction: np.ndarray, found: Scores, unit: str, name: str = "scatter") -> Picture:
-    """Predictions against the lidar with the 1:1 line, and the line of the best rescaling. (n,) each."""
+def scatter(
+    target: np.ndarray, prediction: np.ndarray, found: Scores, unit: str, name: str = "scatter", truth: str = "lidar"
+) -> Picture:
+    """Predictions against the `truth` with the 1:1 line, and the line of the best rescaling. (n,) each."""
     made, (ax,) = panel((3.6, 3.4))
     both = limits(np.concatenate([target, prediction]))
     _cloud(ax, target, prediction, both, both)
@@ -100,7 +102,7 @@ def scatter(target: np.ndarray, prediction: np.ndarray, found: Scores, unit: str
         offset = float(prediction.mean() - slope * target.mean())
         ends = np.asarray(both)
         ax.plot(ends, slope * ends + offset, color=ORANGE, linewidth=1.4, label=f"fit, slope {slope:.2f}")
-    ax.set(xlim=both, ylim=both, xlabel=f"lidar, {unit}", ylabel=f"prediction, {unit}", aspect="equal")
+    ax.set(xlim=both, ylim=both, xlabel=f"{truth}, {unit}", ylabel=f"prediction, {unit}", aspect="equal")
     ax.locator_params(nbins=5)  # the same ticks on both axes, whose labels are not equally wide
     ax.set_title(f"R² {found['r2']:.3f}, s {100 * found['variance_ratio']:.1f} %, r {found['correlation']:.3f}")
     ax.legend(loc="upper left")
@@ -108,8 +110,10 @@ def scatter(target: np.ndarray, prediction: np.ndarray, found: Scores, unit: str
 
 
 @styled()
-def residuals(target: np.ndarray, prediction: np.ndarray, found: Scores, unit: str) -> list[Picture]:
-    """Prediction - lidar against the lidar, with the mean and std of each tenth of the labels; and their histogram."""
+def residuals(
+    target: np.ndarray, prediction: np.ndarray, found: Scores, unit: str, truth: str = "lidar"
+) -> list[Picture]:
+    """Prediction - truth against the truth, with the mean and std of each tenth of the labels; and their histogram."""
     error = prediction - target
     across, up = limits(target), limits(error)
     made, (ax,) = panel((3.6, 3.4))
@@ -120,13 +124,13 @@ def residuals(target: np.ndarray, prediction: np.ndarray, found: Scores, unit: s
     )
     ax.axhline(0, color=INK, linewidth=1)
     ax.errorbar(middle, mean, std, color=ORANGE, marker="o", markersize=4, linewidth=1.4, elinewidth=1, capsize=2)
-    ax.set(xlim=across, ylim=up, xlabel=f"lidar, {unit}", ylabel=f"prediction - lidar, {unit}", title="Residuals")
+    ax.set(xlim=across, ylim=up, xlabel=f"{truth}, {unit}", ylabel=f"prediction - {truth}, {unit}", title="Residuals")
     first = Picture("residuals", "Orange: mean and std of each tenth of the labels.", made)
     made, (ax,) = panel((3.6, 3.4))
     ax.hist(error, bins=np.linspace(*up, 41).tolist(), color=BLUE, alpha=0.8)
     ax.axvline(0, color=INK, linewidth=1)
     ax.axvline(found["bias"], color=ORANGE, linewidth=1.4, linestyle="--", label="bias")
-    ax.set(xlim=up, xlabel=f"prediction - lidar, {unit}", ylabel="labels", title="Histogram of residuals")
+    ax.set(xlim=up, xlabel=f"prediction - {truth}, {unit}", ylabel="labels", title="Histogram of residuals")
     ax.legend()
     return [first, Picture("residual_histogram", f"Bias {found['bias']:+.3f}, RMSE {found['rmse']:.3f}.", made)]
 
@@ -148,7 +152,7 @@ def _cloud(
 
 @styled()
 def distributions(
-    target: np.ndarray, snapshots: Mapping[int, np.ndarray], final: np.ndarray, unit: str
+    target: np.ndarray, snapshots: Mapping[int, np.ndarray], final: np.ndarray, unit: str, truth: str = "lidar"
 ) -> list[Picture]:
     """Predicted and true distribution on the validation part at chosen epochs, and of the best weights."""
     shown = {f"epoch {epoch}": values for epoch, values in sorted(snapshots.items())} | {"best epoch": final}
@@ -159,7 +163,7 @@ def distributions(
     found = []
     for title, values in shown.items():
         made, (ax,) = panel((2.75, 2.2))
-        ax.hist(target, bins=bins, color=GREY, alpha=0.5, label="lidar", density=True)
+        ax.hist(target, bins=bins, color=GREY, alpha=0.5, label=truth, density=True)
         ax.hist(values, bins=bins, histtype="step", color=BLUE, linewidth=1.6, label="prediction", density=True)
         ratio = values.std() / target.std() if target.std() > 0 else math.nan
         ax.set(title=f"{title[0].upper()}{title[1:]}: s {100 * ratio:.1f} %", xlabel=unit, yticks=[], ylim=(0, top))
@@ -237,7 +241,7 @@ def taylor(rows: Sequence[tuple[str, Scores]], name: str = "taylor") -> Picture:
     ax.set_title("Taylor diagram", pad=12)
     missing = [label for label, f in rows if not _positive(f)]
     absent = f" Not on it, with no positive correlation: {', '.join(missing)}." if missing else ""
-    return Picture(name, f"Radius s, angle r, dashed circles centred RMSE/std(t); the star is the lidar.{absent}", made)
+    return Picture(name, f"Radius s, angle r, dashed circles centred RMSE/std(t); the star is the truth.{absent}", made)
 
 
 def _columns(labels: Sequence[str]) -> int:

@@ -16,7 +16,7 @@ from cloudml_tf.data.flights import Flight
 from cloudml_tf.data.settings import FlightFiles
 from cloudml_tf.errors import EXIT_OK, ConfigError, DataError, FlightError, of_flight
 from cloudml_tf.quiet import quiet_tensorflow
-from cloudml_tf.runs import check_frames, check_overrides, new_run, read_json, read_model
+from cloudml_tf.runs import check_frames, check_overrides, is_swath, new_run, read_json, read_model
 
 if TYPE_CHECKING:
     from cloudml_tf.archiving.archive import Archive
@@ -193,7 +193,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "flights",
         metavar="FLIGHT",
         nargs="+",
-        help="folders with flights, camera files, or names of the model's own flights; no lidar is needed",
+        help="folders with flights, camera files, or names of the model's own flights; no lidar is needed. For a swath "
+        "model a file of scenes, or names of the model's own scenes",
     )
     parser.add_argument(
         "-o", "--output", metavar="OUT", help="out.nc for one flight; else a folder, which gets a file for each"
@@ -219,6 +220,16 @@ def run(args: argparse.Namespace) -> int:
     from cloudml_tf.cli import overrides_from, print_json
 
     console, source = Console(machine=args.json), Path(args.model)
+    if is_swath(source, overrides_from(args)):
+        from cloudml_tf.swath.prediction import predict_scenes_to_file
+
+        overrides = overrides_from(args)
+        check_overrides(overrides)
+        record = predict_scenes_to_file(source, args.flights, overrides, args.output, args.run_dir, console)
+        console.say(f"{record['file']}: {len(record['scenes'])} scenes, {record['pixels']} pixels predicted")
+        if args.json:
+            print_json({"model": str(source), **record})
+        return EXIT_OK
     if args.archive or args.workers is not None or args.engine is not None:
         return tell_archive(predict_many(args, console), args.json, console)
     records = predict(source, args.flights, overrides_from(args), args.output, args.run_dir, console)

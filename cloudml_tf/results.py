@@ -19,8 +19,9 @@ Predictions = dict[str, np.ndarray]  # part -> (n,) standardised predictions
 
 def spaces(config: Config) -> dict[str, str]:
     """What the two spaces are, in words."""
-    name = config.target.name
-    return {"loss": f"ln({name})" if config.target.transform == "log" else name, "physical": name}
+    name, offset = config.target.name, config.target.log_offset
+    inside = f"{name} + {offset:g}" if offset else name
+    return {"loss": f"ln({inside})" if config.target.transform == "log" else name, "physical": name}
 
 
 def score_part(samples: Samples, z: np.ndarray, scaling: TargetScaling, config: Config) -> dict[str, Any]:

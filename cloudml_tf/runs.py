@@ -176,6 +176,20 @@ def read_model(source: Path, overrides: dict[str, Any] | None = None) -> tuple[C
     return parse_config(record["config"], str(source / RECORD)), record["data"], record
 
 
+def is_swath(source: Path, overrides: dict[str, Any] | None = None) -> bool:
+    """Whether a run or an exported model answers for every pixel of a scene."""
+    return read_model(source, overrides)[0].target.coverage == "swath"
+
+
+def check_of_sequences(folder: Path, config: Config) -> None:
+    """Refuse a run of scenes where runs of sequences are asked for. Raises `RunError`."""
+    if config.target.coverage == "swath":
+        raise RunError(
+            f"{folder}: is a run of scenes (target.coverage 'swath'), and this command knows runs of sequences alone. "
+            "Its scores are in metrics.json and report.html; `cloudml evaluate` judges it on other scenes."
+        )
+
+
 def check_frames(source: Path, frame_shape: tuple[int, ...], description: dict[str, Any]) -> None:
     """Refuse frames (H, W, C) of another shape than the model was trained on. Raises `RunError`."""
     expected = tuple(description["frame_shape"])

@@ -19,6 +19,7 @@ from cloudml_tf.data.settings import (
     Target,
     UnitInterval,
 )
+from cloudml_tf.swath.contract import check_swath
 
 MOST_WIDTH = 4096  # channels
 
@@ -26,14 +27,16 @@ MOST_WIDTH = 4096  # channels
 class Augmentation(Settings):
     """Random changes of training sequences that leave the label as it is."""
 
-    mirror_across_track: bool = Field(True, description="Mirror left and right about nadir, and the sun with it.")
+    mirror_across_track: bool = Field(
+        True, description="Mirror left and right about nadir, and the sun with it; scenes across the sun's axis."
+    )
     mirror_along_track: bool = Field(False, description="Mirror fore and aft about nadir, sun and time order with it.")
     gain_std: float = Field(0.0, ge=0, le=0.5, description="Std of a random factor on a sequence's radiance.")
     noise_std: float = Field(0.0, ge=0, le=1, description="Std of pixel noise, in the channel's training std.")
 
 
 class Model(Settings):
-    """The network's sizes; see `cloudml_tf.models.build_regressor`."""
+    """The network's sizes; see `cloudml_tf.models.build_regressor`, for a swath `cloudml_tf.dense`."""
 
     architecture: Literal["attention", "no_attention", "single_frame", "simple_cnn"] = "attention"
     widths: tuple[int, ...] = Field((24, 32, 48), min_length=1, description="Channels of successive convolutions.")
@@ -55,7 +58,10 @@ class Model(Settings):
         (), description="Sides, odd, of squares whose mean is subtracted to give further channels."
     )
     nadir_linear: bool = Field(False, description="Add a straight line from the nadir pixels to the answer.")
-    mirror_average: bool = Field(False, description="Average over across-track mirror images outside of training.")
+    mirror_average: bool = Field(False, description="Average over mirror images outside of training.")
+    shift_average: bool = Field(
+        False, description="Of a swath network on periodic scenes: average over shifts outside of training too."
+    )
     output_init: Literal["default"] | float = Field(
         "default", description="Glorot, or the standard deviation of the output weights (the original: 0.5)."
     )
@@ -143,7 +149,10 @@ class Training(Settings):
         description="Neighbouring sequences drawn together; above 1 the frames that they share are encoded once.",
     )
     sequences_per_epoch: int | None = Field(
-        None, ge=1, description="Drawn anew each epoch; all by default, with target.coverage track as many as labels."
+        None,
+        ge=1,
+        description="Drawn anew each epoch; all by default, with target.coverage track as many as labels. Of scenes "
+        "there may be more than there are: each draw is shifted and mirrored anew.",
     )
     learning_rate: float = Field(1e-3, gt=0, le=10)
     warmup_epochs: float = Field(1.0, ge=0, description="Linear rise of the learning rate.")
@@ -309,6 +318,7 @@ class Config(Settings):
             raise ValueError("loss.target_variance 'batch' needs training.batch_size of 2 or more: one has no variance")
         self._check_head()
         self._check_track()
+        check_swath(self)
         if self.pretraining.enabled and self.training.init_from is not None:
             raise ValueError("pretraining.enabled and training.init_from are two ways to begin; keep one")
         apart = self.pretraining.from_run is not None and not self.pretraining.control

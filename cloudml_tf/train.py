@@ -38,9 +38,7 @@ def train(
         check_packages(config.output.export_formats)
     resumed = run_to_resume(config, run_dir) if resume else None
     with console.progress("reading flights") as progress:
-        from cloudml_tf.pipeline import prepare
-
-        prepared = prepare(config, progress, progress)
+        prepared = _prepared(config, progress)
     if resumed is not None:
         check_same(resumed, config, prepared.fingerprint)
     if config.output.export:
@@ -50,13 +48,24 @@ def train(
     if resumed is None:
         write_start(folder, config, prepared.description())
     _say_data(console, prepared.description())
-    for name, why in prepared.left_out.items():
+    for name, why in getattr(prepared, "left_out", {}).items():
         console.warn(f"flight {name} is left out (data.bad_flights): {why}")
-    if prepared.far:
+    if getattr(prepared, "far", None):
         console.warn(f"the sun is not that of the training: {'; '.join(prepared.far)}; {FAR_SUN}")
     console.say(f"run folder: {folder}")
     metrics = fit_and_judge(config, prepared, folder, console, resume)
     return folder, metrics
+
+
+def _prepared(config: Config, progress: Any) -> Any:
+    """Sequences of flights, or scenes."""
+    if config.target.coverage == "swath":
+        from cloudml_tf.swath.preparation import prepare_scenes
+
+        return prepare_scenes(config)
+    from cloudml_tf.pipeline import prepare
+
+    return prepare(config, progress, progress)
 
 
 def fit_and_judge(config: Config, prepared: Any, folder: Path, console: Console, resume: bool) -> dict[str, Any]:
@@ -65,7 +74,12 @@ def fit_and_judge(config: Config, prepared: Any, folder: Path, console: Console,
     from cloudml_tf.tracking import tracker
 
     with tracker(config, folder) as track:
-        metrics = _fit_and_judge(config, prepared, folder, console, resume, track)
+        if config.target.coverage == "swath":
+            from cloudml_tf.swath.run import fit_and_judge as of_scenes
+
+            metrics = of_scenes(config, prepared, folder, console, resume, track)
+        else:
+            metrics = _fit_and_judge(config, prepared, folder, console, resume, track)
         exported = metrics.get("export")
         track.results(metrics, Path(exported["folder"]) if exported else None)
     return metrics
@@ -93,7 +107,7 @@ def _fit_and_judge(
     description, scaling = prepared.description(), prepared.scaling.target
     write_json(folder / "data.json", description)
     metrics = results.collect(prepared.parts, predictions, scaling, config, fitted.history, fitted.best_epoch)
-    metrics["training"] = _summary(fitted)
+    metrics["training"] = summary_of(fitted)
     if prepared.left_out:
         metrics["left_out"] = prepared.left_out
     if pretrained is not None:
@@ -139,7 +153,8 @@ def _write_report(
     report.write_html(folder / "report.html", f"{config.experiment_name} {folder.name}", metrics, chapters, details)
 
 
-def _summary(fitted: Any) -> dict[str, Any]:
+def summary_of(fitted: Any) -> dict[str, Any]:
+    """Of a training, for metrics.json."""
     import keras
 
     return {
@@ -180,8 +195,9 @@ def _save_predictions(folder: Path, prepared: Any, predictions: dict[str, Any], 
 
 def _say_data(console: Console, description: dict[str, Any]) -> None:
     for part, found in description["split"].items():
+        what = f"scenes with {found['labels']} labels:" if "labels" in found else "sequences of"
         console.say(
-            f"{part:>5}: {found['sequences']} sequences of {', '.join(found['flights'])}; "
+            f"{part:>5}: {found['sequences']} {what} {', '.join(found['flights'])}; "
             f"label {found['label_mean']:.3f} ± {found['label_std']:.3f}"
         )
     if "track" in description:
@@ -348,7 +364,8 @@ def run(args: argparse.Namespace) -> int:
 
         folder, metrics = train(config, console, args.run_dir, args.resume)
         print_scores(console, metrics)
-        print_shortly(console, metrics["diagnosis"], folder)
+        if "diagnosis" in metrics:
+            print_shortly(console, metrics["diagnosis"], folder)
         if config.output.report:
             console.say(f"report: {folder / 'report.html'}")
     if args.json:

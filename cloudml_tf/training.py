@@ -11,12 +11,13 @@ import keras
 import numpy as np
 
 from cloudml_tf import checkpoint
-from cloudml_tf.batches import Batches, Inputs
+from cloudml_tf.batches import Inputs
 from cloudml_tf.callbacks import CollapseAbort, R2EarlyStopping
 from cloudml_tf.checkpoint import Checkpoint
 from cloudml_tf.console import Console
 from cloudml_tf.data.samples import Samples
 from cloudml_tf.data.scaling import Scaling
+from cloudml_tf.dense import physical_map_model
 from cloudml_tf.devices import Devices, check_alike, from_chief, start, told_of_lost_workers
 from cloudml_tf.distribute import InStep
 from cloudml_tf.distributions import POINT, HistogramLoss, QuantileLoss
@@ -26,6 +27,7 @@ from cloudml_tf.files import whole_file
 from cloudml_tf.guards import EpochRows, Guards, LastWeights
 from cloudml_tf.layers import PhysicalUnits, Standardize
 from cloudml_tf.losses import VariancePreservingLoss
+from cloudml_tf.material import Material
 from cloudml_tf.metrics import regression_metrics
 from cloudml_tf.models import (
     build_regressor,
@@ -39,9 +41,9 @@ from cloudml_tf.monitors import first_column
 from cloudml_tf.pipeline import Prepared
 from cloudml_tf.settings import Config, Training
 from cloudml_tf.stored_arrays import check_weights
+from cloudml_tf.swath.network import make_network
+from cloudml_tf.swath.preparation import PreparedScenes
 from cloudml_tf.tracking import Tracker
-
-VALIDATION_BATCH = 256
 
 
 @dataclass
@@ -73,10 +75,12 @@ def make_model(
     config: Config,
     scaling: Scaling,
     frame_shape: tuple[int, int, int],
-    nadir: tuple[int, int],
+    nadir: tuple[int, int] | None = None,
     offsets: Sequence[int] = (0,),
 ) -> keras.Model:
-    """The regressor that a configuration describes, with the training statistics inside."""
+    """The regressor that a configuration describes, or its swath network, with the training statistics inside."""
+    if config.target.coverage == "swath":
+        return make_network(config, scaling, frame_shape)
     frame_scaler = Standardize(
         scaling.frame_mean,
         scaling.frame_std,
@@ -97,14 +101,15 @@ def make_model(
         mirror_average=config.data.camera.across_track_axis if config.model.mirror_average else None,
         offsets=offsets,
         along="columns" if config.data.camera.across_track_axis == "rows" else "rows",
-        **config.model.model_dump(exclude={"mirror_average"}),
+        **config.model.model_dump(exclude={"mirror_average", "shift_average"}),
     )
 
 
 def with_units(model: keras.Model, scaling: Scaling) -> keras.Model:
     """The model that gives physical units."""
     target = scaling.target
-    return physical_model(model, PhysicalUnits(target.mean, target.std, target.log, target.smearing, name="physical"))
+    units = PhysicalUnits(target.mean, target.std, target.log, target.smearing, target.log_offset, name="physical")
+    return (physical_map_model if len(model.outputs[0].shape) == 3 else physical_model)(model, units)
 
 
 def make_loss(config: Config, training_variance: float = 1.0) -> VariancePreservingLoss:
@@ -140,48 +145,16 @@ def make_optimizer(training: Training, steps_per_epoch: int, replicas: int = 1) 
     return optimizer
 
 
-def training_batches(config: Config, prepared: Prepared) -> Batches:
-    """Shuffled, augmented batches of the training part."""
-    train, track = prepared.parts["train"], prepared.track
-    training, standardise = config.training, prepared.scaling.target.standardise
-    return Batches(
-        train if track is None else track.samples,
-        standardise(train.label) if track is None else _masked(standardise(track.label), track.weight),
-        training.batch_size,
-        seed=config.seed,
-        augmentation=config.augmentation,
-        frame_std=raw_frame_std(train),
-        across_track_axis=config.data.camera.across_track_axis,
-        neighbours=training.order == "flight",
-        run_length=training.run_length,
-        weight=None if track is None else track.weight,
-        per_epoch=training.sequences_per_epoch or (None if track is None else len(train)),
-    )
-
-
-def validation_batches(config: Config, prepared: Prepared) -> Batches:
-    """The validation part in one order. Along the track, nadir alone is validated."""
-    val, track = prepared.parts["val"], prepared.track
-    target = prepared.scaling.target.standardise(val.label)
-    weight = None
-    if track is not None:
-        weight = np.zeros((len(val), len(track.offsets)), "float32")
-        weight[:, POINT] = 1.0
-        target = _masked(target[:, None], weight)
-    return Batches(val, target, VALIDATION_BATCH, run_length=config.training.run_length, weight=weight)
-
-
-def _masked(target: np.ndarray, weight: np.ndarray) -> np.ndarray:
-    """Targets with 0 where there is none: what is not a number would stay so under a weight of 0."""
-    return np.where(weight > 0, target, 0.0).astype("float32")
-
-
-def network_to_train(model: keras.Model, config: Config, prepared: Prepared, anew: bool = False) -> keras.Model:
+def network_to_train(
+    model: keras.Model, config: Config, prepared: Prepared | PreparedScenes, anew: bool = False
+) -> keras.Model:
     """The regressor itself, or its twin that answers along the track, encodes shared frames once, or is `anew`.
 
     A twin begins with the regressor's weights. What is trained along the track, or on several devices, has weights of
     its own, which `models.copy_weights` brings back.
     """
+    if isinstance(prepared, PreparedScenes):
+        return model
     trained, track = model, prepared.track
     if track is not None or anew:
         offsets = (0,) if track is None else track.offsets
@@ -195,7 +168,7 @@ def network_to_train(model: keras.Model, config: Config, prepared: Prepared, ane
 def fit(
     model: keras.Model,
     config: Config,
-    prepared: Prepared,
+    prepared: Prepared | PreparedScenes,
     folder: Path,
     console: Console,
     resume: bool = False,
@@ -207,7 +180,8 @@ def fit(
     Raises `NotFiniteError` where the loss stops being a number.
     """
     training, devices = config.training, start(config.training)
-    batches, validation = training_batches(config, prepared), validation_batches(config, prepared)
+    material = Material.of(config, prepared)
+    batches = material.batches
     saved = checkpoint.load(folder / checkpoint.NAME) if resume else None
     first_epoch = saved["epoch"] if saved else 0
     check_alike(devices, config, prepared.fingerprint, first_epoch)
@@ -215,11 +189,11 @@ def fit(
     with devices.scope():
         loss = make_loss(config, batches.variance())
         trained = plain if devices.strategy is None else network_to_train(model, config, prepared, anew=True)
-        run = _compiled(trained, loss, config, prepared, batches, validation, devices)
+        run = _compiled(trained, loss, config, material, devices)
     if devices.strategy is not None:
         trained.set_weights(from_chief(devices, plain.get_weights()))
         plain.compile(loss=loss)
-    guards = Guards.of(config, loss, batches, prepared.parts["val"])
+    guards = Guards.of(config, loss, material)
     last = Checkpoint(folder, guards.stateful(), saved, writes=devices.chief)
     ended = LastWeights()
     shown = console.training(training.max_epochs, len(batches), first_epoch)
@@ -249,20 +223,18 @@ def _compiled(
     trained: keras.Model,
     loss: VariancePreservingLoss,
     config: Config,
-    prepared: Prepared,
-    batches: Batches,
-    validation: Batches,
+    material: Material,
     devices: Devices,
 ) -> Callable[[int, list[keras.callbacks.Callback]], None]:
     """Compile; what trains it, given the first epoch and the callbacks."""
-    epochs, weighted = config.training.max_epochs, prepared.track is not None
+    epochs, batches, validation = config.training.max_epochs, material.batches, material.validation
     optimizer = make_optimizer(config.training, len(batches), devices.replicas)
     metrics = regression_metrics(None if config.model.head == "point" else POINT)
-    judged = {"weighted_metrics" if weighted else "metrics": metrics} if devices.strategy is None else {}
+    judged = {"weighted_metrics" if material.weighted else "metrics": metrics} if devices.strategy is None else {}
     trained.compile(optimizer=optimizer, loss=loss, **judged)
     optimizer.build(trained.trainable_variables)
     if devices.strategy is not None:
-        in_step = InStep(devices.strategy, trained, loss, metrics, weighted)
+        in_step = InStep(devices.strategy, trained, loss, metrics, material.weighted)
         return lambda first_epoch, callbacks: in_step.fit(batches, validation, epochs, first_epoch, callbacks)
     return lambda first_epoch, callbacks: trained.fit(
         feed(batches),
@@ -315,13 +287,6 @@ def _save_weights(model: keras.Model, path: Path) -> None:
         model.save_weights(temporary, overwrite=True)
 
 
-def raw_frame_std(samples: Samples) -> np.ndarray:
-    """(C,) std of raw radiance over the training frames (a sample of them): the unit of the noise augmentation."""
-    rows = np.unique(samples.index)
-    rows = rows[:: max(len(rows) // samples.rows_at_once(), 1)]
-    return samples.table[rows].std(axis=(0, 1, 2), dtype="float64")
-
-
 def predict(model: keras.Model, samples: Samples) -> np.ndarray:
     """(n,) standardised predictions, in bounded memory."""
     values = first_column(answers(model, Inputs(samples, shared=shares_frames(model))))
@@ -337,8 +302,8 @@ def load_regressor(folder: Path, config: Config, description: dict[str, Any]) ->
         raise RunError(f"{folder}: no best.weights.h5; this run did not finish. Continue it with train --resume.")
     check_weights(weights)
     start_keras(config)
-    shape = tuple(description["frame_shape"])
-    model = make_model(config, Scaling.from_json(description["scaling"]), shape, tuple(description["nadir"]))
+    shape, nadir = tuple(description["frame_shape"]), description.get("nadir")  # scenes have none
+    model = make_model(config, Scaling.from_json(description["scaling"]), shape, nadir and tuple(nadir))
     try:
         _load_all(model, weights)
     except (OSError, ValueError, KeyError) as error:

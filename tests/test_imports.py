@@ -10,7 +10,7 @@ import pytest
 import cloudml_tf
 
 PACKAGE = Path(cloudml_tf.__file__).parent
-CORE = ["models", "layers", "losses", "distributions", "metrics", "callbacks", "monitors", "pretraining"]
+CORE = ["models", "dense", "layers", "losses", "distributions", "metrics", "callbacks", "monitors", "pretraining"]
 OURS_FOR_CORE = {
     f"cloudml_tf.{name}"
     for name in ("layers", "losses", "distributions", "moments", "replicas", "gradients", "compiled")

@@ -17,10 +17,11 @@ class TargetScaling:
     std: float
     log: bool
     smearing: float = 1.0
+    log_offset: float = 0.0
 
     def transform(self, label: np.ndarray) -> np.ndarray:
-        """Physical -> the loss's space before scaling: ln(label), or the label itself."""
-        return np.log(label) if self.log else np.asarray(label, "float64")
+        """Physical -> the loss's space before scaling: ln(label + offset), or the label itself."""
+        return np.log(label + self.log_offset) if self.log else np.asarray(label, "float64")
 
     def standardise(self, label: np.ndarray) -> np.ndarray:
         """Physical -> standard deviations of the training target."""
@@ -33,7 +34,10 @@ class TargetScaling:
     def physical(self, z: np.ndarray) -> np.ndarray:
         """Standardised -> physical; with log the median, or the mean where `smearing` is not 1."""
         value = self.unscale(z)
-        return np.exp(value) * self.smearing if self.log else value
+        if not self.log:
+            return value
+        value = np.exp(value) * self.smearing
+        return np.maximum(value - self.log_offset, 0.0) if self.log_offset else value
 
 
 @dataclass(frozen=True)

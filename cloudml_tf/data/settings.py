@@ -56,10 +56,10 @@ class Target(Settings):
     """What the network is to read."""
 
     name: TargetName = Field("optical_depth", description="Which lidar quantity is the label.")
-    coverage: Literal["nadir", "track"] = Field(
+    coverage: Literal["nadir", "track", "swath"] = Field(
         "nadir",
-        description="What a training sequence is labelled with: the value at nadir, or all that the lidar meets along "
-        "the nadir line inside the frame.",
+        description="What is predicted, and labelled: the value at nadir; for training, all that the lidar meets along "
+        "the nadir line inside the frame; or the value at every pixel of a scene (data.scenes).",
     )
     track_reach: int | None = Field(
         None,
@@ -68,6 +68,9 @@ class Target(Settings):
         description="With track: how far from nadir, pixels; as far as the footprint fits by default.",
     )
     transform: Literal["none", "log"] = Field("none", description="Train on the value or on its natural logarithm.")
+    log_offset: float = Field(
+        0.0, ge=0, description="With log and swath: added before the logarithm, so that clear sky has one."
+    )
     minimum: float | None = Field(
         0.1, description="Labels below are left out (in the target's own unit; 0.05 for heights)."
     )
@@ -92,8 +95,14 @@ class Target(Settings):
     def _check(self) -> "Target":
         if self.minimum is not None and self.maximum is not None and self.minimum >= self.maximum:
             raise ValueError(f"minimum {self.minimum} must be below maximum {self.maximum}")
-        if self.transform == "log" and (self.minimum is None or self.minimum <= 0):
-            raise ValueError("a log target needs minimum above 0: the logarithm of 0 does not exist")
+        if self.log_offset and (self.transform != "log" or self.coverage != "swath"):
+            raise ValueError("log_offset belongs to transform 'log' with coverage 'swath'; leave it 0 elsewhere")
+        least = -1.0 if self.minimum is None else self.minimum
+        if self.transform == "log" and least + self.log_offset <= 0:
+            raise ValueError(
+                "a log target needs minimum above 0: the logarithm of 0 does not exist. For a swath log_offset "
+                "may lift it: minimum 0 with log_offset 0.01"
+            )
         if self.smearing and self.transform != "log":
             raise ValueError("smearing belongs to the log transform; set transform to 'log' or smearing to false")
         return self
@@ -265,11 +274,31 @@ class Limits(Settings):
     try_s: float = Field(120.0, gt=0, description="Longest time that this may take, s.")
 
 
+class SceneFile(Settings):
+    """Gridded scenes with a label at every pixel, in one HDF5 or NetCDF-4 file: datasets (scene, row, column)."""
+
+    path: str = Field(description="The file. ${NAME:-default} reads the environment.")
+    channels: tuple[str, ...] = Field(min_length=1, description="One dataset a channel.")
+    label: str = Field("cloud_optical_thickness", description="The truth; NaN where there is none.")
+    name: str | None = Field("profile", description="(scene,) whole numbers that name the scenes; 1, 2, … by default.")
+    retrieval: str | None = Field(None, description="Another retrieval of the same scenes, judged beside the network.")
+    periodic: bool = Field(
+        True, description="What leaves a scene at one side comes in at the other: circular padding, random shifts."
+    )
+    sun_axis: Literal["rows", "columns"] = Field(
+        "columns", description="The image axis along which sunlight comes in; mirror images keep it."
+    )
+    line_spacing: int = Field(
+        1, ge=1, description="Above 1 only one row in so many, as a lidar's track, is labelled; the test part is whole."
+    )
+
+
 class Data(Settings):
-    """Where flights come from: a folder, named files, or the simulator where neither is set."""
+    """Where flights come from: a folder, named files, or the simulator where neither is set; or gridded scenes."""
 
     path: str | None = Field(None, description="A folder of flight folders. ${NAME:-default} reads the environment.")
     flights: dict[str, FlightFiles] | None = Field(None, description="Flights by name, file by file.")
+    scenes: SceneFile | None = Field(None, description="Gridded scenes instead of flights, for target.coverage swath.")
     simulation: SimulationConfig = SimulationConfig()
     camera: Camera = Camera()
     lidar: Lidar = Lidar()
@@ -290,8 +319,9 @@ class Data(Settings):
 
     @model_validator(mode="after")
     def _one_source(self) -> "Data":
-        if self.path is not None and self.flights is not None:
-            raise ValueError("path and flights both name the input; keep one")
+        named = [name for name in ("path", "flights", "scenes") if getattr(self, name) is not None]
+        if len(named) > 1:
+            raise ValueError(f"{' and '.join(named)} both name the input; keep one")
         names = [feature.name for feature in self.features]
         if len(set(names)) < len(names):
             raise ValueError(f"two features share a name: {names}")

@@ -30,11 +30,11 @@ def model_card(
         _predicts(config, record),
         "## Inputs and outputs\n\n" + _signature(config, record),
         "## Trained on\n\n" + _data(config, description),
-        "## Scores on the test flights\n\n" + _scores(metrics),
+        "## Scores on the test flights\n\n" + scores_table(metrics),
         "## Intervals\n\n" + _intervals(config, record, metrics),
         "## Limits\n\n" + _limits(config, description),
-        "## Files\n\n" + _files(record),
-        "## Loading\n\n" + _loading(config, record),
+        "## Files\n\n" + files_of(record),
+        "## Loading\n\n" + loading(config, record),
         "## Versions\n\n" + ", ".join(f"{name} {version}" for name, version in record["versions"].items()) + ".",
     ]
     return "\n\n".join(chapters) + "\n"
@@ -99,7 +99,7 @@ def _data(config: Config, description: dict[str, Any]) -> str:
     return text
 
 
-def _scores(metrics: dict[str, Any] | None) -> str:
+def scores_table(metrics: dict[str, Any] | None) -> str:
     """The rows that the run printed: baselines, network, oracle; then tier and ceiling."""
     if not metrics or "test" not in metrics:
         return "Not recorded: the run's metrics.json is missing."
@@ -107,13 +107,13 @@ def _scores(metrics: dict[str, Any] | None) -> str:
     rows.append(("**this model**", metrics["test"]))
     rows += [("oracle (knows the true scene)", metrics["oracle"]["test"])] if "oracle" in metrics else []
     keys = ("r2", "variance_ratio", "correlation", "bias", "rmse", "mae")
-    lines = [[name, _interval(found), *(_number(found.get(key)) for key in keys[1:])] for name, found in rows]
+    lines = [[name, _interval(found), *(number(found.get(key)) for key in keys[1:])] for name, found in rows]
     test, tier = metrics["test"], metrics.get("tier", {})
     text = table(["", "R² (95 % interval)", "s", "r", "bias", "RMSE", "MAE"], lines)
     text += (
-        f"\n\nIn {metrics['space']['loss']}; n = {test['n']}, effectively {_number(test.get('n_eff'), 0)}. r is the "
+        f"\n\nIn {metrics['space']['loss']}; n = {test['n']}, effectively {number(test.get('n_eff'), 0)}. r is the "
         "correlation and s = std(prediction)/std(label); R² = r² - (s - r)² - (bias/std)², so the ceiling of R² is "
-        f"r² = {_number(test.get('r2_ceiling'))}."
+        f"r² = {number(test.get('r2_ceiling'))}."
     )
     failed = f" (for {tier['next']}: {'; '.join(tier['failed'])})" if tier.get("failed") else ""
     return f"{text} Tier: {tier.get('name', 'not judged')}{failed}."
@@ -121,10 +121,11 @@ def _scores(metrics: dict[str, Any] | None) -> str:
 
 def _interval(found: dict[str, Any]) -> str:
     low, high = (found.get("ci95") or {}).get("r2") or (None, None)
-    return _number(found.get("r2")) + ("" if low is None else f" [{_number(low)}, {_number(high)}]")
+    return number(found.get("r2")) + ("" if low is None else f" [{number(low)}, {number(high)}]")
 
 
-def _number(value: float | None, digits: int = 3) -> str:
+def number(value: float | None, digits: int = 3) -> str:
+    """As text; a dash where it is not defined."""
     return "-" if value is None or value != value else f"{value:.{digits}f}"
 
 
@@ -172,7 +173,8 @@ def _ranges(config: Config, ranges: dict[str, Any]) -> str:
     return table(["", "from", "to"], rows)
 
 
-def _files(record: dict[str, Any]) -> str:
+def files_of(record: dict[str, Any]) -> str:
+    """What lies beside the card, and how far each file is from the Keras model."""
     found = record["parity"]
     return (
         table(parity.COLUMNS, parity.rows_of(found))
@@ -205,7 +207,7 @@ print(answer["{output}"])
 }
 
 
-def _loading(config: Config, record: dict[str, Any]) -> str:
+def loading(config: Config, record: dict[str, Any]) -> str:
     """Five lines a format; the inputs are NumPy arrays of the names above."""
     names = list(record["inputs"])
     filled = {

@@ -101,10 +101,10 @@ def full_float32() -> Iterator[None]:
 
 
 def keras_answers(answer: Answer, sequences: Sequences) -> dict[str, np.ndarray]:
-    """(n,) of each output."""
+    """Every number of each output, in a row: n of them, or n maps."""
     found = [answer(batch) for batch in sequences.batches()]
     joined = {name: np.concatenate([np.asarray(part[name]) for part in found]) for name in found[0]}
-    return {name: values.reshape(len(sequences)) for name, values in joined.items()}  # one number a sequence
+    return {name: values.reshape(-1) for name, values in joined.items()}
 
 
 def file_answers(reader: Reader, sequences: Sequences) -> dict[str, np.ndarray]:
@@ -122,7 +122,7 @@ def difference(
     """
     if ours.keys() != theirs.keys():
         raise ParityError(f"the export's outputs are {sorted(theirs)}, the model's are {sorted(ours)}; not exported.")
-    answer = np.abs(ours[output].astype("float64"))
+    answer = np.abs(ours[output].astype("float64")) + scaling.log_offset  # what a logarithm was taken of
     std = scaling.std * answer if scaling.log else np.full_like(answer, scaling.std)  # of physical units
     gap = np.max([np.abs(ours[name].astype("float64") - theirs[name]) for name in ours], axis=0)
     size = answer if scaling.log else np.maximum(answer, SMALL * std)

@@ -1,0 +1,1 @@
+"""A value for every pixel of a scene: preparing, training, judging, exporting and predicting."""
