@@ -7,6 +7,7 @@ EXIT_NOT_FINITE = 4
 EXIT_NOT_CONVERGED = 5
 EXIT_NO_PARITY = 6
 EXIT_INTERRUPTED = 130
+EXIT_TERMINATED = 143
 
 EXIT_CODES = {
     EXIT_OK: "done",
@@ -17,6 +18,7 @@ EXIT_CODES = {
     EXIT_NOT_CONVERGED: "pretraining did not converge",
     EXIT_NO_PARITY: "an exported file answers otherwise than the Keras model; nothing was exported",
     EXIT_INTERRUPTED: "interrupted; `--resume` of train and search continues",
+    EXIT_TERMINATED: "ended by SIGTERM; to be continued in the same way",
 }
 
 

@@ -37,6 +37,7 @@ from cloudml_tf.exporting.formats import (
     size,
 )
 from cloudml_tf.files import whole_folder, write_json, write_text
+from cloudml_tf.locks import WRITING, alone_at
 from cloudml_tf.runs import check_overrides, read_json, read_run, run_id, versions
 
 CARD = "model_card.md"
@@ -96,8 +97,11 @@ def export_model(
     samples: Samples | None = None,
     formats: Sequence[str] | None = None,
     run: Path | None = None,
+    keep: bool = False,
 ) -> dict[str, Any]:
     """Export a regressor (standardised output) in `formats`, by default the configuration's; returns the parity record.
+
+    With `keep` the formats that lie there are written too.
 
     What was trained in bfloat16 is exported in float32. Raises `ParityError` where a file differs from Keras.
     """
@@ -115,20 +119,32 @@ def export_model(
 
     more = {} if run is None else {"run": run_id(config, run)}
     source = Source([physical, shared], answer, config, description, metrics, samples, shared_answer, more)
-    return export(source, folder, formats or config.output.export_formats)
+    return export(source, folder, formats or config.output.export_formats, keep)
 
 
-def export(source: Source, folder: Path, formats: Sequence[str]) -> dict[str, Any]:
+def export(source: Source, folder: Path, formats: Sequence[str], keep: bool = False) -> dict[str, Any]:
     """Write all formats, the record and the card into `folder`, whole or not at all; returns the parity record.
 
-    The folder is replaced where it holds an export. Raises `ParityError` where a file differs from Keras.
+    The folder is replaced where it holds an export; with `keep`, in the formats that lie there too. Raises
+    `ParityError` where a file differs from Keras.
     """
-    check_replaceable(folder)
-    check_packages(formats)
+    with alone_at(folder, "an export"):
+        check_replaceable(folder)
+        wanted = every_format(folder, formats) if keep else formats
+        check_packages(wanted)
+        return _export(source, folder, wanted)
+
+
+def every_format(folder: Path, formats: Sequence[str]) -> tuple[str, ...]:
+    """Some formats and those that lie in a folder, whose files are always of one run."""
+    return tuple(name for name in FORMATS if name in {*formats, *formats_in(folder)})
+
+
+def _export(source: Source, folder: Path, formats: Sequence[str]) -> dict[str, Any]:
     sequences, target = source.sequences(), Scaling.from_json(source.description["scaling"]).target
     with (
         whole_folder(folder) as temporary,
-        tempfile.TemporaryDirectory() as scratch,
+        tempfile.TemporaryDirectory(prefix=f"{WRITING}{folder.name}-", dir=folder.parent) as scratch,
         parity.full_float32(),
     ):
         ours = parity.keras_answers(source.answer, sequences)
@@ -251,19 +267,17 @@ def run(args: argparse.Namespace) -> int:
     config, description = read_run(path, overrides)
     folder = target_folder(config, args.run_dir)
     asked = parse_formats(args.format) if args.format is not None else config.output.export_formats
-    # What lies there is written again: the files of one folder are always of one run.
-    formats = tuple(name for name in FORMATS if name in {*asked, *formats_in(folder)})
     check_replaceable(folder)
-    check_packages(formats)
+    check_packages(every_format(folder, asked))
     check_backend()
     from cloudml_tf.training import load_regressor
 
     model = load_regressor(path, config, description)
     metrics = read_json(path / "metrics.json") if (path / "metrics.json").is_file() else None
-    record = export_model(model, folder, config, description, metrics, formats=formats, run=path)
+    record = export_model(model, folder, config, description, metrics, formats=asked, run=path, keep=True)
     show_export(console, {"folder": str(folder), "parity": record})
     if args.json:
-        files = {name: str(folder / FORMATS[name].file) for name in formats}
+        files = {name: str(folder / FORMATS[name].file) for name in record["formats"]}
         print_json({"export": str(folder), "files": files, "card": str(folder / CARD), "parity": record})
     return EXIT_OK
 

@@ -258,7 +258,7 @@ def fit(
     judged = {"metrics" if prepared.track is None else "weighted_metrics": regression_metrics(column)}
     trained.compile(optimizer=optimizer, loss=loss, **judged)
     optimizer.build(trained.trainable_variables)
-    saved = checkpoint.load(folder / checkpoint.NAME) if resume else None
+    saved = checkpoint.newest(folder, console.warn) if resume else None
     first_epoch = saved["epoch"] if saved else 0
     guards = Guards.of(config, loss, batches, val)
     last = Checkpoint(folder, guards.stateful(), saved)

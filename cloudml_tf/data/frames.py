@@ -20,6 +20,7 @@ from cloudml_tf.data.ahead import ahead
 from cloudml_tf.data.flights import Flight
 from cloudml_tf.data.settings import Camera, Data
 from cloudml_tf.files import whole_file
+from cloudml_tf.locks import alone_at
 
 SLAB_BYTES = 64 * 2**20  # how much is read from a file at once
 
@@ -57,7 +58,7 @@ def build_table(
     path = expand(data.cache) / f"frames-{_fingerprint(flights, wanted, data.camera)}.npy"
     bad_path = path.with_suffix(".bad.npy")
     if not (path.is_file() and bad_path.is_file()):
-        with whole_file(path) as temporary:
+        with alone_at(path, "a reading of the same flights"), whole_file(path) as temporary:
             mapped = np.lib.format.open_memmap(temporary, "w+", "float32", shape)
             bad = _fill(mapped, flights, wanted, data.camera, progress)
             mapped.flush()

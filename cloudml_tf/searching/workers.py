@@ -59,22 +59,6 @@ def limit_threads(count: int | None) -> None:
         os.environ.update(dict.fromkeys(THREADS, str(count)))
 
 
-@contextlib.contextmanager
-def held_alone(folder: Path) -> Iterator[None]:
-    """Refuse a second search in the same folder while the first runs. A killed one lets go by itself."""
-    try:
-        import fcntl
-    except ImportError:  # Windows
-        yield
-        return
-    with open(folder / ".lock", "w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise RunError(f"{folder}: a search is running in this folder. Wait for it, or stop it first.") from None
-        yield
-
-
 def wait_for_chief(folder: Path, console: Console, patience_s: float = 600.0) -> bool:
     """Wait until the chief has begun; False where its search has ended. Raises `RunError` after ten minutes."""
     if not (folder / "search_config.json").is_file():
