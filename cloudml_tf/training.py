@@ -268,7 +268,7 @@ def fit(
         tracking = [] if track is None else track.callbacks(guards.snapshots)
         callbacks = [*guards.in_order(batches), *tracking, EpochRows(progress), ended, last]
         started = time.perf_counter()
-        if saved is not None and saved["stopped"]:
+        if saved is not None and (saved["stopped"] or first_epoch >= training.max_epochs):
             _replay_end(trained, last, callbacks)
         else:
             trained.fit(
@@ -304,7 +304,7 @@ def fit(
 
 
 def _replay_end(model: keras.Model, last: Checkpoint, callbacks: list[keras.callbacks.Callback]) -> None:
-    """Take up a training that had already stopped by its own rule when it was interrupted."""
+    """Take up a training that had already ended when it was interrupted: a `fit` of no epoch would lose its last."""
     for callback in callbacks:
         callback.set_model(model)
     last.on_train_begin()
