@@ -11,7 +11,7 @@ import numpy as np
 
 from cloudml_tf import checkpoint
 from cloudml_tf.batches import Batches, EpochOrder, Inputs
-from cloudml_tf.callbacks import CollapseAbort, NotFinite, PenaltySchedule, R2EarlyStopping, WeightAverage
+from cloudml_tf.callbacks import CollapseAbort, PenaltySchedule, R2EarlyStopping, WeightAverage
 from cloudml_tf.checkpoint import Checkpoint
 from cloudml_tf.console import Console, TrainingProgress
 from cloudml_tf.data.samples import Samples
@@ -20,6 +20,7 @@ from cloudml_tf.distributions import POINT, HistogramLoss, QuantileLoss
 from cloudml_tf.errors import NotFiniteError, RunError
 from cloudml_tf.feed import answers, feed
 from cloudml_tf.files import whole_file
+from cloudml_tf.finiteness import NotFinite
 from cloudml_tf.layers import PhysicalUnits, Standardize
 from cloudml_tf.losses import VariancePreservingLoss
 from cloudml_tf.metrics import regression_metrics
@@ -153,7 +154,7 @@ class Guards:
             stopping=R2EarlyStopping(training.early_stopping_patience, training.early_stopping_monitor),
             collapse=CollapseAbort(training.collapse_threshold, training.collapse_grace_epochs),
             snapshots=PredictionSnapshots(feed(Inputs(val, shared=batches.run_length > 1))),
-            not_finite=NotFinite(),
+            not_finite=NotFinite(batches),
             penalty=PenaltySchedule(loss, term.schedule, term.ramp_epochs, term.gate_correlation),
             layers=LayerMonitor(*batches.probe()),
             average=WeightAverage(training.ema_momentum) if training.ema_momentum is not None else None,
@@ -283,6 +284,7 @@ def fit(
         seconds = time.perf_counter() - started
     if ended.weights is not None:
         trained.set_weights(ended.weights)
+    guards.not_finite.restore()
     copy_weights(trained, model)
     _save_weights(model, folder / "last.weights.h5")
     guards.stopping.restore_best()
