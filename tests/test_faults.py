@@ -6,6 +6,7 @@ import random
 import signal
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -112,6 +113,21 @@ def test_a_run_whose_last_checkpoint_is_damaged_ends_as_if_it_were_not(
     assert differences(tmp_path / "whole", tmp_path / "cut") == []
     (tmp_path / "cut" / "history.csv").write_text("epoch\n1.0\n")
     assert differences(tmp_path / "whole", tmp_path / "cut") == ["history.csv"]
+
+
+@pytest.mark.tensorflow("the other backends draw batches themselves")
+def test_one_or_two_threads_that_draw_batches_give_the_same_bits(
+    tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from test_train import same
+
+    from cloudml_tf import feed, training
+
+    config = tiny(training={"max_epochs": 2}, augmentation={"gain_std": 0.05, "noise_std": 0.1}, **QUICK)
+    for threads in (1, 2):
+        monkeypatch.setattr(training, "feed", partial(feed.feed, threads=threads))
+        train(config, Console(quiet=True), str(tmp_path / f"{threads}"))
+    same(tmp_path / "1", tmp_path / "2")
 
 
 # --- files
