@@ -184,7 +184,11 @@ def write_savedmodel(source: Source, folder: Path) -> None:
             for key, shape in shapes.items()
         ]
         archive.add_endpoint(name, partial(_called, answer, list(shapes)), input_signature=specs)
-    archive.write_out(str(folder), verbose=False)
+    try:
+        archive.write_out(str(folder), verbose=False)
+    except tf.errors.OpError as error:  # TensorFlow's own words for a full disk
+        reason = error.message.splitlines()[0]
+        raise RunError(f"{folder.parent}: the SavedModel cannot be written ({reason}). Free some space.") from None
 
 
 def _called(answer: parity.Answer, names: list[str], *tensors: Any) -> dict[str, Any]:

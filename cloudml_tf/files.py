@@ -8,6 +8,7 @@ import contextlib
 import ctypes
 import json
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -128,5 +129,6 @@ def finite(value: Any) -> Any:
 
 
 def _unwritable(path: Path, error: OSError) -> RunError:
-    reason = error.strerror or str(error)
+    told = re.search(r"errno = (\d+)", str(error))  # HDF5 says it in its text alone
+    reason = error.strerror or (os.strerror(int(told[1])) if told else str(error).splitlines()[0])
     return RunError(f"{path}: cannot be written ({reason}). Choose a writable folder or free some space.")

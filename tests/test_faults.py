@@ -173,6 +173,21 @@ def test_a_full_disk_leaves_what_was_there(small_disk) -> None:
     assert not list(disk.rglob(".writing-*"))
 
 
+def test_what_libraries_say_of_a_full_disk_is_one_line(finished: Path, small_disk, capsys) -> None:
+    import h5py
+
+    disk = small_disk(0.2)
+    with (
+        pytest.raises(RunError, match=r"a\.h5: cannot be written \(No space left on device\)"),
+        whole_file(disk / "a.h5") as made,
+        h5py.File(made, "w") as file,
+    ):
+        file["x"] = np.random.default_rng(0).random(10**5)
+    assert main(["export", str(finished), "--format", "savedmodel", "-o", str(disk / "model")]) == 2
+    assert "cannot be written" in capsys.readouterr().err
+    assert list(disk.iterdir()) == []
+
+
 def test_a_folder_that_becomes_read_only_leaves_what_was_there(small_disk) -> None:
     disk = small_disk(0.5)
     write_text(disk / "a.txt", "before")
