@@ -4,7 +4,7 @@ BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 
-.PHONY: venv train test test-all test-oldest test-backends browser parity bench fuzz audit clean
+.PHONY: venv train test test-all test-oldest test-backends browser parity faults bench fuzz audit clean
 venv: .venv/.installed
 .venv/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -57,6 +57,10 @@ browser:
 # Our R2 against tensorflow-addons, which needs Keras 2: a second environment of its own.
 parity: venv
 	bash benchmarks/parity.sh
+
+# Real processes of every kind, killed at random moments and resumed; what came out of it: docs/faults.md.
+faults: venv
+	$(BIN)/python benchmarks/faults.py --kills 100
 
 # Our training step against the same network in PyTorch, on a machine that does nothing else; then what a GPU would do.
 bench: .venv-peers/.installed

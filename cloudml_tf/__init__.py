@@ -34,7 +34,7 @@ _CONTENTS = {
     "regression_metrics": "metrics",
     "R2EarlyStopping": "callbacks",
     "CollapseAbort": "callbacks",
-    "NotFinite": "callbacks",
+    "NotFinite": "finiteness",
     "PenaltySchedule": "callbacks",
     "DiversityMonitor": "monitors",
     "LayerMonitor": "monitors",
@@ -44,11 +44,12 @@ _CONTENTS = {
 __all__ = ["__version__", *_CONTENTS]
 
 if TYPE_CHECKING:
-    from cloudml_tf.callbacks import CollapseAbort, NotFinite, PenaltySchedule, R2EarlyStopping
+    from cloudml_tf.callbacks import CollapseAbort, PenaltySchedule, R2EarlyStopping
     from cloudml_tf.config import Config, load_config
     from cloudml_tf.data.flights import Flight, load_flight
     from cloudml_tf.dense import build_swath_network
     from cloudml_tf.distributions import HistogramLoss, QuantileLoss
+    from cloudml_tf.finiteness import NotFinite
     from cloudml_tf.hypermodel import CloudHyperModel
     from cloudml_tf.losses import VariancePreservingLoss
     from cloudml_tf.metrics import (

@@ -16,6 +16,7 @@ from cloudml_tf.errors import EXIT_OK, ConfigError
 from cloudml_tf.files import write_json
 from cloudml_tf.grid import Cell, Grid, cells, load_grid, run_cells
 from cloudml_tf.grid_summary import summarise
+from cloudml_tf.locks import alone_in
 from cloudml_tf.runs import read_json
 
 NAME = "grid.json"  # in the grid's folder: the grid as it was run
@@ -79,7 +80,9 @@ def run(args: argparse.Namespace) -> int:
         raise ConfigError(f"--jobs must be 1 or more. Received: {args.jobs}")
     grid = chosen(load_grid(Path(args.grid), overrides_from(args)), args)
     home = Path(args.run_dir) if args.run_dir else expand(grid.runs) / grid.experiment_name
-    found = train_grid(grid, home, args.jobs, console, args.retry_failed)
+    home.mkdir(parents=True, exist_ok=True)
+    with alone_in(home, "a grid", below=False):  # a killed one's workers may be at work for half a second more
+        found = train_grid(grid, home, args.jobs, console, args.retry_failed)
     grid_page.print_tables(console, found)
     console.say(f"page: {home / 'grid.html'}")
     if args.json:

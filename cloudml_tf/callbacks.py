@@ -199,36 +199,6 @@ class CollapseAbort(_BestWeights):
         self.collapsed, self.message = state["collapsed"], state["message"]
 
 
-class NotFinite(keras.callbacks.Callback):
-    """Stop at once when the loss of a batch is NaN or infinite; puts the last finite epoch's weights back.
-
-    Sets `message`. Reads the running mean of the loss, which stays NaN once a batch was.
-    """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.message = ""
-        self._last_good: list[Any] | None = None
-
-    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        """Remember the weights before this epoch."""
-        self._epoch = epoch
-        if not self.message:
-            self._last_good = _copy_weights(self.model)
-
-    def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
-        """Look at the loss."""
-        loss = float((logs or {}).get("loss", 0.0))
-        if not math.isfinite(loss) and not self.message:
-            self.message = (
-                f"The loss became {loss} in epoch {self._epoch + 1}, batch {batch + 1}. Lower training.learning_rate, "
-                "set training.gradient_clip_norm, or look for extreme values in the frames and labels."
-            )
-            self.model.stop_training = True
-            if self._last_good is not None:
-                self.model.set_weights(self._last_good)
-
-
 class WeightAverage(keras.callbacks.Callback):
     """Validate, keep and return an exponential average of the weights (Polyak & Juditsky 1992). Put it first.
 

@@ -1,10 +1,16 @@
 """Everything that a training has at the end of an epoch, in one file, so that it can go on as if never stopped.
 
 `checkpoint.npz` holds all variables of the model (weights, seed generators), the optimizer's, the states of the
-callbacks and the history. It is plain arrays and JSON: loading it runs no code. It is replaced whole, epoch by epoch.
+callbacks and the history. It is plain arrays and JSON: loading it runs no code. Each epoch writes a new one, and keeps
+the one before as `checkpoint.previous.npz`: a disk may damage what lies on it, which the sum at the end of each tells.
 """
 
+import hashlib
+import io
 import json
+import os
+import struct
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +19,8 @@ import numpy as np
 
 from cloudml_tf.errors import RunError
 from cloudml_tf.files import whole_file
-from cloudml_tf.runs import write_history
+from cloudml_tf.runs import CHECKPOINT, PREVIOUS, write_history
 from cloudml_tf.stored_arrays import read_npz
-
-NAME = "checkpoint.npz"
 
 
 class Checkpoint(keras.callbacks.Callback):
@@ -56,29 +60,61 @@ class Checkpoint(keras.callbacks.Callback):
         if not self.writes:
             return
         write_history(self.folder, self.history)
-        if not np.isfinite(self.history[-1].get("loss", 0.0)):
+        model = [keras.ops.convert_to_numpy(v) for v in self.model.variables]
+        optimizer = [keras.ops.convert_to_numpy(v) for v in self.model.optimizer.variables]
+        if not all(np.isfinite(values).all() for values in (self.history[-1].get("loss", 0.0), *model, *optimizer)):
             return
         content = {
             "epoch": epoch + 1,
             "stopped": bool(self.model.stop_training),
             "history": self.history,
-            "model": [keras.ops.convert_to_numpy(v) for v in self.model.variables],
-            "optimizer": [keras.ops.convert_to_numpy(v) for v in self.model.optimizer.variables],
+            "model": model,
+            "optimizer": optimizer,
             "states": {name: callback.get_state() for name, callback in self.stateful.items()},
         }
-        save(self.folder / NAME, content)
+        keep(self.folder, content)
+
+
+def keep(folder: Path, content: Any) -> None:
+    """Write a new checkpoint, and keep the last one as the one before. Between the two renames that one is alone."""
+    with whole_file(folder / CHECKPOINT) as temporary:
+        save(temporary, content)
+        if (folder / CHECKPOINT).exists():
+            os.replace(folder / CHECKPOINT, folder / PREVIOUS)
+
+
+def newest(folder: Path, warn: Callable[[str], None]) -> dict[str, Any] | None:
+    """The last checkpoint of a run, or where it is damaged the one before, or None; `warn` is told."""
+    for path in (folder / CHECKPOINT, folder / PREVIOUS):
+        if not path.exists():
+            continue
+        try:
+            return load(path)
+        except RunError as error:
+            warn(f"{error} Going on from before it.")
+            path.unlink()  # lest it become the one before the next
+    warn(f"{folder}: there is no checkpoint; the training begins with its first epoch.")
+    return None
 
 
 def save(path: Path, content: Any) -> None:
-    """Write nested dictionaries and lists of plain values and arrays."""
+    """Write nested dictionaries and lists of plain values and arrays, with their SHA-256 as the comment of the zip."""
     arrays: dict[str, np.ndarray] = {}
-    text = json.dumps(_strip(content, arrays))
-    with whole_file(path) as temporary, open(temporary, "wb") as file:
-        np.savez(file, _json=np.frombuffer(text.encode(), "uint8"), **arrays)  # type: ignore[arg-type]
+    text, written = json.dumps(_strip(content, arrays)), io.BytesIO()
+    np.savez(written, _json=np.frombuffer(text.encode(), "uint8"), **arrays)  # type: ignore[arg-type]
+    body = written.getvalue()[:-2]  # without the length of the comment, which is 0
+    path.write_bytes(body + _seal(body))
 
 
 def load(path: Path) -> dict[str, Any]:
-    """The inverse of `save`. Raises `RunError` where the file is damaged."""
+    """The inverse of `save`. Raises `RunError` where the file is damaged: nothing of that is looked at."""
+    try:
+        read = path.read_bytes()
+    except OSError as error:
+        raise RunError(f"{path}: the checkpoint cannot be read ({error.strerror}).") from None
+    body = read[: -len(_seal(b""))]
+    if read != body + _seal(body):
+        raise RunError(f"{path}: the checkpoint is damaged: its {len(read):,} bytes do not have the sum they had.")
     arrays = read_npz(path, "checkpoint")
     try:
         content = json.loads(bytes(arrays["_json"]).decode())
@@ -86,6 +122,12 @@ def load(path: Path) -> dict[str, Any]:
         raise RunError(f"{path}: the checkpoint is damaged ({error}). Start the run again.") from None
     restored: dict[str, Any] = _restore(content, arrays)
     return restored
+
+
+def _seal(body: bytes) -> bytes:
+    """The end of a zip file: the comment's length, two bytes, and the comment."""
+    found = hashlib.sha256(body).hexdigest().encode()
+    return struct.pack("<H", len(found)) + found
 
 
 def _strip(value: Any, arrays: dict[str, np.ndarray]) -> Any:

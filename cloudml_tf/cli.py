@@ -12,7 +12,15 @@ import os
 import sys
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from cloudml_tf.errors import EXIT_BAD_INPUT, EXIT_CODES, EXIT_INTERRUPTED, CloudMLError, ConfigError
+from cloudml_tf.errors import (
+    EXIT_BAD_INPUT,
+    EXIT_CODES,
+    EXIT_INTERRUPTED,
+    EXIT_TERMINATED,
+    CloudMLError,
+    ConfigError,
+)
+from cloudml_tf.stopping import Terminated, told_to_end
 
 if TYPE_CHECKING:  # help should not wait for the configuration's models
     from cloudml_tf.config import Config
@@ -184,12 +192,16 @@ def main(argv: list[str] | None = None) -> int:
     try:
         if unknown:
             raise ConfigError(_unknown_arguments(args, unknown))
-        return int(args.run(args))
+        with told_to_end():
+            return int(args.run(args))
     except CloudMLError as error:
         return _refuse(f"cloudml {args.verb}", str(error), error.exit_code, args.json)
     except KeyboardInterrupt:
         print(f"cloudml {args.verb}: interrupted{GOES_ON.get(args.verb, '')}.", file=sys.stderr)
         return EXIT_INTERRUPTED
+    except Terminated:
+        print(f"cloudml {args.verb}: ended by SIGTERM{GOES_ON.get(args.verb, '')}.", file=sys.stderr)
+        return EXIT_TERMINATED
     except BrokenPipeError:
         sys.stderr.close()
         return 0

@@ -11,6 +11,7 @@ EXIT_NOT_CONVERGED = 5
 EXIT_NO_PARITY = 6
 EXIT_FLIGHTS_FAILED = 7
 EXIT_INTERRUPTED = 130
+EXIT_TERMINATED = 143
 
 EXIT_CODES = {
     EXIT_OK: "done",
@@ -22,6 +23,7 @@ EXIT_CODES = {
     EXIT_NO_PARITY: "an exported file answers otherwise than the Keras model; nothing was exported",
     EXIT_FLIGHTS_FAILED: "predict --archive: some flights failed, and archive.json names them; the others are done",
     EXIT_INTERRUPTED: "interrupted; `--resume` of train and search continues",
+    EXIT_TERMINATED: "ended by SIGTERM; to be continued in the same way",
 }
 
 

@@ -38,6 +38,7 @@ from cloudml_tf.exporting.formats import (
     size,
 )
 from cloudml_tf.files import whole_folder, write_json, write_text
+from cloudml_tf.locks import WRITING, alone_at
 from cloudml_tf.runs import check_overrides, read_json, read_run, run_id, versions
 
 CARD = "model_card.md"
@@ -101,8 +102,11 @@ def export_model(
     samples: Samples | None = None,
     formats: Sequence[str] | None = None,
     run: Path | None = None,
+    keep: bool = False,
 ) -> dict[str, Any]:
     """Export a regressor (standardised output) in `formats`, by default the configuration's; returns the parity record.
+
+    With `keep` the formats that lie there are written too.
 
     What was trained in bfloat16 is exported in float32. Raises `ParityError` where a file differs from Keras.
     """
@@ -120,20 +124,32 @@ def export_model(
 
     more = {} if run is None else {"run": run_id(config, run)}
     source = Source([physical, shared], answer, config, description, metrics, samples, shared_answer, more)
-    return export(source, folder, formats or config.output.export_formats)
+    return export(source, folder, formats or config.output.export_formats, keep)
 
 
-def export(source: Source, folder: Path, formats: Sequence[str]) -> dict[str, Any]:
+def export(source: Source, folder: Path, formats: Sequence[str], keep: bool = False) -> dict[str, Any]:
     """Write all formats, the record and the card into `folder`, whole or not at all; returns the parity record.
 
-    The folder is replaced where it holds an export. Raises `ParityError` where a file differs from Keras.
+    The folder is replaced where it holds an export; with `keep`, in the formats that lie there too. Raises
+    `ParityError` where a file differs from Keras.
     """
-    check_replaceable(folder)
-    check_packages(formats)
+    with alone_at(folder, "an export"):
+        check_replaceable(folder)
+        wanted = every_format(folder, formats) if keep else formats
+        check_packages(wanted)
+        return _export(source, folder, wanted)
+
+
+def every_format(folder: Path, formats: Sequence[str]) -> tuple[str, ...]:
+    """Some formats and those that lie in a folder, whose files are always of one run."""
+    return tuple(name for name in FORMATS if name in {*formats, *formats_in(folder)})
+
+
+def _export(source: Source, folder: Path, formats: Sequence[str]) -> dict[str, Any]:
     sequences, target = source.sequences(), Scaling.from_json(source.description["scaling"]).target
     with (
         whole_folder(folder) as temporary,
-        tempfile.TemporaryDirectory() as scratch,
+        tempfile.TemporaryDirectory(prefix=f"{WRITING}{folder.name}-", dir=folder.parent) as scratch,
         parity.full_float32(),
     ):
         ours = parity.keras_answers(source.answer, sequences)
@@ -173,7 +189,11 @@ def write_savedmodel(source: Source, folder: Path) -> None:
             for key, shape in shapes.items()
         ]
         archive.add_endpoint(name, partial(_called, answer, list(shapes)), input_signature=specs)
-    archive.write_out(str(folder), verbose=False)
+    try:
+        archive.write_out(str(folder), verbose=False)
+    except tf.errors.OpError as error:  # TensorFlow's own words for a full disk
+        reason = error.message.splitlines()[0]
+        raise RunError(f"{folder.parent}: the SavedModel cannot be written ({reason}). Free some space.") from None
 
 
 def _called(answer: parity.Answer, names: list[str], *tensors: Any) -> dict[str, Any]:
@@ -236,7 +256,7 @@ def run_of_export(folder: Path) -> str | None:
 def show_export(console: Console, written: dict[str, Any]) -> None:
     """The parity table, the folder and what lay there, as metrics.json has them under "export"."""
     parity.show(console, written["parity"])
-    if written["replaced"] is not None:
+    if written.get("replaced") is not None:
         console.say(f"{written['folder']} held the export of {written['replaced']}, which is replaced")
     console.say(f"export: {written['folder']}; for a flight: cloudml predict {written['folder']} FLIGHT -o out.nc")
 
@@ -269,10 +289,8 @@ def run(args: argparse.Namespace) -> int:
     config, description = read_run(path, overrides)
     folder = target_folder(config, args.run_dir)
     asked = parse_formats(args.format) if args.format is not None else config.output.export_formats
-    # What lies there is written again: the files of one folder are always of one run.
-    formats = tuple(name for name in FORMATS if name in {*asked, *formats_in(folder)})
     check_replaceable(folder)
-    check_packages(formats)
+    check_packages(every_format(folder, asked))
     check_backend()
     from cloudml_tf.training import load_regressor
 
@@ -282,13 +300,13 @@ def run(args: argparse.Namespace) -> int:
     if config.target.coverage == "swath":
         from cloudml_tf.swath.export import check_formats, export_networks
 
-        check_formats(formats)
+        check_formats(asked)
         record = export_networks([model], folder, config, description, metrics, run=path)
     else:
-        record = export_model(model, folder, config, description, metrics, formats=formats, run=path)
+        record = export_model(model, folder, config, description, metrics, formats=asked, run=path, keep=True)
     show_export(console, {"folder": str(folder), "parity": record, "replaced": replaced})
     if args.json:
-        files = {name: str(folder / FORMATS[name].file) for name in formats}
+        files = {name: str(folder / FORMATS[name].file) for name in record["formats"]}
         print_json({"export": str(folder), "files": files, "card": str(folder / CARD), "parity": record})
     return EXIT_OK
 

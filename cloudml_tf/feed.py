@@ -8,7 +8,7 @@ import numpy as np
 AHEAD = 6  # batches that lie ready: with two, a step in three waits where training keeps every core busy
 
 
-def feed(batches: keras.utils.PyDataset) -> Any:
+def feed(batches: keras.utils.PyDataset, threads: int = 1) -> Any:
     """The same batches in the same order, to hand to a Keras model.
 
     On TensorFlow, Keras would wrap them in a `tf.data` pipeline that tunes itself, and whose tuner takes up to a
@@ -17,6 +17,7 @@ def feed(batches: keras.utils.PyDataset) -> Any:
 
     Args:
         batches: of a known length. The first axis of every array may differ from batch to batch, the others not.
+        threads: that draw batches on TensorFlow. A batch depends on its number alone, so what comes out does not.
     """
     if keras.backend.backend() != "tensorflow":
         return batches
@@ -34,7 +35,8 @@ def feed(batches: keras.utils.PyDataset) -> Any:
     options = tf.data.Options()
     options.autotune.enabled = False
     options.experimental_warm_start = True
-    return tf.data.Dataset.range(len(batches)).map(draw).prefetch(AHEAD).with_options(options)
+    drawn = tf.data.Dataset.range(len(batches)).map(draw, threads if threads > 1 else None, deterministic=True)
+    return drawn.prefetch(AHEAD).with_options(options)
 
 
 def answers(model: keras.Model, batches: keras.utils.PyDataset) -> np.ndarray:

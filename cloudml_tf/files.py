@@ -1,8 +1,14 @@
-"""Every file appears whole or not at all: written beside its place, then renamed into it."""
+"""Every file appears whole or not at all: written beside its place, then renamed into it.
+
+What has its name is on the disk, not only on its way there, so it survives a power cut too. What a killed process left
+half-written keeps its temporary name, and goes when the next one takes up the folder (`cloudml_tf.locks`).
+"""
 
 import contextlib
+import ctypes
 import json
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -10,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from cloudml_tf.errors import RunError
+from cloudml_tf.locks import OLD, WRITING
 
 
 @contextlib.contextmanager
@@ -18,14 +25,16 @@ def whole_file(path: Path) -> Iterator[Path]:
     path = Path(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=".writing-", suffix="-" + path.name, dir=path.parent)
+        handle, name = tempfile.mkstemp(prefix=WRITING, suffix="-" + path.name, dir=path.parent)
     except OSError as error:
         raise _unwritable(path, error) from None
     os.close(handle)
     os.chmod(name, 0o644)
     try:
         yield Path(name)
+        _to_disk(Path(name))
         os.replace(name, path)
+        _to_disk(path.parent)
     except OSError as error:
         raise _unwritable(path, error) from error
     finally:
@@ -39,27 +48,62 @@ def whole_folder(path: Path) -> Iterator[Path]:
     path = Path(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=f".writing-{path.name}-", dir=path.parent))
+        temporary = Path(tempfile.mkdtemp(prefix=f"{WRITING}{path.name}-", dir=path.parent))
     except OSError as error:
         raise _unwritable(path, error) from None
     os.chmod(temporary, 0o755)
     try:
         yield temporary
-        if path.exists():
-            old = Path(tempfile.mkdtemp(prefix=f".old-{path.name}-", dir=path.parent))
-            os.replace(path, old / path.name)
-            try:
-                os.replace(temporary, path)
-            except OSError:
-                os.replace(old / path.name, path)
-                raise
-            shutil.rmtree(old, ignore_errors=True)
-        else:
-            os.replace(temporary, path)
+        for part in [*temporary.rglob("*"), temporary]:
+            _to_disk(part)
+        _put(temporary, path)
+        _to_disk(path.parent)
     except OSError as error:
         raise _unwritable(path, error) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _to_disk(path: Path) -> None:
+    """Have a file, or the names in a folder, written to the disk itself. Raises `OSError` where it is full."""
+    if os.name != "posix":
+        return
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    except OSError:
+        if not path.is_dir():  # some file systems do not sync folders
+            raise
+    finally:
+        os.close(handle)
+
+
+def _put(new: Path, path: Path) -> None:
+    """Rename a folder into its place, whatever is there; the caller removes what then bears the name `new`."""
+    if not path.exists():
+        os.replace(new, path)
+        return
+    if _swapped(new, path):
+        return
+    old = Path(tempfile.mkdtemp(prefix=f"{OLD}{path.name}-", dir=path.parent))
+    os.replace(path, old / path.name)
+    try:
+        os.replace(new, path)
+    except OSError:
+        os.replace(old / path.name, path)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _swapped(new: Path, path: Path) -> bool:
+    """Exchange two folders in one step, so that there is one at every moment. False where the system cannot."""
+    here, exchange = -100, 2  # AT_FDCWD, RENAME_EXCHANGE of Linux
+    try:
+        rename = ctypes.CDLL(None).renameat2
+    except (AttributeError, OSError, TypeError):
+        return False
+    done: int = rename(here, os.fsencode(new), here, os.fsencode(path), exchange)
+    return done == 0
 
 
 def write_text(path: Path, text: str) -> None:
@@ -85,5 +129,6 @@ def finite(value: Any) -> Any:
 
 
 def _unwritable(path: Path, error: OSError) -> RunError:
-    reason = error.strerror or str(error)
+    told = re.search(r"errno = (\d+)", str(error))  # HDF5 says it in its text alone
+    reason = error.strerror or (os.strerror(int(told[1])) if told else str(error).splitlines()[0])
     return RunError(f"{path}: cannot be written ({reason}). Choose a writable folder or free some space.")

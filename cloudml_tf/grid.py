@@ -28,9 +28,9 @@ from cloudml_tf.data.settings import Settings
 from cloudml_tf.devices import refuse_workers
 from cloudml_tf.errors import CloudMLError, ConfigError, RunError
 from cloudml_tf.files import write_json
-from cloudml_tf.runs import flat, read_json
+from cloudml_tf.runs import WHOLE, flat, has_begun, read_json
 
-FAILED, DONE = "failed.json", "metrics.json"
+FAILED, DONE = "failed.json", WHOLE
 ATTEMPTS = 2  # of a cell whose worker process dies
 TASKS = 16  # cells that a worker process trains, about; then new ones take over: networks leave memory behind
 
@@ -193,6 +193,10 @@ def _workers(jobs: int) -> Iterator[ProcessPoolExecutor]:
     pool = ProcessPoolExecutor(jobs, mp_context=context, initializer=_begin_worker, initargs=(threads,))
     try:
         yield pool
+    except BaseException:
+        for child in multiprocessing.active_children():
+            child.terminate()  # Python would wait for the end of what they train
+        raise
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
 
@@ -221,14 +225,11 @@ def train_cell(content: dict[str, Any], folder: str) -> None:
     from cloudml_tf.train import train
 
     home = Path(folder)
-    resume = (home / "checkpoint.npz").is_file()
-    if not resume and home.exists():
-        shutil.rmtree(home)  # killed before its first epoch ended
     home.parent.mkdir(parents=True, exist_ok=True)
     running_mark(home).touch()
     with open(home.with_name(f"{home.name}.log"), "a", encoding="utf-8") as log, contextlib.redirect_stdout(log):
         try:
-            train(parse_config(content), Console(), folder, resume)
+            train(parse_config(content), Console(), folder, resume=has_begun(home))
         except CloudMLError as error:
             home.mkdir(exist_ok=True)
             write_json(home / FAILED, {"error": str(error)})

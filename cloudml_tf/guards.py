@@ -7,10 +7,11 @@ import keras
 import numpy as np
 
 from cloudml_tf.batches import Batches, EpochOrder
-from cloudml_tf.callbacks import CollapseAbort, NotFinite, PenaltySchedule, R2EarlyStopping, WeightAverage
+from cloudml_tf.callbacks import CollapseAbort, PenaltySchedule, R2EarlyStopping, WeightAverage
 from cloudml_tf.console import TrainingProgress
 from cloudml_tf.distribute import OnOneDevice
 from cloudml_tf.feed import feed
+from cloudml_tf.finiteness import NotFinite
 from cloudml_tf.losses import VariancePreservingLoss
 from cloudml_tf.material import Material
 from cloudml_tf.monitors import LayerMonitor, PredictionSnapshots
@@ -31,14 +32,14 @@ class Guards:
     average: WeightAverage | None
 
     @classmethod
-    def of(cls, config: Config, loss: VariancePreservingLoss, material: Material) -> "Guards":
-        """As configured, watching the validation part."""
+    def of(cls, config: Config, loss: VariancePreservingLoss, material: Material, several: bool = False) -> "Guards":
+        """As configured, watching the validation part. On `several` devices no step is done again."""
         training, term = config.training, config.loss
         return cls(
             stopping=R2EarlyStopping(training.early_stopping_patience, training.early_stopping_monitor),
             collapse=CollapseAbort(training.collapse_threshold, training.collapse_grace_epochs),
             snapshots=PredictionSnapshots(feed(material.shown), keep=material.keep),
-            not_finite=NotFinite(),
+            not_finite=NotFinite(None if several else material.batches),
             penalty=PenaltySchedule(loss, term.schedule, term.ramp_epochs, term.gate_correlation),
             layers=LayerMonitor(*material.batches.probe()),
             average=WeightAverage(training.ema_momentum) if training.ema_momentum is not None else None,

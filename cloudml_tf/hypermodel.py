@@ -27,7 +27,7 @@ from cloudml_tf.devices import start
 from cloudml_tf.errors import CloudMLError, NotFiniteError, RunError
 from cloudml_tf.files import write_json, write_text
 from cloudml_tf.pipeline import Prepared, prepare
-from cloudml_tf.runs import check_same, read_json, write_start
+from cloudml_tf.runs import check_same, forget_previous, has_checkpoint, read_json, write_start
 from cloudml_tf.searching.oracles import make_oracle
 from cloudml_tf.searching.settings import Search
 from cloudml_tf.searching.space import declare, overrides
@@ -109,7 +109,7 @@ def _data_key(config: Config) -> dict[str, Any]:
 
 def begin(folder: Path, config: Config, prepared: Prepared) -> bool:
     """Make a trial's folder; True where there is a checkpoint of the same training to go on from."""
-    if (folder / "checkpoint.npz").is_file():
+    if has_checkpoint(folder):
         with contextlib.suppress(RunError):
             check_same(folder, config, prepared.fingerprint)
             return True
@@ -187,6 +187,7 @@ class CloudTuner(keras_tuner.Tuner):
             "worker": os.environ.get("KERASTUNER_TUNER_ID", "alone"),
         }
         write_json(folder / "result.json", result)
+        forget_previous(folder)
         return result
 
 

@@ -109,7 +109,12 @@ class LayerMonitor(keras.callbacks.Callback):
         bounded = {"sigmoid": (0.0, 1.0), "tanh": (-1.0, 1.0), "softsign": (-1.0, 1.0)}
         active = [layer for layer in self.model._flatten_layers() if _activation(layer) not in ("", "linear")]
         dead, saturated = [], []
-        with _recorded(active) as outputs:
+        outputs: dict[int, np.ndarray] = {}
+
+        def see(layer: Any, result: Any) -> None:
+            outputs[id(layer)] = ops.convert_to_numpy(result).astype("float64")
+
+        with watched(active, see):
             self.model(self.inputs, training=False)
         for layer in active:
             if id(layer) not in outputs:
@@ -133,24 +138,23 @@ def _activation(layer: Any) -> str:
 
 
 @contextlib.contextmanager
-def _recorded(layers: Sequence[Any]) -> Iterator[dict[int, np.ndarray]]:
-    """Keep what these layers give while the block runs; Keras has no hooks for it."""
-    outputs: dict[int, np.ndarray] = {}
+def watched(layers: Sequence[Any], see: Callable[[Any, Any], None]) -> Iterator[None]:
+    """Tell `see` each of these layers and what it gives while the block runs; Keras has no hooks for it."""
 
     def watch(layer: Any) -> Any:
         call = layer.call
 
-        def recording(*args: Any, **kwargs: Any) -> Any:
+        def seen(*args: Any, **kwargs: Any) -> Any:
             result = call(*args, **kwargs)
-            outputs[id(layer)] = ops.convert_to_numpy(result).astype("float64")
+            see(layer, result)
             return result
 
-        return recording
+        return seen
 
     for layer in layers:
         layer.call = watch(layer)
     try:
-        yield outputs
+        yield
     finally:
         for layer in layers:
             del layer.call

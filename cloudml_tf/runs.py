@@ -5,7 +5,7 @@ data.json          files, split, counts, scaling     history.csv        a row an
 metrics.json       scores, tiers, baselines          report.html        all of it to look at
 best.weights.h5    of the best epoch                 last.weights.h5    of the last
 checkpoint.npz     for --resume                      predictions.npz    of every part
-plots/             pictures
+plots/             pictures                          checkpoint.previous.npz   of the epoch before, until the end
 """
 
 import csv
@@ -24,10 +24,14 @@ from cloudml_tf.config import Config, expand, load_config, parse_config, resolve
 from cloudml_tf.errors import ConfigError, RunError
 from cloudml_tf.exporting.formats import RECORD, looks_exported
 from cloudml_tf.files import write_json, write_text
+from cloudml_tf.locks import NAME as LOCK
+from cloudml_tf.locks import WRITING, is_held
 from cloudml_tf.nearest import did_you_mean
 from cloudml_tf.redaction import without_secrets
 
 MOST_MB = 256  # of a JSON file in a run folder
+CHECKPOINT, PREVIOUS = "checkpoint.npz", "checkpoint.previous.npz"
+WHOLE = "metrics.json"  # its presence says that a run has ended
 PACKAGES = ("cloudml-tf", "tensorflow", "keras", "numpy", "h5py", "scikit-learn", "pydantic")
 
 
@@ -40,8 +44,8 @@ def new_folder(chosen: str | None, parent: Path, prefix: str = "") -> Path:
     """Make the chosen folder, or <parent>/<prefix><stamp>. Two at once get two folders."""
     if chosen is not None:
         path = Path(chosen)
-        if path.exists() and any(path.iterdir() if path.is_dir() else [path]):
-            raise RunError(f"{path}: is there and not empty. Choose another --run-dir, or continue it with --resume.")
+        if path.exists():
+            check_unused(path)
         _make(path, exist_ok=True)
         return path
     stamp = prefix + datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
@@ -70,17 +74,51 @@ def _make(path: Path, exist_ok: bool) -> None:
         ) from None
 
 
+def check_unused(path: Path) -> None:
+    """Refuse a folder that something lies in. Raises `RunError`."""
+    if not (path.is_dir() and is_empty(path)):
+        raise RunError(f"{path}: is there and not empty. Choose another --run-dir, or continue it with --resume.")
+
+
+def is_empty(folder: Path) -> bool:
+    """Whether nothing lies in a folder but the lock of who works there, and what a killed process began to write."""
+    return all(path.name == LOCK or path.name.startswith(WRITING) for path in folder.iterdir())
+
+
+def has_begun(folder: Path) -> bool:
+    """Whether a training was started in a folder, be it that it was killed before its first epoch ended."""
+    return has_checkpoint(folder) or (folder / "config.json").is_file()
+
+
+def has_checkpoint(folder: Path) -> bool:
+    """Whether there is something to go on from. A kill may have left the one before the last alone."""
+    return any((folder / name).is_file() for name in (CHECKPOINT, PREVIOUS))
+
+
+def forget_previous(folder: Path) -> None:
+    """A run that has ended is not gone on with: one checkpoint is enough."""
+    (folder / PREVIOUS).unlink(missing_ok=True)
+
+
 def run_to_resume(config: Config, run_dir: str | None) -> Path:
-    """The folder to continue: `run_dir`, or the newest run of the experiment that did not finish."""
+    """The folder to continue: `run_dir`, or the newest run of the experiment that did not end and is not going on.
+
+    One that has ended an epoch comes before those that have not.
+    """
     if run_dir is not None:
-        if not (Path(run_dir) / "checkpoint.npz").is_file():
+        if not has_begun(Path(run_dir)):
             raise RunError(f"{run_dir}: no checkpoint.npz to resume from. Start it without --resume.")
         return Path(run_dir)
     parent = expand(config.output.runs) / config.experiment_name
-    found = [p.parent for p in sorted(parent.glob("*/checkpoint.npz")) if not (p.parent / "metrics.json").exists()]
-    if not found:
-        raise RunError(f"{parent}: no interrupted run to resume. Start one without --resume.")
-    return found[-1]
+    # Other verbs leave a config.json too, in folders whose names begin with what they are.
+    begun = [p for p in parent.glob("*") if has_checkpoint(p) or (p.name[:1].isdigit() and has_begun(p))]
+    found = [path for path in begun if not (path / WHOLE).exists()]
+    going = [path for path in found if is_held(path)]
+    waiting = [path for path in found if path not in going]
+    if not waiting:
+        said = f" ({', '.join(map(str, going))} is being trained.)" if going else ""
+        raise RunError(f"{parent}: no interrupted run to resume.{said} Start one without --resume.")
+    return max(waiting, key=lambda path: (has_checkpoint(path), path.name))
 
 
 def check_same(path: Path, config: Config, fingerprint: str) -> None:
@@ -90,7 +128,7 @@ def check_same(path: Path, config: Config, fingerprint: str) -> None:
     if changed:
         shown = ", ".join(f"{key} was {before.get(key)!r}, is {now.get(key)!r}" for key in changed[:5])
         raise RunError(f"{path}: the configuration has changed since this run began ({shown}). Start a new run.")
-    if read_json(path / "data.json")["fingerprint"] != fingerprint:
+    if (path / "data.json").is_file() and read_json(path / "data.json")["fingerprint"] != fingerprint:
         raise RunError(f"{path}: the flight files have changed since this run began. Start a new run.")
 
 

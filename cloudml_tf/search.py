@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 from cloudml_tf.config import expand
 from cloudml_tf.console import Console
 from cloudml_tf.errors import EXIT_OK, ConfigError, RunError
-from cloudml_tf.processes import held_alone, limit_threads
+from cloudml_tf.locks import alone_in, is_held
+from cloudml_tf.processes import limit_threads
 from cloudml_tf.quiet import quiet_tensorflow
 from cloudml_tf.runs import flat, new_folder
 from cloudml_tf.searching.results import OPTIMISM, keep_search, print_results, read_results, values_text, write_results
@@ -42,7 +43,7 @@ def search_folder(search: Search, run_dir: str | None, resume: bool) -> Path:
         return folder
     if run_dir is None:
         found = [path.parent for path in sorted(parent.glob("search-*/search_config.json"))]
-        open_ones = [path for path in found if not (path / "search.json").is_file()]
+        open_ones = [path for path in found if not ((path / "search.json").is_file() or is_held(path))]
         if not open_ones:
             raise RunError(f"{parent}: no interrupted search to resume. Start one without --resume.")
         run_dir = str(open_ones[-1])
@@ -137,7 +138,7 @@ def run(args: argparse.Namespace) -> int:
     # Only now: bad input must not leave an empty folder behind.
     folder = search_folder(search, args.run_dir, args.resume)
     console.say(f"search folder: {folder}")
-    with held_alone(folder, "a search"):
+    with alone_in(folder, "a search"):
         if (folder / "search.json").is_file():
             console.say("the search has ended already")
         elif args.workers:

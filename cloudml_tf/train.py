@@ -6,22 +6,30 @@ Functions first, the thin door last. Keras is loaded only once there is somethin
 """
 
 import argparse
-import contextlib
-import re
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cloudml_tf import devices
-from cloudml_tf.config import Config, parse_config, resolved_json
+from cloudml_tf.config import Config, resolved_json
 from cloudml_tf.console import Console
 from cloudml_tf.data.outside import FAR_SUN
-from cloudml_tf.data.settings import FlightSplit, LeaveOneOut
-from cloudml_tf.errors import EXIT_COLLAPSED, EXIT_OK, CloudMLError, ConfigError
+from cloudml_tf.errors import EXIT_COLLAPSED, EXIT_OK, ConfigError
 from cloudml_tf.exporting.formats import check_backend, check_packages
 from cloudml_tf.files import whole_file, write_json
+from cloudml_tf.locks import alone_in
 from cloudml_tf.quiet import quiet_tensorflow
-from cloudml_tf.runs import check_same, new_run, read_json, run_to_resume, write_start
+from cloudml_tf.runs import (
+    WHOLE,
+    check_same,
+    check_unused,
+    forget_previous,
+    has_checkpoint,
+    new_run,
+    read_json,
+    run_to_resume,
+    write_start,
+)
 from cloudml_tf.warm_start import GENTLER, first_model, gentle
 
 if TYPE_CHECKING:
@@ -45,15 +53,19 @@ def train(
         check_backend()
     # Only now: bad input must not leave an empty run folder behind.
     folder = resumed or new_run(config, run_dir)
-    if resumed is None:
-        write_start(folder, config, prepared.description())
-    _say_data(console, prepared.description())
-    for name, why in getattr(prepared, "left_out", {}).items():
-        console.warn(f"flight {name} is left out (data.bad_flights): {why}")
-    if getattr(prepared, "far", None):
-        console.warn(f"the sun is not that of the training: {'; '.join(prepared.far)}; {FAR_SUN}")
-    console.say(f"run folder: {folder}")
-    metrics = fit_and_judge(config, prepared, folder, console, resume)
+    with alone_in(folder, "a training"):
+        if resumed is None:
+            check_unused(folder)  # another process may have been quicker
+        if not has_checkpoint(folder):
+            write_start(folder, config, prepared.description())
+        _say_data(console, prepared.description())
+        for name, why in getattr(prepared, "left_out", {}).items():
+            console.warn(f"flight {name} is left out (data.bad_flights): {why}")
+        if getattr(prepared, "far", None):
+            console.warn(f"the sun is not that of the training: {'; '.join(prepared.far)}; {FAR_SUN}")
+        console.say(f"run folder: {folder}")
+        metrics = fit_and_judge(config, prepared, folder, console, resume)
+        forget_previous(folder)
     return folder, metrics
 
 
@@ -117,17 +129,28 @@ def _fit_and_judge(
     _save_predictions(folder, prepared, predictions, scaling)
     if config.output.report:
         _write_report(folder, metrics, prepared, predictions, fitted, config)
-    write_json(folder / "metrics.json", metrics)  # its presence says that the run is whole
-    if config.output.export:
-        from cloudml_tf.export import export_model, run_of_export, show_export, target_folder
-
-        home = target_folder(config)
-        replaced = run_of_export(home)
-        parity = export_model(model, home, config, description, metrics, prepared.parts["test"], run=folder)
-        metrics["export"] = {"folder": str(home), "parity": parity, "replaced": replaced}
-        show_export(console, metrics["export"])
-        write_json(folder / "metrics.json", metrics)
+    try:
+        if config.output.export:
+            metrics["export"] = _export(model, config, prepared, metrics, folder, console)
+    except Exception:
+        write_json(folder / WHOLE, metrics)  # what was trained and judged stays so
+        raise
+    write_json(folder / WHOLE, metrics)  # its presence says that the run is whole
     return metrics
+
+
+def _export(
+    model: Any, config: Config, prepared: Any, metrics: dict[str, Any], folder: Path, console: Console
+) -> dict[str, Any]:
+    """Write the model's files. Returns where they are, and how far they are from Keras."""
+    from cloudml_tf.export import export_model, run_of_export, show_export, target_folder
+
+    home = target_folder(config)
+    replaced = run_of_export(home)
+    parity = export_model(model, home, config, prepared.description(), metrics, prepared.parts["test"], run=folder)
+    written = {"folder": str(home), "parity": parity, "replaced": replaced}
+    show_export(console, written)
+    return written
 
 
 def _write_report(
@@ -213,105 +236,6 @@ def _say_ending(console: Console, fitted: Any) -> None:
     console.say(fitted.ending.rstrip(".") + kept)
 
 
-def leave_one_out(
-    config: Config, console: Console, names: list[str], run_dir: str | None, resume: bool = False
-) -> tuple[Path, dict[str, Any]]:
-    """One training for each test flight, and their scores joined.
-
-    Flights that the configuration keeps for its own test, or excludes, stay out of it unless they are named.
-    `resume` reads the finished folds of `run_dir` and goes on with the others.
-    """
-    from cloudml_tf.pipeline import available_flights
-
-    exclude = [name for name in _held_back(config) if name not in names]
-    available = sorted(available_flights(config, left_out={}))
-    wrong = sorted(set(names) - set(available))
-    if wrong:
-        raise ConfigError(f"--lofo names {', '.join(wrong)}; the flights are {', '.join(available)}.")
-    parent = Path(run_dir) if resume and run_dir is not None else new_run(config, run_dir)
-    folds = {}
-    for name in names or [name for name in available if name not in exclude]:
-        console.say(f"leave-one-flight-out: {name}", "bold")
-        split = {"kind": "leave_one_out", "test": name, "exclude": exclude}
-        changed = {**config.model_dump(mode="json"), "split": split}
-        changed["experiment_name"] = re.sub(r"[^A-Za-z0-9._-]", "_", f"{config.experiment_name}_{name}")
-        try:
-            fold = parse_config(changed, f"leave-one-flight-out, flight {name}")
-            folds[name] = _fold(fold, console, parent / name)
-        except CloudMLError:
-            with contextlib.suppress(OSError):
-                parent.rmdir()  # only if it is empty: bad input must not leave a folder behind
-            raise
-    joined = join_folds(folds)
-    write_json(parent / "metrics.json", joined)
-    return parent, joined
-
-
-def _fold(config: Config, console: Console, folder: Path) -> dict[str, Any]:
-    """One fold; a finished one is read, an interrupted one goes on."""
-    if (folder / "metrics.json").is_file():
-        found: dict[str, Any] = read_json(folder / "metrics.json")
-        return found
-    return train(config, console, str(folder), resume=(folder / "checkpoint.npz").is_file())[1]
-
-
-def _held_back(config: Config) -> list[str]:
-    split = config.split
-    if isinstance(split, LeaveOneOut):
-        return list(split.exclude)
-    return list(split.test) if isinstance(split, FlightSplit) else []
-
-
-def join_folds(folds: dict[str, dict[str, Any]]) -> dict[str, Any]:
-    """Mean and std over folds of the test scores of the network and each baseline."""
-    import numpy as np
-
-    def summary(found: list[dict[str, Any]]) -> dict[str, Any]:
-        keys = ("r2", "variance_ratio", "correlation", "bias", "rmse", "mae")
-        values = {key: np.asarray([f[key] for f in found], "float64") for key in keys}
-        return {
-            key: {"mean": float(v.mean()), "std": float(v.std(ddof=1)) if len(v) > 1 else 0.0}
-            for key, v in values.items()
-        }
-
-    first = next(iter(folds.values()))
-    joined: dict[str, Any] = {
-        "space": first["space"],
-        "network": summary([f["test"] for f in folds.values()]),
-    }
-    joined["baselines"] = {
-        name: summary([f["baselines"][name]["test"] for f in folds.values()]) for name in first.get("baselines", {})
-    }
-    joined["folds"] = {
-        name: {
-            "test": f["test"],
-            "tier": f["tier"],
-            "training": f["training"],
-            "baselines": {b: scores["test"] for b, scores in f.get("baselines", {}).items()},
-        }
-        for name, f in folds.items()
-    }
-    return joined
-
-
-def print_folds(console: Console, joined: dict[str, Any]) -> None:
-    """The joined table."""
-    rows = []
-    for name, fold in joined["folds"].items():
-        cells = [f"{fold['test'][key]:.3f}" for key in ("rmse", "r2", "variance_ratio", "correlation", "bias")]
-        references = [f"{scores['rmse']:.3f}" for b, scores in fold["baselines"].items() if b != "mean"]
-        rows.append([name, *cells, *references])
-    network = [f"{joined['network'][k]['mean']:.3f}" for k in ("rmse", "r2", "variance_ratio", "correlation", "bias")]
-    references = [f"{scores['rmse']['mean']:.3f}" for b, scores in joined["baselines"].items() if b != "mean"]
-    rows.append(["mean", *network, *references])
-    titles = [f"{name} RMSE" for name in joined["baselines"] if name != "mean"]
-    console.table(
-        f"leave-one-flight-out, {joined['space']['loss']}",
-        ["test flight", "RMSE", "R²", "s", "r", "bias", *titles],
-        rows,
-    )
-
-
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of this room."""
     from cloudml_tf.cli import add_common
@@ -355,6 +279,8 @@ def run(args: argparse.Namespace) -> int:
         return work(config, console, args.run_dir, args.resume)
     if args.lofo is not None:
         devices.refuse_workers(config.training, "--lofo")
+        from cloudml_tf.folds import leave_one_out, print_folds
+
         names = [name for name in args.lofo.split(",") if name]
         folder, metrics = leave_one_out(config, console, names, args.run_dir, args.resume)
         print_folds(console, metrics)

@@ -182,7 +182,7 @@ def fit(
     training, devices = config.training, start(config.training)
     material = Material.of(config, prepared)
     batches = material.batches
-    saved = checkpoint.load(folder / checkpoint.NAME) if resume else None
+    saved = checkpoint.newest(folder, console.warn) if resume else None
     first_epoch = saved["epoch"] if saved else 0
     check_alike(devices, config, prepared.fingerprint, first_epoch)
     plain = network_to_train(model, config, prepared)
@@ -193,7 +193,7 @@ def fit(
     if devices.strategy is not None:
         trained.set_weights(from_chief(devices, plain.get_weights()))
         plain.compile(loss=loss)
-    guards = Guards.of(config, loss, material)
+    guards = Guards.of(config, loss, material, several=devices.strategy is not None)
     last = Checkpoint(folder, guards.stateful(), saved, writes=devices.chief)
     ended = LastWeights()
     shown = console.training(training.max_epochs, len(batches), first_epoch)
@@ -202,7 +202,7 @@ def fit(
         tracking = [] if track is None else track.callbacks(guards.snapshots)
         callbacks = [*looking, *tracking, EpochRows(progress), ended, last]
         started = time.perf_counter()
-        if saved is not None and saved["stopped"]:
+        if saved is not None and (saved["stopped"] or first_epoch >= training.max_epochs):
             _replay_end(trained, last, callbacks)
         else:
             run(first_epoch, callbacks)
@@ -254,6 +254,7 @@ def _keep_weights(
     message = guards.not_finite.message
     if ended.weights is not None:
         trained.set_weights(ended.weights)
+    guards.not_finite.restore()
     copy_weights(trained, model)
     if writes:
         _save_weights(model, folder / "last.weights.h5")
@@ -268,7 +269,7 @@ def _keep_weights(
 
 
 def _replay_end(model: keras.Model, last: Checkpoint, callbacks: list[keras.callbacks.Callback]) -> None:
-    """Take up a training that had already stopped by its own rule when it was interrupted."""
+    """Take up a training that had already ended when it was interrupted: a `fit` of no epoch would lose its last."""
     for callback in callbacks:
         callback.set_model(model)
     last.on_train_begin()

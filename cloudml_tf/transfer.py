@@ -10,7 +10,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from cloudml_tf import checkpoint, results, training
+from cloudml_tf import results, training
 from cloudml_tf.baselines import ridge_on
 from cloudml_tf.batches import Inputs
 from cloudml_tf.config import Config, expand
@@ -23,7 +23,7 @@ from cloudml_tf.models import frame_encoder_of, frame_model_of
 from cloudml_tf.pipeline import Prepared
 from cloudml_tf.pretrain import NAME, Pretrained, pretrain
 from cloudml_tf.pretraining import hand_over
-from cloudml_tf.runs import read_json
+from cloudml_tf.runs import has_checkpoint, read_json
 
 LARGEST_SHIFT = 0.2  # of frame statistics, in standard deviations, between pretraining and training
 
@@ -124,8 +124,7 @@ def control(config: Config, prepared: Prepared, folder: Path, console: Console) 
     model = training.make_model(config, prepared.scaling, *prepared.geometry)
     home = folder / "control"
     home.mkdir(exist_ok=True)
-    resume = (home / checkpoint.NAME).is_file()
-    fitted = training.fit(model, config, prepared, home, console, resume)
+    fitted = training.fit(model, config, prepared, home, console, resume=has_checkpoint(home))
     found: dict[str, Any] = {"seconds": fitted.seconds, "epochs": len(fitted.history)}
     for part, samples in prepared.parts.items():
         found[part] = results.score_part(samples, training.predict(model, samples), prepared.scaling.target, config)

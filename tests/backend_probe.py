@@ -14,8 +14,9 @@ import keras
 import numpy as np
 from backends import gradient
 
-from cloudml_tf.callbacks import CollapseAbort, NotFinite, PenaltySchedule, R2EarlyStopping, WeightAverage
+from cloudml_tf.callbacks import CollapseAbort, PenaltySchedule, R2EarlyStopping, WeightAverage
 from cloudml_tf.distributions import HistogramLoss, QuantileLoss
+from cloudml_tf.finiteness import NotFinite
 from cloudml_tf.layers import Standardize
 from cloudml_tf.losses import BASES, FORMS, VariancePreservingLoss
 from cloudml_tf.metrics import regression_metrics

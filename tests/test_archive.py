@@ -26,8 +26,9 @@ from cloudml_tf.archiving.work import Outcome, Task
 from cloudml_tf.cli import main
 from cloudml_tf.data.settings import FlightFiles
 from cloudml_tf.errors import ConfigError
+from cloudml_tf.locks import alone_in
 from cloudml_tf.prediction.writing import input_fingerprint
-from cloudml_tf.processes import THREADS, held_alone, threads_of_children
+from cloudml_tf.processes import THREADS, threads_of_children
 
 # --- dealing out
 
@@ -177,7 +178,7 @@ def test_a_restart_does_what_is_missing_or_has_changed(finished: Path, tmp_path:
     (out / "a.nc").write_text("spoilt")
     assert main([*command, *BARE, "--set", "prediction.glint_angle_deg=20"]) == 0
     assert json.loads(capsys.readouterr().out)["redone"] == {"a": "the file that is there cannot be read"}
-    with held_alone(out, "another"):
+    with alone_in(out, "another"):
         assert main([*command, *BARE]) == 2
     assert "a prediction of an archive is running in this folder" in capsys.readouterr().err
 

@@ -9,12 +9,12 @@ import pytest
 
 from cloudml_tf.callbacks import (
     CollapseAbort,
-    NotFinite,
     PenaltySchedule,
     R2EarlyStopping,
     WeightAverage,
     composite_score,
 )
+from cloudml_tf.finiteness import NotFinite
 from cloudml_tf.losses import VariancePreservingLoss
 from cloudml_tf.metrics import regression_metrics
 from cloudml_tf.monitors import PredictionSnapshots
@@ -127,6 +127,51 @@ def test_a_loss_that_is_no_number_stops_at_once_with_good_weights() -> None:
     assert len(log["loss"]) == 1
     assert "epoch 1, batch 3" in guard.message
     assert all(np.isfinite(w).all() for w in made.get_weights())
+
+
+def caught(model: keras.Model, x: np.ndarray, y: np.ndarray, every: int = 50) -> str:
+    """The message of a guard that knows the batches of 16."""
+    batches = [(x[n : n + 16], y[n : n + 16]) for n in range(0, len(x), 16)]
+    guard = NotFinite(batches, every)
+    log = model.fit(x, y, batch_size=16, epochs=2, callbacks=[guard], validation_data=(X, Y), shuffle=False, verbose=0)
+    assert len(log.history["loss"]) == 1
+    assert np.isnan(log.history["val_loss"][0])  # an epoch that did not end well has no scores
+    assert all(np.isfinite(w).all() for w in model.get_weights())
+    return guard.message
+
+
+@keras.saving.register_keras_serializable("tests")
+class Root(keras.layers.Layer):
+    """Finite everywhere; its derivative is not at 0."""
+
+    def call(self, x):
+        return keras.ops.sqrt(keras.ops.abs(x))
+
+
+def dense(*layers: keras.layers.Layer, rate: float = 0.01, loss: object = "mse") -> keras.Model:
+    made = keras.Sequential([keras.Input((3,)), *layers, keras.layers.Dense(1, name="answer")])
+    made.compile(keras.optimizers.SGD(rate), loss, metrics=regression_metrics())
+    return made
+
+
+@pytest.mark.skipif(keras.backend.backend() == "jax", reason="JAX keeps weights out of a callback's sight")
+@pytest.mark.parametrize("every", [1, 50])
+def test_what_was_not_finite_first_is_named(every: int) -> None:
+    bad_x, bad_y, zeros, huge = X.copy(), Y.copy(), X.copy(), X.copy()
+    bad_x[40, 1], bad_y[20] = np.inf, np.nan
+    zeros[48:], huge[50] = 0.0, 3e38
+    assert "batch 3. Not finite first: the input: 1 of 48 values are infinite" in caught(dense(), bad_x, Y, every)
+    assert "batch 2. Not finite first: the target: 1 of 16 values are NaN" in caught(dense(), X, bad_y, every)
+    big = keras.layers.Dense(4, kernel_initializer=keras.initializers.Constant(1e3), name="big")
+    assert "batch 4. Not finite first: the output of layer 'big'" in caught(dense(big), huge, Y, every)
+    large = (Y + np.where(np.arange(len(Y)) == 5, 1e30, 0)[:, None]).astype("float32")
+    assert "batch 1. Not finite first: the loss: " in caught(dense(), X, large, every)
+    named = VariancePreservingLoss(target_variance=1.0)
+    assert "batch 1. Not finite first: the base loss: 1 of 16" in caught(dense(loss=named), X, large, every)
+    # The loss of the last batch is finite: its gradient is not, and no batch comes after it.
+    assert "weights became NaN or infinite in epoch 1, batch 4. Not finite first: the gradient of 'hidden/" in caught(
+        dense(keras.layers.Dense(4, name="hidden"), Root()), zeros, Y, every
+    )
 
 
 def test_the_average_is_what_is_validated_and_kept_and_training_goes_on_from_the_weights() -> None:

@@ -10,10 +10,21 @@ import pytest
 import cloudml_tf
 
 PACKAGE = Path(cloudml_tf.__file__).parent
-CORE = ["models", "dense", "layers", "losses", "distributions", "metrics", "callbacks", "monitors", "pretraining"]
+CORE = [
+    "models",
+    "dense",
+    "layers",
+    "losses",
+    "distributions",
+    "metrics",
+    "callbacks",
+    "finiteness",
+    "monitors",
+    "pretraining",
+]
 OURS_FOR_CORE = {
     f"cloudml_tf.{name}"
-    for name in ("layers", "losses", "distributions", "moments", "replicas", "gradients", "compiled")
+    for name in ("layers", "losses", "distributions", "moments", "monitors", "replicas", "gradients", "compiled")
 }
 STANDARD = sys.stdlib_module_names
 

@@ -17,7 +17,7 @@ from cloudml_tf.config import load_config
 from cloudml_tf.console import Console
 from cloudml_tf.errors import ConfigError, RunError
 from cloudml_tf.files import write_json
-from cloudml_tf.processes import held_alone, limit_threads
+from cloudml_tf.processes import limit_threads
 from cloudml_tf.runs import read_history
 from cloudml_tf.search import read_base
 from cloudml_tf.searching.page import height, ticks
@@ -304,18 +304,10 @@ def test_a_worker_waits_for_its_chief_and_leaves_an_ended_search(tmp_path: Path)
     assert not wait_for_chief(tmp_path, Console(quiet=True))
 
 
-def test_threads_are_limited_and_a_folder_is_held_by_one(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_threads_are_limited(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("os.environ", dict(os.environ))
     limit_threads(3)
     assert os.environ["TF_NUM_INTRAOP_THREADS"] == os.environ["OMP_NUM_THREADS"] == "3"
-    with (
-        held_alone(tmp_path, "a search"),
-        pytest.raises(RunError, match="a search is running"),
-        held_alone(tmp_path, "a search"),
-    ):
-        pass
-    with held_alone(tmp_path, "a search"):
-        pass
 
 
 def test_a_trial_goes_on_from_its_own_checkpoint_only(search_file, tmp_path: Path) -> None:

@@ -18,8 +18,8 @@ from cloudml_tf.archiving.work import Job, Outcome, Task
 from cloudml_tf.console import Console
 from cloudml_tf.errors import EXIT_FLIGHTS_FAILED, EXIT_OK, ConfigError
 from cloudml_tf.files import write_json
+from cloudml_tf.locks import alone_in
 from cloudml_tf.prediction.writing import read_record, what_changed
-from cloudml_tf.processes import held_alone
 
 SUMMARY = "archive.json"
 EngineName = Literal["local", "ray"]
@@ -74,7 +74,7 @@ def predict_archive(
     began = time.perf_counter()
     job.folder.mkdir(parents=True, exist_ok=True)
     archive = Archive(job, provenance, found=len(tasks) + len(refused), failed=dict(refused))
-    with held_alone(job.folder, "a prediction of an archive"), _no_halves(job.folder):
+    with alone_in(job.folder, "a prediction of an archive"), _no_halves(job.folder):
         try:
             waiting = _not_done(archive, tasks, console)
             for name, reason in refused.items():

@@ -23,6 +23,7 @@ from cloudml_tf.data.packing import unpack
 from cloudml_tf.data.settings import Camera, Data
 from cloudml_tf.errors import of_flight
 from cloudml_tf.files import whole_file
+from cloudml_tf.locks import alone_at
 
 SLAB_BYTES = 64 * 2**20  # how much is read from a file at once
 
@@ -60,7 +61,7 @@ def build_table(
     path = expand(data.cache) / f"frames-{_fingerprint(flights, wanted, data.camera)}.npy"
     bad_path = path.with_suffix(".bad.npy")
     if not _is_table(path, shape) or not _is_table(bad_path, shape[:1]):
-        with whole_file(path) as temporary:
+        with alone_at(path, "a reading of the same flights"), whole_file(path) as temporary:
             mapped = np.lib.format.open_memmap(temporary, "w+", "float32", shape)
             _reserve(temporary)
             bad = _fill(mapped, flights, wanted, data.camera, progress)

@@ -8,6 +8,7 @@ from typing import Any
 from cloudml_tf.config import parse_config
 from cloudml_tf.console import Console
 from cloudml_tf.files import write_json, write_text
+from cloudml_tf.locks import WRITING, sweep
 from cloudml_tf.runs import read_json
 from cloudml_tf.searching.settings import Search
 
@@ -62,8 +63,7 @@ def write_results(folder: Path, search: Search) -> dict[str, Any]:
     """best.json, report.html and, last, search.json: that it is there says that the search has ended."""
     from cloudml_tf.searching.page import write_page
 
-    for left in folder.rglob(".writing-*"):  # by a process that was killed
-        left.unlink(missing_ok=True)
+    sweep(list(folder.rglob(f"{WRITING}*")))  # a worker may have been killed, and all have ended
     found = collect(folder, search)
     best = best_config(found, search)
     if best is not None:

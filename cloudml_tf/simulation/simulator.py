@@ -5,9 +5,6 @@
 """
 
 import hashlib
-import os
-import shutil
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -16,6 +13,8 @@ from pathlib import Path
 import numpy as np
 from scipy import ndimage
 
+from cloudml_tf.files import whole_folder
+from cloudml_tf.locks import alone_at
 from cloudml_tf.simulation import camera, cloud_fields, radiance
 from cloudml_tf.simulation import files as simulated_files
 from cloudml_tf.simulation import lidar as simulated_lidar
@@ -233,24 +232,17 @@ def simulate_flights(
     home = Path(root) / content_key(settings)
     names = [f"sim{index + 1:02d}" for index in range(settings.flight_count)]
     if not home.is_dir():
-        home.parent.mkdir(parents=True, exist_ok=True)
-        building = Path(tempfile.mkdtemp(prefix=".building-", dir=home.parent))
-        try:
-            for index, name in enumerate(names):
-                write_flight(simulate_flight(settings, index), building / name)
-                if progress is not None:
-                    progress(index + 1, len(names))
-            _publish(building, home)
-        finally:
-            shutil.rmtree(building, ignore_errors=True)
+        with alone_at(home, "a simulation of these flights"):
+            if not home.is_dir():  # else another process has made them meanwhile
+                _simulate(settings, home, names, progress)
     return [home / name for name in names]
 
 
-def _publish(building: Path, home: Path) -> None:
-    """Rename a finished set into place; another process may have been first with the same set."""
-    building.chmod(0o755)  # mkdtemp makes folders private
-    try:
-        os.replace(building, home)
-    except OSError:
-        if not home.is_dir():
-            raise
+def _simulate(
+    settings: SimulationConfig, home: Path, names: list[str], progress: Callable[[int, int], None] | None
+) -> None:
+    with whole_folder(home) as building:
+        for index, name in enumerate(names):
+            write_flight(simulate_flight(settings, index), building / name)
+            if progress is not None:
+                progress(index + 1, len(names))
