@@ -59,10 +59,9 @@ def worst_and_best(scenes: Scenes, z: np.ndarray, scaling: TargetScaling, count:
     """The numbers of the labelled scenes with the largest and with the smallest mean squared error."""
     error = np.where(scenes.seen, (scaling.unscale(z) - scaling.transform(scenes.label)) ** 2, 0.0)
     size = np.maximum(scenes.seen.sum(axis=(1, 2)), 1)
-    order = np.argsort(error.sum(axis=(1, 2)) / size)[::-1]
-    order = order[(scenes.seen.sum(axis=(1, 2)) > 0)[order]]
-    chosen = [*order[:count], *order[max(len(order) - count, count) :]]
-    return [int(number) for number in chosen]
+    worst_first = np.argsort(error.sum(axis=(1, 2)) / size)[::-1]
+    order = [int(number) for number in worst_first if scenes.seen[number].any()]
+    return [*order[:count], *order[max(len(order) - count, count) :]]
 
 
 @styled()
