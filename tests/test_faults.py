@@ -17,7 +17,7 @@ from cloudml_tf.checkpoint import keep, load, newest, save
 from cloudml_tf.cli import main
 from cloudml_tf.console import Console
 from cloudml_tf.errors import RunError
-from cloudml_tf.files import whole_folder, write_text
+from cloudml_tf.files import whole_file, whole_folder, write_text
 from cloudml_tf.locks import alone_at, alone_in, is_held
 from cloudml_tf.runs import CHECKPOINT, PREVIOUS, new_run
 from cloudml_tf.train import train
