@@ -12,38 +12,10 @@ from typing import Any
 from cloudml_tf.checkpoint import load
 from cloudml_tf.runs import CHECKPOINT, PREVIOUS, has_begun
 from faulting import checks
-from faulting.killing import Ended, Moment, Ready, command, killed_at
+from faulting.killing import Changes, Ended, Moment, Ready, Units, command, killed_at, stamp, stamps
 from faulting.references import References
 
 WRITE_S = 0.02  # about as long as a small file takes to be written and synced
-Units = dict[str, Any]  # what is finished, by name, and a stamp that changes if it is made again
-
-
-class Changes:
-    """True once a file, or the number of files, has changed so many times."""
-
-    def __init__(self, look: Callable[[], Any], times: int = 1) -> None:
-        self.look, self.left, self.last = look, times, look()
-
-    def __call__(self) -> bool:
-        now = self.look()
-        if now != self.last:
-            self.last, self.left = now, self.left - 1
-        return self.left <= 0
-
-
-def stamp(path: Path) -> tuple[int, int] | None:
-    """Changes when a file is written anew."""
-    try:
-        found = path.stat()
-    except OSError:
-        return None
-    return found.st_ino, found.st_mtime_ns
-
-
-def stamps(folder: Path, pattern: str) -> Units:
-    """Of all files that match."""
-    return {str(path.relative_to(folder)): stamp(path) for path in sorted(folder.glob(pattern))}
 
 
 class Chain:

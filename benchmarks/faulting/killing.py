@@ -8,8 +8,10 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 Ready = Callable[[], bool]
+Units = dict[str, Any]  # what is finished, by name, and a stamp that changes if it is made again
 TERMINATED = 143
 LIMIT_S = 300.0
 
@@ -29,6 +31,33 @@ class Moment:
     ready: Ready | None
     wait_s: float
     signal: int = signal.SIGKILL
+
+
+class Changes:
+    """True once a file, or the number of files, has changed so many times."""
+
+    def __init__(self, look: Callable[[], Any], times: int = 1) -> None:
+        self.look, self.left, self.last = look, times, look()
+
+    def __call__(self) -> bool:
+        now = self.look()
+        if now != self.last:
+            self.last, self.left = now, self.left - 1
+        return self.left <= 0
+
+
+def stamp(path: Path) -> tuple[int, int] | None:
+    """Changes when a file is written anew."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_ino, found.st_mtime_ns
+
+
+def stamps(folder: Path, pattern: str) -> Units:
+    """Of all files that match."""
+    return {str(path.relative_to(folder)): stamp(path) for path in sorted(folder.glob(pattern))}
 
 
 @dataclass(frozen=True)
