@@ -65,7 +65,10 @@ def is_chief(training: "Training") -> bool:
 
 def warnings(training: "Training") -> list[str]:
     """What is odd about the devices: a cluster that the configuration does not mention."""
-    found = cluster() if training.devices != "workers" else None
+    found = None
+    if training.devices != "workers":
+        with contextlib.suppress(ConfigError):  # it may be meant for somebody else
+            found = cluster()
     if found is None or len(found.addresses) == 1:
         return []
     return [
@@ -263,16 +266,14 @@ def told_of_lost_workers() -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        found = cluster() if "tensorflow" in sys.modules else None
-        if found is None:
+        if "tensorflow" not in sys.modules or not os.environ.get("TF_CONFIG"):
             raise
         from tensorflow import errors
 
         if not isinstance(error, errors.UnavailableError | errors.AbortedError | errors.DeadlineExceededError):
             raise
         raise RunError(
-            f"a worker of {', '.join(found.addresses)} does not answer any more: {_first(error)} "
-            "Stop the others, and start all again with --resume."
+            f"a worker does not answer any more: {_first(error)} Stop the others, and start all again with --resume."
         ) from None
 
 

@@ -239,6 +239,8 @@ def test_the_place_of_a_process_in_its_cluster(monkeypatch: pytest.MonkeyPatch) 
     with_tf_config(monkeypatch, {"cluster": {"worker": ["b:1"]}, "task": {"type": "worker", "index": 0}})
     assert devices.is_chief(Training(devices="workers"))
     assert devices.warnings(Training()) == []
+    with_tf_config(monkeypatch, "meant for somebody else")
+    assert devices.warnings(Training()) == []
     monkeypatch.delenv("TF_CONFIG")
     assert devices.cluster() is None
 
