@@ -1,6 +1,7 @@
 """Flight files that are made to do harm: refused in one line, before memory is taken or another file is opened."""
 
 import os
+import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -239,6 +240,17 @@ def test_a_file_that_takes_too_long_is_named(folder: Path, tmp_path: Path, monke
     Deadly(monkeypatch, tmp_path, "time.sleep(60)")
     with pytest.raises(DataError, match=r"NAV_20240603\.h5: is damaged: reading its structure takes more than 0\.5 s"):
         load(folder, read_flight, try_s=0.5)
+
+
+def test_a_helper_ends_though_who_asked_is_gone(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Deadly(monkeypatch, tmp_path, "time.sleep(60)")
+    code = (tmp_path / "deadly.py").read_text().replace("sandbox.serve()", "sandbox.SPARE_S = 0.1\nsandbox.serve()")
+    (tmp_path / "deadly.py").write_text(code)
+    helper = sandbox.Helper()
+    monkeypatch.setattr(helper, "close", lambda kill=False: None)
+    with pytest.raises(DataError, match="takes more than"):
+        helper.ask({"path": str(tmp_path / "NAV_x.h5")}, 0.3)
+    assert helper.process.wait(10) == -signal.SIGALRM
 
 
 def test_the_helper_is_kept_and_tells_nothing_of_good_flights(folder: Path) -> None:

@@ -14,6 +14,7 @@ import contextlib
 import json
 import os
 import queue
+import signal
 import subprocess
 import sys
 import threading
@@ -29,6 +30,7 @@ from cloudml_tf.errors import DataError
 
 READY, DONE = "ready", "done"
 START_S = 60.0  # until it is ready
+SPARE_S = 5.0  # beyond the time that whoever asks waits
 MEMORY_GB = 8  # of address space: what a damaged size would take beyond is refused by the system
 ROOT = Path(__file__).parents[2]
 
@@ -78,7 +80,7 @@ class Helper:
         """One request. Raises `DataError` where the helper does not live through it."""
         opened, problem = "", ""
         try:
-            print(json.dumps(content), file=self.process.stdin, flush=True)
+            print(json.dumps({**content, "seconds": seconds}), file=self.process.stdin, flush=True)
             while (line := self.said.get(timeout=seconds)) != DONE:
                 if not line:
                     self.process.wait()
@@ -139,9 +141,18 @@ def serve() -> None:
     hdf5.File.opening = staticmethod(_say)
     _say(READY)
     for line in sys.stdin:
+        content = json.loads(line)
+        _end_after(content.pop("seconds") + SPARE_S)
         with contextlib.suppress(Exception):  # errors are for the other process to find and to tell
-            _try(json.loads(line))
+            _try(content)
+        _end_after(0.0)
         _say(DONE)
+
+
+def _end_after(seconds: float) -> None:
+    """Let the system end this process, also within HDF5: whoever asked may be gone, and nobody else would. 0 is never."""
+    if hasattr(signal, "setitimer"):
+        signal.setitimer(signal.ITIMER_REAL, seconds)
 
 
 def _try(content: dict[str, Any]) -> None:
