@@ -249,7 +249,7 @@ def test_a_helper_ends_though_who_asked_is_gone(folder: Path, tmp_path: Path, mo
     helper = sandbox.Helper()
     monkeypatch.setattr(helper, "close", lambda kill=False: None)
     with pytest.raises(DataError, match="takes more than"):
-        helper.ask({"path": str(tmp_path / "NAV_x.h5")}, 0.3)
+        helper.ask({"path": str(navigation_file(folder))}, 0.3)
     assert helper.process.wait(10) == -signal.SIGALRM
 
 
