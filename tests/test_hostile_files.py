@@ -247,10 +247,12 @@ def test_a_helper_ends_though_who_asked_is_gone(folder: Path, tmp_path: Path, mo
     code = (tmp_path / "deadly.py").read_text().replace("sandbox.serve()", "sandbox.SPARE_S = 0.1\nsandbox.serve()")
     (tmp_path / "deadly.py").write_text(code)
     helper = sandbox.Helper()
+    close = helper.close
     monkeypatch.setattr(helper, "close", lambda kill=False: None)
     with pytest.raises(DataError, match="takes more than"):
         helper.ask({"path": str(navigation_file(folder))}, 0.3)
     assert helper.process.wait(10) == -signal.SIGALRM
+    close()
 
 
 def test_the_helper_is_kept_and_tells_nothing_of_good_flights(folder: Path) -> None:
