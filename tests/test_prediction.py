@@ -148,7 +148,8 @@ def test_each_flag_for_its_own_reason(tmp_path: Path) -> None:
     ranges = TrainingRanges([light], flat, side, [], Range(0.1, 0.2, 1.5, 1.6))
 
     def answer(samples: Samples) -> dict[str, np.ndarray]:
-        return {"value": np.where(samples.time_s == START_S + 25, 1.5, 1.0)}
+        value = np.where(samples.time_s == START_S + 25, 1.5, 1.0)
+        return {"value": np.where(samples.time_s == START_S + 26, -0.1, value)}
 
     predicted = predict_flight(model_of(config, answer, ranges), unlabelled(folder, config))
     assert {name: raised(predicted.flags, name) for name in FLAGS} == {
@@ -161,6 +162,7 @@ def test_each_flag_for_its_own_reason(tmp_path: Path) -> None:
         "feature_outside_training": [],
         "glint": [36],
         "opaque": [25],
+        "below_training_labels": [26],
     }
     no_value = predicted.flags & MASKS[:4].sum() > 0
     np.testing.assert_array_equal(predicted.valid, ~no_value)

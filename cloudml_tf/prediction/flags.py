@@ -20,6 +20,7 @@ FLAGS = (
     "feature_outside_training",
     "glint",
     "opaque",
+    "below_training_labels",
 )
 MASKS = np.array([1 << bit for bit in range(len(FLAGS))], "int16")
 NO_VALUE = FLAGS[:4]  # with one of these a frame has no value
@@ -45,6 +46,7 @@ def quality_flags(flight: Flight, frames: Frames, config: Config, ranges: Traini
         "missing_angles": ~known,
         "glint": glint_possible(flight, config.prediction.glint_angle_deg),
         "opaque": opaque(frames.value, config, ranges),
+        "below_training_labels": below_labels(frames.value, config, ranges),
     }
     if ranges is not None:
         raised |= _outside_training(flight, frames, config, ranges)
@@ -82,6 +84,14 @@ def opaque(value: np.ndarray, config: Config, ranges: TrainingRanges | None) -> 
     if config.target.name != "optical_depth" or not tops:
         return np.zeros(len(value), bool)
     found: np.ndarray = value >= min(tops)
+    return found
+
+
+def below_labels(value: np.ndarray, config: Config, ranges: TrainingRanges | None) -> np.ndarray:
+    """(N,): thinner, or lower, than any label of the training, or than `target.minimum`; may be under 0."""
+    bottoms = [] if config.target.minimum is None else [config.target.minimum]
+    bottoms += [] if ranges is None else [ranges.label.low]
+    found: np.ndarray = value < max(bottoms, default=-np.inf)
     return found
 
 
