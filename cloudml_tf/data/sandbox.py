@@ -150,7 +150,7 @@ def serve() -> None:
 
 
 def _end_after(seconds: float) -> None:
-    """Let the system end this process, also within HDF5: whoever asked may be gone, and nobody else would. 0 is never."""
+    """Let the system end this process, also within HDF5: whoever asked may be gone. 0 is never."""
     if hasattr(signal, "setitimer"):
         signal.setitimer(signal.ITIMER_REAL, seconds)
 
