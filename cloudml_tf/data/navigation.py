@@ -9,7 +9,7 @@ from cloudml_tf.data import clocks, hdf5, times
 from cloudml_tf.data.settings import Data, Feature, FlightFiles, Navigation
 from cloudml_tf.errors import DataError
 
-MOST_DEGREES = 720.0  # two turns; what is more is no angle
+MOST_DEGREES = 1e6  # headings may count turns; what is more is no angle
 FARTHEST = np.array([[90.0], [360.0]])  # latitude and longitude, degrees
 LARGEST = float(np.finfo("float32").max)  # that a network can be given
 RADIANS = ("rad", "radian", "radians")
