@@ -65,6 +65,7 @@ class NotFinite(keras.callbacks.Callback):
         """Look at the weights that the last steps left. An epoch that did not end well has no scores."""
         if not self.message and not all_finite(self.model.weights):
             self._stop("The weights became NaN or infinite", self._batch)
+        self.restore()  # a step of the spoilt optimizer may have followed
         if self.message and logs is not None:
             logs.update({key: math.nan for key in logs if key == "loss" or key.startswith("val_")})
 
