@@ -71,7 +71,7 @@ def test_each_pixel_reaches_its_own_answer_at_full_resolution() -> None:
     model.set_weights([w if w.ndim == 1 else rng.normal(0.0, 0.3, w.shape) for w in model.get_weights()])
     board = (np.indices((8, 12)).sum(axis=0) % 2).astype("float32")[None, :, :, None]
     first, second = (out(model, IMAGES[:1] * 0.0 + each) for each in (board, 1.0 - board))
-    assert np.abs(first - second).max() > 0.05
+    assert np.abs(first - second).max() > 1e-3  # pooled alone it would be 0
     np.testing.assert_allclose(np.roll(first, 1, axis=1), second, atol=1e-5)
 
 
