@@ -70,13 +70,13 @@ class Predictor:
         return Outcome(task.name, time.perf_counter() - began, reason=reason)
 
     def _predict(self, task: Task) -> tuple[dict[str, Any], list[str]]:
-        from cloudml_tf.data.flights import load_flight
+        from cloudml_tf.data.flights import read_flight
         from cloudml_tf.prediction.flight import predict_flight
         from cloudml_tf.prediction.writing import warnings_of, write
         from cloudml_tf.runs import check_frames
 
         model, config = self.model, self.model.config
-        flight = load_flight(task.name, task.files, config.data, config.target, labels=False)
+        flight = read_flight(task.name, task.files, config.data, config.target, labels=False)
         check_frames(self.job.source, flight.frame_shape, model.description)
         predicted = predict_flight(model, flight)
         warnings = warnings_of(predicted, model, task.files)
