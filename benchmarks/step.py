@@ -164,9 +164,9 @@ def our_step(name: str, frames: int, data: Path) -> tuple[dict[str, Any], Callab
     import tensorflow as tf
 
     from cloudml_tf import material, pipeline, training
+    from cloudml_tf.anatomy import core_of
     from cloudml_tf.config import load_config
     from cloudml_tf.metrics import regression_metrics
-    from cloudml_tf.models import core_of
 
     config = load_config(CONFIG, {"temporal_frames": frames})
     training.start_keras(config)

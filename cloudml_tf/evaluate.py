@@ -33,7 +33,7 @@ class Evaluation:
     scaling: TargetScaling
     predictions: np.ndarray  # (n,) standardised
     metrics: dict[str, Any]
-    attend: Callable[[dict[str, np.ndarray]], Any] | None  # see `models.attention_weights`; none for an export
+    attend: Callable[[dict[str, np.ndarray]], Any] | None  # see `anatomy.attention_weights`; none for an export
 
 
 def evaluate(source: Path, flights: list[str], overrides: dict[str, Any], console: Console) -> Evaluation:
@@ -53,7 +53,7 @@ def evaluate(source: Path, flights: list[str], overrides: dict[str, Any], consol
         physical = predict_exported(source, samples, config.target.name)
         z = (scaling.transform(physical / scaling.smearing) - scaling.mean) / scaling.std
     else:
-        from cloudml_tf.models import attention_weights
+        from cloudml_tf.anatomy import attention_weights
         from cloudml_tf.training import load_regressor, predict
 
         model = load_regressor(source, config, description)

@@ -59,7 +59,7 @@ def pretrain(config: Config, prepared: Prepared, folder: Path, console: Console)
         chunks = prepare_frames(config, progress)
     quiet_tensorflow()
     from cloudml_tf import training
-    from cloudml_tf.models import frame_encoder_of, frame_model_of
+    from cloudml_tf.anatomy import frame_encoder_of, frame_model_of
 
     training.start_keras(config)
     regressor = training.make_model(without_dropout(config), prepared.scaling, *prepared.geometry)

@@ -7,7 +7,7 @@
 Hidden patches teach the maps what clouds look like. They teach the vector little, and the lidar's pixel is hidden more
 often than not; so the vector has a task of its own: to keep, of a whole frame, what lies around nadir.
 
-The encoder is the very one of the regressor (`models.frame_encoder_of`), so handing it over is copying weights. The
+The encoder is the very one of the regressor (`anatomy.frame_encoder_of`), so handing it over is copying weights. The
 decoder and the painter are thrown away. Everything is plain arguments and `keras.ops`: `compile("adam")`, then
 `fit(frames)`.
 

@@ -158,7 +158,7 @@ def _write_report(
 ) -> None:
     """Pictures, and report.html with all of them."""
     from cloudml_tf import report
-    from cloudml_tf.models import attention_weights
+    from cloudml_tf.anatomy import attention_weights
 
     evidence = report.Evidence(
         parts=prepared.parts,

@@ -11,6 +11,7 @@ import keras
 import numpy as np
 
 from cloudml_tf import checkpoint
+from cloudml_tf.anatomy import copy_weights, frame_encoder_of
 from cloudml_tf.batches import Inputs
 from cloudml_tf.callbacks import CollapseAbort, R2EarlyStopping
 from cloudml_tf.checkpoint import Checkpoint
@@ -29,14 +30,7 @@ from cloudml_tf.layers import PhysicalUnits, Standardize
 from cloudml_tf.losses import VariancePreservingLoss
 from cloudml_tf.material import Material
 from cloudml_tf.metrics import regression_metrics
-from cloudml_tf.models import (
-    build_regressor,
-    copy_weights,
-    frame_encoder_of,
-    physical_model,
-    share_frames,
-    shares_frames,
-)
+from cloudml_tf.models import build_regressor, physical_model, share_frames, shares_frames
 from cloudml_tf.monitors import first_column
 from cloudml_tf.pipeline import Prepared
 from cloudml_tf.settings import Config, Training
@@ -151,7 +145,7 @@ def network_to_train(
     """The regressor itself, or its twin that answers along the track, encodes shared frames once, or is `anew`.
 
     A twin begins with the regressor's weights. What is trained along the track, or on several devices, has weights of
-    its own, which `models.copy_weights` brings back.
+    its own, which `anatomy.copy_weights` brings back.
     """
     if isinstance(prepared, PreparedScenes):
         return model

@@ -11,6 +11,7 @@ import keras
 import numpy as np
 
 from cloudml_tf import results, training
+from cloudml_tf.anatomy import frame_encoder_of, frame_model_of
 from cloudml_tf.baselines import ridge_on
 from cloudml_tf.batches import Inputs
 from cloudml_tf.config import Config, expand
@@ -19,7 +20,6 @@ from cloudml_tf.data.frames import camera_fingerprint
 from cloudml_tf.data.samples import Samples
 from cloudml_tf.errors import PretrainingError
 from cloudml_tf.judge import scores
-from cloudml_tf.models import frame_encoder_of, frame_model_of
 from cloudml_tf.pipeline import Prepared
 from cloudml_tf.pretrain import NAME, Pretrained, pretrain
 from cloudml_tf.pretraining import hand_over

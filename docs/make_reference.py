@@ -24,7 +24,18 @@ from cloudml_tf.settings import Config
 from cloudml_tf.simulation.settings import PRESETS
 
 HOME = Path(__file__).parent / "reference"
-ROOMS = ("losses", "distributions", "metrics", "callbacks", "monitors", "models", "layers", "pretraining")
+ROOMS = (
+    "losses",
+    "distributions",
+    "metrics",
+    "callbacks",
+    "monitors",
+    "models",
+    "anatomy",
+    "layers",
+    "nadir",
+    "pretraining",
+)
 LIMITS = {"ge": "≥", "gt": ">", "le": "≤", "lt": "<", "min_length": "length ≥", "max_length": "length ≤"}
 HEAD = "# {}\n\nReference, made by `python docs/make_reference.py` · [all pages](../README.md)\n\n{}\n"
 

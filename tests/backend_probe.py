@@ -14,13 +14,14 @@ import keras
 import numpy as np
 from backends import gradient
 
+from cloudml_tf.anatomy import attention_weights, core_of, frame_encoder_of, mirror_average
 from cloudml_tf.callbacks import CollapseAbort, PenaltySchedule, R2EarlyStopping, WeightAverage
 from cloudml_tf.distributions import HistogramLoss, QuantileLoss
 from cloudml_tf.finiteness import NotFinite
 from cloudml_tf.layers import Standardize
 from cloudml_tf.losses import BASES, FORMS, VariancePreservingLoss
 from cloudml_tf.metrics import regression_metrics
-from cloudml_tf.models import attention_weights, build_regressor, core_of, frame_encoder_of, mirror_average
+from cloudml_tf.models import build_regressor
 from cloudml_tf.monitors import DiversityMonitor, LayerMonitor, PredictionSnapshots
 from cloudml_tf.pretraining import MaskedReconstruction, build_decoder, build_painter
 

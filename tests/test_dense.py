@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 from cloudml_tf import dense
+from cloudml_tf.anatomy import copy_weights
 from cloudml_tf.layers import PhysicalUnits, Standardize
 from cloudml_tf.losses import VariancePreservingLoss
 from cloudml_tf.metrics import regression_metrics
-from cloudml_tf.models import copy_weights
 
 RNG = np.random.default_rng(0)
 IMAGES = RNG.uniform(0.1, 1.0, size=(2, 8, 12, 2)).astype("float32")

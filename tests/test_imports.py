@@ -12,8 +12,10 @@ import cloudml_tf
 PACKAGE = Path(cloudml_tf.__file__).parent
 CORE = [
     "models",
+    "anatomy",
     "dense",
     "layers",
+    "nadir",
     "losses",
     "distributions",
     "metrics",
@@ -24,7 +26,18 @@ CORE = [
 ]
 OURS_FOR_CORE = {
     f"cloudml_tf.{name}"
-    for name in ("layers", "losses", "distributions", "moments", "monitors", "replicas", "gradients", "compiled")
+    for name in (
+        "layers",
+        "nadir",
+        "anatomy",
+        "losses",
+        "distributions",
+        "moments",
+        "monitors",
+        "replicas",
+        "gradients",
+        "compiled",
+    )
 }
 STANDARD = sys.stdlib_module_names
 

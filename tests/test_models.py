@@ -6,8 +6,8 @@ import keras
 import numpy as np
 import pytest
 
+from cloudml_tf import anatomy, models, nadir
 from cloudml_tf import layers as own
-from cloudml_tf import models
 
 SMALL = {"widths": (4, 6), "footprint": 5, "encoder_features": 8, "heads": 2, "head_units": 8, "dropout": 0.0}
 RNG = np.random.default_rng(0)
@@ -78,7 +78,7 @@ def test_the_nadir_pixel_reaches_the_output_at_full_resolution() -> None:
 
 def test_the_crop_is_around_nadir() -> None:
     image = np.arange(12 * 14, dtype="float32").reshape(1, 12, 14, 1)
-    np.testing.assert_array_equal(own.NadirCrop((6, 7), 3, 3)(image)[0, :, :, 0], image[0, 5:8, 6:9, 0])
+    np.testing.assert_array_equal(nadir.NadirCrop((6, 7), 3, 3)(image)[0, :, :, 0], image[0, 5:8, 6:9, 0])
 
 
 def test_sun_angles_enter_as_sines_and_cosines() -> None:
@@ -109,7 +109,7 @@ def test_physical_units_by_hand() -> None:
 
 def test_the_crop_at_the_border_keeps_nadir_in_the_middle() -> None:
     image = np.arange(12.0, dtype="float32").reshape(1, 12, 1, 1)
-    cropped = keras.ops.convert_to_numpy(own.NadirCrop((1, 0), 5, 1)(image))[0, :, 0, 0]
+    cropped = keras.ops.convert_to_numpy(nadir.NadirCrop((1, 0), 5, 1)(image))[0, :, 0, 0]
     np.testing.assert_array_equal(cropped, [0, 0, 1, 2, 3])  # the border pixel is repeated
 
 
@@ -237,7 +237,7 @@ def test_the_saved_model_holds_its_constants(tmp_path) -> None:
     [
         own.Standardize([1.0], [2.0], log_offset=0.1, per_frame=True),
         own.SunVector(),
-        own.NadirCrop((1, 2), 3, 5),
+        nadir.NadirCrop((1, 2), 3, 5),
         own.FoldedTime(keras.layers.Dense(3)),
         own.TimeEmbedding(),
         own.MiddleFrame(),
@@ -276,7 +276,7 @@ def test_attention_weights_are_the_middle_row_averaged_over_heads() -> None:
     k = np.einsum("btd,dhk->bhtk", token, key) + key_bias[:, None]
     raw = np.exp(np.einsum("bhk,bhtk->bht", q, k) / np.sqrt(q.shape[-1]))
     expected = (raw / raw.sum(axis=-1, keepdims=True)).mean(axis=1)
-    found = models.attention_weights(model, x)
+    found = anatomy.attention_weights(model, x)
     np.testing.assert_allclose(found, expected, atol=1e-5)
     np.testing.assert_allclose(found.sum(axis=1), 1.0, atol=1e-5)
 
@@ -291,14 +291,14 @@ def test_under_the_mirror_average_a_distribution_still_has_one_point() -> None:
 def test_attention_weights_under_the_mirror_average_are_the_mean_of_both_images() -> None:
     model, x = small(mirror_average="rows"), inputs()
     mirrored = model.get_layer("mirror_average").mirrored(x)
-    both = [models.attention_weights(model.get_layer("mirror_average").layer, one) for one in (x, mirrored)]
-    np.testing.assert_allclose(models.attention_weights(model, x), 0.5 * (both[0] + both[1]), atol=1e-6)
+    both = [anatomy.attention_weights(model.get_layer("mirror_average").layer, one) for one in (x, mirrored)]
+    np.testing.assert_allclose(anatomy.attention_weights(model, x), 0.5 * (both[0] + both[1]), atol=1e-6)
 
 
 def test_without_attention_there_are_no_weights() -> None:
     for architecture in ("single_frame", "no_attention"):
-        assert models.attention_weights(small(architecture=architecture), inputs()) is None
-    assert models.attention_weights(small(temporal_frames=1), inputs(steps=1)) is None
+        assert anatomy.attention_weights(small(architecture=architecture), inputs()) is None
+    assert anatomy.attention_weights(small(temporal_frames=1), inputs(steps=1)) is None
 
 
 @pytest.mark.parametrize("along", ["columns", "rows"])
@@ -319,7 +319,7 @@ def test_along_the_track_the_network_answers_as_the_one_at_nadir_moved_there(alo
         nadir = [18, 19]
         nadir[axis] += offset
         moved = build((nadir[0], nadir[1]))
-        models.copy_weights(track, moved)
+        anatomy.copy_weights(track, moved)
         np.testing.assert_allclose(out(moved, x)[:, 0], answers[:, place], atol=1e-5)
 
 

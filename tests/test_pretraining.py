@@ -9,11 +9,12 @@ import pytest
 from keras.ops import convert_to_numpy as to_numpy
 
 from cloudml_tf import inpainting
+from cloudml_tf.anatomy import frame_encoder_of, frame_model_of
 from cloudml_tf.cli import main
 from cloudml_tf.data.unlabelled import chunks
 from cloudml_tf.errors import DataError, PretrainingError
 from cloudml_tf.layers import LocalContrast, Standardize
-from cloudml_tf.models import build_regressor, frame_encoder_of, frame_model_of
+from cloudml_tf.models import build_regressor
 from cloudml_tf.pipeline import available_flights, prepare, prepare_frames, read_flights
 from cloudml_tf.pretrain import reconstruction_of
 from cloudml_tf.pretraining import (

@@ -7,13 +7,13 @@ from typing import Any
 import keras
 import numpy as np
 
+from cloudml_tf.anatomy import copy_weights
 from cloudml_tf.config import Config
 from cloudml_tf.data.scaling import Scaling
 from cloudml_tf.errors import ConfigError
 from cloudml_tf.export import Source, export
 from cloudml_tf.exporting import parity
 from cloudml_tf.layers import FRAMES
-from cloudml_tf.models import copy_weights
 from cloudml_tf.runs import run_id
 from cloudml_tf.training import make_model, with_units
 
