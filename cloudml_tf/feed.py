@@ -35,8 +35,8 @@ def feed(batches: keras.utils.PyDataset, threads: int = 1) -> Any:
     options = tf.data.Options()
     options.autotune.enabled = False
     options.experimental_warm_start = True
-    drawn = tf.data.Dataset.range(len(batches)).map(draw, threads if threads > 1 else None, deterministic=True)
-    return drawn.prefetch(AHEAD).with_options(options)
+    several = {"num_parallel_calls": threads, "deterministic": True} if threads > 1 else {}
+    return tf.data.Dataset.range(len(batches)).map(draw, **several).prefetch(AHEAD).with_options(options)
 
 
 def answers(model: keras.Model, batches: keras.utils.PyDataset) -> np.ndarray:
