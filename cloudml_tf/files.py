@@ -129,6 +129,7 @@ def finite(value: Any) -> Any:
 
 
 def _unwritable(path: Path, error: OSError) -> RunError:
-    told = re.search(r"errno = (\d+)", str(error))  # HDF5 says it in its text alone
-    reason = error.strerror or (os.strerror(int(told[1])) if told else str(error).splitlines()[0])
+    told = re.search(r"errno = (\d+)", str(error))  # HDF5 says it within a text of its own
+    number = int(told[1]) if told else error.errno
+    reason = os.strerror(number) if number else str(error).splitlines()[0]
     return RunError(f"{path}: cannot be written ({reason}). Choose a writable folder or free some space.")

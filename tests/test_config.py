@@ -56,7 +56,7 @@ def test_tier1_base_differs_in_the_target_alone() -> None:
         ({"training": {"max_epoch": 5}}, "unknown key 'training.max_epoch'; did you mean 'training.max_epochs'"),
         ({"trainin": {}}, "unknown key 'trainin'; did you mean 'training'"),
         ({"epochs": 5}, "unknown key 'epochs'; did you mean 'training.max_epochs'"),
-        ({"data": {"chanels": ["a"]}}, "unknown key 'data.chanels'; did you mean 'data.camera.channels'"),
+        ({"data": {"saturatoin": 1}}, "unknown key 'data.saturatoin'; did you mean 'data.camera.saturation'"),
         ({"data": {"camera": {"chanels": ["a"]}}}, "'data.camera.chanels'; did you mean 'data.camera.channels'"),
         ({"data": {"simulation": {"presett": "hard"}}}, "did you mean 'data.simulation.preset'"),
         ({"split": {"kind": "flights", "train": ["a"], "val": ["b"], "tset": ["c"]}}, "did you mean 'split.test'"),

@@ -46,6 +46,8 @@ def test_pickled_objects_are_not_loaded(tmp_path: Path) -> None:
     marker, path = tmp_path / "ran", tmp_path / "checkpoint.npz"
     np.savez(path, _json=np.array([Touch(marker)], dtype=object), allow_pickle=True)
     with pytest.raises(RunError, match="Python objects, which are not loaded"):
+        read_npz(path)
+    with pytest.raises(RunError, match="is damaged"):
         checkpoint.load(path)
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("a.npy", pickle.dumps(Touch(marker)))
