@@ -106,7 +106,13 @@ def test_what_has_no_label_does_not_count_in_the_loss() -> None:
         assert found == pytest.approx(alone, rel=1e-5)
 
 
-@pytest.mark.parametrize("more", [{}, {"run_length": 4, "ema_momentum": 0.9}], ids=["apart", "shared"])
+@pytest.mark.parametrize(
+    "more",
+    [
+        pytest.param({}, id="apart", marks=pytest.mark.slow),
+        pytest.param({"run_length": 4, "ema_momentum": 0.9}, id="shared"),
+    ],
+)
 def test_a_training_along_the_track_validates_nadir_exports_and_resumes(tiny_file, tmp_path: Path, more: dict) -> None:
     from test_train import _interrupt_after
 

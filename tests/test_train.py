@@ -300,13 +300,19 @@ def test_every_variant_trains(tiny, tmp_path: Path, changes: dict) -> None:
         {"model": {"head": "quantile", "quantiles": 5}, "loss": {"base": "pinball"}},
         {"model": {"head": "histogram", "bins": 12, "mirror_average": True}, "loss": {"base": "cross_entropy"}},
         {"loss": {"form": "ccc", "schedule": "ramp", "ramp_epochs": [0, 2], "pooled_batches": 3, "clip": 4.0}},
-        {
-            "loss": {"form": "log", "schedule": "gate"},
-            "label_density": {"enabled": True},
-            "training": {"order": "flight"},
-            "model": {"head_dropout": 0.3},
-        },
-        {"training": {"run_length": 4, "ema_momentum": 0.9}, "model": {"mirror_average": True}},
+        pytest.param(
+            {
+                "loss": {"form": "log", "schedule": "gate"},
+                "label_density": {"enabled": True},
+                "training": {"order": "flight"},
+                "model": {"head_dropout": 0.3},
+            },
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(
+            {"training": {"run_length": 4, "ema_momentum": 0.9}, "model": {"mirror_average": True}},
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 def test_every_way_to_keep_variance_trains_exports_and_resumes(tiny_file, tmp_path: Path, changes: dict) -> None:
