@@ -16,25 +16,16 @@ import time
 from pathlib import Path
 from typing import Any
 
-SIMULATION = {
-    "flight_count": 3,
-    "frames_per_flight": 240,
-    "frame_rows": 12,
-    "frame_columns": 12,
-    "lidar_interval_s": 2.0,
-    "strip_width_m": 3200.0,
-}
+from tools import twin
+
 BASE: dict[str, Any] = {
-    "seed": 3,
-    "split": {"kind": "flights", "train": ["sim01"], "val": ["sim02"], "test": ["sim03"]},
-    "data": {"simulation": SIMULATION},
-    "model": {"widths": [6, 8], "footprint": 5, "encoder_features": 16, "heads": 2, "head_units": 16},
+    **twin.BASE,
     "training": {"max_epochs": 2, "batch_size": 32, "learning_rate": 3e-3},
 }
 # Large enough that a worker of one core needs over ten minutes for it.
 LONGER: dict[str, Any] = {
     **BASE,
-    "data": {"simulation": {**SIMULATION, "frames_per_flight": 1200}},
+    "data": {"simulation": {**twin.SIMULATION, "frames_per_flight": 1200}},
     "training": {"max_epochs": 56, "early_stopping_patience": 56, "batch_size": 16, "learning_rate": 3e-3},
 }
 SPACE = {

@@ -28,6 +28,7 @@ class Batches(keras.utils.PyDataset):
             for a network of `models.share_frames`.
         weight: (n,P), 0 where a place has no label; else the samples' own, in training.
         per_epoch: sequences an epoch, drawn anew each time; None is all of them.
+        workers: threads that draw batches.
     """
 
     def __init__(
@@ -43,8 +44,9 @@ class Batches(keras.utils.PyDataset):
         run_length: int = 1,
         weight: np.ndarray | None = None,
         per_epoch: int | None = None,
+        workers: int = 1,
     ) -> None:
-        super().__init__(workers=1)
+        super().__init__(workers=workers)
         self.samples, self.batch_size = samples, batch_size
         self.target = target.reshape(len(samples), -1)  # (n,1) or (n,P)
         self.count = min(per_epoch or len(samples), len(samples))

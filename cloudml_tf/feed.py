@@ -8,7 +8,7 @@ import numpy as np
 AHEAD = 6  # batches that lie ready: with two, a step in three waits where training keeps every core busy
 
 
-def feed(batches: keras.utils.PyDataset, threads: int = 1) -> Any:
+def feed(batches: keras.utils.PyDataset) -> Any:
     """The same batches in the same order, to hand to a Keras model.
 
     On TensorFlow, Keras would wrap them in a `tf.data` pipeline that tunes itself, and whose tuner takes up to a
@@ -16,8 +16,8 @@ def feed(batches: keras.utils.PyDataset, threads: int = 1) -> Any:
     same pipeline without a tuner. The other backends get the batches as they are.
 
     Args:
-        batches: of a known length. The first axis of every array may differ from batch to batch, the others not.
-        threads: that draw batches on TensorFlow. A batch depends on its number alone, so what comes out does not.
+        batches: of a known length. The first axis of every array may differ from batch to batch, the others not. A
+            batch depends on its number alone, so that its `workers`, the threads that draw, change nothing else.
     """
     if keras.backend.backend() != "tensorflow":
         return batches
@@ -35,7 +35,7 @@ def feed(batches: keras.utils.PyDataset, threads: int = 1) -> Any:
     options = tf.data.Options()
     options.autotune.enabled = False
     options.experimental_warm_start = True
-    several = {"num_parallel_calls": threads, "deterministic": True} if threads > 1 else {}
+    several = {"num_parallel_calls": batches.workers, "deterministic": True} if batches.workers > 1 else {}
     return tf.data.Dataset.range(len(batches)).map(draw, **several).prefetch(AHEAD).with_options(options)
 
 

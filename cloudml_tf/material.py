@@ -62,6 +62,7 @@ def training_batches(config: Config, prepared: Prepared) -> Batches:
         run_length=training.run_length,
         weight=None if track is None else track.weight,
         per_epoch=training.sequences_per_epoch or (None if track is None else len(train)),
+        workers=training.data_threads,
     )
 
 

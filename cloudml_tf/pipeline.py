@@ -15,7 +15,7 @@ from cloudml_tf.data.density import density_weights
 from cloudml_tf.data.flights import Flight, read_flight
 from cloudml_tf.data.folders import find_flights
 from cloudml_tf.data.frames import camera_fingerprint
-from cloudml_tf.data.outside import far_flights
+from cloudml_tf.data.outside import FAR_SUN, far_flights
 from cloudml_tf.data.ranges import TrainingRanges, fit_ranges
 from cloudml_tf.data.samples import Samples, build_samples
 from cloudml_tf.data.scaling import Scaling, fit_scaling
@@ -50,6 +50,12 @@ class Prepared:
     def geometry(self) -> tuple[tuple[int, int, int], tuple[int, int]]:
         """(H, W, C) of a frame, and the nadir pixel."""
         return self.parts["train"].frame_shape, self.parts["train"].nadir
+
+    def remarks(self) -> list[str]:
+        """What a person has to know of these flights before the training."""
+        left_out = [f"flight {name} is left out (data.bad_flights): {why}" for name, why in self.left_out.items()]
+        far = [f"the sun is not that of the training: {'; '.join(self.far)}; {FAR_SUN}"] if self.far else []
+        return left_out + far
 
     def description(self) -> dict[str, Any]:
         """For the run folder."""

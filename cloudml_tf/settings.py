@@ -168,6 +168,9 @@ class Training(Settings):
     )
     deterministic: bool = Field(True, description="Equal seeds give equal runs on a CPU.")
     mixed_precision: bool = Field(False, description="bfloat16 inside the network, for GPUs that are fast at it.")
+    data_threads: int = Field(
+        1, ge=1, le=64, description="Threads that draw training batches; what is trained is the same bit by bit."
+    )
     devices: Literal["one", "mirrored", "workers"] = Field(
         "one",
         description="'mirrored' shares each batch out to the GPUs of this machine, 'workers' to the machines of the "

@@ -6,6 +6,7 @@ Functions first, the thin door last. Keras is loaded only once there is somethin
 """
 
 import argparse
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 from cloudml_tf import devices
 from cloudml_tf.config import Config, resolved_json
 from cloudml_tf.console import Console
-from cloudml_tf.data.outside import FAR_SUN
 from cloudml_tf.errors import EXIT_COLLAPSED, EXIT_OK, ConfigError
 from cloudml_tf.exporting.formats import check_backend, check_packages
 from cloudml_tf.files import whole_file, write_json
@@ -59,10 +59,8 @@ def train(
         if not has_checkpoint(folder):
             write_start(folder, config, prepared.description())
         _say_data(console, prepared.description())
-        for name, why in getattr(prepared, "left_out", {}).items():
-            console.warn(f"flight {name} is left out (data.bad_flights): {why}")
-        if getattr(prepared, "far", None):
-            console.warn(f"the sun is not that of the training: {'; '.join(prepared.far)}; {FAR_SUN}")
+        for text in prepared.remarks():
+            console.warn(text)
         console.say(f"run folder: {folder}")
         metrics = fit_and_judge(config, prepared, folder, console, resume)
         forget_previous(folder)
@@ -129,28 +127,39 @@ def _fit_and_judge(
     _save_predictions(folder, prepared, predictions, scaling)
     if config.output.report:
         _write_report(folder, metrics, prepared, predictions, fitted, config)
-    try:
-        if config.output.export:
-            metrics["export"] = _export(model, config, prepared, metrics, folder, console)
-    except Exception:
-        write_json(folder / WHOLE, metrics)  # what was trained and judged stays so
-        raise
-    write_json(folder / WHOLE, metrics)  # its presence says that the run is whole
+
+    def export(home: Path) -> dict[str, Any]:
+        from cloudml_tf.export import export_model
+
+        return export_model(model, home, config, description, metrics, prepared.parts["test"], run=folder)
+
+    finish(config, folder, metrics, export, console)
     return metrics
 
 
-def _export(
-    model: Any, config: Config, prepared: Any, metrics: dict[str, Any], folder: Path, console: Console
-) -> dict[str, Any]:
-    """Write the model's files. Returns where they are, and how far they are from Keras."""
-    from cloudml_tf.export import export_model, run_of_export, show_export, target_folder
+def finish(
+    config: Config,
+    folder: Path,
+    metrics: dict[str, Any],
+    export: Callable[[Path], dict[str, Any]],
+    console: Console,
+) -> None:
+    """Export, if the configuration says so, then write metrics.json, whose presence says that the run is whole.
 
-    home = target_folder(config)
-    replaced = run_of_export(home)
-    parity = export_model(model, home, config, prepared.description(), metrics, prepared.parts["test"], run=folder)
-    written = {"folder": str(home), "parity": parity, "replaced": replaced}
-    show_export(console, written)
-    return written
+    `export` writes the model's files into a folder and returns how far they are from Keras.
+    """
+    try:
+        if config.output.export:
+            from cloudml_tf.export import run_of_export, show_export, target_folder
+
+            home = target_folder(config)
+            replaced = run_of_export(home)
+            metrics["export"] = {"folder": str(home), "parity": export(home), "replaced": replaced}
+            show_export(console, metrics["export"])
+    except Exception:
+        write_json(folder / WHOLE, metrics)  # what was trained and judged stays so
+        raise
+    write_json(folder / WHOLE, metrics)
 
 
 def _write_report(

@@ -6,7 +6,6 @@ import random
 import signal
 import subprocess
 import sys
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -116,17 +115,30 @@ def test_a_run_whose_last_checkpoint_is_damaged_ends_as_if_it_were_not(
 
 
 @pytest.mark.tensorflow("the other backends draw batches themselves")
-def test_one_or_two_threads_that_draw_batches_give_the_same_bits(
-    tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_one_or_two_threads_that_draw_batches_give_the_same_bits(tiny, tmp_path: Path) -> None:
+    import threading
+
     from test_train import same
 
-    from cloudml_tf import feed, training
+    from cloudml_tf.batches import Batches
+    from cloudml_tf.feed import feed
+    from cloudml_tf.pipeline import prepare
 
-    config = tiny(training={"max_epochs": 2}, augmentation={"gain_std": 0.05, "noise_std": 0.1}, **QUICK)
+    drawn_by = set()
+
+    class Told(Batches):
+        def __getitem__(self, number: int) -> tuple:
+            drawn_by.add(threading.get_ident())
+            return super().__getitem__(number)
+
     for threads in (1, 2):
-        monkeypatch.setattr(training, "feed", partial(feed.feed, threads=threads))
+        training = {"max_epochs": 2, "data_threads": threads}
+        config = tiny(training=training, augmentation={"gain_std": 0.05, "noise_std": 0.1}, **QUICK)
         train(config, Console(quiet=True), str(tmp_path / f"{threads}"))
+    samples = prepare(config).parts["train"]
+    for _ in feed(Told(samples, samples.label, 2, workers=config.training.data_threads)):
+        pass
+    assert len(drawn_by - {threading.get_ident()}) > 1
     same(tmp_path / "1", tmp_path / "2")
 
 

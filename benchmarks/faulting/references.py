@@ -8,21 +8,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from tools import twin
+
 from faulting.killing import Ready, command, timeline
 
-SIMULATION = {
-    "flight_count": 3,
-    "frames_per_flight": 240,
-    "frame_rows": 12,
-    "frame_columns": 12,
-    "lidar_interval_s": 2.0,
-    "strip_width_m": 3200.0,
-}
 BASE: dict[str, Any] = {
-    "seed": 3,
-    "split": {"kind": "flights", "train": ["sim01"], "val": ["sim02"], "test": ["sim03"]},
-    "data": {"simulation": SIMULATION},
-    "model": {"widths": [6, 8], "footprint": 5, "encoder_features": 16, "heads": 2, "head_units": 16, "dropout": 0.1},
+    **twin.BASE,
     "training": {"max_epochs": 10, "batch_size": 4, "learning_rate": 3e-3},
     "evaluation": {"bootstrap_samples": 100},
 }

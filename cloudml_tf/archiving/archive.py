@@ -18,7 +18,7 @@ from cloudml_tf.archiving.work import Job, Outcome, Task
 from cloudml_tf.console import Console
 from cloudml_tf.errors import EXIT_FLIGHTS_FAILED, EXIT_OK, ConfigError
 from cloudml_tf.files import write_json
-from cloudml_tf.locks import alone_in
+from cloudml_tf.locks import WRITING, alone_in, sweep
 from cloudml_tf.prediction.writing import read_record, what_changed
 
 SUMMARY = "archive.json"
@@ -102,8 +102,7 @@ def _no_halves(folder: Path) -> Iterator[None]:
     try:
         yield
     finally:
-        for path in folder.glob(".writing-*"):
-            path.unlink(missing_ok=True)
+        sweep([*folder.glob(f"{WRITING}*")])
 
 
 def _not_done(archive: Archive, tasks: Sequence[Task], console: Console) -> list[Task]:

@@ -27,6 +27,7 @@ class SceneBatches(keras.utils.PyDataset):
         changes: makes of a batch (frames, target, weight) another one like it; None leaves it as it is.
         seed: of the order and the changes; None keeps the order and changes nothing.
         per_epoch: scenes an epoch; each comes once before one comes again. None is all of them, once.
+        workers: threads that draw batches.
     """
 
     def __init__(
@@ -38,8 +39,9 @@ class SceneBatches(keras.utils.PyDataset):
         changes: "Changes | None" = None,
         seed: int | None = None,
         per_epoch: int | None = None,
+        workers: int = 1,
     ) -> None:
-        super().__init__(workers=1)
+        super().__init__(workers=workers)
         self.frames, self.weight = scenes.frames, weight
         self.target = np.where(weight > 0, scaling.standardise(scenes.label), 0.0).astype("float32")
         self.changes, self.seed = changes, seed
@@ -156,6 +158,7 @@ def scene_batches(
         Changes(config.augmentation, scene_file(config), frame_std),
         config.seed,
         config.training.sequences_per_epoch,
+        config.training.data_threads,
     )
     validation = SceneBatches(val, target, val.weight, VALIDATION_BATCH)
     return batches, validation, SceneInputs(val.frames), lambda maps: np.asarray(maps)[val.seen]

@@ -29,6 +29,10 @@ class PreparedScenes:
     fingerprint: str  # changes with the file, the labels and the split
     source: str  # the file, as the configuration names it
 
+    def remarks(self) -> list[str]:
+        """What a person has to know before the training; of scenes there is nothing."""
+        return []
+
     def description(self) -> dict[str, Any]:
         """For the run folder."""
         parts = {}

@@ -8,7 +8,7 @@ import numpy as np
 from cloudml_tf.config import Config
 from cloudml_tf.console import Console
 from cloudml_tf.data.scaling import TargetScaling
-from cloudml_tf.files import whole_file, write_json
+from cloudml_tf.files import whole_file
 from cloudml_tf.report import write_html
 from cloudml_tf.runs import read_json
 from cloudml_tf.swath import judging
@@ -25,7 +25,7 @@ def fit_and_judge(
 ) -> dict[str, Any]:
     """Fit, score, draw, report and export; writes everything that is known after training."""
     from cloudml_tf import training
-    from cloudml_tf.train import summary_of
+    from cloudml_tf.train import finish, summary_of
 
     training.start_keras(config)
     model = training.make_model(config, prepared.scaling, prepared.parts["train"].frame_shape)
@@ -41,16 +41,13 @@ def fit_and_judge(
     if config.output.report:
         evidence = SceneEvidence(parts, maps, scaling, fitted.history, fitted.best_epoch, fitted.snapshots)
         _write_report(folder, metrics, evidence, config, prepared.description())
-    write_json(folder / "metrics.json", metrics)  # its presence says that the run is whole
-    if config.output.export:
-        from cloudml_tf.export import show_export, target_folder
+
+    def export(home: Path) -> dict[str, Any]:
         from cloudml_tf.swath.export import export_networks
 
-        home, description = target_folder(config), prepared.description()
-        parity = export_networks([model], home, config, description, metrics, parts["test"].frames, folder)
-        metrics["export"] = {"folder": str(home), "parity": parity}
-        show_export(console, metrics["export"])
-        write_json(folder / "metrics.json", metrics)
+        return export_networks([model], home, config, prepared.description(), metrics, parts["test"].frames, folder)
+
+    finish(config, folder, metrics, export, console)
     return metrics
 
 
