@@ -4,8 +4,8 @@ cached     windows a second from the decoded table, as `fit` draws them (shuffle
            says so, as tensors), against a plain NumPy gather of the same windows
 streaming  frames a second of a long flight as a prediction reads them (decoded, checked, in blocks), against a plain
            sequential h5py read of the same bytes; both from a warm page cache, so that the disk is not measured
-waiting    share of a training's time that its step waits for a batch, from TensorFlow's profile of some steps, which
-           is kept
+waiting    share of a training's time that its step waits for a batch, from TensorFlow's profile of an epoch's steps in
+           each of some trainings; the last profile is kept
 """
 
 import argparse
@@ -37,7 +37,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("config", nargs="?", default="configs/tier1.json")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--steps", type=int, default=60, help="that are profiled")
+    parser.add_argument("--steps", type=int, default=60, help="that are profiled in a training")
     parser.add_argument("--trace", default="runs", help="the folder that keeps the profile")
     args = parser.parse_args()
     quiet_tensorflow()
@@ -48,7 +48,7 @@ def main() -> None:
     print(streaming(config, args.rounds), "\n")
     home = Path(args.trace)
     home.mkdir(parents=True, exist_ok=True)
-    print(waiting(config, args.steps, home))
+    print(waiting(config, args.steps, args.rounds, home))
 
 
 def cached(config: Config, rounds: int) -> str:
@@ -104,8 +104,20 @@ def read_plainly(flight: Flight, config: Config) -> int:
         return len(item)
 
 
-def waiting(config: Config, steps: int, home: Path) -> str:
+def waiting(config: Config, steps: int, rounds: int, home: Path) -> str:
     """A sentence: the share of the time that steps wait for their batch."""
+    kept = home / "training.xplane.pb"
+    profiles = [profile(config, steps, kept) for _ in range(rounds)]
+    shares = sorted(100 * sum(wait) / sum(step) for step, wait in profiles)
+    step, wait = (1e3 * np.median([np.mean(times) for times in column]) for column in zip(*profiles, strict=True))
+    return (
+        f"steps of {step:.1f} ms wait {wait:.2f} ms each for their batch: {np.median(shares):.1f} % "
+        f"({shares[0]:.1f} to {shares[-1]:.1f} in {rounds} trainings). Profile: {kept}"
+    )
+
+
+def profile(config: Config, steps: int, kept: Path) -> tuple[list[float], list[float]]:
+    """Seconds of a training's steps, and of their waiting; `kept` is where the profile goes."""
     content = config.model_dump(mode="json")
     content["training"] |= {"max_epochs": 2, "early_stopping_monitor": "val_r2"}
     content["tracking"] |= {"tensorboard": True, "profile_steps": steps}
@@ -116,14 +128,8 @@ def waiting(config: Config, steps: int, home: Path) -> str:
     with tempfile.TemporaryDirectory() as folder:
         tracker = Tracker(config, Path(folder))
         fit(model, config, prepared, Path(folder), Console(quiet=True), track=tracker)
-        trace = next(Path(folder).rglob("*.xplane.pb"))
-        kept = home / trace.name
-        shutil.copy(trace, kept)
-    step, wait = durations(kept, STEP), durations(kept, WAITING)
-    return (
-        f"{len(step)} steps of {1e3 * np.mean(step):.1f} ms wait {1e3 * sum(wait) / len(step):.2f} ms each for their "
-        f"batch: {100 * sum(wait) / sum(step):.1f} %. Profile: {kept}"
-    )
+        shutil.copy(next(Path(folder).rglob("*.xplane.pb")), kept)
+    return durations(kept, STEP), durations(kept, WAITING)
 
 
 def durations(trace: Path, name: str) -> list[float]:
