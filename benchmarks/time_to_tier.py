@@ -7,8 +7,9 @@
 
 The clock starts when the data lie ready in memory, and runs over building, compiling, training and, after each epoch,
 judging the test flight, by which nothing else is chosen. (A tier is of the test flight; on the validation flight of the
-default data no predictor of this skill has the spread that the tier asks for.) Every contender is a process of its own;
-they take turns, seed by seed. Run it on a machine that does nothing else.
+default data no predictor of this skill has the spread that the tier asks for.) The tier is met after an epoch or a few,
+when most of the time has gone into starting; `--r2 0.88` asks for that R² besides. Every contender is a process of its
+own; they take turns, seed by seed. Run it on a machine that does nothing else.
 """
 
 import argparse
@@ -18,6 +19,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +34,7 @@ CHANGES: dict[str, dict[str, Any]] = {
     "seed": {"temporal_frames": 7, "training.batch_size": 20},
 }
 GOAL = "excellent"
+Goal = Callable[[np.ndarray, np.ndarray], bool]  # (n,) labels and predictions
 
 
 def main() -> None:
@@ -39,24 +42,25 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--seed-recipes", type=int, default=1, help="how often the slow recipe of the original runs")
+    parser.add_argument("--r2", type=float, default=0.0, help="that is asked for besides the tier")
     parser.add_argument("--worker", nargs=2, metavar=("NAME", "SEED"), help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.worker:
         name, seed = args.worker
-        print(json.dumps(race(name, int(seed))))
+        print(json.dumps(race(name, int(seed), args.r2)))
         return
     found: dict[str, list[dict[str, Any]]] = {name: [] for name in CHANGES}
     for seed in range(1, args.seeds + 1):
         for name, rows in found.items():
             if name != "seed" or seed <= args.seed_recipes:
-                rows.append(worker(name, seed))
+                rows.append(worker(name, seed, args.r2))
                 print(f"seed {seed}, {name}: {rows[-1]}", file=sys.stderr)
     print(table(found))
 
 
-def worker(name: str, seed: int) -> dict[str, Any]:
+def worker(name: str, seed: int, r2: float) -> dict[str, Any]:
     """One training in a process of its own."""
-    command = [sys.executable, __file__, "--worker", name, str(seed)]
+    command = [sys.executable, __file__, "--r2", str(r2), "--worker", name, str(seed)]
     backend = "torch" if name == "peer" else "tensorflow"
     done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"KERAS_BACKEND": backend})
     if done.returncode:
@@ -83,20 +87,19 @@ def table(found: dict[str, list[dict[str, Any]]]) -> str:
 # The child
 
 
-def race(name: str, seed: int) -> dict[str, Any]:
+def race(name: str, seed: int, r2: float) -> dict[str, Any]:
     """Train until the goal or the end of the budget."""
     from cloudml_tf.config import load_config
     from cloudml_tf.pipeline import prepare
 
+    def at_goal(target: np.ndarray, prediction: np.ndarray) -> bool:
+        from cloudml_tf.judge import scores, tier
+
+        found = scores(target, prediction)
+        return bool(tier(found)["name"] == GOAL and found["r2"] > r2)
+
     config = load_config(CONFIG, {**CHANGES[name], "seed": seed})
-    return {"peer": torch_training, "seed": seed_training}.get(name, our_training)(config, prepare(config))
-
-
-def in_tier(target: np.ndarray, prediction: np.ndarray) -> bool:
-    """Whether these predictions meet the goal."""
-    from cloudml_tf.judge import scores, tier
-
-    return bool(tier(scores(target, prediction))["name"] == GOAL)
+    return {"peer": torch_training, "seed": seed_training}.get(name, our_training)(config, prepare(config), at_goal)
 
 
 def outcome(started: float, epochs: int, reached: bool) -> dict[str, Any]:
@@ -104,7 +107,7 @@ def outcome(started: float, epochs: int, reached: bool) -> dict[str, Any]:
     return {"seconds": time.perf_counter() - started, "epochs": epochs, "reached": reached}
 
 
-def our_training(config: Any, prepared: Any) -> dict[str, Any]:
+def our_training(config: Any, prepared: Any, at_goal: Goal) -> dict[str, Any]:
     """`training.fit`, with everything that it does."""
     import keras
 
@@ -118,11 +121,11 @@ def our_training(config: Any, prepared: Any) -> dict[str, Any]:
     label = prepared.scaling.target.standardise(test.label)
     reached: list[float] = []
 
-    class Goal(keras.callbacks.Callback):
+    class Stop(keras.callbacks.Callback):
         """Stops at the goal."""
 
         def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-            if in_tier(label, answers(self.model, Inputs(test, shared=shares_frames(self.model)))[:, 0]):
+            if at_goal(label, answers(self.model, Inputs(test, shared=shares_frames(self.model)))[:, 0]):
                 reached.append(time.perf_counter())
                 self.model.stop_training = True
 
@@ -130,7 +133,7 @@ def our_training(config: Any, prepared: Any) -> dict[str, Any]:
         """Stands where a tracker stands."""
 
         def callbacks(self, snapshots: Any) -> list[Any]:
-            return [Goal()]
+            return [Stop()]
 
     started = time.perf_counter()
     training.start_keras(config)
@@ -141,7 +144,7 @@ def our_training(config: Any, prepared: Any) -> dict[str, Any]:
     return found | ({"seconds": reached[0] - started} if reached else {})
 
 
-def torch_training(config: Any, prepared: Any) -> dict[str, Any]:
+def torch_training(config: Any, prepared: Any, at_goal: Goal) -> dict[str, Any]:
     """The same recipe in PyTorch."""
     import torch
 
@@ -169,7 +172,7 @@ def torch_training(config: Any, prepared: Any) -> dict[str, Any]:
             inputs, target = batches[number]
             arrays = (inputs["frames"], inputs["sun_angles_deg"], target.astype("float32"))
             trainer.step(*(torch.from_numpy(np.ascontiguousarray(array)) for array in arrays))
-        if in_tier(label, answered(trainer, test.inputs(), prepared.geometry[1])):
+        if at_goal(label, answered(trainer, test.inputs(), prepared.geometry[1])):
             return outcome(started, epoch + 1, True)
     return outcome(started, config.training.max_epochs, False)
 
@@ -199,7 +202,7 @@ def answered(trainer: Any, inputs: dict[str, np.ndarray], nadir: tuple[int, int]
     return np.mean(both, axis=0)
 
 
-def seed_training(config: Any, prepared: Any) -> dict[str, Any]:
+def seed_training(config: Any, prepared: Any, at_goal: Goal) -> dict[str, Any]:
     """The original's recipe, `model.fit` on arrays."""
     from cloudml_tf.quiet import quiet_tensorflow
 
@@ -220,12 +223,12 @@ def seed_training(config: Any, prepared: Any) -> dict[str, Any]:
         arrays[part] = ([frames.astype("float32"), np.stack(sun, -1).astype("float32")], label)
     reached: list[int] = []
 
-    class Goal(keras.callbacks.Callback):
+    class Stop(keras.callbacks.Callback):
         """Stops at the goal."""
 
         def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
             prediction = self.model.predict(arrays["test"][0], batch_size=256, verbose=0)[:, 0]
-            if in_tier(arrays["test"][1], prediction):
+            if at_goal(arrays["test"][1], prediction):
                 reached.append(epoch)
                 self.model.stop_training = True
 

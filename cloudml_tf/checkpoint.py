@@ -75,6 +75,13 @@ class Checkpoint(keras.callbacks.Callback):
         keep(self.folder, content)
 
 
+def replay_end(model: keras.Model, last: Checkpoint, callbacks: list[keras.callbacks.Callback]) -> None:
+    """Take up a training that had already ended when it was interrupted: a `fit` of no epoch would lose its last."""
+    for callback in callbacks:
+        callback.set_model(model)
+    last.on_train_begin()
+
+
 def keep(folder: Path, content: Any) -> None:
     """Write a new checkpoint, and keep the last one as the one before. Between the two renames that one is alone."""
     with whole_file(folder / CHECKPOINT) as temporary:

@@ -9,6 +9,7 @@ import difflib
 import importlib
 import json
 import os
+import shlex
 import sys
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -87,10 +88,10 @@ VERBS = {
     "config": ("print a configuration or its JSON Schema", "cloudml config print configs/tier1.json"),
 }
 
-GOES_ON = {  # what continues where it was interrupted
+RESUMED = ("train", "search")  # --resume continues where they were interrupted
+GOES_ON = {
     "predict": "; with --archive the same command goes on with what is missing",
-    "train": "; `cloudml train --resume` continues a training",
-    "search": "; `cloudml search --resume` continues a search",
+    "pretrain": "; --resume and --run-dir with its folder continue it",
     "ablate": "; the same command goes on with what is missing",
     "reproduce": "; the same command goes on with what is missing",
 }
@@ -197,10 +198,10 @@ def main(argv: list[str] | None = None) -> int:
     except CloudMLError as error:
         return _refuse(f"cloudml {args.verb}", str(error), error.exit_code, args.json)
     except KeyboardInterrupt:
-        print(f"cloudml {args.verb}: interrupted{GOES_ON.get(args.verb, '')}.", file=sys.stderr)
+        print(f"cloudml {args.verb}: interrupted{_goes_on(args.verb, argv)}.", file=sys.stderr)
         return EXIT_INTERRUPTED
     except Terminated:
-        print(f"cloudml {args.verb}: ended by SIGTERM{GOES_ON.get(args.verb, '')}.", file=sys.stderr)
+        print(f"cloudml {args.verb}: ended by SIGTERM{_goes_on(args.verb, argv)}.", file=sys.stderr)
         return EXIT_TERMINATED
     except BrokenPipeError:
         sys.stderr.close()
@@ -225,6 +226,14 @@ def _without_verb(argv: list[str]) -> int:
     except ConfigError as error:
         return _refuse("cloudml", str(error), error.exit_code, "--json" in argv)
     return _refuse("cloudml", f"the verb comes first, before {argv[0]}. See `cloudml --help`.", EXIT_BAD_INPUT, False)
+
+
+def _goes_on(verb: str, argv: list[str]) -> str:
+    """How to continue what was stopped, for the end of a sentence; nothing for what begins anew."""
+    if verb in RESUMED:
+        again = argv if "--resume" in argv else [*argv, "--resume"]
+        return f"; `{shlex.join(['cloudml', *again])}` continues it"
+    return GOES_ON.get(verb, "")
 
 
 def _refuse(command: str, reason: str, exit_code: int, machine: bool) -> int:

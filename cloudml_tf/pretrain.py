@@ -18,11 +18,21 @@ from cloudml_tf.config import Config
 from cloudml_tf.console import Console
 from cloudml_tf.data.frames import camera_fingerprint
 from cloudml_tf.data.unlabelled import FrameChunks
-from cloudml_tf.errors import EXIT_NOT_CONVERGED, EXIT_OK, PretrainingError
+from cloudml_tf.errors import EXIT_NOT_CONVERGED, EXIT_OK, ConfigError, PretrainingError
 from cloudml_tf.files import whole_file, write_json
+from cloudml_tf.locks import alone_in
 from cloudml_tf.pipeline import Prepared, available_flights, prepare_frames
 from cloudml_tf.quiet import quiet_tensorflow
-from cloudml_tf.runs import new_run, read_json, write_start
+from cloudml_tf.runs import (
+    check_same,
+    check_unused,
+    forget_checkpoints,
+    has_checkpoint,
+    new_run,
+    read_json,
+    run_to_resume,
+    write_start,
+)
 from cloudml_tf.stored_arrays import read_npz
 
 NAME, WEIGHTS = "pretraining.json", "encoder.npz"
@@ -51,7 +61,7 @@ class Pretrained:
 def pretrain(config: Config, prepared: Prepared, folder: Path, console: Console) -> Pretrained:
     """Train the encoder on hidden patches; write the folder. A finished folder is read instead.
 
-    Raises `PretrainingError` where no epoch gave a finite loss.
+    One that was interrupted goes on where it was. Raises `PretrainingError` where no epoch gave a finite loss.
     """
     if (folder / NAME).is_file():
         return Pretrained(folder, read_json(folder / NAME))
@@ -69,14 +79,15 @@ def pretrain(config: Config, prepared: Prepared, folder: Path, console: Console)
         f"pretraining on {chunks['train'].index.size:,} frames of {', '.join(chunks['train'].flights)}; "
         f"validation {chunks['val'].index.size:,} of {', '.join(chunks['val'].flights)}"
     )
-    history, seconds = _fit(model, config, chunks, console)
+    folder.mkdir(parents=True, exist_ok=True)
+    history, seconds = _fit(model, config, chunks, folder, console)
     judged = _judge(model, chunks["val"])
     found = _summary(history, judged, chunks, config, prepared, seconds)
-    folder.mkdir(parents=True, exist_ok=True)
     with whole_file(folder / WEIGHTS) as temporary, open(temporary, "wb") as file:
         np.savez(file, *encoder.get_weights())
     _draw(folder, judged, history)
     write_json(folder / NAME, found)  # its presence says that the folder is whole
+    forget_checkpoints(folder)
     return Pretrained(folder, found)
 
 
@@ -108,11 +119,13 @@ def reconstruction_of(config: Config, frame_model: Any, encoder: Any) -> Any:
 
 
 def _fit(
-    model: Any, config: Config, chunks: dict[str, FrameChunks], console: Console
+    model: Any, config: Config, chunks: dict[str, FrameChunks], folder: Path, console: Console
 ) -> tuple[dict[str, list[float]], float]:
     import keras
 
     from cloudml_tf.batches import EpochOrder, FrameBatches
+    from cloudml_tf.callbacks import R2EarlyStopping
+    from cloudml_tf.checkpoint import Checkpoint, newest, replay_end
     from cloudml_tf.feed import feed
 
     chosen = config.pretraining
@@ -128,25 +141,32 @@ def _fit(
             global_clipnorm=1.0,
         )
     )
+    model.optimizer.build(model.trainable_variables)
     rows = keras.callbacks.LambdaCallback(
         on_epoch_end=lambda epoch, logs: console.say(
             f"{epoch + 1:>5}/{chosen.max_epochs}  hidden patches: loss {logs['loss']:.4f}  val {logs['val_loss']:.4f}"
         )
     )
-    stopping = keras.callbacks.EarlyStopping(
-        "val_loss", patience=chosen.patience, mode="min", restore_best_weights=True
-    )
-    callbacks = [keras.callbacks.TerminateOnNaN(), EpochOrder(batches), rows, stopping]
-    started = time.perf_counter()
-    fitted = model.fit(
-        feed(batches),
-        validation_data=feed(validation),
-        epochs=chosen.max_epochs,
-        callbacks=callbacks,
-        shuffle=False,
-        verbose=0,
-    )
-    return fitted.history, time.perf_counter() - started
+    stopping = R2EarlyStopping(chosen.patience, "val_loss")
+    saved = newest(folder, console.warn) if has_checkpoint(folder) else None
+    last = Checkpoint(folder, {"stopping": stopping}, saved)
+    callbacks = [keras.callbacks.TerminateOnNaN(), EpochOrder(batches), rows, stopping, last]
+    started, first_epoch = time.perf_counter(), saved["epoch"] if saved else 0
+    if saved is not None and (saved["stopped"] or first_epoch >= chosen.max_epochs):
+        replay_end(model, last, callbacks)
+    else:
+        model.fit(
+            feed(batches),
+            validation_data=feed(validation),
+            epochs=chosen.max_epochs,
+            initial_epoch=first_epoch,
+            callbacks=callbacks,
+            shuffle=False,
+            verbose=0,
+        )
+    stopping.restore_best()
+    history = {key: [row[key] for row in last.history] for key in ("loss", "val_loss")}
+    return history, time.perf_counter() - started
 
 
 def _judge(model: Any, val: FrameChunks) -> dict[str, Any]:
@@ -228,6 +248,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     from cloudml_tf.cli import add_common
 
     parser.add_argument("config", metavar="CONFIG", help="a JSON configuration, e.g. configs/pretrain.json")
+    parser.add_argument("--resume", action="store_true", help="continue the interrupted pretraining of --run-dir")
     add_common(parser)
 
 
@@ -237,19 +258,27 @@ def run(args: argparse.Namespace) -> int:
     from cloudml_tf.pipeline import prepare
 
     config = config_from(args)
+    if args.resume and args.run_dir is None:
+        raise ConfigError("--resume needs --run-dir, the folder of the interrupted pretraining.")
     console = Console(machine=args.json)
     for text in config.warnings():
         console.warn(text)
     with console.progress("reading flights") as progress:
         prepared = prepare(config, progress, progress)
-    folder = new_run(config, args.run_dir, prefix="pretrain-")
-    write_start(folder, config, prepared.description())
-    console.say(f"pretraining folder: {folder}")
-    pretrained = pretrain(config, prepared, folder, console)
-    from cloudml_tf.transfer import print_pretraining, probes
+    resumed = run_to_resume(config, args.run_dir) if args.resume else None
+    if resumed is not None:
+        check_same(resumed, config, prepared.fingerprint)
+    folder = resumed or new_run(config, args.run_dir, prefix="pretrain-")
+    with alone_in(folder, "a pretraining"):
+        if resumed is None:
+            check_unused(folder)  # another process may have been quicker
+            write_start(folder, config, prepared.description())
+        console.say(f"pretraining folder: {folder}")
+        pretrained = pretrain(config, prepared, folder, console)
+        from cloudml_tf.transfer import print_pretraining, probes
 
-    found = {**pretrained.found, "probe": probes(pretrained, config, prepared)}
-    write_json(folder / NAME, found)
+        found = {**pretrained.found, "probe": probes(pretrained, config, prepared)}
+        write_json(folder / NAME, found)
     print_pretraining(console, found)
     console.say(f"pictures: {folder / 'plots'}")
     if args.json:

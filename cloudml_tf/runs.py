@@ -100,6 +100,12 @@ def forget_previous(folder: Path) -> None:
     (folder / PREVIOUS).unlink(missing_ok=True)
 
 
+def forget_checkpoints(folder: Path) -> None:
+    """What has ended, and lies beside as weights, needs none."""
+    for name in (CHECKPOINT, PREVIOUS):
+        (folder / name).unlink(missing_ok=True)
+
+
 def run_to_resume(config: Config, run_dir: str | None) -> Path:
     """The folder to continue: `run_dir`, or the newest run of the experiment that did not end and is not going on.
 

@@ -197,7 +197,7 @@ def fit(
         callbacks = [*looking, *tracking, EpochRows(progress), ended, last]
         started = time.perf_counter()
         if saved is not None and (saved["stopped"] or first_epoch >= training.max_epochs):
-            _replay_end(trained, last, callbacks)
+            checkpoint.replay_end(trained, last, callbacks)
         else:
             run(first_epoch, callbacks)
         seconds = time.perf_counter() - started
@@ -260,13 +260,6 @@ def _keep_weights(
         _save_weights(model, folder / "best.weights.h5")
     if message:
         raise NotFiniteError(f"{message} The best weights so far are in {folder}.")
-
-
-def _replay_end(model: keras.Model, last: Checkpoint, callbacks: list[keras.callbacks.Callback]) -> None:
-    """Take up a training that had already ended when it was interrupted: a `fit` of no epoch would lose its last."""
-    for callback in callbacks:
-        callback.set_model(model)
-    last.on_train_begin()
 
 
 def _ending(stopping: R2EarlyStopping, collapse: CollapseAbort, history: list[dict[str, float]]) -> str:

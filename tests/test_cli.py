@@ -98,7 +98,7 @@ def test_an_interrupt_is_told_in_one_line(tiny_file, monkeypatch: pytest.MonkeyP
 
     monkeypatch.setattr("cloudml_tf.pipeline.read_flights", interrupted)
     assert main(["train", str(tiny_file())]) == 130
-    assert "interrupted; `cloudml train --resume`" in capsys.readouterr().err
+    assert "--resume` continues it." in capsys.readouterr().err
 
 
 def test_an_interrupt_promises_nothing_where_nothing_goes_on(

@@ -265,6 +265,18 @@ def test_runs_of_the_same_second_have_folders_of_their_own(tiny, tmp_path: Path)
         new_run(config, str(home))
 
 
+@pytest.mark.slow
+def test_two_trainings_of_one_name_that_begin_together_end_alike_and_apart(tiny_file) -> None:
+    command = [sys.executable, "-m", "cloudml_tf", "train", str(tiny_file(**QUICK)), "--json"]
+    both = [subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) for _ in range(2)]
+    told = [json.loads(one.communicate()[0]) for one in both]
+    assert [one.returncode for one in both] == [0, 0]
+    assert told[0]["run"] != told[1]["run"]
+    runs = [Path(one["run"]) for one in told]
+    assert len({(run / "history.csv").read_text() for run in runs}) == 1
+    assert all((run / "metrics.json").is_file() for run in runs)
+
+
 def test_resume_leaves_a_run_alone_that_is_going_on(tiny_file, tmp_path: Path, capsys) -> None:
     path = tiny_file(**QUICK)
     run = tmp_path / "runs" / "tiny" / "20260101-120000"

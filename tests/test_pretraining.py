@@ -27,6 +27,7 @@ from cloudml_tf.pretraining import (
     patch_mask,
     unexplained,
 )
+from cloudml_tf.runs import CHECKPOINT
 from cloudml_tf.training import make_model
 
 SHAPE = (12, 12, 2)
@@ -311,6 +312,28 @@ def test_pretrain_alone_says_whether_it_converged(tiny_file, tmp_path: Path, cap
     assert found["errors"]["network"] < found["errors"]["mean_of_visible"]
     assert found == json.loads((tmp_path / "pre" / "pretraining.json").read_text())
     assert (tmp_path / "pre" / "encoder.npz").is_file()
+    assert not (tmp_path / "pre" / CHECKPOINT).exists()
+
+
+def test_an_interrupted_pretraining_goes_on_as_if_it_had_not_been(
+    tiny_file, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from test_train import _interrupt_after
+
+    path = str(tiny_file(pretraining={**SHORT, "max_epochs": 4}))
+    main(["pretrain", path, "--run-dir", str(tmp_path / "whole")])
+    monkeypatch.setattr("cloudml_tf.checkpoint.Checkpoint.on_epoch_end", _interrupt_after(2))
+    assert main(["pretrain", path, "--run-dir", str(tmp_path / "cut")]) == 130
+    assert not (tmp_path / "cut" / "pretraining.json").exists()
+    monkeypatch.undo()
+    assert main(["pretrain", path, "--resume"]) == 2  # which one?
+    main(["pretrain", path, "--run-dir", str(tmp_path / "cut"), "--resume"])
+    found = [json.loads((tmp_path / name / "pretraining.json").read_text()) for name in ("whole", "cut")]
+    assert found[0]["history"] == found[1]["history"]
+    assert found[0]["errors"] == found[1]["errors"]
+    weights = [np.load(tmp_path / name / "encoder.npz") for name in ("whole", "cut")]
+    for key in weights[0].files:
+        np.testing.assert_array_equal(weights[0][key], weights[1][key])
 
 
 def test_without_a_focus_hidden_patches_are_the_only_task(tiny) -> None:
