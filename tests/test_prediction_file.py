@@ -104,3 +104,17 @@ def test_a_picture_is_drawn_also_where_nothing_could_be_predicted(tmp_path: Path
     drawn = quick_look(predicted, "a", "depth", "")
     assert drawn.write(tmp_path) == tmp_path / "a.png"
     assert drawn.figure.axes[-1].get_xlabel() == "minutes"
+
+
+def test_the_line_of_a_long_flight_keeps_its_extremes_and_gaps() -> None:
+    from cloudml_tf.prediction.picture import DRAWN, _extremes
+
+    values = np.random.default_rng(0).standard_normal(10 * DRAWN)
+    values[5000:5600] = np.nan
+    values[777], values[9000] = 50.0, -50.0
+    kept = _extremes(values)
+    assert len(kept) <= DRAWN
+    assert {777, 9000} <= set(kept)
+    assert np.isnan(values[kept]).any()
+    assert (np.diff(kept) > 0).all()
+    assert len(_extremes(values[:100])) == 100

@@ -39,12 +39,13 @@ def predict_flight(model: Model, flight: Flight, progress: Callable[[int, int], 
     sequences = sequences_around(flight, np.arange(count), config.temporal_frames)
     values: Values = {"value": np.full(count, np.nan)}
     saturated, no_image = np.zeros(count, bool), np.zeros(count, bool)
-    light, strip = np.full((count, flight.frame_shape[2]), np.nan), []
+    light = np.full((count, flight.frame_shape[2]), np.nan)
+    strip = np.full((count, _strip_pixels(flight, config)), np.nan, "float32")
     for block in read_blocks(flight, config.data, config.temporal_frames):
         new, rows = slice(block.known, None), slice(block.first + block.known, block.end)
         saturated[rows], no_image[rows] = block.saturated[new], block.no_image[new]
         light[rows] = frame_means(block.radiance[new])
-        strip.append(_nadir_line(block, flight, config)[new])
+        strip[rows] = _nadir_line(block, flight, config)[new]
         good = block.good_sequences(sequences)
         if len(good):
             for key, found in model.answer(samples_of_block(block, good, flight, config.data)).items():
@@ -56,7 +57,7 @@ def predict_flight(model: Model, flight: Flight, progress: Callable[[int, int], 
     across = _across(config)
     nadir = (nadir_pixel(flight.frame_shape, config.data)[across] + 0.5) / flight.frame_shape[across]
     light[no_image] = np.nan
-    return Predicted(flight, values, flags, np.concatenate(strip), light, nadir)
+    return Predicted(flight, values, flags, strip, light, nadir)
 
 
 def _across(config: Config) -> int:
@@ -68,5 +69,15 @@ def _nadir_line(block: Block, flight: Flight, config: Config) -> np.ndarray:
     """(M,P) of each frame, thinned out."""
     row, column = nadir_pixel(flight.frame_shape, config.data)
     line = block.radiance[:, row, :, 0] if _across(config) else block.radiance[:, :, column, 0]
-    thin = line[:, :: -(-line.shape[1] // STRIP_PIXELS)]
-    return np.where(block.no_image[:, None], np.nan, thin)
+    return np.where(block.no_image[:, None], np.nan, line[:, :: _every(line.shape[1])])
+
+
+def _every(pixels: int) -> int:
+    """Of a line of so many pixels, which are kept: each, each second …"""
+    return -(-pixels // STRIP_PIXELS)
+
+
+def _strip_pixels(flight: Flight, config: Config) -> int:
+    """How many pixels of the line are kept."""
+    pixels = flight.frame_shape[_across(config)]
+    return len(range(0, pixels, _every(pixels)))

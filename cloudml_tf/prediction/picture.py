@@ -8,6 +8,8 @@ from cloudml_tf.imagery import clock, draw_strip
 from cloudml_tf.prediction.flags import FLAGS, MASKS, NO_VALUE
 from cloudml_tf.prediction.flight import Predicted
 
+DRAWN = 8000  # points of a line, four a pixel
+
 
 @styled()
 def quick_look(predicted: Predicted, name: str, label: str, interval: str) -> Picture:
@@ -45,13 +47,29 @@ def _series(ax: Axes, minutes: np.ndarray, predicted: Predicted, interval: str) 
         ax.text(0.5, 0.5, "no frame has a value", transform=ax.transAxes, ha="center", color=MUTED)
         ax.set_yticks([])
         return
+    drawn = _extremes(values["value"])
     if "lower" in values:
-        ax.fill_between(minutes, values["lower"], values["upper"], color=BLUE, alpha=0.2, linewidth=0, label=interval)
-    ax.plot(minutes, values["value"], color=BLUE, linewidth=1, label="prediction")
+        ends = values["lower"][drawn], values["upper"][drawn]
+        ax.fill_between(minutes[drawn], *ends, color=BLUE, alpha=0.2, linewidth=0, label=interval)
+    ax.plot(minutes[drawn], values["value"][drawn], color=BLUE, linewidth=1, label="prediction")
     around = np.pad(valid, 1)
     alone = valid & ~around[:-2] & ~around[2:]  # a line needs two
     ax.plot(minutes[alone], values["value"][alone], ".", color=BLUE, markersize=3)
     ax.set_ylim(limits(np.concatenate([part[valid] for key, part in values.items() if key != "spread"])))
+
+
+def _extremes(values: np.ndarray) -> np.ndarray:
+    """Indices of what a line of (N,) values needs: all, or of a long one the lowest, the highest and, where there is
+    a gap, a missing one of each piece that is finer than a pixel."""
+    if len(values) <= DRAWN:
+        return np.arange(len(values))
+    kept = []
+    for piece in np.array_split(np.arange(len(values)), DRAWN // 4):
+        known = piece[np.isfinite(values[piece])]
+        kept.append(piece[~np.isfinite(values[piece])][:1])
+        if len(known):
+            kept.append(known[[values[known].argmin(), values[known].argmax()]])
+    return np.unique(np.concatenate(kept))
 
 
 def _flags(ax: Axes, minutes: np.ndarray, flags: np.ndarray, raised: list[int]) -> None:
