@@ -15,7 +15,7 @@ import numpy as np
 
 from cloudml_tf.config import Config
 from cloudml_tf.errors import RunError
-from cloudml_tf.judge import block_ids, drawn_scores, scores
+from cloudml_tf.judge import block_ids, drawn_scores, few_blocks, scores
 from cloudml_tf.runs import check_of_sequences, flat, read_json, read_run
 from cloudml_tf.stored_arrays import read_npz
 
@@ -27,7 +27,6 @@ ROWS = {
     "correlation": "Correlation",
 }
 INFLATED = 0.1
-FEWEST_BLOCKS = 10
 SMALLEST_SHARE = 0.5  # of the test samples that two runs must have in common for a paired comparison
 
 
@@ -222,10 +221,7 @@ def warnings(runs: list[Run]) -> list[str]:
 
 
 def _few_blocks(runs: list[Run], judged: Config) -> list[str]:
-    fewest = min(len(np.unique(run.blocks(judged.evaluation.block_s))) for run in runs)
-    if fewest >= FEWEST_BLOCKS:
-        return []
-    return [f"the test part has {fewest} blocks of track: intervals of so few are too narrow; see evaluation.block_s"]
+    return few_blocks(min(len(np.unique(run.blocks(judged.evaluation.block_s))) for run in runs))
 
 
 def _other_data(first: Run, other: Run) -> bool:

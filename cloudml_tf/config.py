@@ -43,6 +43,14 @@ def load_config(path: str | Path, overrides: Mapping[str, Any] | None = None) ->
 def read_content(path: str | Path) -> dict[str, Any]:
     """The JSON object of a configuration file, not yet validated. Raises `ConfigError` where it is none."""
     path = Path(path)
+    if path.is_dir():
+        inside = sorted(path.glob("*.json"))
+        hint = (
+            f"Did you mean {inside[0]}?"
+            if len(inside) == 1
+            else "`cloudml init --from FILE…` proposes one for flights of yours."
+        )
+        raise ConfigError(f"{path}: is a folder; give a configuration, which is a JSON file. {hint}")
     try:
         content = plain_json.read(path)
     except FileNotFoundError:

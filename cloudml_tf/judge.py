@@ -26,6 +26,7 @@ SCORES = (
     "spread_cost",
 )
 INTERVALS = ("r2", "rmse", "variance_ratio")
+FEWEST_BLOCKS = 10  # of track, for an interval that can be trusted
 
 # The original document's limits hold for its target: std 0.483 and spread 1.8. In brackets the same limits relative to
 # the target, which is how every target is judged: RMSE/std, MAE/std, spread/spread. "Strong" and "clear linear"
@@ -61,7 +62,7 @@ def judge(
     samples: int = 1000,
     seed: int = 0,
 ) -> dict[str, Any]:
-    """Scores with `n_eff` and `ci95`.
+    """Scores with `n_eff`, `ci95` and the number of `blocks` behind that.
 
     Args:
         target, prediction: (n,), in order of time within each series.
@@ -73,7 +74,15 @@ def judge(
     found: dict[str, Any] = scores(target, prediction)
     found["n_eff"] = effective_size(target, series)
     found["ci95"] = bootstrap(target, prediction, blocks, samples, seed)
+    found["blocks"] = len(np.unique(blocks))
     return found
+
+
+def few_blocks(count: int) -> list[str]:
+    """What is to be said of intervals from so many blocks of track, if anything."""
+    if count >= FEWEST_BLOCKS:
+        return []
+    return [f"the test part has {count} blocks of track: intervals of so few are too narrow; see evaluation.block_s"]
 
 
 def bootstrap(

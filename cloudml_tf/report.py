@@ -13,7 +13,7 @@ from cloudml_tf.console import Console
 from cloudml_tf.data.samples import Samples
 from cloudml_tf.data.scaling import TargetScaling
 from cloudml_tf.files import write_text
-from cloudml_tf.judge import ABSOLUTE_LIMITS, SEED_STD
+from cloudml_tf.judge import ABSOLUTE_LIMITS, FEWEST_BLOCKS, SEED_STD, few_blocks
 from cloudml_tf.page import Markup
 from cloudml_tf.results import table_rows
 
@@ -84,7 +84,11 @@ def verdict(metrics: dict[str, Any]) -> list[str]:
     if "phase3" in metrics:
         accepted = metrics["phase3"]
         lines.append("phase 3: " + ("passed" if accepted["passed"] else "; ".join(accepted["failed"])))
-    return lines
+    return lines + _few_blocks(metrics)
+
+
+def _few_blocks(metrics: dict[str, Any]) -> list[str]:
+    return few_blocks(metrics["test"].get("blocks", FEWEST_BLOCKS))  # scenes have none
 
 
 def reasons(metrics: dict[str, Any]) -> list[str]:
@@ -92,7 +96,7 @@ def reasons(metrics: dict[str, Any]) -> list[str]:
     tier, accepted = metrics.get("tier", {}), metrics.get("phase3", {})
     lines = [f"For the tier {tier['next']}: {'; '.join(tier['failed'])}."] if tier.get("failed") else []
     lines += [f"Phase 3: {'; '.join(accepted['failed'])}."] if accepted.get("failed") else []
-    return lines + [f"{line[0].upper()}{line[1:]}." for line in absolute_limits(metrics)]
+    return lines + [f"{line[0].upper()}{line[1:]}." for line in [*absolute_limits(metrics), *_few_blocks(metrics)]]
 
 
 def absolute_limits(metrics: dict[str, Any]) -> list[str]:
