@@ -149,6 +149,7 @@ CHANGES: dict[str, Any] = {
     "clock_offset_s": 1.0,
     "boresight_rows_px": 3.0,
     "boresight_columns_px": 3.0,
+    "swath_truth": True,
     "nav_missing_fraction": 0.3,
 }
 
