@@ -274,7 +274,7 @@ def test_a_group_is_called_by_its_name(tmp_path, content) -> None:
     with_flights(tmp_path / "scenes.h5")
     config = parse_config(of_flights(tmp_path))
     assert read(config).named(["3", "1"]).names == ("5", "6", "1", "2")
-    with pytest.raises(DataError, match="no group is called 9. There are 1, 2, 3, 4"):
+    with pytest.raises(DataError, match=r"no group is called 9\. There are 1, 2, 3, 4"):
         read(config).named(["9"])
 
 
