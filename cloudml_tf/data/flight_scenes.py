@@ -144,11 +144,10 @@ def write_scenes(
     found = list(flights.values())
     frames = np.concatenate([each.frames for each in found])
     maps = {channel: frames[..., number] for number, channel in enumerate(channels)}
-    for name, values in ((LIDAR, [each.label for each in found]), (TRUTH, [each.truth for each in found])):
-        if any(part is not None for part in values):
-            maps[name] = np.concatenate(
-                [_or_unknown(p, each.frames.shape[:3]) for p, each in zip(values, found, strict=True)]
-            )
+    for name, parts in ((LIDAR, [each.label for each in found]), (TRUTH, [each.truth for each in found])):
+        if any(part is not None for part in parts):
+            shapes = [each.frames.shape[:3] for each in found]
+            maps[name] = np.concatenate([_or_unknown(*both) for both in zip(parts, shapes, strict=True)])
     number = np.concatenate([np.full(len(each.row), n) for n, each in flights.items()])
     row = np.concatenate([each.row for each in found])
     single = {"flight": number, "name": number * FRAMES_A_FLIGHT + row}
@@ -158,13 +157,11 @@ def write_scenes(
         single |= {name: sun[:, n].astype("float32") for n, name in enumerate(SUN)}
     with h5py.File(path, "w") as file:
         file.attrs.update(about)
-        for name, values in maps.items():
-            chunks = (1, *values.shape[1:])
-            file.create_dataset(
-                name, data=values.astype("float32"), chunks=chunks, compression="gzip", compression_opts=1, shuffle=True
-            )
-        for name, values in single.items():
-            file[name] = values
+        for name, images in maps.items():
+            packed = {"chunks": (1, *images.shape[1:]), "compression": "gzip", "compression_opts": 1, "shuffle": True}
+            file.create_dataset(name, data=images.astype("float32"), **packed)
+        for name, numbers in single.items():
+            file[name] = numbers
         file["time_s"].attrs["units"] = "seconds since 1970-01-01 00:00:00 UTC"
 
 
