@@ -79,6 +79,10 @@ VERBS = {
         "write simulated flights in the instruments' layout",
         "cloudml simulate flights --preset hard",
     ),
+    "scenes": (
+        "write flights as one file of gridded scenes, for networks that answer for every pixel",
+        "cloudml scenes flights -o scenes.h5",
+    ),
     "check": (
         "judge the data, the split and the network before a training",
         "cloudml check configs/tier1.json",

@@ -31,6 +31,12 @@ class Augmentation(Settings):
         True, description="Mirror left and right about nadir, and the sun with it; scenes across the sun's axis."
     )
     mirror_along_track: bool = Field(False, description="Mirror fore and aft about nadir, sun and time order with it.")
+    window: float | None = Field(
+        None,
+        gt=0,
+        lt=1,
+        description="Of scenes that end: the share of rows and columns that a training image keeps, at a random place.",
+    )
     gain_std: float = Field(0.0, ge=0, le=0.5, description="Std of a random factor on a sequence's radiance.")
     noise_std: float = Field(0.0, ge=0, le=1, description="Std of pixel noise, in the channel's training std.")
 

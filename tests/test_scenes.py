@@ -9,10 +9,11 @@ from scene_files import NAMES, scene_config, write_scenes
 
 from cloudml_tf.config import Config, parse_config
 from cloudml_tf.data.scaling import TargetScaling
-from cloudml_tf.data.scenes import on_lines, read_scenes, split_scenes
+from cloudml_tf.data.scenes import Scenes, on_lines, read_scenes, split_scenes
 from cloudml_tf.errors import ConfigError, DataError
 from cloudml_tf.pipeline import available_flights
-from cloudml_tf.swath.batches import Changes, SceneBatches, training_weight
+from cloudml_tf.swath.batches import Changes, SceneBatches, scene_batches, training_weight
+from cloudml_tf.swath.judging import score_maps
 from cloudml_tf.swath.preparation import prepare_scenes
 
 
@@ -184,6 +185,99 @@ def test_scenes_that_end_are_not_shifted(config) -> None:
     assert not np.array_equal(shifted[0][0]["frames"], shifted.frames[shifted.order[:2]])
 
 
+def with_flights(path: Path) -> None:
+    """Give the file two groups, a number of each scene's own, and labels that are better known."""
+    with h5py.File(path, "a") as file:
+        file["flight"] = np.repeat([1, 2, 3, 4], 2)
+        file["sun"] = np.linspace(-0.5, 0.9, 8)
+        file["truth"] = 2.0 * file["cot"][()]
+        file["cot"][:, :9] = np.nan
+        file["cot"][:, 10:] = np.nan
+        file["cot"][1] = np.nan
+
+
+OF_FLIGHTS = {"channels": ["red", "sun"], "group": "flight", "test_label": "truth", "periodic": False, "sun_axis": None}
+FLIGHT_SPLIT = {"kind": "flights", "train": [1, 2], "val": [3], "test": [4]}
+
+
+def of_flights(tmp_path: Path, **changes) -> dict:
+    content = scene_config(tmp_path / "scenes.h5", tmp_path, **OF_FLIGHTS)
+    content |= {"split": FLIGHT_SPLIT, "preprocessing": {}, "augmentation": {"mirror_across_track": False}}
+    content["model"] |= {"mirror_average": False, "shift_average": False}
+    return {**content, **changes}
+
+
+def test_groups_are_split_and_the_test_part_has_labels_of_its_own(tmp_path, content) -> None:
+    with_flights(tmp_path / "scenes.h5")
+    prepared = prepare_scenes(parse_config(of_flights(tmp_path)))
+    parts = prepared.parts
+    assert parts["train"].names == ("1", "3", "4")  # the second has no label
+    assert parts["train"].group == ("1", "2", "2")
+    assert [int(parts[part].weight.sum()) for part in ("train", "val", "test")] == [3 * 16, 2 * 16, 2 * 256]
+    np.testing.assert_allclose(parts["test"].label, 2.0 * content["cot"][6:], rtol=1e-6)
+    assert prepared.description()["split"]["train"]["flights"] == ["1", "2"]
+
+
+def test_a_number_of_a_scene_is_a_channel_that_no_change_touches(tmp_path, content) -> None:
+    with_flights(tmp_path / "scenes.h5")
+    loud = {"mirror_across_track": False, "gain_std": 0.3, "noise_std": 0.3, "window": 0.5}
+    config = parse_config(of_flights(tmp_path, augmentation=loud))
+    train = prepare_scenes(config).parts["train"]
+    assert train.single == (1,)
+    np.testing.assert_allclose(train.frames[:, 3, 5, 1], np.linspace(-0.5, 0.9, 8)[[0, 2, 3]], rtol=1e-6)
+    batches = scene_batches(config, prepare_scenes(config))[0]
+    rows = set()
+    for number in range(len(batches)):
+        inputs, _, weight = batches[number]
+        assert inputs["frames"].shape[1:] == (8, 8, 2)
+        assert set(np.unique(inputs["frames"][..., 1])) <= set(np.unique(train.frames[..., 1]))
+        assert (weight.sum(axis=(1, 2)) == 8).all()  # the line is in every window
+        rows |= set(np.argwhere(weight > 0)[:, 1])
+    assert len(rows) > 4  # at another row each time
+
+
+def test_intervals_draw_groups_where_there_are_enough(tmp_path) -> None:
+    config = parse_config(scene_config(tmp_path / "none.h5", tmp_path))
+    rng = np.random.default_rng(0)
+    label = rng.random((12, 2, 2))
+    for groups, drawn in ((4, 12), (6, 6)):
+        names = tuple(str(n % groups) for n in range(12))
+        scenes = Scenes(label[..., None], label, np.ones_like(label), tuple(map(str, range(12))), groups=names)
+        assert score_maps(scenes, label, TargetScaling(0.0, 1.0, log=False), config)["n_eff"] == drawn
+
+
+@pytest.mark.parametrize(
+    ("scenes", "more", "text"),
+    [
+        ({"group": "flihgt"}, {}, r"no dataset 'flihgt' \(configuration field data.scenes.group\). Nearest: 'flight'"),
+        ({"test_label": "thruth"}, {}, "no dataset 'thruth'"),
+        ({"group": "sun"}, {}, "must hold a whole number for each of the 8 scenes"),
+        ({"channels": ["sun"]}, {}, "names no image"),
+        ({"channels": ["red", "short"]}, {}, "'short' must have a number for each of the 8 scenes. Received: 3"),
+        ({}, {"split": {**FLIGHT_SPLIT, "test": [9]}}, "split.test names flight '9'"),
+        ({}, {"preprocessing": {"log_offset": 0.01}}, "sun is one number a scene"),
+        ({}, {"augmentation": {}}, "light comes from anywhere, and a mirror image has another sun"),
+        ({"periodic": True}, {"augmentation": {"mirror_across_track": False, "window": 0.5}}, "cuts scenes that end"),
+    ],
+)
+def test_scenes_of_flights_that_do_not_fit_are_refused(tmp_path, content, scenes, more, text) -> None:
+    with_flights(tmp_path / "scenes.h5")
+    with h5py.File(tmp_path / "scenes.h5", "a") as file:
+        file["short"] = np.zeros(3)
+    given = of_flights(tmp_path, **more)
+    given["data"]["scenes"] |= scenes
+    with pytest.raises((ConfigError, DataError), match=text):
+        prepare_scenes(parse_config(given))
+
+
+def test_a_group_is_called_by_its_name(tmp_path, content) -> None:
+    with_flights(tmp_path / "scenes.h5")
+    config = parse_config(of_flights(tmp_path))
+    assert read(config).named(["3", "1"]).names == ("5", "6", "1", "2")
+    with pytest.raises(DataError, match=r"no group is called 9\. There are 1, 2, 3, 4"):
+        read(config).named(["9"])
+
+
 @pytest.mark.parametrize("change", [{"gain_std": 0.2}, {"noise_std": 0.1}])
 def test_gain_and_noise_change_images_and_no_label(config, change) -> None:
     loud = config.model_copy(update={"augmentation": config.augmentation.model_copy(update=change)})
@@ -208,7 +302,7 @@ def test_overweight_counts_high_labels_and_named_scenes_more(tmp_path, config) -
     [
         ("target", {"coverage": "nadir", "log_offset": 0.0, "minimum": 0.1}, "belong together"),
         ("target", {"minimum": None}, "a log target needs minimum above 0"),
-        ("data", {"sun_angles": True}, "one image under one sun"),
+        ("data", {"sun_angles": True}, "reads one image: set temporal_frames 1"),
         ("data", {"path": "flights"}, "path and scenes both name the input"),
         ("model", {"footprint": 5}, "leaves model.footprint as it is, 11. Received: 5"),
         ("model", {"shift_average": True}, "shift_average is for periodic scenes"),

@@ -149,6 +149,7 @@ CHANGES: dict[str, Any] = {
     "clock_offset_s": 1.0,
     "boresight_rows_px": 3.0,
     "boresight_columns_px": 3.0,
+    "swath_truth": True,
     "nav_missing_fraction": 0.3,
 }
 
@@ -311,6 +312,30 @@ def test_nadir_pixel_sees_the_column_below() -> None:
     cos_zenith = np.cos(np.deg2rad(flight.regime.solar_zenith_deg))
     expected = radiance.two_stream_reflectance(depth, float(cos_zenith), 0.85)
     np.testing.assert_allclose(reflectance(flight)[:, 16, 16], expected, atol=0.01)
+
+
+def test_every_pixel_sees_the_column_that_the_swath_truth_names() -> None:
+    """Light of a faultless camera is a function of the truth at each pixel, and at nadir both truths are one."""
+    flight = simulator.simulate_flight(bare(6.0, swath_truth=True), 0)
+    depth = flight.truth["swath_optical_depth"]
+    assert depth.shape == flight.camera["Product/Signal"].shape
+    assert depth.dtype == np.float32
+    cos_zenith = np.cos(np.deg2rad(flight.regime.solar_zenith_deg))
+    expected = radiance.two_stream_reflectance(depth, float(cos_zenith), 0.85)
+    # between grid points the reflectance of the mean is not the mean of the reflectance
+    assert np.quantile(np.abs(reflectance(flight) - expected), 0.99) < 0.015
+    np.testing.assert_allclose(depth[:, 16, 16], flight.truth["nadir_optical_depth"], atol=1e-3)
+
+
+def test_the_swath_truth_counts_the_upper_layer_and_changes_nothing_else() -> None:
+    upper = {"upper_layer_fraction": 0.6, "upper_layer_optical_depth": 0.3}
+    plain, kept = (simulator.simulate_flight(bare(2.0, **upper, swath_truth=on), 0) for on in (False, True))
+    depth = kept.truth.pop("swath_optical_depth")
+    assert same(plain, kept)
+    alone = simulator.simulate_flight(bare(2.0, swath_truth=True), 0).truth["swath_optical_depth"]
+    added = depth - alone
+    assert added.min() > -1e-4
+    assert 0.1 < added.mean() < 0.3  # 0.3 over six tenths of the sky
 
 
 def test_rows_run_from_left_to_right() -> None:

@@ -198,7 +198,7 @@ def _channel(raw: np.ndarray, packed: dict[str, Any], camera: Camera) -> tuple[n
         seen, limit = raw, np.iinfo(raw.dtype).max
     else:
         seen, limit = raw, np.inf
-    return _downsample(values, camera.downsample), _share_at_least(seen, limit) > camera.bad_pixel_fraction
+    return downsample(values, camera.downsample), _share_at_least(seen, limit) > camera.bad_pixel_fraction
 
 
 def _share_at_least(images: np.ndarray, limit: float) -> np.ndarray:
@@ -211,7 +211,7 @@ def _share_at_least(images: np.ndarray, limit: float) -> np.ndarray:
     return share
 
 
-def _downsample(images: np.ndarray, factor: int) -> np.ndarray:
+def downsample(images: np.ndarray, factor: int) -> np.ndarray:
     """(n,H,W) -> (n,H//factor,W//factor) by the mean over squares; a remainder at the far edge is cut."""
     if factor == 1:
         return images

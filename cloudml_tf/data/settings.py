@@ -278,15 +278,26 @@ class SceneFile(Settings):
     """Gridded scenes with a label at every pixel, in one HDF5 or NetCDF-4 file: datasets (scene, row, column)."""
 
     path: str = Field(description="The file. ${NAME:-default} reads the environment.")
-    channels: tuple[str, ...] = Field(min_length=1, description="One dataset a channel.")
+    channels: tuple[str, ...] = Field(
+        min_length=1,
+        description="One dataset a channel; (scene,) for a number of the whole scene, such as the sun's direction.",
+    )
     label: str = Field("cloud_optical_thickness", description="The truth; NaN where there is none.")
+    test_label: str | None = Field(
+        None, description="What the test part is judged by, where that is better known than `label`."
+    )
     name: str | None = Field("profile", description="(scene,) whole numbers that name the scenes; 1, 2, … by default.")
+    group: str | None = Field(
+        None, description="(scene,) whole numbers: the split then names groups of scenes, such as flights."
+    )
     retrieval: str | None = Field(None, description="Another retrieval of the same scenes, judged beside the network.")
     periodic: bool = Field(
         True, description="What leaves a scene at one side comes in at the other: circular padding, random shifts."
     )
-    sun_axis: Literal["rows", "columns"] = Field(
-        "columns", description="The image axis along which sunlight comes in; mirror images keep it."
+    sun_axis: Literal["rows", "columns"] | None = Field(
+        "columns",
+        description="The image axis along which sunlight comes in; mirror images keep it. Null: from anywhere, and no "
+        "mirror images.",
     )
     line_spacing: int = Field(
         1, ge=1, description="Above 1 only one row in so many, as a lidar's track, is labelled; the test part is whole."

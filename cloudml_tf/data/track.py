@@ -5,7 +5,7 @@ time s stands, in a frame of time t, `pixels_per_s` (s - t) pixels ahead of nadi
 from the images, so that clouds are found where they are seen: a high cloud is nearer to the camera and moves faster.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -47,7 +47,7 @@ class TrackLabels:
 
 def offsets_of(frame_shape: tuple[int, int, int], config: Config) -> tuple[int, ...]:
     """Even distances from nadir whose footprint lies in the frame, 0 first."""
-    side = frame_shape[_along(config)]
+    side = frame_shape[along_track(config)]
     reach = config.target.track_reach
     if reach is None:
         reach = side // 2 - config.model.footprint // 2 - 1
@@ -85,20 +85,30 @@ def track_labels(
         here = np.flatnonzero(samples.flight == number)
         speed[flight.name] = pixels_per_s(samples.take(here), config)
         labels = train.take(train.flight == train.flight_names.index(flight.name))
-        label[here], weight[here] = _seen(samples.time_s[here], labels, offsets, speed[flight.name])
+        found, there = seen_labels(samples.time_s[here], labels.time_s, offsets, speed[flight.name], STEP_PX)
+        label[here], weight[here] = labels.label[found], np.where(there, labels.weight[found], 0.0)
     seen = np.asarray((weight > 0).any(axis=1))
     return TrackLabels(samples.take(seen), offsets, np.where(weight > 0, label, np.nan)[seen], weight[seen], speed)
 
 
-def _seen(time_s: np.ndarray, labels: Samples, offsets: tuple[int, ...], speed: float) -> tuple[np.ndarray, np.ndarray]:
-    """(n,P) labels and weights: of each place the label that lies within half a step of it, the nearest one."""
+def seen_labels(
+    time_s: np.ndarray, label_s: np.ndarray, offsets: Sequence[int], speed: float, step_px: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Which label stands at each place of each frame: the nearest one, and whether it lies within half a step, (n,P).
+
+    Args:
+        time_s: (n,) of the frames.
+        label_s: (m,) rising times of one label or more.
+        offsets: (P,) places, pixels ahead of nadir.
+        speed: of the scene, pixels a second to lower indices.
+        step_px: between places.
+    """
     # the time at which the lidar meets what stands at each place
     wanted = time_s[:, None] + np.asarray(offsets)[None, :] / speed  # (n,P)
-    after = np.clip(np.searchsorted(labels.time_s, wanted), 1, len(labels) - 1)
-    before = after - 1
-    nearest = np.where(wanted - labels.time_s[before] < labels.time_s[after] - wanted, before, after)
-    close = np.abs(labels.time_s[nearest] - wanted) * abs(speed) <= 0.5 * STEP_PX
-    return labels.label[nearest], np.where(close, labels.weight[nearest], 0.0).astype("float32")
+    after = np.clip(np.searchsorted(label_s, wanted), 1, max(len(label_s) - 1, 1)) % len(label_s)
+    before = np.maximum(after - 1, 0)
+    nearest = np.where(wanted - label_s[before] < label_s[after] - wanted, before, after)
+    return nearest, np.abs(label_s[nearest] - wanted) * abs(speed) <= 0.5 * step_px
 
 
 def pixels_per_s(samples: Samples, config: Config) -> float:
@@ -106,7 +116,7 @@ def pixels_per_s(samples: Samples, config: Config) -> float:
 
     Pairs of frames are taken so far apart that the scene moves by about a third of the image.
     """
-    frame = samples.table[..., 0] if _along(config) else samples.table[..., 0].swapaxes(1, 2)
+    frame = samples.table[..., 0] if along_track(config) else samples.table[..., 0].swapaxes(1, 2)
     middle = samples.index[:, samples.index.shape[1] // 2]
     step_s = float(np.median(np.diff(samples.time_s)))
     apart, speed = 1, None
@@ -126,12 +136,12 @@ def pixels_per_s(samples: Samples, config: Config) -> float:
     if speed is None:
         name = samples.flight_names[samples.flight[0]]
         raise DataError(
-            f"flight {name}: its images do not show by how much the scene moves from frame to frame, so that "
-            "target.coverage track cannot place labels. Set target.coverage to nadir, or leave the flight out."
+            f"flight {name}: its images do not show by how much the scene moves from frame to frame, so that labels "
+            "cannot be placed along the nadir line. Leave the flight out, or train with target.coverage nadir."
         )
     return speed
 
 
-def _along(config: Config) -> int:
+def along_track(config: Config) -> int:
     """The axis of a frame (H,W,C) along the track."""
     return 1 if config.data.camera.across_track_axis == "rows" else 0

@@ -6,6 +6,7 @@ from the aircraft at altitude Z, so a high cloud crosses more pixels between two
 (parallax).
 """
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,6 +18,9 @@ from cloudml_tf.simulation.settings import SimulationConfig
 
 FRAMES_AT_ONCE = 128  # keeps the working arrays inside the processor's cache
 HEIGHT_STEPS = 2  # fixed-point steps of the line of sight; a third moves 99 % of pixels by less than 0.04 px
+
+
+Corners = tuple[np.ndarray, FloatField, FloatField]  # flat index of the lower corner, and the two fractions
 
 
 @dataclass(frozen=True)
@@ -41,15 +45,15 @@ class StripSampler:
         """Field (X, Y) flat, its first row and column repeated at the end so that no look-up runs over."""
         return np.pad(field, ((0, 1), (0, 1)), mode="wrap").ravel()
 
-    def corners(self, x_m: FloatField, y_m: FloatField) -> tuple[np.ndarray, FloatField, FloatField]:
-        """Flat index of the lower corner and the two fractions for positions in metres, any shape."""
+    def corners(self, x_m: FloatField, y_m: FloatField) -> Corners:
+        """Those of positions in metres, any shape."""
         x, y = x_m / np.float32(self.grid_m), y_m / np.float32(self.grid_m)
         x_floor, y_floor = np.floor(x), np.floor(y)
         row = x_floor.astype(np.int32) % self.shape[0]
         column = y_floor.astype(np.int32) % self.shape[1]
         return row * (self.shape[1] + 1) + column, x - x_floor, y - y_floor
 
-    def look_up(self, wrapped: FloatField, corners: tuple[np.ndarray, FloatField, FloatField]) -> FloatField:
+    def look_up(self, wrapped: FloatField, corners: Corners) -> FloatField:
         """Field values at `corners`, in their shape."""
         index, part_x, part_y = corners
         width = self.shape[1] + 1
@@ -66,34 +70,59 @@ def pixel_offsets_m(settings: SimulationConfig) -> tuple[FloatField, FloatField]
     return forward[None].astype(np.float32), right[None].astype(np.float32)
 
 
+class LineOfSight:
+    """Where the pixels of a few frames look, (T, H, W): at any height, and where they meet the main cloud's top.
+
+    Args:
+        track: of these frames.
+        scene: that they look at.
+        top_km: its cloud tops, wrapped by `StripSampler.wrap`.
+        settings: of the camera.
+    """
+
+    def __init__(self, track: Track, scene: CloudScene, top_km: FloatField, settings: SimulationConfig) -> None:
+        self.sampler = StripSampler((scene.top_km.shape[0], scene.top_km.shape[1]), scene.grid_m)
+        self.altitude_km = np.float32(settings.altitude_km)
+        forward_m, right_m = pixel_offsets_m(settings)
+        altitude_m = settings.altitude_km * 1000
+        self.forward_m = forward_m + _column(altitude_m * np.tan(np.deg2rad(track.pitch_deg)))
+        self.right_m = right_m + _column(altitude_m * np.tan(np.deg2rad(track.roll_deg)))
+        self.start_m = _column(track.distance_m)
+        height_km: FloatField | float = float(scene.top_km.mean())
+        for _ in range(HEIGHT_STEPS):
+            height_km = self.sampler.look_up(top_km, self.at(height_km))
+        self.at_cloud = self.at(height_km)
+
+    def at(self, height_km: FloatField | float) -> Corners:
+        """Where each pixel looks at a height, one for all or one a pixel."""
+        reach = np.float32(1) - np.asarray(height_km, np.float32) / self.altitude_km
+        return self.sampler.corners(self.start_m + self.forward_m * reach, self.right_m * reach)
+
+
 def observe_chunk(
     track: Track, scene: CloudScene, fields: dict[str, FloatField], settings: SimulationConfig
 ) -> FloatField:
     """Reflectance (T, H, W) of a few frames; `fields` are wrapped by `StripSampler.wrap`."""
-    sampler = StripSampler((scene.top_km.shape[0], scene.top_km.shape[1]), scene.grid_m)
-    forward_m, right_m = pixel_offsets_m(settings)
-    altitude_m = settings.altitude_km * 1000
-    forward_m = forward_m + _column(altitude_m * np.tan(np.deg2rad(track.pitch_deg)))
-    right_m = right_m + _column(altitude_m * np.tan(np.deg2rad(track.roll_deg)))  # (T, H, W)
-    start_m = _column(track.distance_m)
-
-    def corners_at(height_km: FloatField | float) -> tuple[np.ndarray, FloatField, FloatField]:
-        reach = np.float32(1) - np.asarray(height_km, np.float32) / np.float32(settings.altitude_km)
-        return sampler.corners(start_m + forward_m * reach, right_m * reach)
-
-    height_km: FloatField | float = float(scene.top_km.mean())
-    for _ in range(HEIGHT_STEPS):
-        height_km = sampler.look_up(fields["top_km"], corners_at(height_km))
-    at_cloud = corners_at(height_km)
-    cloud = sampler.look_up(fields["cloud_reflectance"], at_cloud)
-    transmittance = sampler.look_up(fields["cloud_transmittance"], at_cloud)
-    surface = sampler.look_up(fields["surface_reflectance"], corners_at(0.0))
+    sight = LineOfSight(track, scene, fields["top_km"], settings)
+    look_up = sight.sampler.look_up
+    cloud = look_up(fields["cloud_reflectance"], sight.at_cloud)
+    transmittance = look_up(fields["cloud_transmittance"], sight.at_cloud)
+    surface = look_up(fields["surface_reflectance"], sight.at(0.0))
     # Nakajima & King (1990): light from the surface passes the cloud and may bounce between the two.
     below = cloud + surface * transmittance / (1 - surface * cloud)
     if not scene.upper_optical_depth.any():
         return below
-    upper = sampler.look_up(fields["upper_reflectance"], corners_at(scene.upper_height_km))
+    upper = look_up(fields["upper_reflectance"], sight.at(scene.upper_height_km))
     return upper + (1 - upper) ** 2 * below
+
+
+def depth_chunk(
+    track: Track, scene: CloudScene, fields: dict[str, FloatField], settings: SimulationConfig
+) -> FloatField:
+    """Optical depth (T, H, W) of the two layers that each pixel of a few frames looks through; as `observe_chunk`."""
+    sight = LineOfSight(track, scene, fields["top_km"], settings)
+    main = sight.sampler.look_up(fields["optical_depth"], sight.at_cloud)
+    return main + sight.sampler.look_up(fields["upper_optical_depth"], sight.at(scene.upper_height_km))
 
 
 def _column(values: FloatField) -> FloatField:
@@ -103,14 +132,30 @@ def _column(values: FloatField) -> FloatField:
 
 def observe(track: Track, scene: CloudScene, light: RadianceFields, settings: SimulationConfig) -> FloatField:
     """Noise-free reflectance (T, H, W) at the aperture for every exposure."""
-    fields = {name: StripSampler.wrap(value) for name, value in vars(light).items()}
-    fields["top_km"] = StripSampler.wrap(scene.top_km)
+    return _in_chunks(observe_chunk, track, scene, vars(light), settings)
+
+
+def swath_optical_depth(track: Track, scene: CloudScene, settings: SimulationConfig) -> FloatField:
+    """Noise-free column optical depth (T, H, W) of what each pixel sees, main and upper layer, for every exposure."""
+    fields = {"optical_depth": scene.optical_depth, "upper_optical_depth": scene.upper_optical_depth}
+    return _in_chunks(depth_chunk, track, scene, fields, settings)
+
+
+def _in_chunks(
+    look: Callable[[Track, CloudScene, dict[str, FloatField], SimulationConfig], FloatField],
+    track: Track,
+    scene: CloudScene,
+    fields: Mapping[str, FloatField],
+    settings: SimulationConfig,
+) -> FloatField:
+    """(T, H, W) of all frames, a few at a time."""
+    wrapped = {name: StripSampler.wrap(values) for name, values in {**fields, "top_km": scene.top_km}.items()}
     count = len(track.distance_m)
     frames = np.empty((count, settings.frame_rows, settings.frame_columns), np.float32)
     for start in range(0, count, FRAMES_AT_ONCE):
         part = slice(start, start + FRAMES_AT_ONCE)
         chunk = Track(track.distance_m[part], track.roll_deg[part], track.pitch_deg[part])
-        frames[part] = observe_chunk(chunk, scene, fields, settings)
+        frames[part] = look(chunk, scene, wrapped, settings)
     return frames
 
 

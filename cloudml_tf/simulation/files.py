@@ -59,6 +59,7 @@ def dataset_attributes(settings: SimulationConfig) -> dict[str, dict[str, Any]]:
         "scale_factor": settings.signal_scale_factor,
         "units": "1",
     }
+    named["truth/swath_optical_depth"] = {"units": "1", "long_name": "column optical depth that each pixel sees"}
     named["layer_descriptor/Feature_Type"] = {"meaning": "3 = cloud, 4 = aerosol, -9999 = no layer"}
     return named
 

@@ -170,6 +170,12 @@ class SimulationConfig(BaseModel):
     boresight_rows_px: float = Field(0.0, description="Lidar spot right of the nadir pixel.", ge=-16, le=16)
     boresight_columns_px: float = Field(0.0, description="Lidar spot ahead of the nadir pixel.", ge=-16, le=16)
 
+    # --- truth
+    swath_truth: bool = Field(
+        False,
+        description="Keep the optical depth that every pixel sees in the truth file (truth/swath_optical_depth).",
+    )
+
     # --- navigation
     nav_missing_fraction: float = Field(0.0005, description="Rows of sun angles that are NaN.", ge=0, le=0.5)
 

@@ -190,6 +190,9 @@ def simulate_flight(settings: SimulationConfig, index: int) -> SimulatedFlight:
     if not settings.image_sees_lidar_cloud:
         scene = cloud_fields.build_cloud_scene(settings, leg.regime, leg.seed(IMAGE_SCENE))
     signal, signal_to_noise = take_images(leg, scene)
+    frames = {"nadir_optical_depth": nadir}
+    if settings.swath_truth:
+        frames["swath_optical_depth"] = camera.swath_optical_depth(leg.track, scene, settings)
     navigation = navigation_datasets(settings, leg.regime, leg.track) | ancillary_datasets(leg, scene)
     kept = spoil(signal, navigation, settings, leg.random(FAULTS))
     times_s = leg.start.timestamp() + settings.frame_interval_s * np.arange(len(signal))
@@ -199,7 +202,7 @@ def simulate_flight(settings: SimulationConfig, index: int) -> SimulatedFlight:
         camera={"Product/Signal": signal[kept], "Time/TimeUTC": times_s[kept]},
         lidar=lidar,
         navigation={name: value[kept] for name, value in navigation.items()},
-        truth=truth | {"nadir_optical_depth": nadir[kept]},
+        truth=truth | {name: value[kept] for name, value in frames.items()},
         facts={
             "gain": leg.gain,
             "clock_offset_s": leg.clock_offset_s,

@@ -1,6 +1,6 @@
 """Scenes to batches for `model.fit`: shifted, mirrored and shuffled by (seed, epoch, batch)."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
@@ -10,7 +10,7 @@ from cloudml_tf.data.scaling import TargetScaling
 from cloudml_tf.data.scenes import Scenes
 from cloudml_tf.data.settings import SceneFile
 from cloudml_tf.settings import Augmentation, Config
-from cloudml_tf.swath.preparation import PreparedScenes, scene_file
+from cloudml_tf.swath.preparation import PreparedScenes, levels_step, scene_file
 from cloudml_tf.swath.teachers import taught
 
 VALIDATION_BATCH = 10
@@ -99,13 +99,29 @@ class SceneInputs(keras.utils.PyDataset):
 class Changes:
     """Random changes of scenes that leave what is true of each pixel.
 
-    Where scenes are periodic they are shifted along both axes. Mirror images turn the axis across the sun's, so that
-    light still comes from the same side. Gain and noise change the frames alone.
+    Where scenes are periodic they are shifted along both axes; where they end, a window may be cut out around a
+    labelled pixel. Mirror images turn the axis across the sun's, so that light still comes from the same side. Gain and
+    noise change the images alone, not channels of one number a scene.
+
+    Args:
+        augmentation, scenes: of the configuration.
+        frame_std: (C,) of the channels.
+        window: (rows, columns) that are cut out; None leaves whole scenes.
+        single: channels of one number a scene.
     """
 
-    def __init__(self, augmentation: Augmentation, scenes: SceneFile, frame_std: np.ndarray) -> None:
-        self.augmentation, self.periodic, self.frame_std = augmentation, scenes.periodic, frame_std
+    def __init__(
+        self,
+        augmentation: Augmentation,
+        scenes: SceneFile,
+        frame_std: np.ndarray,
+        window: tuple[int, int] | None = None,
+        single: Sequence[int] = (),
+    ) -> None:
+        self.augmentation, self.periodic, self.window = augmentation, scenes.periodic, window
         self.mirrored = across_sun(scenes)
+        self.image = ~np.isin(np.arange(len(frame_std)), single)  # (C,)
+        self.frame_std = frame_std * self.image
 
     def __call__(
         self, frames: np.ndarray, target: np.ndarray, weight: np.ndarray, rng: Rng
@@ -116,7 +132,7 @@ class Changes:
         frames, settings = changed[..., :-2], self.augmentation
         if settings.gain_std:
             gain = np.exp(settings.gain_std * rng.standard_normal((len(frames), 1, 1, 1)))
-            frames = frames * gain.astype("float32")
+            frames = frames * np.where(self.image, gain, 1.0).astype("float32")
         if settings.noise_std:
             noise = rng.standard_normal(frames.shape, dtype="float32")
             frames = frames + noise * (settings.noise_std * self.frame_std).astype("float32")
@@ -127,7 +143,25 @@ class Changes:
             maps = np.flip(maps, axis=0 if self.mirrored == "rows" else 1)
         if self.periodic:
             maps = np.roll(maps, rng.integers(maps.shape[:2]), axis=(0, 1))
-        return maps
+        return maps if self.window is None else self._cut(maps, self.window, rng)
+
+    @staticmethod
+    def _cut(maps: np.ndarray, window: tuple[int, int], rng: Rng) -> np.ndarray:
+        """A window that holds some labelled pixel, anywhere in it: labels of one line then stand at every row."""
+        labelled = np.argwhere(maps[..., -1] > 0)
+        pixel, size = labelled[rng.integers(len(labelled))], np.asarray(window)
+        least, most = np.maximum(pixel - size + 1, 0), np.minimum(pixel, np.asarray(maps.shape[:2]) - size)
+        row, column = rng.integers(least, most + 1)
+        return maps[row : row + window[0], column : column + window[1]]
+
+
+def window_of(config: Config, frame_shape: tuple[int, int, int]) -> tuple[int, int] | None:
+    """(rows, columns) of a training image by augmentation.window, as the network can halve them; None for all."""
+    share, step = config.augmentation.window, levels_step(config)
+    if share is None:
+        return None
+    rows, columns = (min(max(round(share * side / step), 1) * step, side) for side in frame_shape[:2])
+    return rows, columns
 
 
 def across_sun(scenes: SceneFile) -> str:
@@ -136,9 +170,9 @@ def across_sun(scenes: SceneFile) -> str:
 
 
 def training_weight(scenes: Scenes, config: Config) -> np.ndarray:
-    """(n,H,W): `overweight_factor` for high labels and for all of the named scenes."""
+    """(n,H,W): `overweight_factor` for high labels and for all of the named scenes or groups."""
     rule = config.overweight
-    chosen = np.isin(scenes.names, rule.flights)[:, None, None] & np.ones_like(scenes.seen)
+    chosen = np.isin(scenes.group, rule.flights)[:, None, None] & np.ones_like(scenes.seen)
     if rule.threshold is not None:
         chosen |= scenes.label >= rule.threshold
     return (scenes.weight * np.where(chosen, config.overweight_factor, 1.0)).astype("float32")
@@ -160,7 +194,7 @@ def scene_batches(
         target,
         training_weight(train, config),
         config.training.batch_size,
-        Changes(config.augmentation, settings, frame_std),
+        Changes(config.augmentation, settings, frame_std, window_of(config, train.frame_shape), train.single),
         config.seed,
         config.training.sequences_per_epoch,
         config.training.data_threads,

@@ -70,7 +70,9 @@ def _scores(description: dict[str, Any], metrics: dict[str, Any] | None) -> str:
 def _limits(config: Config) -> str:
     scenes = scene_file(config)
     lines = [
-        "The sun stood at one angle, and its light came from one side: along the "
+        "Light came from the sides, and at the angles, that its scenes had; do not use it under another sun."
+        if scenes.sun_axis is None
+        else "The sun stood at one angle, and its light came from one side: along the "
         f"{scenes.sun_axis} of the image. Turn images so that it does, and do not use it under another sun.",
         "Not tried on another resolution, surface, camera, gain or view angle than those of its scenes.",
     ]

@@ -27,6 +27,8 @@ def check_swath(config: Any) -> None:
     if config.model.shift_average and not (swath and config.data.scenes.periodic):
         raise ValueError("model.shift_average is for periodic scenes: set it to false, or data.scenes.periodic to true")
     if not swath:
+        if config.augmentation.window is not None:
+            raise ValueError("augmentation.window is for scenes, target.coverage 'swath'. Set it to null")
         return
     for section, names in USUAL.items():
         part = getattr(config, section)
@@ -36,10 +38,19 @@ def check_swath(config: Any) -> None:
                 raise ValueError(
                     f"target.coverage 'swath' leaves {section}.{name} as it is, {default}. Received: {given}"
                 )
+    scenes = config.data.scenes
     if config.temporal_frames != 1 or config.data.sun_angles:
         raise ValueError(
-            "target.coverage 'swath' reads one image under one sun: set temporal_frames 1 and data.sun_angles false"
+            "target.coverage 'swath' reads one image: set temporal_frames 1 and data.sun_angles false. Where scenes "
+            "have several suns, data.scenes.channels may name datasets (scene,) with the sun's direction"
         )
+    if scenes.sun_axis is None and (config.augmentation.mirror_across_track or config.model.mirror_average):
+        raise ValueError(
+            "data.scenes.sun_axis null says that light comes from anywhere, and a mirror image has another sun: set "
+            "augmentation.mirror_across_track and model.mirror_average to false"
+        )
+    if scenes.periodic and config.augmentation.window is not None:
+        raise ValueError("augmentation.window cuts scenes that end: set it to null, or data.scenes.periodic to false")
     if config.split.kind != "flights":
         raise ValueError(
             "target.coverage 'swath' splits scenes by name: set split.kind 'flights', with train, val and test. "

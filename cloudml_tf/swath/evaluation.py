@@ -22,13 +22,13 @@ def evaluate_scenes(
     config, description, record = read_model(source, overrides)
     scenes = find_scenes(words, config, description)
     if scenes.seen.sum() < 2:
-        raise DataError(f"the {len(scenes)} scenes have no labels to judge by. Check data.scenes.label.")
+        raise DataError(f"the {len(scenes)} scenes have no labels to judge by. Check data.scenes.label and test_label.")
     quiet_tensorflow()
     scaling = Scaling.from_json(description["scaling"]).target
     z = scaling.standardise(answers_of(source, config, description, bool(record))(scenes))
     metrics = judging.judge_parts({"test": scenes}, {"test": z}, scaling, config)
     metrics["model"] = str(source)
-    trained = sorted(set(scenes.names) & set(description["split"]["train"]["flights"]))
+    trained = sorted(set(scenes.group) & set(description["split"]["train"]["flights"]))
     if trained:
         console.warn(f"scenes {', '.join(trained)}: this model was trained on scenes of that name")
     if config.evaluation.baselines:

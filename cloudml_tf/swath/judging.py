@@ -13,17 +13,19 @@ from cloudml_tf.settings import Config
 
 Maps = dict[str, np.ndarray]  # part -> (n,H,W), in standard deviations of the target
 EDGES = (0.0, 0.1, 1.0, 10.0, 100.0, np.inf)  # of decades, in the target's own unit
+LEAST_GROUPS = 5  # fewer make no interval
 BOOSTED_PIXELS = 100_000  # that the boosting is fitted to: more teach it nothing
 
 
 def score_maps(scenes: Scenes, z: np.ndarray, scaling: TargetScaling, config: Config) -> dict[str, Any]:
     """Scores over all labelled pixels: in the loss's space, and under `physical` in the target's own unit.
 
-    Pixels of a scene are no independent samples, so intervals draw whole scenes, whose number is `n_eff`.
+    Pixels of a scene are no independent samples, so intervals draw whole scenes, whose number is `n_eff`; or whole
+    groups of them, such as flights, where there are enough.
     """
     seen = scenes.seen
     label, found = scenes.label[seen], z[seen]
-    scene = np.broadcast_to(np.arange(len(scenes))[:, None, None], seen.shape)[seen]
+    scene = np.broadcast_to(_drawn(scenes)[:, None, None], seen.shape)[seen]
     draws = config.evaluation.bootstrap_samples, config.seed
 
     def of(target: np.ndarray, prediction: np.ndarray) -> dict[str, Any]:
@@ -34,12 +36,21 @@ def score_maps(scenes: Scenes, z: np.ndarray, scaling: TargetScaling, config: Co
     return {**judged, "physical": of(label, scaling.physical(found))}
 
 
-def per_scene(scenes: Scenes, z: np.ndarray, scaling: TargetScaling) -> dict[str, dict[str, float]]:
-    """Scores of each scene that has labels, in the loss's space."""
+def _drawn(scenes: Scenes) -> np.ndarray:
+    """(n,) the number of what is drawn together with each scene: itself, or its group among `LEAST_GROUPS` or more."""
+    names = list(dict.fromkeys(scenes.group))
+    if len(names) < LEAST_GROUPS:
+        return np.arange(len(scenes))
+    return np.array([names.index(name) for name in scenes.group])
+
+
+def per_group(scenes: Scenes, z: np.ndarray, scaling: TargetScaling) -> dict[str, dict[str, float]]:
+    """Scores of each scene, or group of scenes, that has labels, in the loss's space."""
     found = {}
-    for name, label, seen, values in zip(scenes.names, scenes.label, scenes.seen, z, strict=True):
+    for name in dict.fromkeys(scenes.group):
+        seen = scenes.seen & (np.asarray(scenes.group) == name)[:, None, None]
         if seen.any():
-            found[name] = scores(scaling.transform(label[seen]), scaling.unscale(values[seen]))
+            found[name] = scores(scaling.transform(scenes.label[seen]), scaling.unscale(z[seen]))
     return found
 
 
@@ -67,7 +78,7 @@ def judge_parts(parts: dict[str, Scenes], maps: Maps, scaling: TargetScaling, co
     found: dict[str, Any] = {"experiment": config.experiment_name, "seed": config.seed, "space": spaces(config)}
     for part, scenes in parts.items():
         found[part] = score_maps(scenes, maps[part], scaling, config)
-    found["per_flight"] = {part: per_scene(scenes, maps[part], scaling) for part, scenes in parts.items()}
+    found["per_flight"] = {part: per_group(scenes, maps[part], scaling) for part, scenes in parts.items()}
     found["decades"] = {part: decades(scenes, maps[part], scaling) for part, scenes in parts.items()}
     found["tier"] = tier(found["test"])
     return found

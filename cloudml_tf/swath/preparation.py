@@ -39,7 +39,7 @@ class PreparedScenes:
         for part, scenes in self.parts.items():
             label = scenes.label[scenes.seen]
             parts[part] = {
-                "flights": list(scenes.names),
+                "flights": list(dict.fromkeys(scenes.group)),
                 "sequences": len(scenes),
                 "labels": len(label),
                 "label_mean": float(label.mean()),
@@ -65,8 +65,13 @@ def prepare_scenes(config: Config) -> PreparedScenes:
     """Read the scenes, cut the parts, check for leaks and fit the scaling on the training part."""
     settings, split, path = scene_file(config), config.split, expand(scene_file(config).path)
     assert isinstance(split, FlightSplit)  # swath.contract
-    parts = split_scenes(read_scenes(path, settings, config.target), split)
+    scenes = read_scenes(path, settings, config.target, limits=config.data.limits)
+    judged = None
+    if settings.test_label is not None:
+        judged = read_scenes(path, judged_by(settings), config.target, limits=config.data.limits)
+    parts = split_scenes(scenes, split, judged)
     check_levels(parts["train"], config)
+    check_logarithm(parts["train"], config)
     for number, part in enumerate(("train", "val")):
         if settings.line_spacing > 1:
             parts[part] = on_lines(parts[part], settings.line_spacing, np.random.default_rng([config.seed, number]))
@@ -74,10 +79,30 @@ def prepare_scenes(config: Config) -> PreparedScenes:
     return PreparedScenes(parts, scaling, scene_fingerprint(path, parts), settings.path)
 
 
+def judged_by(settings: SceneFile) -> SceneFile:
+    """The same file with the labels that a network is judged by."""
+    return settings.model_copy(update={"label": settings.test_label or settings.label})
+
+
+def check_logarithm(scenes: Scenes, config: Config) -> None:
+    """Refuse the logarithm of what is no light. Raises `ConfigError`."""
+    if scenes.single and config.preprocessing.log_offset is not None:
+        names = ", ".join(scene_file(config).channels[number] for number in scenes.single)
+        raise ConfigError(
+            f"data.scenes.channels {names} is one number a scene, which may be negative, and preprocessing.log_offset "
+            "takes the logarithm of all channels. Set log_offset to null, or leave that channel out."
+        )
+
+
+def levels_step(config: Config) -> int:
+    """What rows and columns must be multiples of."""
+    return 2 ** (len(config.model.widths) - 1)
+
+
 def check_levels(scenes: Scenes, config: Config) -> None:
     """Refuse scenes that the network cannot halve often enough. Raises `DataError`."""
     rows, columns, _ = scenes.frame_shape
-    step = 2 ** (len(config.model.widths) - 1)
+    step = levels_step(config)
     if rows % step or columns % step:
         raise DataError(
             f"scenes of {rows} x {columns} pixels cannot be halved {len(config.model.widths) - 1} times: with "

@@ -28,7 +28,10 @@ def fit_and_judge(
     from cloudml_tf.train import finish, summary_of
 
     training.start_keras(config)
-    model = training.make_model(config, prepared.scaling, prepared.parts["train"].frame_shape)
+    shape: Any = prepared.parts["train"].frame_shape
+    if config.augmentation.window is not None:
+        shape = (None, None, shape[2])  # trained on windows, judged on whole scenes
+    model = training.make_model(config, prepared.scaling, shape)
     console.say(f"model: {model.count_params():,} weights")
     fitted = training.fit(model, config, prepared, folder, console, resume, track)
     scaling, parts = prepared.scaling.target, prepared.parts

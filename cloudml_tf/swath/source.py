@@ -11,20 +11,20 @@ from cloudml_tf.data.scaling import Scaling
 from cloudml_tf.data.scenes import Scenes, read_scenes
 from cloudml_tf.errors import DataError, RunError
 from cloudml_tf.exporting.formats import open_export
-from cloudml_tf.swath.preparation import check_levels, scene_file
+from cloudml_tf.swath.preparation import check_levels, judged_by, scene_file
 
 
 def find_scenes(words: Sequence[str], config: Config, description: dict[str, Any], labels: bool = True) -> Scenes:
-    """Scenes as a command line names them: one file of scenes, or names of scenes of the model's own file.
+    """Scenes as a command line names them: one file of scenes, or names of scenes or groups of the model's own file.
 
     Raises `DataError` where a word is neither, and `RunError` for scenes that do not fit the model.
     """
     paths = [word for word in words if Path(word).exists()]
     if paths and len(words) > 1:
         raise DataError(f"{', '.join(words)}: give one file of scenes, or names of scenes of the model's own file.")
-    settings = scene_file(config)
+    settings = judged_by(scene_file(config))
     path = Path(paths[0]) if paths else expand(description["scenes"])
-    scenes = read_scenes(path, settings, config.target, labels)
+    scenes = read_scenes(path, settings, config.target, labels, config.data.limits)
     scenes = scenes if paths else scenes.named(words)
     channels = description["frame_shape"][2]
     if scenes.frames.shape[-1] != channels:
@@ -36,7 +36,8 @@ def find_scenes(words: Sequence[str], config: Config, description: dict[str, Any
 def scenes_of_run(config: Config, description: dict[str, Any], part: str) -> Scenes | None:
     """The scenes of one part of a finished run; None where their file is gone, or is read otherwise by now."""
     try:
-        scenes = read_scenes(expand(description["scenes"]), scene_file(config), config.target)
+        path = expand(description["scenes"])
+        scenes = read_scenes(path, scene_file(config), config.target, limits=config.data.limits)
         scenes = scenes.named(description["split"][part]["flights"])
     except DataError:
         return None

@@ -47,11 +47,16 @@ def _answers(teacher: str, train: Scenes, judged: Sequence[str]) -> np.ndarray:
     known = sorted(set(names) & set(judged))
     if known:
         raise ConfigError(
-            f"data.scenes.teachers: {teacher} was trained on {', '.join(known)}, which this run is judged by. "
+            f"data.scenes.teachers: {teacher} was trained on {_shown(known)}, which this run is judged by. "
             "A teacher needs the same split."
         )
     missing = sorted(set(train.names) - set(names))
     if missing or maps.shape[1:] != train.label.shape[1:]:
-        what = f"was not trained on {', '.join(missing)}" if missing else f"has maps of {maps.shape[1:]}"
+        what = f"was not trained on {_shown(missing)}" if missing else f"has maps of {maps.shape[1:]}"
         raise ConfigError(f"data.scenes.teachers: {teacher} {what}. A teacher needs the same scenes and split.")
     return np.asarray(maps[[names.index(name) for name in train.names]], "float64")
+
+
+def _shown(names: Sequence[str]) -> str:
+    """Some names, for a message."""
+    return ", ".join(names[:5]) + (" …" if len(names) > 5 else "")

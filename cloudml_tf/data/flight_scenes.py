@@ -1,0 +1,169 @@
+"""Flights as gridded scenes: frames far apart, with the lidar's labels on the nadir line. NumPy only.
+
+flight ─ good frames ─ motion of the scene ─ frames that share no cloud ─ labels at the pixels where they are seen
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+from cloudml_tf.data import hdf5
+from cloudml_tf.data.flights import Flight
+from cloudml_tf.data.frames import build_table, downsample
+from cloudml_tf.data.samples import check_sequences, nadir_pixel, samples_of_table, sequences, sequences_around
+from cloudml_tf.data.settings import Data
+from cloudml_tf.data.track import along_track, pixels_per_s, seen_labels
+from cloudml_tf.errors import DataError
+from cloudml_tf.settings import Config
+
+LIDAR, TRUTH = "lidar_optical_depth", "optical_depth_truth"  # datasets (scene, row, column)
+SUN = ("sun_ahead", "sun_aside", "sun_cos_zenith")  # datasets (scene,): towards the sun, ahead, to the right and up
+FRAMES_A_FLIGHT = 1_000_000  # a scene is called flight number * this + row of the camera file
+SIMULATED = "truth/swath_optical_depth"
+
+
+@dataclass(frozen=True)
+class FlightScenes:
+    """n frames of one flight, of H x W pixels."""
+
+    frames: np.ndarray  # (n,H,W,C) as the reader calibrates them
+    row: np.ndarray  # (n,) in the camera file
+    time_s: np.ndarray  # (n,) seconds since 1970 UTC
+    label: np.ndarray | None  # (n,H,W) of the lidar, NaN where there is none; None without a lidar
+    truth: np.ndarray | None  # (n,H,W) that a simulator knows
+    sun: np.ndarray | None  # (n,3) the unit vector towards the sun: ahead, to the right, up
+    pixels_per_s: float  # how fast the scene moves, to lower indices along the track
+
+
+def scenes_of_flight(
+    flight: Flight,
+    config: Config,
+    labels: bool = True,
+    overlap: float = 0.0,
+    progress: Callable[[int, int], None] | None = None,
+) -> FlightScenes:
+    """The good frames of a flight that lie so far apart that neighbours share `overlap` of their length.
+
+    Args:
+        flight: as it was read.
+        config: how it was read; its temporal_frames is 1.
+        labels: place the flight's labels, one at least.
+        overlap: 0 to below 1, of a frame along the track.
+        progress: is told (frames decoded, of all).
+
+    Raises `DataError` for a flight without labels, without two good frames, or whose motion cannot be seen.
+    """
+    if labels:
+        check_sequences(flight, sequences(flight, 1), config)
+    windows = sequences_around(flight, np.arange(len(flight)), 1)
+    table = build_table([flight], {flight.name: windows[:, 0]}, config.data, progress)
+    samples = samples_of_table([flight], {flight.name: windows}, table, config)
+    if len(samples) < 2:
+        raise DataError(
+            f"{flight.camera_path}: flight {flight.name} has {len(samples)} good frames, and its motion is measured "
+            f"from pairs of them. Counts: {flight.counts}. Check data.camera, or leave the flight out."
+        )
+    speed = pixels_per_s(samples, config)
+    side = flight.frame_shape[along_track(config)]
+    chosen = far_apart(samples.time_s, (1.0 - overlap) * side / abs(speed))
+    frame, time_s = samples.index[chosen, 0], samples.time_s[chosen]
+    row = flight.row[np.searchsorted(flight.time_s, time_s)]
+    sun = None if samples.sun_angles_deg is None else towards_sun(samples.sun_angles_deg[frame])
+    return FlightScenes(
+        frames=np.asarray(samples.table[frame]),
+        row=row,
+        time_s=time_s,
+        label=_on_the_nadir_line(flight, time_s, speed, config) if labels else None,
+        truth=_simulated_truth(flight, row, config.data),
+        sun=sun,
+        pixels_per_s=speed,
+    )
+
+
+def far_apart(time_s: np.ndarray, least_s: float) -> np.ndarray:
+    """Indices of the first of rising times (n,), and of each next one that is at least so much later."""
+    chosen = [0]
+    for number in range(1, len(time_s)):
+        if time_s[number] - time_s[chosen[-1]] >= least_s:
+            chosen.append(number)
+    return np.array(chosen)
+
+
+def towards_sun(angles_deg: np.ndarray) -> np.ndarray:
+    """Zenith and azimuth relative to the heading (n,2), degrees, to a unit vector ahead, to the right and up (n,3)."""
+    zenith, azimuth = np.deg2rad(np.asarray(angles_deg, "float64")).T
+    level = np.sin(zenith)
+    return np.stack([level * np.cos(azimuth), level * np.sin(azimuth), np.cos(zenith)], axis=1)
+
+
+def _on_the_nadir_line(flight: Flight, time_s: np.ndarray, speed: float, config: Config) -> np.ndarray:
+    """(n,H,W): every label at the pixel of the nadir line where its cloud is seen, the nearest one of several."""
+    labelled = np.isfinite(flight.label)
+    along, nadir = along_track(config), nadir_pixel(flight.frame_shape, config.data)
+    offsets = np.arange(flight.frame_shape[along]) - nadir[along]
+    nearest, there = seen_labels(time_s, flight.time_s[labelled], offsets.tolist(), speed, 1.0)
+    line = np.where(there, flight.label[labelled][nearest], np.nan)
+    maps = np.full((len(time_s), *flight.frame_shape[:2]), np.nan, "float32")
+    if along == 1:
+        maps[:, nadir[0], :] = line
+    else:
+        maps[:, :, nadir[1]] = line
+    return maps
+
+
+def _simulated_truth(flight: Flight, row: np.ndarray, data: Data) -> np.ndarray | None:
+    """(n,H,W) from the truth file beside the camera's, cut as the images are; None where there is none."""
+    path = next(flight.camera_path.parent.glob("TRUTH_*.h5"), None)
+    if path is None:
+        return None
+    rows, columns = (slice(*cut) if cut else slice(None) for cut in (data.camera.rows, data.camera.columns))
+    with hdf5.open_file(path, data.limits) as file:
+        if not hdf5.has(file, SIMULATED):
+            return None
+        item = hdf5.images(file, SIMULATED, "data.simulation.swath_truth")
+        with hdf5.library(file, SIMULATED):
+            found = np.stack([item[number, rows, columns] for number in row])
+    return downsample(found, data.camera.downsample).astype("float32")
+
+
+def write_scenes(
+    path: Path, flights: Mapping[int, FlightScenes], channels: tuple[str, ...], about: dict[str, object]
+) -> None:
+    """One HDF5 file that `data.scenes` reads; flights by their number. What only some flights have is NaN elsewhere.
+
+    Raises `DataError` where a channel has the name of another dataset.
+    """
+    taken = sorted(set(channels) & {LIDAR, TRUTH, *SUN, "flight", "time_s", "name"})
+    if taken:
+        raise DataError(
+            f"data.camera.channels: {', '.join(taken)} is the name of another dataset of scenes. Rename it."
+        )
+    found = list(flights.values())
+    frames = np.concatenate([each.frames for each in found])
+    maps = {channel: frames[..., number] for number, channel in enumerate(channels)}
+    for name, parts in ((LIDAR, [each.label for each in found]), (TRUTH, [each.truth for each in found])):
+        if any(part is not None for part in parts):
+            shapes = [each.frames.shape[:3] for each in found]
+            maps[name] = np.concatenate([_or_unknown(*both) for both in zip(parts, shapes, strict=True)])
+    number = np.concatenate([np.full(len(each.row), n) for n, each in flights.items()])
+    row = np.concatenate([each.row for each in found])
+    single = {"flight": number, "name": number * FRAMES_A_FLIGHT + row}
+    single["time_s"] = np.concatenate([each.time_s for each in found])
+    if all(each.sun is not None for each in found):
+        sun = np.concatenate([np.asarray(each.sun) for each in found])
+        single |= {name: sun[:, n].astype("float32") for n, name in enumerate(SUN)}
+    with h5py.File(path, "w") as file:
+        file.attrs.update(about)
+        for name, images in maps.items():
+            packed = {"chunks": (1, *images.shape[1:]), "compression": "gzip", "compression_opts": 1, "shuffle": True}
+            file.create_dataset(name, data=images.astype("float32"), **packed)
+        for name, numbers in single.items():
+            file[name] = numbers
+        file["time_s"].attrs["units"] = "seconds since 1970-01-01 00:00:00 UTC"
+
+
+def _or_unknown(maps: np.ndarray | None, shape: tuple[int, ...]) -> np.ndarray:
+    return np.full(shape, np.nan, "float32") if maps is None else maps
