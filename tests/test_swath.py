@@ -118,20 +118,6 @@ def test_a_resumed_training_ends_as_the_uninterrupted_one(home, tmp_path, monkey
         np.testing.assert_array_equal(values, theirs[name])
 
 
-def test_a_network_learns_from_lines_and_from_a_teacher_between_them(home, tmp_path, capsys) -> None:
-    lines = ["--set", "data.scenes.line_spacing=4", "--set", "output.export=false", "--set", "output.report=false"]
-    command = ["train", str(home / "config.json"), *lines, "--set", "evaluation.baselines=false", "--run-dir"]
-    assert main([*command, str(tmp_path / "teacher")]) == 0
-    teachers = f'data.scenes.teachers=["{tmp_path / "teacher"}"]'
-    assert main([*command, str(tmp_path / "pupil"), "--set", teachers]) == 0
-    found = {name: metrics(tmp_path, f"{name}/metrics.json") for name in ("teacher", "pupil")}
-    assert found["pupil"]["train"]["n"] == found["teacher"]["train"]["n"]  # judged by labels alone
-    assert found["pupil"]["test"]["n"] == 2 * 256
-    assert found["pupil"]["test"]["r2"] != found["teacher"]["test"]["r2"]
-    assert main([*command, str(tmp_path / "none"), "--set", 'data.scenes.teachers=["nowhere"]']) == 2
-    assert "Name folders of finished swath runs" in capsys.readouterr().err
-
-
 def weights(path: Path) -> dict[str, np.ndarray]:
     found = {}
     with h5py.File(path) as file:

@@ -22,6 +22,7 @@ class Chain:
     """Kills one after the other. A subclass says what is run, when it is killed and what must come out."""
 
     kind = ""
+    ends = True  # a command that has ended has nothing left to do, if it is called again
 
     def __init__(self, known: References, place: Path, rng: random.Random, variant: str) -> None:
         self.known, self.place, self.rng, self.variant = known, place, rng, variant
@@ -48,7 +49,7 @@ class Chain:
     def play(self) -> dict[str, Any]:
         """All kills, then to the end."""
         for make in self.moments():
-            if not self._step(make()).killed:
+            if not self._step(make()).killed and self.ends:
                 break
         else:
             self._step(None)
@@ -219,6 +220,7 @@ class Exporting(Chain):
     """`cloudml export` over an export of one format that lies there."""
 
     kind = "export"
+    ends = False
 
     def __init__(self, known: References, place: Path, rng: random.Random, variant: str) -> None:
         super().__init__(known, place, rng, variant)
@@ -258,7 +260,7 @@ class Exporting(Chain):
 
 
 class Predicting(Chain):
-    """`cloudml predict` of all flights, called again until it ends."""
+    """`cloudml predict --archive` of all flights, called again until it ends."""
 
     kind = "predict"
 
@@ -268,7 +270,7 @@ class Predicting(Chain):
         self.whole, self.times = known.predicted()
 
     def words(self) -> list[str]:
-        return command("predict", self.run, *self.known.flights, "-o", self.out)
+        return command("predict", self.run, *self.known.flights, "--archive", "-o", self.out)
 
     def moments(self) -> list[Callable[[], Moment]]:
         some: list[Callable[[], Moment]] = [lambda: self.starting(0.6 * self.times["end"]), self.after, self.writing]

@@ -302,11 +302,6 @@ class SceneFile(Settings):
     line_spacing: int = Field(
         1, ge=1, description="Above 1 only one row in so many, as a lidar's track, is labelled; the test part is whole."
     )
-    teachers: tuple[str, ...] = Field(
-        (),
-        description="Finished runs on these scenes; their mean answer labels training pixels that have no label.",
-    )
-    teacher_weight: float = Field(1.0, gt=0, le=1, description="Of such a pixel; one with a label of its own has 1.")
 
 
 class Data(Settings):

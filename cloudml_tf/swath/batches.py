@@ -11,7 +11,6 @@ from cloudml_tf.data.scenes import Scenes
 from cloudml_tf.data.settings import SceneFile
 from cloudml_tf.settings import Augmentation, Config
 from cloudml_tf.swath.preparation import PreparedScenes, levels_step, scene_file
-from cloudml_tf.swath.teachers import taught
 
 VALIDATION_BATCH = 10
 Rng = np.random.Generator
@@ -183,18 +182,14 @@ def scene_batches(
 ) -> tuple[SceneBatches, SceneBatches, SceneInputs, Callable[[Any], np.ndarray]]:
     """Shuffled and changed batches of the training part; the validation part in its order; its inputs alone; and what
     makes of its maps numbers in the order of its labels."""
-    parts, target, settings = prepared.parts, prepared.scaling.target, scene_file(config)
-    train, val = parts["train"], parts["val"]
-    if settings.teachers:
-        judged = (*val.names, *parts["test"].names)
-        train = taught(train, settings.teachers, settings.teacher_weight, judged, target)
+    train, val, target = prepared.parts["train"], prepared.parts["val"], prepared.scaling.target
     frame_std = train.frames.std(axis=(0, 1, 2), dtype="float64")
     batches = SceneBatches(
         train,
         target,
         training_weight(train, config),
         config.training.batch_size,
-        Changes(config.augmentation, settings, frame_std, window_of(config, train.frame_shape), train.single),
+        Changes(config.augmentation, scene_file(config), frame_std, window_of(config, train.frame_shape), train.single),
         config.seed,
         config.training.sequences_per_epoch,
         config.training.data_threads,
