@@ -26,6 +26,7 @@ from cloudml_tf.console import Console
 from cloudml_tf.devices import start
 from cloudml_tf.errors import CloudMLError, NotFiniteError, RunError
 from cloudml_tf.files import write_json, write_text
+from cloudml_tf.graphs import forgotten_graphs
 from cloudml_tf.pipeline import Prepared, prepare
 from cloudml_tf.runs import check_same, forget_previous, has_checkpoint, read_json, write_start
 from cloudml_tf.searching.oracles import make_oracle
@@ -75,6 +76,7 @@ class CloudHyperModel(keras_tuner.HyperModel):
         train = prepared.parts["train"]
         return training.make_model(config, prepared.scaling, train.frame_shape, train.nadir)
 
+    @forgotten_graphs()
     def fit(self, hp: Any, model: keras.Model, folder: Path, console: Console) -> dict[str, Any]:
         """Train as `train` does, in a run folder; goes on where a killed trial stopped. The test part is not looked at.
 

@@ -15,6 +15,7 @@ from cloudml_tf.data.bad import LeftOut, leave_out
 from cloudml_tf.data.flights import Flight
 from cloudml_tf.data.settings import FlightFiles
 from cloudml_tf.errors import EXIT_OK, ConfigError, DataError, FlightError, of_flight
+from cloudml_tf.graphs import forgotten_graphs
 from cloudml_tf.quiet import quiet_tensorflow
 from cloudml_tf.runs import check_frames, check_overrides, is_swath, new_run, read_json, read_model
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 BOTH_PLACES = "-o and --run-dir both say where to write; keep one."
 
 
+@forgotten_graphs()
 def predict(
     source: Path,
     words: list[str],

@@ -17,6 +17,7 @@ from cloudml_tf.console import Console
 from cloudml_tf.errors import EXIT_COLLAPSED, EXIT_OK, ConfigError
 from cloudml_tf.exporting.formats import check_backend, check_packages
 from cloudml_tf.files import whole_file, write_json
+from cloudml_tf.graphs import forgotten_graphs
 from cloudml_tf.locks import alone_in
 from cloudml_tf.quiet import quiet_tensorflow
 from cloudml_tf.runs import (
@@ -78,6 +79,7 @@ def _prepared(config: Config, progress: Any) -> Any:
     return prepare(config, progress, progress)
 
 
+@forgotten_graphs()
 def fit_and_judge(config: Config, prepared: Any, folder: Path, console: Console, resume: bool) -> dict[str, Any]:
     """Fit, score, diagnose, draw, report and export; writes everything that is known after training."""
     quiet_tensorflow()
