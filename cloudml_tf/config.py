@@ -45,11 +45,8 @@ def read_content(path: str | Path) -> dict[str, Any]:
     path = Path(path)
     if path.is_dir():
         inside = sorted(path.glob("*.json"))
-        hint = (
-            f"Did you mean {inside[0]}?"
-            if len(inside) == 1
-            else "`cloudml init --from FILE…` proposes one for flights of yours."
-        )
+        hint = "The verb init, with --from FILE…, proposes one for flights of yours."
+        hint = f"Did you mean {inside[0]}?" if len(inside) == 1 else hint
         raise ConfigError(f"{path}: is a folder; give a configuration, which is a JSON file. {hint}")
     try:
         content = plain_json.read(path)
