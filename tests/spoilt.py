@@ -204,7 +204,8 @@ def revalue(contents: Contents, choices: Choices) -> None:
     how = choices.below(8)
     if how < 5:
         odd = choices.pick(NUMBERS)
-        values = values.astype(choices.pick(["f8", "f4"])) if not np.isfinite(odd) or how == 4 else values
+        with np.errstate(over="ignore"):  # what a float32 cannot hold is infinite
+            values = values.astype(choices.pick(["f8", "f4"])) if not np.isfinite(odd) or how == 4 else values
         values = np.atleast_1d(values)
         first = choices.below(values.size) if how else 0
         last = first + 1 + choices.below(values.size) if how else values.size

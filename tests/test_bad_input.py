@@ -346,7 +346,8 @@ def test_a_missing_configuration_is_told_with_the_nearest_name(home: Path, refus
 
 @pytest.mark.parametrize("place", [".", NO_PLACE + "/tiny.json"])
 def test_a_configuration_that_is_no_file(home: Path, refused: Refused, place: str) -> None:
-    assert "cannot be read as a text file" in refused("train", home / place)
+    said = "is a folder; give a configuration" if place == "." else "cannot be read as a text file"
+    assert said in refused("train", home / place)
 
 
 @pytest.mark.parametrize(
