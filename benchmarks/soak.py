@@ -87,6 +87,8 @@ def slope_an_hour(seconds: np.ndarray, values: np.ndarray) -> tuple[float, float
     from scipy.stats import linregress, t
 
     parts = np.array_split(np.arange(len(values)), min(STRETCHES, len(values)))
+    if np.ptp(values) == 0:  # whose correlation with the time is not defined
+        return 0.0, 0.0
     hours = np.asarray([seconds[part].mean() for part in parts]) / 3600.0
     fit = linregress(hours, [values[part].mean() for part in parts])
     return float(fit.slope), float(t.ppf(0.975, len(parts) - 2) * fit.stderr)
