@@ -298,7 +298,10 @@ def test_every_variant_trains(tiny, tmp_path: Path, changes: dict) -> None:
     "changes",
     [
         {"model": {"head": "quantile", "quantiles": 5}, "loss": {"base": "pinball"}},
-        {"model": {"head": "histogram", "bins": 12, "mirror_average": True}, "loss": {"base": "cross_entropy"}},
+        pytest.param(
+            {"model": {"head": "histogram", "bins": 12, "mirror_average": True}, "loss": {"base": "cross_entropy"}},
+            marks=pytest.mark.slow,
+        ),
         {"loss": {"form": "ccc", "schedule": "ramp", "ramp_epochs": [0, 2], "pooled_batches": 3, "clip": 4.0}},
         pytest.param(
             {
