@@ -287,7 +287,7 @@ class Predicting(Chain):
         return Moment("writing a unit", ready, self.spread(0, WRITE_S))
 
     def units(self) -> Units:
-        return stamps(self.out, "*.nc")
+        return stamps(self.out, "[!.]*.nc")  # not what is being written
 
     def amiss(self) -> list[str]:
         found = []
