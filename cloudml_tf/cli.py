@@ -93,9 +93,10 @@ VERBS = {
 }
 
 RESUMED = ("train", "search")  # --resume continues where they were interrupted
+IN_FOLDER = "; --resume and --run-dir with its folder continue it"
 GOES_ON = {
     "predict": "; with --archive the same command goes on with what is missing",
-    "pretrain": "; --resume and --run-dir with its folder continue it",
+    "pretrain": IN_FOLDER,
     "ablate": "; the same command goes on with what is missing",
     "reproduce": "; the same command goes on with what is missing",
 }
@@ -234,6 +235,8 @@ def _without_verb(argv: list[str]) -> int:
 
 def _goes_on(verb: str, argv: list[str]) -> str:
     """How to continue what was stopped, for the end of a sentence; nothing for what begins anew."""
+    if any(word.startswith("--lofo") for word in argv) and "--run-dir" not in argv:
+        return IN_FOLDER
     if verb in RESUMED:
         again = argv if "--resume" in argv else [*argv, "--resume"]
         return f"; `{shlex.join(['cloudml', *again])}` continues it"

@@ -22,7 +22,7 @@ EXIT_CODES = {
     EXIT_NOT_CONVERGED: "pretraining did not converge",
     EXIT_NO_PARITY: "an exported file answers otherwise than the Keras model; nothing was exported",
     EXIT_FLIGHTS_FAILED: "predict --archive: some flights failed, and archive.json names them; the others are done",
-    EXIT_INTERRUPTED: "interrupted; `--resume` of train and search continues",
+    EXIT_INTERRUPTED: "interrupted; `--resume` of train, pretrain and search continues",
     EXIT_TERMINATED: "ended by SIGTERM; to be continued in the same way",
 }
 

@@ -15,7 +15,8 @@ def forgotten_graphs() -> Iterator[None]:
     behind (keras issue 20552). What is traced inside is struck out at the end. By then Keras has built the gradients of
     its steps; only somebody who differentiates through a finished graph from outside would look for them.
 
-    Does nothing on other backends, or where TensorFlow has moved its register.
+    It stands around what is done again and again in one process: a training, a search's trial, a prediction. It does
+    nothing on other backends, or where TensorFlow has moved its register.
     """
     before = set(_register())
     try:

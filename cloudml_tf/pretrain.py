@@ -134,14 +134,7 @@ def _fit(
     augmentation, axis = config.augmentation, config.data.camera.across_track_axis
     batches = FrameBatches(chunks["train"], a_batch, config.seed, an_epoch, augmentation, axis)
     validation = FrameBatches(chunks["val"], a_batch, None, an_epoch)
-    model.compile(
-        keras.optimizers.AdamW(
-            keras.optimizers.schedules.CosineDecay(chosen.learning_rate, chosen.max_epochs * len(batches)),
-            weight_decay=chosen.weight_decay,
-            global_clipnorm=1.0,
-        )
-    )
-    model.optimizer.build(model.trainable_variables)
+    _compile(model, config, chosen.max_epochs * len(batches))
     rows = keras.callbacks.LambdaCallback(
         on_epoch_end=lambda epoch, logs: console.say(
             f"{epoch + 1:>5}/{chosen.max_epochs}  hidden patches: loss {logs['loss']:.4f}  val {logs['val_loss']:.4f}"
@@ -167,6 +160,16 @@ def _fit(
     stopping.restore_best()
     history = {key: [row[key] for row in last.history] for key in ("loss", "val_loss")}
     return history, time.perf_counter() - started
+
+
+def _compile(model: Any, config: Config, steps: int) -> None:
+    """With the optimizer's variables made, which a checkpoint has to find."""
+    import keras
+
+    chosen = config.pretraining
+    schedule = keras.optimizers.schedules.CosineDecay(chosen.learning_rate, steps)
+    model.compile(keras.optimizers.AdamW(schedule, weight_decay=chosen.weight_decay, global_clipnorm=1.0))
+    model.optimizer.build(model.trainable_variables)
 
 
 def _judge(model: Any, val: FrameChunks) -> dict[str, Any]:

@@ -25,7 +25,6 @@ from cloudml_tf.distributions import POINT, HistogramLoss, QuantileLoss
 from cloudml_tf.errors import NotFiniteError, RunError
 from cloudml_tf.feed import answers, feed
 from cloudml_tf.files import whole_file
-from cloudml_tf.graphs import forgotten_graphs
 from cloudml_tf.guards import EpochRows, Guards, LastWeights
 from cloudml_tf.layers import PhysicalUnits, Standardize
 from cloudml_tf.losses import VariancePreservingLoss
@@ -160,7 +159,6 @@ def network_to_train(
 
 
 @told_of_lost_workers()
-@forgotten_graphs()
 def fit(
     model: keras.Model,
     config: Config,

@@ -97,8 +97,12 @@ def test_an_interrupt_is_told_in_one_line(tiny_file, monkeypatch: pytest.MonkeyP
         raise KeyboardInterrupt
 
     monkeypatch.setattr("cloudml_tf.pipeline.read_flights", interrupted)
-    assert main(["train", str(tiny_file())]) == 130
-    assert "--resume` continues it." in capsys.readouterr().err
+    monkeypatch.setattr("cloudml_tf.folds.leave_one_out", interrupted)
+    path = str(tiny_file())
+    assert main(["train", path]) == 130
+    assert capsys.readouterr().err.endswith(f"interrupted; `cloudml train {path} --resume` continues it.\n")
+    assert main(["train", path, "--lofo"]) == 130
+    assert "interrupted; --resume and --run-dir with its folder continue it." in capsys.readouterr().err
 
 
 def test_an_interrupt_promises_nothing_where_nothing_goes_on(

@@ -6,12 +6,13 @@ from pathlib import Path
 import keras
 import pytest
 
-from cloudml_tf import training
 from cloudml_tf.console import Console
 from cloudml_tf.graphs import forgotten_graphs
-from cloudml_tf.pipeline import prepare
+from cloudml_tf.predict import predict
+from cloudml_tf.train import train
 
 pytestmark = pytest.mark.tensorflow("the register is TensorFlow's")
+QUICK = {"evaluation": {"baselines": False, "bootstrap_samples": 100}, "output": {"export": False, "report": False}}
 
 
 def graphs() -> int:
@@ -22,17 +23,12 @@ def graphs() -> int:
     return sum(isinstance(thing, FuncGraph) for thing in gc.get_objects())
 
 
-def test_no_graph_of_a_training_outlives_its_network(tiny, tmp_path: Path) -> None:
-    config = tiny(training={"max_epochs": 1})
-    prepared, before = prepare(config), graphs()
+def test_no_graph_of_a_training_or_a_prediction_outlives_it(tiny, tmp_path: Path) -> None:
+    config, console = tiny(training={"max_epochs": 1}, **QUICK), Console(quiet=True)
+    before = graphs()
     for number in range(2):
-        training.start_keras(config)
-        model = training.make_model(config, prepared.scaling, *prepared.geometry)
-        (tmp_path / f"{number}").mkdir()
-        with forgotten_graphs():
-            training.fit(model, config, prepared, tmp_path / f"{number}", Console(quiet=True))
-            training.predict(model, prepared.parts["test"])
-        del model
+        run, _ = train(config, console, str(tmp_path / f"{number}"))
+        predict(run, ["sim03"], {}, str(tmp_path / f"{number}.nc"), None, console)
         keras.backend.clear_session()
     assert graphs() <= before
 

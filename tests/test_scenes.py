@@ -212,7 +212,7 @@ def test_groups_are_split_and_the_test_part_has_labels_of_its_own(tmp_path, cont
     prepared = prepare_scenes(parse_config(of_flights(tmp_path)))
     parts = prepared.parts
     assert parts["train"].names == ("1", "3", "4")  # the second has no label
-    assert parts["train"].group == ("1", "2", "2")
+    assert parts["train"].split_names == ("1", "2", "2")
     assert [int(parts[part].weight.sum()) for part in ("train", "val", "test")] == [3 * 16, 2 * 16, 2 * 256]
     np.testing.assert_allclose(parts["test"].label, 2.0 * content["cot"][6:], rtol=1e-6)
     assert prepared.description()["split"]["train"]["flights"] == ["1", "2"]

@@ -36,7 +36,7 @@ class Scenes:
         return len(self.frames)
 
     @property
-    def group(self) -> tuple[str, ...]:
+    def split_names(self) -> tuple[str, ...]:
         """What a split names each scene by: its group, or itself where there are none."""
         return self.names if self.groups is None else self.groups
 
@@ -58,11 +58,11 @@ class Scenes:
 
         Raises `DataError` for one that is not there.
         """
-        unknown, what = [name for name in names if name not in self.group], "scene" if self.groups is None else "group"
+        unknown = [name for name in names if name not in self.split_names]
         if unknown:
-            known = ", ".join(dict.fromkeys(self.group))
+            known, what = ", ".join(dict.fromkeys(self.split_names)), "scene" if self.groups is None else "group"
             raise DataError(f"no {what} is called {', '.join(unknown)}. There are {known}.")
-        return self.take([number for name in names for number, own in enumerate(self.group) if own == name])
+        return self.take([number for name in names for number, own in enumerate(self.split_names) if own == name])
 
     def labelled(self) -> "Scenes":
         """Those that have a label."""
@@ -174,7 +174,7 @@ def split_scenes(scenes: Scenes, split: FlightSplit, judged: Scenes | None = Non
 
     `judged` are the same scenes with other labels, for the test part. Raises `DataError` for an unknown name or a leak.
     """
-    needed = flights_needed(split, list(dict.fromkeys(scenes.group)))
+    needed = flights_needed(split, list(dict.fromkeys(scenes.split_names)))
     whole = {"train": scenes, "val": scenes, "test": judged or scenes}
     parts = {part: whole[part].named(needed[part]).labelled() for part in PARTS}
     content: dict[bytes, str] = {}

@@ -171,7 +171,7 @@ def across_sun(scenes: SceneFile) -> str:
 def training_weight(scenes: Scenes, config: Config) -> np.ndarray:
     """(n,H,W): `overweight_factor` for high labels and for all of the named scenes or groups."""
     rule = config.overweight
-    chosen = np.isin(scenes.group, rule.flights)[:, None, None] & np.ones_like(scenes.seen)
+    chosen = np.isin(scenes.split_names, rule.flights)[:, None, None] & np.ones_like(scenes.seen)
     if rule.threshold is not None:
         chosen |= scenes.label >= rule.threshold
     return (scenes.weight * np.where(chosen, config.overweight_factor, 1.0)).astype("float32")

@@ -28,7 +28,7 @@ def evaluate_scenes(
     z = scaling.standardise(answers_of(source, config, description, bool(record))(scenes))
     metrics = judging.judge_parts({"test": scenes}, {"test": z}, scaling, config)
     metrics["model"] = str(source)
-    trained = sorted(set(scenes.group) & set(description["split"]["train"]["flights"]))
+    trained = sorted(set(scenes.split_names) & set(description["split"]["train"]["flights"]))
     if trained:
         console.warn(f"scenes {', '.join(trained)}: this model was trained on scenes of that name")
     if config.evaluation.baselines:

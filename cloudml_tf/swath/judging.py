@@ -38,17 +38,17 @@ def score_maps(scenes: Scenes, z: np.ndarray, scaling: TargetScaling, config: Co
 
 def _drawn(scenes: Scenes) -> np.ndarray:
     """(n,) the number of what is drawn together with each scene: itself, or its group among `LEAST_GROUPS` or more."""
-    names = list(dict.fromkeys(scenes.group))
+    names = list(dict.fromkeys(scenes.split_names))
     if len(names) < LEAST_GROUPS:
         return np.arange(len(scenes))
-    return np.array([names.index(name) for name in scenes.group])
+    return np.array([names.index(name) for name in scenes.split_names])
 
 
 def per_group(scenes: Scenes, z: np.ndarray, scaling: TargetScaling) -> dict[str, dict[str, float]]:
     """Scores of each scene, or group of scenes, that has labels, in the loss's space."""
     found = {}
-    for name in dict.fromkeys(scenes.group):
-        seen = scenes.seen & (np.asarray(scenes.group) == name)[:, None, None]
+    for name in dict.fromkeys(scenes.split_names):
+        seen = scenes.seen & (np.asarray(scenes.split_names) == name)[:, None, None]
         if seen.any():
             found[name] = scores(scaling.transform(scenes.label[seen]), scaling.unscale(z[seen]))
     return found

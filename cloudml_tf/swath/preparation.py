@@ -39,7 +39,7 @@ class PreparedScenes:
         for part, scenes in self.parts.items():
             label = scenes.label[scenes.seen]
             parts[part] = {
-                "flights": list(dict.fromkeys(scenes.group)),
+                "flights": list(dict.fromkeys(scenes.split_names)),
                 "sequences": len(scenes),
                 "labels": len(label),
                 "label_mean": float(label.mean()),
