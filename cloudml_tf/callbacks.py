@@ -270,7 +270,7 @@ class WeightAverage(keras.callbacks.Callback):
 
     def _assign(self, values: list[Any]) -> None:
         for variable, value in zip(self.model.trainable_variables, values, strict=True):
-            variable.assign(value)
+            variable.assign(keras.ops.copy(value))  # JAX gives away the model's arrays in its next step
 
 
 def _variables(values: list[Any]) -> list[Any]:
