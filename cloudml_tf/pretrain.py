@@ -21,6 +21,7 @@ from cloudml_tf.data.unlabelled import FrameChunks
 from cloudml_tf.errors import EXIT_NOT_CONVERGED, EXIT_OK, ConfigError, PretrainingError
 from cloudml_tf.files import whole_file, write_json
 from cloudml_tf.locks import alone_in
+from cloudml_tf.optimizers import adamw
 from cloudml_tf.pipeline import Prepared, available_flights, prepare_frames
 from cloudml_tf.quiet import quiet_tensorflow
 from cloudml_tf.runs import (
@@ -168,7 +169,7 @@ def _compile(model: Any, config: Config, steps: int) -> None:
 
     chosen = config.pretraining
     schedule = keras.optimizers.schedules.CosineDecay(chosen.learning_rate, steps)
-    model.compile(keras.optimizers.AdamW(schedule, weight_decay=chosen.weight_decay, global_clipnorm=1.0))
+    model.compile(adamw(schedule, chosen.weight_decay, clip_norm=1.0))
     model.optimizer.build(model.trainable_variables)
 
 

@@ -32,6 +32,7 @@ from cloudml_tf.material import Material
 from cloudml_tf.metrics import regression_metrics
 from cloudml_tf.models import build_regressor, physical_model, share_frames, shares_frames
 from cloudml_tf.monitors import first_column
+from cloudml_tf.optimizers import UNDECAYED, adamw
 from cloudml_tf.pipeline import Prepared
 from cloudml_tf.settings import Config, Training
 from cloudml_tf.stored_arrays import check_weights
@@ -119,10 +120,11 @@ def make_loss(config: Config, training_variance: float = 1.0) -> VariancePreserv
     return VariancePreservingLoss(**options)
 
 
-def make_optimizer(training: Training, steps_per_epoch: int, replicas: int = 1) -> keras.optimizers.Optimizer:
+def make_optimizer(training: Training, steps_per_epoch: int, replicas: int | None = None) -> keras.optimizers.Optimizer:
     """AdamW with a linear warm-up, then a cosine to zero over `max_epochs`, or a constant rate.
 
-    With `replicas` it expects the mean of their gradients from each, and clips that as it would clip the sum.
+    Under a strategy of so many `replicas` it expects the mean of their gradients from each, and clips that as it would
+    clip the sum.
     """
     warmup = training.warmup_steps or max(round(training.warmup_epochs * steps_per_epoch), 1)
     total = max(training.max_epochs * steps_per_epoch - warmup, 1)
@@ -133,9 +135,9 @@ def make_optimizer(training: Training, steps_per_epoch: int, replicas: int = 1) 
         warmup_target=training.learning_rate,
         warmup_steps=warmup,
     )
-    clip = training.gradient_clip_norm and training.gradient_clip_norm / replicas
-    optimizer = keras.optimizers.AdamW(schedule, weight_decay=training.weight_decay, global_clipnorm=clip)
-    optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta", "steps"])
+    clip = training.gradient_clip_norm and training.gradient_clip_norm / (replicas or 1)
+    optimizer = adamw(schedule, training.weight_decay, clip, one_device=replicas is None)
+    optimizer.exclude_from_weight_decay(var_names=list(UNDECAYED))
     return optimizer
 
 
@@ -222,7 +224,8 @@ def _compiled(
 ) -> Callable[[int, list[keras.callbacks.Callback]], None]:
     """Compile; what trains it, given the first epoch and the callbacks."""
     epochs, batches, validation = config.training.max_epochs, material.batches, material.validation
-    optimizer = make_optimizer(config.training, len(batches), devices.replicas)
+    replicas = None if devices.strategy is None else devices.replicas
+    optimizer = make_optimizer(config.training, len(batches), replicas)
     metrics = regression_metrics(None if config.model.head == "point" else POINT)
     judged = {"weighted_metrics" if material.weighted else "metrics": metrics} if devices.strategy is None else {}
     trained.compile(optimizer=optimizer, loss=loss, **judged)

@@ -21,6 +21,7 @@ CORE = [
     "metrics",
     "callbacks",
     "finiteness",
+    "optimizers",
     "monitors",
     "pretraining",
 ]
