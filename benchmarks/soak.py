@@ -1,12 +1,14 @@
 """Memory and open files over an hour of training and predicting in turn: `python benchmarks/soak.py --minutes 60`.
 
 One process trains a small network, as `cloudml train` does, then predicts a flight with it, as `cloudml predict` does,
-and begins again. After each cycle the resident memory, open files and threads are read from /proc. Printed is the
-slope of each after a warm-up, with its 95 % interval from the means of ten stretches (neighbouring cycles are not
-independent).
+and begins again. After each cycle the resident memory, open files and threads are read from /proc, and what glibc has
+handed out and not got back: that grows by a leak alone, the resident memory also by holes between what is kept. Printed
+is the slope of each after a warm-up, with its 95 % interval from the means of ten stretches (neighbouring cycles are
+not independent).
 """
 
 import argparse
+import ctypes
 import gc
 import os
 import shutil
@@ -20,6 +22,7 @@ import numpy as np
 
 WARM_UP = 0.25  # of the cycles
 STRETCHES = 10
+FIELDS = ["arena", "ordblks", "smblks", "hblks", "hblkhd", "usmblks", "fsmblks", "uordblks", "fordblks", "keepcost"]
 WORK = {
     "training.max_epochs": 2,
     "data.simulation.frames_per_flight": 240,
@@ -41,7 +44,7 @@ def main() -> None:
 
 
 def cycles(path: str, seconds: float, home: Path) -> Any:
-    """(seconds since the start, resident MB, open files, threads) after each cycle."""
+    """(seconds since the start, resident MB, MB handed out, open files, threads) after each cycle."""
     import keras
 
     from cloudml_tf.config import load_config
@@ -58,14 +61,33 @@ def cycles(path: str, seconds: float, home: Path) -> Any:
         keras.backend.clear_session()
         gc.collect()
         row = (time.perf_counter() - started, *state())
-        print(f"{row[0]:7.0f} s  {row[1]:7.1f} MB  {row[2]} files  {row[3]} threads", file=sys.stderr)
+        print(
+            "{:7.0f} s  {:7.1f} MB resident  {:7.2f} MB handed out  {} files  {} threads".format(*row), file=sys.stderr
+        )
         yield row
 
 
-def state() -> tuple[float, int, int]:
-    """Resident MB, open files and threads of this process."""
+def state() -> tuple[float, float, int, int]:
+    """Resident MB, MB handed out, open files and threads of this process."""
     status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
-    return int(status["VmRSS"].split()[0]) / 1024.0, len(os.listdir("/proc/self/fd")), int(status["Threads"])
+    resident = int(status["VmRSS"].split()[0]) / 1024.0
+    return resident, handed_out(), len(os.listdir("/proc/self/fd")), int(status["Threads"])
+
+
+class Mallinfo(ctypes.Structure):
+    """What glibc's `mallinfo2` gives."""
+
+    _fields_ = [(name, ctypes.c_size_t) for name in FIELDS]
+
+
+def handed_out() -> float:
+    """MB of `malloc` that are in use; NaN without glibc 2.33 or newer."""
+    libc = ctypes.CDLL(None)
+    if not hasattr(libc, "mallinfo2"):
+        return float("nan")
+    libc.mallinfo2.restype = Mallinfo
+    found = libc.mallinfo2()
+    return float(found.uordblks + found.hblkhd) / 2**20
 
 
 def table(rows: np.ndarray) -> str:
@@ -76,7 +98,7 @@ def table(rows: np.ndarray) -> str:
         "| | first | last | an hour adds (95 %) |",
         "|---|---|---|---|",
     ]
-    for column, name in enumerate(("resident memory, MB", "open files", "threads"), start=1):
+    for column, name in enumerate(("resident memory, MB", "handed out, MB", "open files", "threads"), start=1):
         slope, half = slope_an_hour(kept[:, 0], kept[:, column])
         lines.append(f"| {name} | {kept[0, column]:.0f} | {kept[-1, column]:.0f} | {slope:+.2f} ± {half:.2f} |")
     return "\n".join(lines)

@@ -171,7 +171,8 @@ def our_step(name: str, frames: int, data: Path) -> tuple[dict[str, Any], Callab
     config = load_config(CONFIG, {"temporal_frames": frames})
     training.start_keras(config)
     prepared = pipeline.prepare(config)
-    batches = material.training_batches(config, prepared)
+    used = material.Material.of(config, prepared)
+    batches = used.batches
     model = training.make_model(config, prepared.scaling, *prepared.geometry)
     loss = training.make_loss(config, batches.variance())
     optimizer = training.make_optimizer(config.training, len(batches))
@@ -192,7 +193,7 @@ def our_step(name: str, frames: int, data: Path) -> tuple[dict[str, Any], Callab
     model.make_train_function()
     if name == OURS:
         return first, lambda: model.train_function(turns)["loss"]
-    guards = training.Guards.of(config, loss, batches, prepared.parts["val"])
+    guards = training.Guards.of(config, loss, used)
     callbacks = keras.callbacks.CallbackList(guards.in_order(batches), model=model)
     callbacks.on_train_begin()
     callbacks.on_epoch_begin(0)
