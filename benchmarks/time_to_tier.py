@@ -49,7 +49,7 @@ def main() -> None:
         name, seed = args.worker
         print(json.dumps(race(name, int(seed), args.r2)))
         return
-    found: dict[str, list[dict[str, Any]]] = {name: [] for name in CHANGES}
+    found: dict[str, list[dict[str, Any]]] = {n: [] for n in CHANGES if n != "seed" or args.seed_recipes}
     for seed in range(1, args.seeds + 1):
         for name, rows in found.items():
             if name != "seed" or seed <= args.seed_recipes:

@@ -1,6 +1,6 @@
 """AdamW with all weights in one row: the same steps as Keras's, in a few large operations in place of a thousand small.
 
-Plain arguments and `keras.ops`, as in `layers`.
+For TensorFlow; on other backends `adamw` gives Keras's own.
 """
 
 from collections.abc import Sequence
@@ -56,6 +56,7 @@ class FusedAdamW(keras.optimizers.AdamW):
         """One step: clip, decay, move."""
         variables = list(self._trainable_variables if trainable_variables is None else trainable_variables)
         self.build(variables)
+        self._check(variables)
         weights = _row(variables)
         gradient = _row([ops.zeros_like(v) if g is None else g for g, v in zip(grads, variables, strict=True)])
         if self.global_clipnorm is not None:
@@ -70,10 +71,20 @@ class FusedAdamW(keras.optimizers.AdamW):
         moved = momentum * (rate * unbiased) / (ops.sqrt(velocity) + self.epsilon)
         weights = weights - weights * decays.astype("float32") * rate - moved
         for variable, size, end in zip(variables, self._sizes, np.cumsum(self._sizes).tolist(), strict=True):
-            variable.assign(ops.reshape(weights[end - size : end], variable.shape))
+            value = ops.reshape(weights[end - size : end], variable.shape)
+            variable.assign(value if variable.constraint is None else variable.constraint(value))
         self._momentum.assign(momentum)
         self._velocity.assign(velocity)
         self.iterations.assign_add(1)
+
+    def _check(self, variables: Sequence[Any]) -> None:
+        known = self._trainable_variables
+        if len(variables) != len(known) or any(v is not k for v, k in zip(variables, known, strict=True)):
+            built, received = ([v.path for v in each] for each in (known, variables))
+            raise ValueError(
+                "FusedAdamW needs the variables that it was built with, all of them and in that order. Built with: "
+                f"{built}. Received: {received}. Use keras.optimizers.AdamW for parts."
+            )
 
     def get_config(self) -> dict[str, Any]:
         """The arguments that rebuild it."""

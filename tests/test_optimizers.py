@@ -8,6 +8,7 @@ import pytest
 
 from cloudml_tf.optimizers import UNDECAYED, FusedAdamW, adamw
 
+pytestmark = pytest.mark.tensorflow("other backends use Keras's own")
 X = np.random.default_rng(1).normal(size=(64, 5)).astype("float32")
 Y = np.sin(X[:, :1]) * 3
 
@@ -62,6 +63,23 @@ def test_it_is_saved_with_a_model_and_goes_on_from_its_moments(tmp_path: Path) -
     half.fit(X, Y, batch_size=16, epochs=2, shuffle=False, verbose=0)
     for one, other in zip(half.get_weights(), whole.get_weights(), strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6)
+
+
+def test_other_variables_than_it_was_built_with_are_refused() -> None:
+    first, second = keras.Variable([1.0], name="first"), keras.Variable([2.0], name="second")
+    optimizer = FusedAdamW(0.1)
+    optimizer.build([first, second])
+    with pytest.raises(ValueError, match=r"in that order.*Received: \['second', 'first'\]"):
+        optimizer.apply([None, None], [second, first])
+    with pytest.raises(ValueError, match=r"Received: \['first'\]"):
+        optimizer.apply([None], [first])
+
+
+def test_a_constraint_holds_after_a_step() -> None:
+    layer = keras.layers.Dense(1, use_bias=False, kernel_constraint="non_neg", kernel_initializer="ones")
+    layer.build((None, 2))
+    FusedAdamW(5.0).apply([keras.ops.ones((2, 1))], layer.trainable_variables)
+    np.testing.assert_array_equal(layer.get_weights()[0], 0.0)
 
 
 def test_an_option_of_keras_that_it_does_not_have_is_refused() -> None:

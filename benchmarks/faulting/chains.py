@@ -4,6 +4,7 @@ import json
 import random
 import re
 import signal
+from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -18,7 +19,7 @@ from faulting.references import References
 WRITE_S = 0.02  # about as long as a small file takes to be written and synced
 
 
-class Chain:
+class Chain(ABC):
     """Kills one after the other. A subclass says what is run, when it is killed and what must come out."""
 
     kind = ""
@@ -30,21 +31,21 @@ class Chain:
         self.wrong: list[str] = []
         self.out = place / "run"
 
+    @abstractmethod
     def words(self) -> list[str]:
         """The command as it is called next."""
-        raise NotImplementedError
 
+    @abstractmethod
     def moments(self) -> list[Callable[[], Moment]]:
         """What makes each kill's moment, when it is its turn."""
-        raise NotImplementedError
 
+    @abstractmethod
     def units(self) -> Units:
         """What is finished by now."""
-        raise NotImplementedError
 
+    @abstractmethod
     def amiss(self) -> list[str]:
         """How the end differs from that of the run that was not killed."""
-        raise NotImplementedError
 
     def play(self) -> dict[str, Any]:
         """All kills, then to the end."""
