@@ -45,8 +45,6 @@ def main() -> None:
 
 def cycles(path: str, seconds: float, home: Path) -> Any:
     """(seconds since the start, resident MB, MB handed out, open files, threads) after each cycle."""
-    import keras
-
     from cloudml_tf.config import load_config
     from cloudml_tf.console import Console
     from cloudml_tf.predict import predict
@@ -58,7 +56,6 @@ def cycles(path: str, seconds: float, home: Path) -> Any:
         run, _ = train(config, console, str(home / "run"))
         predict(run, ["sim01"], {}, str(home / "out.nc"), None, console)
         shutil.rmtree(run)
-        keras.backend.clear_session()
         gc.collect()
         row = (time.perf_counter() - started, *state())
         print(

@@ -1,5 +1,6 @@
 """Batches on their way into a Keras model, without a wait at each end."""
 
+import weakref
 from typing import Any
 
 import keras
@@ -25,9 +26,11 @@ def feed(batches: keras.utils.PyDataset) -> Any:
 
     signature = tf.nest.map_structure(lambda x: tf.TensorSpec((None, *x.shape[1:]), x.dtype), batches[0])
     flat = tf.nest.flatten(signature)
+    # TensorFlow keeps the function that draws for as long as the process lives: it must not keep the data too.
+    source = weakref.ref(batches)
 
     def draw(number: Any) -> Any:
-        drawn = tf.numpy_function(lambda n: tf.nest.flatten(batches[int(n)]), [number], [x.dtype for x in flat])
+        drawn = tf.numpy_function(lambda n: tf.nest.flatten(source()[int(n)]), [number], [x.dtype for x in flat])
         for tensor, known in zip(drawn, flat, strict=True):
             tensor.set_shape(known.shape)
         return tf.nest.pack_sequence_as(signature, drawn)
@@ -36,7 +39,9 @@ def feed(batches: keras.utils.PyDataset) -> Any:
     options.autotune.enabled = False
     options.experimental_warm_start = True
     several = {"num_parallel_calls": batches.workers, "deterministic": True} if batches.workers > 1 else {}
-    return tf.data.Dataset.range(len(batches)).map(draw, **several).prefetch(AHEAD).with_options(options)
+    fed = tf.data.Dataset.range(len(batches)).map(draw, **several).prefetch(AHEAD).with_options(options)
+    fed.batches = batches  # which live as long as what is fed with them
+    return fed
 
 
 def answers(model: keras.Model, batches: keras.utils.PyDataset) -> np.ndarray:

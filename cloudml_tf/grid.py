@@ -220,8 +220,6 @@ def _die_with(parent: int) -> None:
 
 def train_cell(content: dict[str, Any], folder: str) -> None:
     """In a worker: train one cell, or go on with it; what a user can mend is written down as a failure."""
-    import keras
-
     from cloudml_tf.train import train
 
     home = Path(folder)
@@ -234,7 +232,6 @@ def train_cell(content: dict[str, Any], folder: str) -> None:
             home.mkdir(exist_ok=True)
             write_json(home / FAILED, {"error": str(error)})
     running_mark(home).unlink()
-    keras.backend.clear_session()
 
 
 def is_done(cell: Cell, home: Path, retry: bool = False) -> bool:

@@ -1,5 +1,6 @@
 """The room that knows both the data and the model: build, compile, fit."""
 
+import random
 import time
 import warnings
 from collections.abc import Callable, Sequence
@@ -56,7 +57,7 @@ class Fitted:
 
 def start_keras(config: Config) -> None:
     """Seeds, determinism and precision; before any model is built."""
-    keras.utils.set_random_seed(config.seed)
+    _seed(config.seed)
     keras.config.set_dtype_policy("mixed_bfloat16" if config.training.mixed_precision else "float32")
     if config.training.deterministic and keras.backend.backend() == "tensorflow":
         import tensorflow as tf
@@ -64,6 +65,22 @@ def start_keras(config: Config) -> None:
         # A CPU does the same sums in the same order anyhow, and TensorFlow would no longer draw batches ahead.
         if tf.config.list_physical_devices("GPU"):
             tf.config.experimental.enable_op_determinism()
+
+
+def _seed(seed: int) -> None:
+    """As `keras.utils.set_random_seed`, but a seed that TensorFlow has already is not set once more.
+
+    To set it throws away each kernel that TensorFlow has compiled, and of each that it compiles again it keeps some
+    bytes for ever. Keras draws nothing by it: first weights and dropout start from Python's generator.
+    """
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        if tf.compat.v1.get_seed(0)[0] == seed:
+            random.seed(seed)
+            np.random.seed(seed)
+            return
+    keras.utils.set_random_seed(seed)
 
 
 def make_model(

@@ -1,18 +1,33 @@
 """Graphs of networks that are gone are freed."""
 
 import gc
+import weakref
 from pathlib import Path
+from typing import Any
 
 import keras
+import numpy as np
 import pytest
 
 from cloudml_tf.console import Console
+from cloudml_tf.feed import feed
 from cloudml_tf.graphs import forgotten_graphs
 from cloudml_tf.predict import predict
 from cloudml_tf.train import train
+from cloudml_tf.training import start_keras
 
 pytestmark = pytest.mark.tensorflow("the register is TensorFlow's")
 QUICK = {"evaluation": {"baselines": False, "bootstrap_samples": 100}, "output": {"export": False, "report": False}}
+
+
+class Numbers(keras.utils.PyDataset):
+    """Three batches: 0, 1 and 2."""
+
+    def __len__(self) -> int:
+        return 3
+
+    def __getitem__(self, index: int) -> Any:
+        return np.full((2, 1), index, "float32"), np.zeros(2, "float32")
 
 
 def graphs() -> int:
@@ -29,8 +44,53 @@ def test_no_graph_of_a_training_or_a_prediction_outlives_it(tiny, tmp_path: Path
     for number in range(2):
         run, _ = train(config, console, str(tmp_path / f"{number}"))
         predict(run, ["sim03"], {}, str(tmp_path / f"{number}.nc"), None, console)
-        keras.backend.clear_session()
     assert graphs() <= before
+
+
+def test_a_training_leaves_no_names_and_no_functions_behind(tiny, tmp_path: Path) -> None:
+    from tensorflow.python.framework import ops
+
+    keras.layers.Dropout(0.5)
+    called, next_name = (
+        len(getattr(ops.get_default_graph(), "_py_funcs_used_in_graph", [])),
+        keras.layers.Dropout(0.5).name,
+    )
+    train(tiny(training={"max_epochs": 1}, **QUICK), Console(quiet=True), str(tmp_path / "run"))
+    assert len(ops.get_default_graph()._py_funcs_used_in_graph) == called
+    assert int(keras.layers.Dropout(0.5).name.split("_")[1]) == int(next_name.split("_")[1]) + 1
+
+
+def test_data_live_as_long_as_what_is_fed_with_them() -> None:
+    fed = feed(Numbers())
+    assert [float(x[0, 0]) for x, _ in fed] == [0.0, 1.0, 2.0]
+    batches = weakref.ref(fed.batches)
+    gc.collect()
+    assert batches() is not None
+    rows = iter(fed)
+    del fed
+    gc.collect()
+    assert len(list(rows)) == 3  # who still draws keeps them
+    del rows
+    gc.collect()
+    assert batches() is None
+
+
+def test_the_same_seed_gives_the_same_network_and_keeps_what_is_compiled(tiny, monkeypatch) -> None:
+    import tensorflow as tf
+
+    def drawn(seed: int) -> list[float]:
+        start_keras(tiny(seed=seed))
+        layer = keras.layers.Dense(3)
+        layer.build((None, 2))
+        dropped = keras.layers.Dropout(0.5)(np.ones((2, 8), "float32"), training=True)
+        return [*keras.ops.convert_to_numpy(layer.kernel).ravel(), *keras.ops.convert_to_numpy(dropped).ravel()]
+
+    first = drawn(5)
+    monkeypatch.setattr(tf.random, "set_seed", lambda seed: pytest.fail("set once more"))
+    assert drawn(5) == first
+    monkeypatch.undo()
+    assert drawn(6) != first
+    assert drawn(5) == first
 
 
 def test_what_was_registered_before_stays() -> None:
