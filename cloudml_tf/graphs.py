@@ -23,8 +23,8 @@ def forgotten_graphs() -> Iterator[None]:
     So nobody needs `keras.utils.clear_session` between trainings. That throws all kernels away, which are then compiled
     anew, and each time TensorFlow keeps some bytes of each.
 
-    It stands around what is done again and again in one process: a training, a search's trial, a prediction. It does
-    nothing on other backends, or where a register has moved.
+    It stands around what is done again and again in one process: a training, a search's trial, a prediction. On other
+    backends only the count of names is there to be put back; where a register has moved, it is left alone.
     """
     gradients, called, names = set(_gradients()), len(_called()), dict(_names())
     try:
