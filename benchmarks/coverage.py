@@ -19,6 +19,7 @@ from cloudml_tf.ensemble import Wish, ensemble
 from cloudml_tf.simulate import simulation_config
 from cloudml_tf.simulation.simulator import simulate_flights
 from cloudml_tf.train import train
+from cloudml_tf.uncertainty import Pooling, Scale
 
 TRAIN, VAL, CALIBRATE, TEST = range(5), 5, range(6, 15), range(15, 25)
 SIZE = {"frame_rows": 16, "frame_columns": 16, "strip_width_m": 3200.0, "frames_per_flight": 960, "flight_count": 25}
@@ -30,7 +31,7 @@ CONTENT: dict[str, Any] = {
     "output": {"report": False, "export": False},
 }
 GAIN = 1.3
-WAYS = (
+WAYS: tuple[tuple[int, Pooling, Scale], ...] = (
     (1, "pooled", "constant"),
     (1, "pooled", "spread"),
     (3, "pooled", "constant"),
@@ -60,7 +61,7 @@ def members(flights: list[Path], home: Path, count: int) -> list[Path]:
     ]
 
 
-def measure(found: Any, count: int, pooling: str, scale: str) -> dict[str, Any]:
+def measure(found: Any, count: int, pooling: Pooling, scale: Scale) -> dict[str, Any]:
     """Intervals calibrated on the first `count` calibration flights, on every held-out flight."""
     from cloudml_tf.ensembling.judgement import Judged, calibrate, covered
 

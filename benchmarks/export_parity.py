@@ -103,7 +103,7 @@ def measured(run: Path, folder: Path, chosen: parity.Sequences, home: Path) -> s
     """The table, in Markdown."""
     config, description = read_run(run)
     target = Scaling.from_json(description["scaling"]).target
-    np.savez(home / "inputs.npz", **chosen.inputs)
+    np.savez(home / "inputs.npz", **dict[str, Any](chosen.inputs))
     with parity.full_float32():
         ours = parity.keras_answers(keras_model(run), chosen)
     record = json.loads((folder / "cloudml.json").read_text())["parity"]["formats"]

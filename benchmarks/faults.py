@@ -60,7 +60,8 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=10_000, help="of these, play at most so many that are not kept")
     parser.add_argument("--home", type=Path, default=Path("runs/faults"))
     args = parser.parse_args()
-    home, seed, rounds, new = args.home.resolve(), args.seed, [], 0
+    home, seed, new = args.home.resolve(), args.seed, 0
+    rounds: list[dict[str, Any]] = []
     while sum(found["count"] for found in rounds) < args.kills:
         fresh = not (home / "rounds" / f"{seed}.json").is_file()
         if fresh and new == args.rounds:

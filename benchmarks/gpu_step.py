@@ -15,13 +15,14 @@ import os
 import subprocess
 import sys
 import time
+from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
 HEADS, UNITS = 4, 64
-CONTENDERS = {
+CONTENDERS: dict[str, dict[str, Any]] = {
     "PyTorch, eager": {"mode": None},
     "PyTorch, compiled": {"mode": "default"},
     "PyTorch, compiled, max-autotune": {"mode": "max-autotune"},
@@ -133,16 +134,18 @@ class Contender:
         self.process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
         )
+        self.ask: Any = self.process.stdin
+        self.answers: Any = self.process.stdout
         self.name, self.losses = name, self._answer()  # of the first steps
 
     def milliseconds(self, steps: int) -> float:
         """Of one step, over so many."""
-        self.process.stdin.write(f"{steps}\n")
-        self.process.stdin.flush()
+        self.ask.write(f"{steps}\n")
+        self.ask.flush()
         return 1e3 * self._answer() / steps
 
     def _answer(self) -> Any:
-        line = self.process.stdout.readline()
+        line = self.answers.readline()
         if not line:
             raise SystemExit(f"{self.name}: ended with exit code {self.process.wait()}")
         return json.loads(line)
@@ -183,11 +186,8 @@ def race(contenders: list[Contender], rounds: int, steps: int) -> str:
 def work(name: str, size: Size, half: bool) -> None:
     """Train on the shared weights and batch; then time as many steps as each line of the input asks for."""
     sys.path.insert(0, str(Path(__file__).resolve().parent / "peers"))
-    options: dict[str, Any] = CONTENDERS[name]
-    if "tuned" in options:
-        from full_size_keras import make_step
-    else:
-        from full_size_torch import make_step
+    options = CONTENDERS[name]
+    make_step = import_module("full_size_keras" if "tuned" in options else "full_size_torch").make_step
     rng = np.random.default_rng(1)
     frames = rng.standard_normal((size.batch, size.time, size.rows, size.columns, 1), "float32") + np.float32(0.3)
     target = rng.standard_normal((size.batch, 1), "float32")

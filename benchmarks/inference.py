@@ -7,14 +7,18 @@ measured and not the disk.
 
 import argparse
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import keras
+import numpy as np
 from tools.rounds import machine, take_turns
 
 from cloudml_tf.batches import Inputs
 from cloudml_tf.config import load_config, parse_config
 from cloudml_tf.export import export_model
-from cloudml_tf.exporting.formats import Reader, SavedModel, open_export
+from cloudml_tf.exporting.formats import SavedModel, open_export
 from cloudml_tf.feed import answers
 from cloudml_tf.models import share_frames
 from cloudml_tf.pipeline import prepare
@@ -37,19 +41,19 @@ def main() -> None:
     content["data"]["simulation"]["lidar_interval_s"] = 1.0  # a window a frame
     config = parse_config(content)
     prepared = prepare(config)
-    samples = prepared.parts["train"].take(slice(0, args.sequences))
+    samples = prepared.parts["train"].take(np.arange(min(args.sequences, len(prepared.parts["train"]))))
     start_keras(config)
     regressor = make_model(config, prepared.scaling, *prepared.geometry)
     shared = share_frames(regressor)
 
-    def keras_work(model, share: bool):
+    def keras_work(model: keras.Model, share: bool) -> Callable[[], float]:
         def work() -> float:
             answers(model, Inputs(samples, args.batch_size, shared=share))
             return float(len(samples))
 
         return work
 
-    def file_work(reader: Reader, share: bool):
+    def file_work(reader: Any, share: bool) -> Callable[[], float]:
         def work() -> float:
             for first in range(0, len(samples), args.batch_size):
                 piece = slice(first, first + args.batch_size)

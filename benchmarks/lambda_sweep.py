@@ -13,6 +13,7 @@ import argparse
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
@@ -32,13 +33,13 @@ from cloudml_tf.pipeline import prepare
 WEIGHTS = (0.0, 0.1, 0.5, 1.0, 2.0, 5.0, 10.0)
 SEEDS = (1, 2, 3)
 NEIGHBOURS = {"lidar_interval_s": 1.0, "frames_per_flight": 500}  # a label every 200 m
-CASES = {  # name: (target variance, further changes)
+CASES: dict[str, tuple[str, dict[str, Any]]] = {  # name: (target variance, further changes)
     "training": ("training", {}),
     "batch": ("batch", {}),
     "training, neighbours": ("training", {"order": "flight", "batch_size": 8}),
     "batch, neighbours": ("batch", {"order": "flight", "batch_size": 8}),
 }
-BASE = {
+BASE: dict[str, Any] = {
     "experiment_name": "lambda_sweep",
     "temporal_frames": 3,
     "split": {"kind": "flights", "train": ["sim01", "sim02", "sim03"], "val": ["sim07"], "test": ["sim08"]},

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from les_table import UNIT, all_scenes, answers, fold_names, mean_answer
+from les_table import UNIT, all_scenes, answers, fold_names, mean_answer, physics
 from matplotlib.figure import Figure
 from scipy.ndimage import minimum_filter
 
@@ -37,7 +37,7 @@ def kinds(scenes: Scenes) -> dict[str, np.ndarray]:
 def table(scenes: Scenes, answer: np.ndarray) -> str:
     """Markdown: what each kind of pixel costs, for the network and for the retrieval."""
     truth = UNIT.transform(scenes.label)
-    ours, theirs = (UNIT.transform(found) - truth for found in (answer, scenes.retrieval))
+    ours, theirs = (UNIT.transform(found) - truth for found in (answer, physics(scenes)))
     lines = ["| pixels | share | of our squared error | MSE | bias | IPA: MSE | bias |", "|---" * 7 + "|"]
     for name, here in kinds(scenes).items():
         part = (ours[here] ** 2).sum() / (ours**2).sum()
@@ -51,9 +51,10 @@ def table(scenes: Scenes, answer: np.ndarray) -> str:
 def worst(scenes: Scenes, answer: np.ndarray, here: np.ndarray, count: int = 3) -> list[tuple[int, int, int]]:
     """(scene, row, column) of the largest errors of one kind of pixel, smoothed over 3 x 3, one a scene."""
     error = np.where(here, (UNIT.transform(answer) - UNIT.transform(scenes.label)) ** 2, 0.0)
-    nearby = sum(np.roll(error, (a, b), axis=(1, 2)) for a in (-1, 0, 1) for b in (-1, 0, 1))
+    nearby = np.sum([np.roll(error, (a, b), axis=(1, 2)) for a in (-1, 0, 1) for b in (-1, 0, 1)], axis=0)
     best = nearby.reshape(len(error), -1).max(axis=1).argsort()[::-1][:count]
-    return [(int(n), *map(int, np.unravel_index(nearby[n].argmax(), nearby[n].shape))) for n in best]
+    places = [(n, np.unravel_index(nearby[n].argmax(), nearby[n].shape)) for n in best]
+    return [(int(n), int(row), int(column)) for n, (row, column) in places]
 
 
 @styled()
@@ -69,7 +70,7 @@ def crops(scenes: Scenes, answer: np.ndarray, places: list[tuple[int, int, int]]
             top, left = middle.shape[0] // 2 - REACH, middle.shape[1] // 2 - REACH
             return middle[top : top + 2 * REACH + 1, left : left + 2 * REACH + 1]
 
-        truth, ours, theirs = (UNIT.transform(crop(m)) for m in (scenes.label, answer, scenes.retrieval))
+        truth, ours, theirs = (UNIT.transform(crop(m)) for m in (scenes.label, answer, physics(scenes)))
         shown = [truth, ours, ours - truth, theirs, theirs - truth]
         axes[0].imshow(crop(scenes.frames[..., 0]), cmap="gray")
         axes[0].set_ylabel(f"scene {scenes.names[n]}")

@@ -85,8 +85,8 @@ def push(name: str, t: np.ndarray, p: np.ndarray) -> tuple[float, float]:
         base, added = loss.terms(tf.constant(t), variable)
         term = tf.reduce_mean(base) if name == "mse" else tf.cast(added, "float64")
     down = -tape.gradient(term, variable).numpy()
-    size = float(np.linalg.norm(down))
-    return size, float(down @ (t - p)) / (size * np.linalg.norm(t - p)) if size > 1e-12 else np.nan
+    size, way = float(np.linalg.norm(down)), float(np.linalg.norm(t - p))
+    return size, float(down @ (t - p)) / (size * way) if size > 1e-12 else np.nan
 
 
 @styled()
@@ -135,7 +135,7 @@ def drawn(n: int, memory: float, r: float = STATE) -> tuple[np.ndarray, np.ndarr
 def noisy_values(n: int, memory: float, r: float = STATE) -> dict[tuple[str, str], np.ndarray]:
     """(way of measuring, form) -> the penalty of every batch, in units of its true value."""
     pairs = tuple(map(tf.constant, drawn(n, memory, r)))  # 2 x (BATCHES, n)
-    single = Spread(*tf.vectorized_map(lambda tp: spread_of(*tp, tf.ones(n, "float64")), pairs))
+    single = Spread(*tf.vectorized_map(lambda tp: spread_of(tp[0], tp[1], tf.ones(n, "float64")), pairs))
     windows = np.lib.stride_tricks.sliding_window_view(np.stack(single, 1), POOL, axis=0).swapaxes(1, 2)  # (N, K, 5)
     counts = tf.fill([POOL], tf.constant(n, "float64"))
     pooled = Spread(*tf.vectorized_map(lambda rows: pooled_spread(rows, counts), tf.constant(windows.copy())))

@@ -34,7 +34,7 @@ SHARED: dict[str, Any] = {
 }
 RATE = 3e-3
 OLD = {"max_epochs": 30, "batch_size": 64, "learning_rate": RATE, "ema_momentum": 0.99}
-NEW = {
+NEW: dict[str, Any] = {
     "max_epochs": 60,
     "batch_size": 16,
     "early_stopping_patience": 20,
@@ -96,7 +96,7 @@ def fitted(config: Config) -> float:
         batches,
         validation_data=Batches(val, target.standardise(val.label), 256),
         epochs=config.training.max_epochs,
-        callbacks=[WeightAverage(config.training.ema_momentum), EpochOrder(batches), stopping],
+        callbacks=[WeightAverage(NEW["ema_momentum"]), EpochOrder(batches), stopping],
         shuffle=False,
         verbose=0,
     )
@@ -107,7 +107,7 @@ def fitted(config: Config) -> float:
 
 def curve(old: Path, shifted: Path, seeds: list[int]) -> dict[str, np.ndarray]:
     """(numbers of labels, seeds) R² of either way."""
-    on = {"init_from": str(old), "learning_rate": GENTLER * RATE}
+    on: dict[str, Any] = {"init_from": str(old), "learning_rate": GENTLER * RATE}
     ways = {"gone on from": on, "from scratch": {"learning_rate": RATE}}
     found = {way: np.full((len(LABELS), len(seeds)), np.nan) for way in ways}
     for way, change in ways.items():

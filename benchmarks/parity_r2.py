@@ -17,7 +17,7 @@ import itertools
 import sys
 import warnings
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -65,10 +65,8 @@ def draw_case(rng: np.random.Generator, weights: str, predictions: str) -> Case:
     else:
         prediction = np.broadcast_to(mean + rng.uniform(-0.5, 0.5) * std, (n, k))
 
-    weight = None
-    if weights != "none":
-        weight = rng.uniform(0.1, 3.0, size=n)
-    if weights == "zeros":  # at least two samples keep their weight: R² is not defined over one
+    weight = None if weights == "none" else rng.uniform(0.1, 3.0, size=n)
+    if weight is not None and weights == "zeros":  # at least two samples keep their weight: R² is not defined over one
         weight[rng.permutation(n)[: min(n // 2, n - 2)]] = 0.0
 
     cuts = np.sort(rng.choice(np.arange(1, n), size=min(n - 1, int(rng.integers(0, 12))), replace=False))
@@ -97,7 +95,7 @@ def our_r2(case: Case) -> np.ndarray:
 def write_cases(path: str) -> None:
     """Draw, score with our metric, save. Plain arrays only: `numpy.load` needs no pickles."""
     rng = np.random.default_rng(SEED)
-    arrays: dict[str, np.ndarray] = {}
+    arrays: dict[str, Any] = {}
     for i in range(CASES):
         case = draw_case(rng, WEIGHTS[i % 3], PREDICTIONS[i // 3 % 3])
         for name, value in case._asdict().items():

@@ -48,12 +48,12 @@ def main() -> int:
         "| frames | error of hidden patches | share of the better reference | against all frames |\n|---|---|---|---|"
     )
     for chosen, values in error.items():
-        found = np.asarray(values)
-        change = t_interval(found / np.asarray(error["all"]) - 1.0)
+        network = np.asarray(values)
+        change = t_interval(network / np.asarray(error["all"]) - 1.0)
         half = change["interval"][1] - change["mean"]
         against = "" if chosen == "all" else f"{100 * change['mean']:+.1f} % ± {100 * half:.1f}"
-        share = (found / np.asarray(reference)).mean()
-        print(f"| {chosen} | {found.mean():.4f} ± {found.std(ddof=1):.4f} | {share:.2f} | {against} |")
+        share = (network / np.asarray(reference)).mean()
+        print(f"| {chosen} | {network.mean():.4f} ± {network.std(ddof=1):.4f} | {share:.2f} | {against} |")
     return 0
 
 

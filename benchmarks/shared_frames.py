@@ -5,6 +5,7 @@ so many seconds: every sequence apart, and in runs of neighbours whose frames ar
 """
 
 import argparse
+from collections.abc import Callable
 
 import keras
 from tools.rounds import machine, take_turns
@@ -44,7 +45,7 @@ def main() -> None:
     print(take_turns(work, "sequences", args.rounds).table())
 
 
-def epoch(config: Config, prepared: Prepared):
+def epoch(config: Config, prepared: Prepared) -> Callable[[], float]:
     """A function that trains for an epoch and says on how many sequences."""
     start_keras(config)
     model = network_to_train(make_model(config, prepared.scaling, *prepared.geometry), config, prepared)

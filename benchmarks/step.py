@@ -30,7 +30,7 @@ BATCHES = 8
 STEPS_TRIED = 10
 TOLERANCE = 1e-4
 OURS, TRAINING = "ours", "ours, training"
-PEERS = {
+PEERS: dict[str, dict[str, Any]] = {
     f"peer, {'compiled' if compiled else 'eager'}, channels {'last' if last else 'first'}, {threads} thread(s)": {
         "compiled": compiled,
         "channels_last": last,
@@ -68,17 +68,19 @@ class Contender:
     def __init__(self, name: str, frames: int, data: Path) -> None:
         command = [sys.executable, __file__, "--worker", name, "--frames", str(frames), "--data", str(data)]
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self.ask: Any = self.process.stdin
+        self.answers: Any = self.process.stdout
         self.name = name
         self.first = self._answer()  # what it computes from the shared weights
 
     def milliseconds(self, steps: int) -> float:
         """Of one step, over so many."""
-        self.process.stdin.write(f"{steps}\n")
-        self.process.stdin.flush()
+        self.ask.write(f"{steps}\n")
+        self.ask.flush()
         return 1e3 * self._answer()["seconds"] / steps
 
     def _answer(self) -> dict[str, Any]:
-        line = self.process.stdout.readline()
+        line = self.answers.readline()
         if not line:
             raise SystemExit(f"{self.name}: ended with exit code {self.process.wait()}")
         found: dict[str, Any] = json.loads(line)
@@ -86,7 +88,7 @@ class Contender:
 
     def close(self) -> None:
         """Let it end."""
-        self.process.stdin.close()
+        self.ask.close()
         self.process.wait()
 
 
@@ -230,7 +232,7 @@ def peer_step(name: str, frames: int, data: Path) -> tuple[dict[str, Any], Calla
     torch.manual_seed(1)
     with np.load(data) as arrays:
         found = dict(arrays)
-    nadir, variance = tuple(int(n) for n in found["nadir"]), float(found["variance"])
+    nadir, variance = found["nadir"].tolist(), float(found["variance"])
     model = Regressor(float(found["mean"]), float(found["std"]), nadir, frames)
     model.load({key.removeprefix("weight:"): value for key, value in found.items() if key.startswith("weight:")})
     model.to(memory_format=torch.channels_last if options["channels_last"] else torch.contiguous_format)

@@ -135,11 +135,13 @@ def our_training(config: Any, prepared: Any, at_goal: Goal) -> dict[str, Any]:
         def callbacks(self, snapshots: Any) -> list[Any]:
             return [Stop()]
 
+    watch: Any = Watch()
+
     started = time.perf_counter()
     training.start_keras(config)
     model = training.make_model(config, prepared.scaling, *prepared.geometry)
     with tempfile.TemporaryDirectory() as folder:
-        fitted = training.fit(model, config, prepared, Path(folder), Console(quiet=True), track=Watch())
+        fitted = training.fit(model, config, prepared, Path(folder), Console(quiet=True), track=watch)
     found = outcome(started, len(fitted.history), bool(reached))
     return found | ({"seconds": reached[0] - started} if reached else {})
 
@@ -240,7 +242,7 @@ def seed_training(config: Any, prepared: Any, at_goal: Goal) -> dict[str, Any]:
         validation_data=arrays["val"],
         epochs=50,
         batch_size=config.training.batch_size,
-        callbacks=[Goal(), stopping],
+        callbacks=[Stop(), stopping],
         verbose=0,
     )
     return outcome(started, len(fitted.epoch), bool(reached))
