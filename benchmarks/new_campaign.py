@@ -91,12 +91,13 @@ def fitted(config: Config) -> float:
     batches = training_batches(config, prepared)
     optimizer, loss = make_optimizer(config.training, len(batches)), make_loss(config, batches.variance())
     model.compile(optimizer=optimizer, loss=loss, metrics=regression_metrics())
-    stopping = R2EarlyStopping(config.training.early_stopping_patience)
+    stopping, momentum = R2EarlyStopping(config.training.early_stopping_patience), config.training.ema_momentum
+    assert momentum is not None  # OLD and NEW have one
     model.fit(
         batches,
         validation_data=Batches(val, target.standardise(val.label), 256),
         epochs=config.training.max_epochs,
-        callbacks=[WeightAverage(NEW["ema_momentum"]), EpochOrder(batches), stopping],
+        callbacks=[WeightAverage(momentum), EpochOrder(batches), stopping],
         shuffle=False,
         verbose=0,
     )

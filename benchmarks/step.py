@@ -232,7 +232,7 @@ def peer_step(name: str, frames: int, data: Path) -> tuple[dict[str, Any], Calla
     torch.manual_seed(1)
     with np.load(data) as arrays:
         found = dict(arrays)
-    nadir, variance = found["nadir"].tolist(), float(found["variance"])
+    nadir, variance = (int(found["nadir"][0]), int(found["nadir"][1])), float(found["variance"])
     model = Regressor(float(found["mean"]), float(found["std"]), nadir, frames)
     model.load({key.removeprefix("weight:"): value for key, value in found.items() if key.startswith("weight:")})
     model.to(memory_format=torch.channels_last if options["channels_last"] else torch.contiguous_format)

@@ -26,7 +26,7 @@ def feed(batches: keras.utils.PyDataset) -> Any:
 
     signature = tf.nest.map_structure(lambda x: tf.TensorSpec((None, *x.shape[1:]), x.dtype), batches[0])
     flat = tf.nest.flatten(signature)
-    # TensorFlow keeps the function that draws for as long as the process lives: it must not keep the data too.
+    # The default graph keeps the function that draws, often as long as the process: it must not keep the data too.
     source: Any = weakref.proxy(batches)
 
     def draw(number: Any) -> Any:
@@ -40,7 +40,7 @@ def feed(batches: keras.utils.PyDataset) -> Any:
     options.experimental_warm_start = True
     several = {"num_parallel_calls": batches.workers, "deterministic": True} if batches.workers > 1 else {}
     fed = tf.data.Dataset.range(len(batches)).map(draw, **several).prefetch(AHEAD).with_options(options)
-    fed.batches = batches  # which live as long as what is fed with them
+    fed.batches = batches  # whoever draws keeps `fed`
     return fed
 
 

@@ -10,7 +10,7 @@ from typing import Any
 def forgotten_graphs() -> Iterator[None]:
     """Let what is built and traced inside be freed with the models that it belongs to.
 
-    Three registers last as long as the process, and are put back to what they were:
+    Three registers last as long as the process. What came into them inside is struck out at the end:
 
     - the gradient of each `tf.custom_gradient` that TensorFlow has traced, and through it the whole graph: of a small
       training 25 MB, which `keras.utils.clear_session` leaves behind (keras issue 20552). By the end Keras has built
@@ -20,11 +20,11 @@ def forgotten_graphs() -> Iterator[None]:
     - Keras's count of names. TensorFlow compiles a kernel for each name that a variable has had, and keeps it: of
       a small training 1 MB, unless the next one gives the same names.
 
-    So nobody needs `keras.utils.clear_session` between trainings. That throws all kernels away, which are then compiled
-    anew, and each time TensorFlow keeps some bytes of each.
+    So what stands inside needs no `keras.utils.clear_session` after it. That throws all kernels away, which are then
+    compiled anew, and each time TensorFlow keeps some bytes of each.
 
-    It stands around what is done again and again in one process: a training, a search's trial, a prediction. On other
-    backends only the count of names is there to be put back; where a register has moved, it is left alone.
+    It stands around what is done again and again in one process, one at a time: a training, a search's trial, a
+    prediction. Where TensorFlow or Keras is not loaded, or has moved a register, there is nothing to strike out.
     """
     gradients, called, names = set(_gradients()), len(_called()), dict(_names())
     try:

@@ -7,6 +7,7 @@ Whatever is killed is taken up again where it was.
 """
 
 import contextlib
+import gc
 import json
 import multiprocessing
 import os
@@ -232,6 +233,7 @@ def train_cell(content: dict[str, Any], folder: str) -> None:
             home.mkdir(exist_ok=True)
             write_json(home / FAILED, {"error": str(error)})
     running_mark(home).unlink()
+    gc.collect()  # a network is a circle of references
 
 
 def is_done(cell: Cell, home: Path, retry: bool = False) -> bool:

@@ -71,7 +71,8 @@ def _seed(seed: int) -> None:
     """As `keras.utils.set_random_seed`, but a seed that TensorFlow has already is not set once more.
 
     To set it throws away each kernel that TensorFlow has compiled, and of each that it compiles again it keeps some
-    bytes for ever. Keras draws nothing by it: first weights and dropout start from Python's generator.
+    bytes for ever. Nothing here draws by it, nor by the generator that Keras has for all who bring none: first weights
+    and dropout start from Python's.
     """
     if keras.backend.backend() == "tensorflow":
         import tensorflow as tf

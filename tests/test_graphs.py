@@ -51,10 +51,8 @@ def test_a_training_leaves_no_names_and_no_functions_behind(tiny, tmp_path: Path
     from tensorflow.python.framework import ops
 
     keras.layers.Dropout(0.5)
-    called, next_name = (
-        len(getattr(ops.get_default_graph(), "_py_funcs_used_in_graph", [])),
-        keras.layers.Dropout(0.5).name,
-    )
+    called = len(getattr(ops.get_default_graph(), "_py_funcs_used_in_graph", []))
+    next_name = keras.layers.Dropout(0.5).name
     train(tiny(training={"max_epochs": 1}, **QUICK), Console(quiet=True), str(tmp_path / "run"))
     assert len(ops.get_default_graph()._py_funcs_used_in_graph) == called
     assert int(keras.layers.Dropout(0.5).name.split("_")[1]) == int(next_name.split("_")[1]) + 1
