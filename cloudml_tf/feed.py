@@ -27,10 +27,10 @@ def feed(batches: keras.utils.PyDataset) -> Any:
     signature = tf.nest.map_structure(lambda x: tf.TensorSpec((None, *x.shape[1:]), x.dtype), batches[0])
     flat = tf.nest.flatten(signature)
     # The default graph keeps the function that draws, often as long as the process: it must not keep the data too.
-    source: Any = weakref.proxy(batches)
+    source: Any = weakref.ref(batches)
 
     def draw(number: Any) -> Any:
-        drawn = tf.numpy_function(lambda n: tf.nest.flatten(source[int(n)]), [number], [x.dtype for x in flat])
+        drawn = tf.numpy_function(lambda n: tf.nest.flatten(source()[int(n)]), [number], [x.dtype for x in flat])
         for tensor, known in zip(drawn, flat, strict=True):
             tensor.set_shape(known.shape)
         return tf.nest.pack_sequence_as(signature, drawn)
