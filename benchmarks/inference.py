@@ -41,7 +41,8 @@ def main() -> None:
     content["data"]["simulation"]["lidar_interval_s"] = 1.0  # a window a frame
     config = parse_config(content)
     prepared = prepare(config)
-    samples = prepared.parts["train"].take(np.arange(min(args.sequences, len(prepared.parts["train"]))))
+    flown = prepared.parts["train"]
+    samples = flown.take(np.arange(min(args.sequences, len(flown))))
     start_keras(config)
     regressor = make_model(config, prepared.scaling, *prepared.geometry)
     shared = share_frames(regressor)

@@ -33,7 +33,7 @@ from cloudml_tf.runs import WHOLE, flat, has_begun, read_json
 
 FAILED, DONE = "failed.json", WHOLE
 ATTEMPTS = 2  # of a cell whose worker process dies
-TASKS = 16  # cells that a worker process trains, about; then new ones take over: networks leave memory behind
+TASKS = 16  # cells that a worker process trains, about; then new ones take over, with all memory given back
 
 
 class Row(Settings):

@@ -1,4 +1,4 @@
-"""Graphs of networks that are gone are freed."""
+"""Nothing of a network that is gone is kept: no graph, no data, no name."""
 
 import gc
 import weakref
