@@ -20,8 +20,8 @@ from typing import Any
 
 import xarray as xr
 
-from cloudml_tf.simulate import simulation_config
-from cloudml_tf.simulation.simulator import simulate_flights
+from cloudml_tf.commands.simulate import simulation_config
+from cloudml_tf.data.simulation.simulator import simulate_flights
 
 ROOT = Path(__file__).parent.parent
 EXAMPLE = ROOT / "savedmodels/example"
@@ -74,7 +74,7 @@ def make_model(home: Path) -> Path:
 def start(model: Path, flights: Path, out: Path, *options: str, cores: str = "") -> subprocess.Popen[str]:
     """`cloudml predict --archive` as a process, on some cores only; what it says goes to a file beside `out`."""
     pinned = ["taskset", "-c", cores] if cores else []
-    command = [*pinned, sys.executable, "-m", "cloudml_tf.predict", str(model), str(flights)]
+    command = [*pinned, sys.executable, "-m", "cloudml_tf", "predict", str(model), str(flights)]
     with open(out.with_suffix(".log"), "a") as log:
         return subprocess.Popen([*command, "-o", str(out), "--archive", *options], stdout=log, stderr=log, text=True)
 

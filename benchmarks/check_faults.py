@@ -15,11 +15,11 @@ from typing import Any
 import h5py
 import numpy as np
 
-from cloudml_tf.check import check
-from cloudml_tf.config import parse_config
-from cloudml_tf.console import Console
-from cloudml_tf.simulate import simulation_config
-from cloudml_tf.simulation.simulator import simulate_flights
+from cloudml_tf.commands.check import check
+from cloudml_tf.commands.simulate import simulation_config
+from cloudml_tf.config.load import parse_config
+from cloudml_tf.data.simulation.simulator import simulate_flights
+from cloudml_tf.utils.console import Console
 
 SIZE = {"flight_count": 4, "frames_per_flight": 1200, "frame_rows": 16, "frame_columns": 16, "strip_width_m": 6400.0}
 SPLIT = {"kind": "flights", "train": ["sim01", "sim02"], "val": ["sim03"], "test": ["sim04"]}

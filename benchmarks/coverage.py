@@ -13,13 +13,13 @@ from typing import Any
 
 import numpy as np
 
-from cloudml_tf.config import parse_config
-from cloudml_tf.console import Console
-from cloudml_tf.ensemble import Wish, ensemble
-from cloudml_tf.simulate import simulation_config
-from cloudml_tf.simulation.simulator import simulate_flights
-from cloudml_tf.train import train
-from cloudml_tf.uncertainty import Pooling, Scale
+from cloudml_tf.commands.ensemble import Wish, ensemble
+from cloudml_tf.commands.simulate import simulation_config
+from cloudml_tf.config.load import parse_config
+from cloudml_tf.data.simulation.simulator import simulate_flights
+from cloudml_tf.evaluation.uncertainty import Pooling, Scale
+from cloudml_tf.experiments.run import train
+from cloudml_tf.utils.console import Console
 
 TRAIN, VAL, CALIBRATE, TEST = range(5), 5, range(6, 15), range(15, 25)
 SIZE = {"frame_rows": 16, "frame_columns": 16, "strip_width_m": 3200.0, "frames_per_flight": 960, "flight_count": 25}
@@ -63,7 +63,7 @@ def members(flights: list[Path], home: Path, count: int) -> list[Path]:
 
 def measure(found: Any, count: int, pooling: Pooling, scale: Scale) -> dict[str, Any]:
     """Intervals calibrated on the first `count` calibration flights, on every held-out flight."""
-    from cloudml_tf.ensembling.judgement import Judged, calibrate, covered
+    from cloudml_tf.inference.ensemble.calibration import Judged, calibrate, covered
 
     every = found.parts["calibration"]
     chosen = np.isin(every.flights(), np.unique(every.flights())[:count])
@@ -74,8 +74,8 @@ def measure(found: Any, count: int, pooling: Pooling, scale: Scale) -> dict[str,
 
 def shifted(found: Any, gain: float) -> dict[str, Any]:
     """The same held-out flights with another gain of the camera, which no calibration flight had."""
-    from cloudml_tf.ensembling.judgement import Judged, covered
-    from cloudml_tf.ensembling.members import outputs
+    from cloudml_tf.inference.ensemble.calibration import Judged, covered
+    from cloudml_tf.inference.ensemble.members import outputs
 
     samples = found.parts["test"].samples
     samples = replace(samples, table=(gain * samples.table).astype("float32"))
@@ -93,7 +93,7 @@ def row(name: str, found: dict[str, Any]) -> str:
 
 def tell(found: Any, alone: dict[str, Any], out: Path) -> None:
     """Print the table, and draw."""
-    from cloudml_tf.ensembling.pictures import draw
+    from cloudml_tf.inference.ensemble.pictures import draw
 
     print({key: found.metrics[key] for key in ("gain", "crps", "spread")}, file=sys.stderr)
     columns = ("calibrated on", "mean coverage", "of flights", "flights under 85 %", "width", "interval score")

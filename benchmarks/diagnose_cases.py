@@ -18,11 +18,11 @@ from planted.held_out import FIRST
 from planted.held_out_2 import SECOND
 from planted.held_out_3 import THIRD
 
-from cloudml_tf.config import parse_config
-from cloudml_tf.console import Console
-from cloudml_tf.errors import NotFiniteError
-from cloudml_tf.simulation.settings import SimulationConfig
-from cloudml_tf.simulation.simulator import simulate_flights
+from cloudml_tf.config.load import parse_config
+from cloudml_tf.config.simulation import SimulationConfig
+from cloudml_tf.data.simulation.simulator import simulate_flights
+from cloudml_tf.utils.console import Console
+from cloudml_tf.utils.errors import NotFiniteError
 
 SETS = {"development": DEVELOPMENT, "held-out-1": FIRST, "held-out-2": SECOND, "held-out-3": THIRD}
 
@@ -44,8 +44,8 @@ def edited_copy(flights: Path, target: Path, edit: Edit, only: str = "*") -> Pat
 
 def train_case(case: Case, home: Path, console: Console) -> tuple[Path, Path | None]:
     """Train a case, unless it is there; its run folder, and the folder of its evaluation."""
-    from cloudml_tf.cli import main
-    from cloudml_tf.train import train
+    from cloudml_tf.commands.main import main
+    from cloudml_tf.experiments.run import train
 
     folder = home / case.name.replace(" ", "_").replace(",", "").replace(".", "")
     run, evaluation = folder / "run", folder / "evaluation" if case.held_out else None
@@ -94,7 +94,7 @@ def main() -> int:
 
 def verdict_of(run: Path, evaluation: Path | None) -> str:
     """What the rules say."""
-    from cloudml_tf.diagnose import diagnose
+    from cloudml_tf.diagnostics.diagnosis.verdict import diagnose
 
     return str(diagnose(run, evaluation)["verdict"])
 

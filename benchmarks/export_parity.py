@@ -17,11 +17,11 @@ from typing import Any
 
 import numpy as np
 
+from cloudml_tf.config.data import FlightFiles
+from cloudml_tf.config.run_folder import read_run
 from cloudml_tf.data.scaling import Scaling
-from cloudml_tf.data.settings import FlightFiles
-from cloudml_tf.exporting import parity
-from cloudml_tf.exporting.formats import FORMATS, open_export
-from cloudml_tf.runs import read_run
+from cloudml_tf.inference.export import parity
+from cloudml_tf.inference.export.formats import FORMATS, open_export
 
 SHORT = {
     "split": {"kind": "flights", "train": ["sim01", "sim02"], "val": ["sim03"], "test": ["sim04"]},
@@ -44,7 +44,7 @@ def train(config: str, epochs: int, home: Path) -> tuple[Path, Path]:
 
 def sequences(run: Path, count: int) -> parity.Sequences:
     """`count` sequences, evenly spread over all flights of the run."""
-    from cloudml_tf.pipeline import samples_of
+    from cloudml_tf.data.sources import samples_of
 
     config, description = read_run(run)
     files = {name: FlightFiles.model_validate(found) for name, found in description["files"].items()}
@@ -53,7 +53,7 @@ def sequences(run: Path, count: int) -> parity.Sequences:
 
 def keras_model(run: Path) -> Callable[[parity.Inputs], dict[str, Any]]:
     """The Keras model of the run, in physical units."""
-    from cloudml_tf.training import load_regressor, with_units
+    from cloudml_tf.train.network import load_regressor, with_units
 
     config, description = read_run(run)
     model = with_units(load_regressor(run, config, description), Scaling.from_json(description["scaling"]))

@@ -15,10 +15,10 @@ from typing import Any
 import numpy as np
 from tools.rounds import machine
 
-from cloudml_tf.config import load_config, parse_overrides
-from cloudml_tf.console import Console
-from cloudml_tf.files import write_json
-from cloudml_tf.train import train
+from cloudml_tf.config.load import load_config, parse_overrides
+from cloudml_tf.experiments.run import train
+from cloudml_tf.utils.console import Console
+from cloudml_tf.utils.files import write_json
 
 CONFIG = Path(__file__).parent.parent / "configs/flights-swath.json"
 DENSE = {"data.scenes.label": "optical_depth_truth"}

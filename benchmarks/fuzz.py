@@ -5,10 +5,10 @@
 
 atheris (libFuzzer) bends bytes so that they reach lines which no input has reached yet; tests/spoilt.py makes a case of
 them: real files with wrong names, ranks, types, values, attributes, storage, links and bytes. Every case goes through
-the readers, the samples, a prediction's blocks, `check` and `init`; anything but a clear error of `cloudml_tf.errors`
-is a fault, and so are a warning, a case of more than 20 s, and more than 1 GB. A process that dies is a crash; it is
-counted and started again. "tamed" are files that the HDF5 library died of, or hung at, in the helper process that
-tries each first. `--without-atheris` draws the bytes at random, where atheris is not installed.
+the readers, the samples, a prediction's blocks, `check` and `init`; anything but a clear error of
+`cloudml_tf.utils.errors` is a fault, and so are a warning, a case of more than 20 s, and more than 1 GB. A process
+that dies is a crash; it is counted and started again. "tamed" are files that the HDF5 library died of, or hung at, in
+the helper process that tries each first. `--without-atheris` draws the bytes at random, where atheris is not installed.
 
 Prints a table, and leaves findings (the bytes of each kind of fault, and the traceback) in build/fuzz.
 """

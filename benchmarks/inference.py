@@ -15,15 +15,15 @@ import keras
 import numpy as np
 from tools.rounds import machine, take_turns
 
-from cloudml_tf.batches import Inputs
-from cloudml_tf.config import load_config, parse_config
-from cloudml_tf.export import export_model
-from cloudml_tf.exporting.formats import SavedModel, open_export
-from cloudml_tf.feed import answers
+from cloudml_tf.config.load import load_config, parse_config
+from cloudml_tf.data.prepare import prepare
+from cloudml_tf.inference.export.formats import SavedModel, open_export
+from cloudml_tf.inference.export.writer import export_model
 from cloudml_tf.models import share_frames
-from cloudml_tf.pipeline import prepare
-from cloudml_tf.quiet import quiet_tensorflow
-from cloudml_tf.training import make_model, start_keras
+from cloudml_tf.train.batches import Inputs
+from cloudml_tf.train.network import make_model, start_keras
+from cloudml_tf.train.tf_dataset import answers
+from cloudml_tf.utils.tf_logging import quiet_tensorflow
 
 
 def main() -> None:

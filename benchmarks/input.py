@@ -17,16 +17,19 @@ import h5py
 import numpy as np
 from tools.rounds import machine, take_turns
 
-from cloudml_tf.config import Config, load_config, parse_config
-from cloudml_tf.console import Console
+from cloudml_tf.config.load import load_config, parse_config
+from cloudml_tf.config.schema import Config
 from cloudml_tf.data.blocks import read_blocks
-from cloudml_tf.data.flights import Flight
-from cloudml_tf.feed import feed
-from cloudml_tf.material import training_batches
-from cloudml_tf.pipeline import available_flights, prepare, read_flights
-from cloudml_tf.quiet import quiet_tensorflow
-from cloudml_tf.tracking import Tracker
-from cloudml_tf.training import fit, make_model, start_keras
+from cloudml_tf.data.prepare import prepare
+from cloudml_tf.data.readers.flights import Flight
+from cloudml_tf.data.sources import available_flights, read_flights
+from cloudml_tf.train.fit import fit
+from cloudml_tf.train.loaders import training_batches
+from cloudml_tf.train.network import make_model, start_keras
+from cloudml_tf.train.tf_dataset import feed
+from cloudml_tf.train.tracking import Tracker
+from cloudml_tf.utils.console import Console
+from cloudml_tf.utils.tf_logging import quiet_tensorflow
 
 SLAB = 2**26  # bytes of a plain read
 STEP, WAITING = "EagerLocalExecute: __inference_multi_step_on_iterator", "IteratorGetNext"  # in the profile

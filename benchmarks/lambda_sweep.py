@@ -21,14 +21,14 @@ import keras
 import numpy as np
 from scipy.optimize import minimize_scalar
 
-from cloudml_tf import training
-from cloudml_tf.canvas import BLUE, INK, ORANGE, Picture, panel, styled
-from cloudml_tf.config import parse_config
-from cloudml_tf.console import Console
-from cloudml_tf.errors import NotFiniteError
-from cloudml_tf.files import write_json
-from cloudml_tf.judge import scores
-from cloudml_tf.pipeline import prepare
+from cloudml_tf.config.load import parse_config
+from cloudml_tf.data.prepare import prepare
+from cloudml_tf.evaluation.scores import scores
+from cloudml_tf.reports.figure import BLUE, INK, ORANGE, Picture, panel, styled
+from cloudml_tf.train import fit, network
+from cloudml_tf.utils.console import Console
+from cloudml_tf.utils.errors import NotFiniteError
+from cloudml_tf.utils.files import write_json
 
 WEIGHTS = (0.0, 0.1, 0.5, 1.0, 2.0, 5.0, 10.0)
 SEEDS = (1, 2, 3)
@@ -79,16 +79,16 @@ def trained(weight: float, case: str, seed: int, folder: Path) -> dict[str, floa
     config = parse_config(content)
     prepared = prepare(config)
     keras.utils.clear_session()
-    training.start_keras(config)
-    model = training.make_model(config, prepared.scaling, *prepared.geometry)
+    network.start_keras(config)
+    model = network.make_model(config, prepared.scaling, *prepared.geometry)
     folder.mkdir(parents=True, exist_ok=True)
     try:
-        fitted = training.fit(model, config, prepared, folder, Console(quiet=True))
+        fitted = fit.fit(model, config, prepared, folder, Console(quiet=True))
     except NotFiniteError:
         return {"diverged": True, "largest_loss": float("inf")}
     model.load_weights(folder / "last.weights.h5")
     train = prepared.parts["train"]
-    found = scores(prepared.scaling.target.standardise(train.label), training.predict(model, train))
+    found = scores(prepared.scaling.target.standardise(train.label), network.predict(model, train))
     s, r2 = closed_form(found["correlation"], weight)
     b = found["bias"] / found["target_std"]
     largest = max(row["loss"] for row in fitted.history)

@@ -14,10 +14,10 @@ from les_table import UNIT, all_scenes, answers, fold_names, mean_answer, physic
 from matplotlib.figure import Figure
 from scipy.ndimage import minimum_filter
 
-from cloudml_tf.canvas import Picture, styled
 from cloudml_tf.data.scenes import Scenes
-from cloudml_tf.swath.judging import decades
-from cloudml_tf.swath.pictures import decade_bias
+from cloudml_tf.evaluation.maps import decades
+from cloudml_tf.reports.figure import Picture, styled
+from cloudml_tf.reports.maps import decade_bias
 
 REACH = 12  # pixels of a crop on each side
 

@@ -16,9 +16,9 @@ from typing import Any
 
 import numpy as np
 
-from cloudml_tf.cli import main as cloudml
-from cloudml_tf.grid_summary import spread_of, t_interval, with_std
-from cloudml_tf.runs import read_json
+from cloudml_tf.commands.main import main as cloudml
+from cloudml_tf.config.run_folder import read_json
+from cloudml_tf.experiments.grid.summary import spread_of, t_interval, with_std
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 FLIGHTS = [f"les{n:02d}" for n in range(1, 10)]

@@ -21,15 +21,16 @@ from typing import Any
 import numpy as np
 from tools.rounds import machine
 
-from cloudml_tf.config import Config, expand, load_config
-from cloudml_tf.console import Console
+from cloudml_tf.config.load import expand, load_config
+from cloudml_tf.config.schema import Config
 from cloudml_tf.data.scaling import TargetScaling
+from cloudml_tf.data.scene_preparation import prepare_scenes, scene_file
 from cloudml_tf.data.scenes import Scenes, read_scenes
 from cloudml_tf.data.splits import PARTS
-from cloudml_tf.files import write_json
-from cloudml_tf.swath.judging import decades, score_maps
-from cloudml_tf.swath.preparation import prepare_scenes, scene_file
-from cloudml_tf.train import train
+from cloudml_tf.evaluation.maps import decades, score_maps
+from cloudml_tf.experiments.run import train
+from cloudml_tf.utils.console import Console
+from cloudml_tf.utils.files import write_json
 
 CONFIG = Path(__file__).parent.parent / "configs/les-swath.json"
 PUBLISHED_IPA = (1.564, 1.626, 1.858, 2.157)
@@ -178,10 +179,10 @@ def pooled(rows: list[dict[str, Any]], lines: int, home: Path, scenes: Scenes) -
 
 def final(seeds: list[int], home: Path, overrides: dict[str, Any]) -> None:
     """Networks of all 82 scenes, without a validation: the length of the training is the one that the folds had."""
-    from cloudml_tf import training
-    from cloudml_tf.export import target_folder
-    from cloudml_tf.runs import write_start
-    from cloudml_tf.swath.export import export_networks
+    from cloudml_tf.config.run_folder import write_start
+    from cloudml_tf.inference.export.swath_graph import export_networks
+    from cloudml_tf.inference.export.writer import target_folder
+    from cloudml_tf.train import fit, network
 
     networks, config = [], configured(1, seeds[0], 1, overrides)
     everything = [name for part in PARTS for name in fold_names(1)[part]]
@@ -192,14 +193,14 @@ def final(seeds: list[int], home: Path, overrides: dict[str, Any]) -> None:
         # Two of its own scenes are watched, as something has to be; the last weights are kept, not the best.
         watched = scenes.named(["101", "102"])
         prepared = replace(prepared, parts={"train": scenes, "val": watched, "test": watched})
-        training.start_keras(config)
-        model = training.make_model(config, prepared.scaling, scenes.frame_shape)
+        network.start_keras(config)
+        model = network.make_model(config, prepared.scaling, scenes.frame_shape)
         if not (folder / "last.weights.h5").is_file():
             folder.mkdir(parents=True, exist_ok=True)
             resume = (folder / "checkpoint.npz").is_file()
             if not resume:
                 write_start(folder, config, prepared.description())
-            training.fit(model, config, prepared, folder, Console(), resume)
+            fit.fit(model, config, prepared, folder, Console(), resume)
         model.load_weights(folder / "last.weights.h5")
         networks.append(model)
     description = {**prepared.description(), "split": {"train": prepared.description()["split"]["train"]}}
@@ -219,7 +220,7 @@ def main() -> None:
     parser.add_argument("--folder", default="runs/les-table", help="of the runs")
     parser.add_argument("--set", nargs="+", default=[], metavar="key=value", help="as for cloudml train")
     args = parser.parse_args()
-    from cloudml_tf.config import parse_overrides
+    from cloudml_tf.config.load import parse_overrides
 
     home, overrides, scenes = Path(args.folder), parse_overrides(args.set), all_scenes()
     check_ipa(scenes)

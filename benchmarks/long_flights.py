@@ -15,8 +15,8 @@ from pathlib import Path
 
 import numpy as np
 
-from cloudml_tf.config import load_config
-from cloudml_tf.simulation.simulator import simulate_flights
+from cloudml_tf.config.load import load_config
+from cloudml_tf.data.simulation.simulator import simulate_flights
 
 HOME = Path(__file__).resolve().parent.parent
 START = 100  # frames that cost next to nothing beside the start

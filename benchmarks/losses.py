@@ -16,8 +16,8 @@ from matplotlib.figure import Figure
 from PIL import Image
 from scipy.optimize import minimize
 
-from cloudml_tf.canvas import BLUE, GREEN, GREY, ORANGE, styled
 from cloudml_tf.losses import FORMS, Spread, VariancePreservingLoss, penalty, pooled_spread, spread_of
+from cloudml_tf.reports.figure import BLUE, GREEN, GREY, ORANGE, styled
 
 COLOURS = {"mse": "black", "variance": BLUE, "std": ORANGE, "log": GREEN, "hinge": "#7b4fa3", "ccc": "#c0392b"}
 COLOURS["hinge γ=0.5"] = GREY

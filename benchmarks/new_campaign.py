@@ -15,15 +15,16 @@ from typing import Any
 import h5py
 import numpy as np
 
-from cloudml_tf.canvas import BLUE, GREY, INK, ORANGE, Picture, panel, styled
-from cloudml_tf.config import Config, parse_config
-from cloudml_tf.console import Console
-from cloudml_tf.pipeline import prepare
-from cloudml_tf.runs import read_run
-from cloudml_tf.simulate import simulation_config
-from cloudml_tf.simulation.simulator import simulate_flights
-from cloudml_tf.train import train
-from cloudml_tf.warm_start import GENTLER
+from cloudml_tf.commands.simulate import simulation_config
+from cloudml_tf.config.load import parse_config
+from cloudml_tf.config.run_folder import read_run
+from cloudml_tf.config.schema import Config
+from cloudml_tf.data.prepare import prepare
+from cloudml_tf.data.simulation.simulator import simulate_flights
+from cloudml_tf.experiments.run import train
+from cloudml_tf.reports.figure import BLUE, GREY, INK, ORANGE, Picture, panel, styled
+from cloudml_tf.train.warm_start import GENTLER
+from cloudml_tf.utils.console import Console
 
 LABELS = (10, 25, 50, 100, 200)
 SIZE = {"frame_rows": 16, "frame_columns": 16, "strip_width_m": 3200.0}
@@ -67,8 +68,8 @@ def config_of(folder: Path, split: dict[str, Any], training: dict[str, Any], see
 def score(run: Path, folder: Path) -> dict[str, float]:
     """Of a finished run on the second half of a flight, as it is."""
     from cloudml_tf.data.scaling import Scaling
-    from cloudml_tf.judge import scores
-    from cloudml_tf.training import load_regressor, predict
+    from cloudml_tf.evaluation.scores import scores
+    from cloudml_tf.train.network import load_regressor, predict
 
     config, description = read_run(run)
     test = prepare(config_of(folder, HALVES, {}, 1)).parts["test"]
@@ -78,13 +79,13 @@ def score(run: Path, folder: Path) -> dict[str, float]:
 
 def fitted(config: Config) -> float:
     """R² on the test part after a training by the product's own parts, without its log and its run folder."""
-    from cloudml_tf.batches import Batches, EpochOrder
     from cloudml_tf.callbacks import R2EarlyStopping, WeightAverage
-    from cloudml_tf.judge import scores
-    from cloudml_tf.material import training_batches
+    from cloudml_tf.evaluation.scores import scores
     from cloudml_tf.metrics import regression_metrics
-    from cloudml_tf.training import make_loss, make_optimizer, predict
-    from cloudml_tf.warm_start import first_model
+    from cloudml_tf.train.batches import Batches, EpochOrder
+    from cloudml_tf.train.loaders import training_batches
+    from cloudml_tf.train.network import make_loss, make_optimizer, predict
+    from cloudml_tf.train.warm_start import first_model
 
     prepared = prepare(config)
     model, target, val = first_model(config, prepared), prepared.scaling.target, prepared.parts["val"]

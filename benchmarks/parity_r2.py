@@ -80,7 +80,7 @@ def draw_case(rng: np.random.Generator, weights: str, predictions: str) -> Case:
 
 def our_r2(case: Case) -> np.ndarray:
     """One R2 metric an output. -> (k,)"""
-    from cloudml_tf.quiet import quiet_tensorflow
+    from cloudml_tf.utils.tf_logging import quiet_tensorflow
 
     quiet_tensorflow()
     from cloudml_tf.metrics import R2

@@ -12,12 +12,12 @@ from pathlib import Path
 
 import numpy as np
 
-from cloudml_tf.config import parse_config
-from cloudml_tf.console import Console
-from cloudml_tf.grid import load_grid
-from cloudml_tf.grid_summary import t_interval
-from cloudml_tf.pipeline import prepare
-from cloudml_tf.pretrain import pretrain
+from cloudml_tf.config.load import parse_config
+from cloudml_tf.data.prepare import prepare
+from cloudml_tf.experiments.grid.cells import load_grid
+from cloudml_tf.experiments.grid.summary import t_interval
+from cloudml_tf.train.pretrain import pretrain
+from cloudml_tf.utils.console import Console
 
 ABLATION = Path(__file__).parents[1] / "configs" / "ablation.json"
 

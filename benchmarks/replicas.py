@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from cloudml_tf.quiet import quiet_tensorflow
+from cloudml_tf.utils.tf_logging import quiet_tensorflow
 
 BAR = 1e-5
 FEATURES, PLACES, QUANTILES, BINS = 8, 3, 9, 16
@@ -67,8 +67,8 @@ def main() -> None:
     import tensorflow as tf
 
     tf.get_logger().setLevel("ERROR")  # it would warn that one step is not worth a graph
-    from cloudml_tf.devices import start
-    from cloudml_tf.settings import Training
+    from cloudml_tf.config.training import Training
+    from cloudml_tf.train.devices import start
 
     strategy = start(Training(devices="mirrored", replicas=args.replicas)).strategy
     found = {name: differences(case, strategy) for name, case in cases().items()}
@@ -111,8 +111,8 @@ def made(case: Case, across: Any) -> tuple[Any, Any]:
     """The network and the loss; the same weights each time."""
     import keras
 
-    from cloudml_tf.distributions import HistogramHead, HistogramLoss, QuantileHead, QuantileLoss
-    from cloudml_tf.losses import VariancePreservingLoss
+    from cloudml_tf.losses import HistogramLoss, QuantileLoss, VariancePreservingLoss
+    from cloudml_tf.nn.heads import HistogramHead, QuantileHead
 
     keras.utils.set_random_seed(2)
     outputs = {"point": case.places, "quantile": QUANTILES, "histogram": BINS}[case.head]
@@ -139,7 +139,7 @@ def on_one(case: Case) -> tuple[float, np.ndarray]:
 
 def on_replicas(case: Case, strategy: Any, across: Any) -> tuple[float, np.ndarray]:
     """The same on the replicas of a strategy; `across` is what the loss takes for a sum over them."""
-    from cloudml_tf.distribute import InStep
+    from cloudml_tf.train.distribute import InStep
 
     with strategy.scope():
         model, loss = made(case, across)

@@ -47,7 +47,17 @@ def write_search(home: Path, base: dict[str, Any], tuner: dict[str, Any]) -> Pat
 def start(search: Path, folder: Path, *options: str, cores: str | None = None, **names: str) -> subprocess.Popen[str]:
     """`cloudml search` as a process, on some cores only."""
     pinned = ["taskset", "-c", cores] if cores else []
-    command = [*pinned, sys.executable, "-m", "cloudml_tf.search", str(search), "--run-dir", str(folder), *options]
+    command = [
+        *pinned,
+        sys.executable,
+        "-m",
+        "cloudml_tf",
+        "search",
+        str(search),
+        "--run-dir",
+        str(folder),
+        *options,
+    ]
     log = open(folder.with_suffix(".log"), "a")  # noqa: SIM115
     return subprocess.Popen(command, stdout=log, stderr=log, env={**os.environ, **names}, text=True)
 
@@ -97,7 +107,7 @@ def faults(folder: Path, trials: int, kept: dict[str, int], code: int) -> list[s
 def timed_parallel(home: Path, trials: int) -> None:
     """Wall-clock of one worker on one core, and of a chief and two workers on one core each."""
     search = write_search(home, LONGER, {"kind": "random", "trials": trials})
-    subprocess.run([sys.executable, "-m", "cloudml_tf.check", str(_base(home)), "--no-probe"], capture_output=True)
+    subprocess.run([sys.executable, "-m", "cloudml_tf", "check", str(_base(home)), "--no-probe"], capture_output=True)
     ends: list[tuple[float, float]] = []
     for workers in (1, 2):
         names = {"KERASTUNER_ORACLE_IP": "127.0.0.1", "KERASTUNER_ORACLE_PORT": str(18000 + workers)}

@@ -10,13 +10,15 @@ from collections.abc import Callable
 import keras
 from tools.rounds import machine, take_turns
 
-from cloudml_tf.config import Config, load_config, parse_config
-from cloudml_tf.feed import feed
+from cloudml_tf.config.load import load_config, parse_config
+from cloudml_tf.config.schema import Config
+from cloudml_tf.data.prepare import Prepared, prepare
 from cloudml_tf.losses import VariancePreservingLoss
-from cloudml_tf.material import training_batches
-from cloudml_tf.pipeline import Prepared, prepare
-from cloudml_tf.quiet import quiet_tensorflow
-from cloudml_tf.training import make_model, make_optimizer, network_to_train, start_keras
+from cloudml_tf.train.fit import network_to_train
+from cloudml_tf.train.loaders import training_batches
+from cloudml_tf.train.network import make_model, make_optimizer, start_keras
+from cloudml_tf.train.tf_dataset import feed
+from cloudml_tf.utils.tf_logging import quiet_tensorflow
 
 
 def main() -> None:

@@ -14,15 +14,16 @@ from typing import Any
 
 import numpy as np
 
-from cloudml_tf.config import Config, parse_config
-from cloudml_tf.data.folders import find_flights
-from cloudml_tf.data.ranges import fit_ranges
+from cloudml_tf.commands.simulate import simulation_config
+from cloudml_tf.config.load import parse_config
+from cloudml_tf.config.schema import Config
+from cloudml_tf.data.drift import fit_distributions
+from cloudml_tf.data.readers.folders import find_flights
 from cloudml_tf.data.samples import Samples
-from cloudml_tf.data.skew import fit_distributions
-from cloudml_tf.pipeline import samples_of
-from cloudml_tf.shifting import judge_shift
-from cloudml_tf.simulate import simulation_config
-from cloudml_tf.simulation.simulator import simulate_flights
+from cloudml_tf.data.simulation.simulator import simulate_flights
+from cloudml_tf.data.sources import samples_of
+from cloudml_tf.data.training_ranges import fit_ranges
+from cloudml_tf.evaluation.shift import judge_shift
 
 SIZE = {"frame_rows": 16, "frame_columns": 16, "strip_width_m": 6400.0}
 TRAINING = 6

@@ -45,10 +45,10 @@ def main() -> None:
 
 def cycles(path: str, seconds: float, home: Path) -> Any:
     """(seconds since the start, resident MB, MB handed out, open files, threads) after each cycle."""
-    from cloudml_tf.config import load_config
-    from cloudml_tf.console import Console
-    from cloudml_tf.predict import predict
-    from cloudml_tf.train import train
+    from cloudml_tf.commands.predict import predict
+    from cloudml_tf.config.load import load_config
+    from cloudml_tf.experiments.run import train
+    from cloudml_tf.utils.console import Console
 
     config = load_config(path, {**WORK, "data.cache": str(home / "cache"), "output.runs": str(home / "runs")})
     started, console = time.perf_counter(), Console(quiet=True)

@@ -158,26 +158,28 @@ def work(name: str, frames: int, data: Path) -> None:
 
 
 def our_step(name: str, frames: int, data: Path) -> tuple[dict[str, Any], Callable[[], Any]]:
-    """Keras' compiled step; with `TRAINING` also the callbacks of `training.fit`."""
-    from cloudml_tf.quiet import quiet_tensorflow
+    """Keras' compiled step; with `TRAINING` also the callbacks of `fit.fit`."""
+    from cloudml_tf.utils.tf_logging import quiet_tensorflow
 
     quiet_tensorflow()
     import keras
     import tensorflow as tf
 
-    from cloudml_tf import material, pipeline, training
-    from cloudml_tf.anatomy import core_of
-    from cloudml_tf.config import load_config
+    from cloudml_tf.config.load import load_config
+    from cloudml_tf.data import prepare
     from cloudml_tf.metrics import regression_metrics
+    from cloudml_tf.nn.introspection import core_of
+    from cloudml_tf.train import callbacks as callbacks_module
+    from cloudml_tf.train import loaders, network
 
     config = load_config(CONFIG, {"temporal_frames": frames})
-    training.start_keras(config)
-    prepared = pipeline.prepare(config)
-    used = material.Material.of(config, prepared)
+    network.start_keras(config)
+    prepared = prepare.prepare(config)
+    used = loaders.Material.of(config, prepared)
     batches = used.batches
-    model = training.make_model(config, prepared.scaling, *prepared.geometry)
-    loss = training.make_loss(config, batches.variance())
-    optimizer = training.make_optimizer(config.training, len(batches))
+    model = network.make_model(config, prepared.scaling, *prepared.geometry)
+    loss = network.make_loss(config, batches.variance())
+    optimizer = network.make_optimizer(config.training, len(batches))
     model.compile(optimizer=optimizer, loss=loss, metrics=regression_metrics())
     ready = [batches[i] for i in range(BATCHES)]
     (inputs, target), core = ready[0], core_of(model)
@@ -195,7 +197,7 @@ def our_step(name: str, frames: int, data: Path) -> tuple[dict[str, Any], Callab
     model.make_train_function()
     if name == OURS:
         return first, lambda: model.train_function(turns)["loss"]
-    guards = training.Guards.of(config, loss, used)
+    guards = callbacks_module.Guards.of(config, loss, used)
     callbacks = keras.callbacks.CallbackList(guards.in_order(batches), model=model)
     callbacks.on_train_begin()
     callbacks.on_epoch_begin(0)

@@ -89,11 +89,11 @@ def table(found: dict[str, list[dict[str, Any]]]) -> str:
 
 def race(name: str, seed: int, r2: float) -> dict[str, Any]:
     """Train until the goal or the end of the budget."""
-    from cloudml_tf.config import load_config
-    from cloudml_tf.pipeline import prepare
+    from cloudml_tf.config.load import load_config
+    from cloudml_tf.data.prepare import prepare
 
     def at_goal(target: np.ndarray, prediction: np.ndarray) -> bool:
-        from cloudml_tf.judge import scores, tier
+        from cloudml_tf.evaluation.scores import scores, tier
 
         found = scores(target, prediction)
         return bool(tier(found)["name"] == GOAL and found["r2"] > r2)
@@ -108,14 +108,15 @@ def outcome(started: float, epochs: int, reached: bool) -> dict[str, Any]:
 
 
 def our_training(config: Any, prepared: Any, at_goal: Goal) -> dict[str, Any]:
-    """`training.fit`, with everything that it does."""
+    """`fit.fit`, with everything that it does."""
     import keras
 
-    from cloudml_tf import training
-    from cloudml_tf.batches import Inputs
-    from cloudml_tf.console import Console
-    from cloudml_tf.feed import answers
     from cloudml_tf.models import shares_frames
+    from cloudml_tf.train import fit
+    from cloudml_tf.train import network as network_module
+    from cloudml_tf.train.batches import Inputs
+    from cloudml_tf.train.tf_dataset import answers
+    from cloudml_tf.utils.console import Console
 
     test = prepared.parts["test"]
     label = prepared.scaling.target.standardise(test.label)
@@ -138,10 +139,10 @@ def our_training(config: Any, prepared: Any, at_goal: Goal) -> dict[str, Any]:
     watch: Any = Watch()
 
     started = time.perf_counter()
-    training.start_keras(config)
-    model = training.make_model(config, prepared.scaling, *prepared.geometry)
+    network_module.start_keras(config)
+    model = network_module.make_model(config, prepared.scaling, *prepared.geometry)
     with tempfile.TemporaryDirectory() as folder:
-        fitted = training.fit(model, config, prepared, Path(folder), Console(quiet=True), track=watch)
+        fitted = fit.fit(model, config, prepared, Path(folder), Console(quiet=True), track=watch)
     found = outcome(started, len(fitted.history), bool(reached))
     return found | ({"seconds": reached[0] - started} if reached else {})
 
@@ -154,12 +155,13 @@ def torch_training(config: Any, prepared: Any, at_goal: Goal) -> dict[str, Any]:
     from step import warmup_cosine
     from torch_regressor import Regressor, Trainer
 
-    from cloudml_tf import material, training
+    from cloudml_tf.train import loaders
+    from cloudml_tf.train import network as network_module
 
-    training.start_keras(config)
-    keras_model = training.make_model(config, prepared.scaling, *prepared.geometry)
+    network_module.start_keras(config)
+    keras_model = network_module.make_model(config, prepared.scaling, *prepared.geometry)
     weights = {v.path: v.value.detach().numpy() for v in keras_model.trainable_variables}
-    batches = material.training_batches(config, prepared)
+    batches = loaders.training_batches(config, prepared)
     test, scaling = prepared.parts["test"], prepared.scaling
     label = scaling.target.standardise(test.label)
     torch.manual_seed(config.seed)
@@ -206,7 +208,7 @@ def answered(trainer: Any, inputs: dict[str, np.ndarray], nadir: tuple[int, int]
 
 def seed_training(config: Any, prepared: Any, at_goal: Goal) -> dict[str, Any]:
     """The original's recipe, `model.fit` on arrays."""
-    from cloudml_tf.quiet import quiet_tensorflow
+    from cloudml_tf.utils.tf_logging import quiet_tensorflow
 
     quiet_tensorflow()
     import keras

@@ -16,12 +16,13 @@ from typing import Any
 
 import numpy as np
 
-from cloudml_tf.config import Config, load_config
-from cloudml_tf.console import Console
-from cloudml_tf.judge import scores
-from cloudml_tf.material import training_batches
-from cloudml_tf.pipeline import Prepared, prepare
-from cloudml_tf.quiet import quiet_tensorflow
+from cloudml_tf.config.load import load_config
+from cloudml_tf.config.schema import Config
+from cloudml_tf.data.prepare import Prepared, prepare
+from cloudml_tf.evaluation.scores import scores
+from cloudml_tf.train.loaders import training_batches
+from cloudml_tf.utils.console import Console
+from cloudml_tf.utils.tf_logging import quiet_tensorflow
 
 CONFIG = Path(__file__).resolve().parent.parent / "configs" / "tier1.json"
 # Chosen with one seed, by the validation flight and flights of simulation seed 2026; the test flight was in sight.
@@ -59,7 +60,8 @@ def main() -> None:
 def trained(name: str, seed: int) -> dict[str, float]:
     """R² of each judged part, mean over its flights; the validation R²; encoder passes."""
     quiet_tensorflow()
-    from cloudml_tf.training import fit, make_model, predict, start_keras
+    from cloudml_tf.train.fit import fit
+    from cloudml_tf.train.network import make_model, predict, start_keras
 
     config = load_config(CONFIG, {**ARMS[name], "seed": seed})
     prepared, further = prepare(config), prepare(load_config(CONFIG, FURTHER))

@@ -10,17 +10,17 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 _CONTENTS = {
-    "Config": "config",
-    "load_config": "config",
-    "Flight": "data.flights",
-    "load_flight": "data.flights",
-    "simulate_flights": "simulation.simulator",
+    "Config": "config.schema",
+    "load_config": "config.load",
+    "Flight": "data.readers.flights",
+    "load_flight": "data.readers.flights",
+    "simulate_flights": "data.simulation.simulator",
     "build_regressor": "models",
     "physical_model": "models",
-    "build_swath_network": "dense",
+    "build_swath_network": "nn.unet",
     "VariancePreservingLoss": "losses",
-    "QuantileLoss": "distributions",
-    "HistogramLoss": "distributions",
+    "QuantileLoss": "losses",
+    "HistogramLoss": "losses",
     "R2": "metrics",
     "VarianceRatio": "metrics",
     "PearsonCorrelation": "metrics",
@@ -34,24 +34,23 @@ _CONTENTS = {
     "regression_metrics": "metrics",
     "R2EarlyStopping": "callbacks",
     "CollapseAbort": "callbacks",
-    "NotFinite": "finiteness",
+    "NotFinite": "nn.nan_guard",
     "PenaltySchedule": "callbacks",
-    "DiversityMonitor": "monitors",
-    "LayerMonitor": "monitors",
-    "PredictionSnapshots": "monitors",
-    "CloudHyperModel": "hypermodel",
+    "DiversityMonitor": "nn.monitors",
+    "LayerMonitor": "nn.monitors",
+    "PredictionSnapshots": "nn.monitors",
+    "CloudHyperModel": "experiments.search.tuner",
 }
 __all__ = ["__version__", *_CONTENTS]
 
 if TYPE_CHECKING:
     from cloudml_tf.callbacks import CollapseAbort, PenaltySchedule, R2EarlyStopping
-    from cloudml_tf.config import Config, load_config
-    from cloudml_tf.data.flights import Flight, load_flight
-    from cloudml_tf.dense import build_swath_network
-    from cloudml_tf.distributions import HistogramLoss, QuantileLoss
-    from cloudml_tf.finiteness import NotFinite
-    from cloudml_tf.hypermodel import CloudHyperModel
-    from cloudml_tf.losses import VariancePreservingLoss
+    from cloudml_tf.config.load import load_config
+    from cloudml_tf.config.schema import Config
+    from cloudml_tf.data.readers.flights import Flight, load_flight
+    from cloudml_tf.data.simulation.simulator import simulate_flights
+    from cloudml_tf.experiments.search.tuner import CloudHyperModel
+    from cloudml_tf.losses import HistogramLoss, QuantileLoss, VariancePreservingLoss
     from cloudml_tf.metrics import (
         R2,
         Bias,
@@ -66,8 +65,9 @@ if TYPE_CHECKING:
         regression_metrics,
     )
     from cloudml_tf.models import build_regressor, physical_model
-    from cloudml_tf.monitors import DiversityMonitor, LayerMonitor, PredictionSnapshots
-    from cloudml_tf.simulation.simulator import simulate_flights
+    from cloudml_tf.nn.monitors import DiversityMonitor, LayerMonitor, PredictionSnapshots
+    from cloudml_tf.nn.nan_guard import NotFinite
+    from cloudml_tf.nn.unet import build_swath_network
 
 
 def __getattr__(name: str) -> Any:

@@ -2,6 +2,6 @@
 
 import sys
 
-from cloudml_tf.cli import main
+from cloudml_tf.commands.main import main
 
 sys.exit(main())

@@ -11,7 +11,7 @@ from typing import Any
 
 import keras
 
-from cloudml_tf.compiled import compiled
+from cloudml_tf.nn.backend import compiled
 
 COMPOSITE = "composite"
 

@@ -21,9 +21,11 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import keras
+import numpy as np
 from keras import ops
 
-from cloudml_tf.replicas import sum_over_replicas
+from cloudml_tf.nn.backend import sum_over_replicas
+from cloudml_tf.nn.heads import POINT, quantile_levels
 
 Across = Callable[[Sequence[Any]], list[Any]]  # sums of one replica, scalars -> the same sums over all replicas
 BASES = ("mse", "mae", "huber", "mse_mae")
@@ -156,7 +158,7 @@ class VariancePreservingLoss(keras.losses.Loss):
         pooled_batches: how many batches the penalty looks at, 1 or more; not on JAX, where a loss keeps no state.
         weighted_moments: whether sample weights enter the moments.
         across: adds up a list of scalars over all replicas of a batch, and passes gradients through; None is
-            `replicas.sum_over_replicas`. Not kept by `get_config`.
+            `nn.backend.sum_over_replicas`. Not kept by `get_config`.
         reduction, name, dtype: as in every Keras loss.
     """
 
@@ -321,3 +323,90 @@ def flat_samples(values: Any) -> Any:
     for length in values.shape[1:]:
         size *= length
     return ops.reshape(values, (-1, size))
+
+
+class _HeadLoss(VariancePreservingLoss):
+    """A loss on (B, 1+K) outputs, whose penalty looks at the prediction."""
+
+    def point(self, output: Any) -> Any:
+        """(B, 1+K) -> (B, 1)."""
+        return output[:, POINT : POINT + 1]
+
+
+@keras.saving.register_keras_serializable(package="cloudml_tf")
+class QuantileLoss(_HeadLoss):
+    """Twice the pinball loss, averaged over the quantiles: half of it is an approximation of the CRPS.
+
+    Args:
+        kwargs: those of `VariancePreservingLoss` without `base`; the penalty is on the mean of the quantiles.
+    """
+
+    def __init__(self, base: str = "pinball", name: str = "quantile_loss", **kwargs: Any) -> None:
+        super().__init__(base=base, name=name, **kwargs)
+
+    @staticmethod
+    def bases() -> tuple[str, ...]:
+        """The pinball loss alone: another one would leave the quantiles undetermined."""
+        return ("pinball",)
+
+    def base_terms(self, target: Any, output: Any) -> Any:
+        """(B, 1), (B, 1+K) -> (B, 1)."""
+        quantiles = output[:, 1:]
+        levels = ops.convert_to_tensor(quantile_levels(quantiles.shape[-1]), dtype=quantiles.dtype)
+        error = target - quantiles  # (B, K)
+        pinball = ops.maximum(levels * error, (levels - 1.0) * error)
+        return 2.0 * ops.mean(pinball, axis=1, keepdims=True)
+
+
+@keras.saving.register_keras_serializable(package="cloudml_tf")
+class HistogramLoss(_HeadLoss):
+    """Cross-entropy to a target that is smeared over the bins by a Gaussian (Imani & White 2018, HL-Gauss).
+
+    Args:
+        base: "cross_entropy", or any base of `VariancePreservingLoss` on the expectation.
+        low, high: the range of the head's bins.
+        smoothing: std of the Gaussian, in widths of a bin.
+        kwargs: those of `VariancePreservingLoss`; the penalty is on the expectation.
+    """
+
+    def __init__(
+        self,
+        base: str = "cross_entropy",
+        low: float = -4.0,
+        high: float = 4.0,
+        smoothing: float = 0.75,
+        name: str = "histogram_loss",
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(base=base, name=name, **kwargs)
+        if not (low < high and smoothing > 0):
+            raise ValueError(
+                "HistogramLoss needs `low` below `high` and `smoothing` above 0. "
+                f"Received: low={low}, high={high}, smoothing={smoothing}"
+            )
+        self.low, self.high, self.smoothing = low, high, smoothing
+
+    @staticmethod
+    def bases() -> tuple[str, ...]:
+        """Cross-entropy, and those on the expectation."""
+        return ("cross_entropy", *BASES)
+
+    def base_terms(self, target: Any, output: Any) -> Any:
+        """(B, 1), (B, 1+K) -> (B, 1)."""
+        if self.base != "cross_entropy":
+            return super().base_terms(target, self.point(output))
+        shares = output[:, 1:]
+        logs = ops.log(ops.maximum(shares, 1e-7))
+        return -ops.sum(self.smeared(target, shares.shape[-1]) * logs, axis=1, keepdims=True)
+
+    def smeared(self, target: Any, count: int) -> Any:
+        """(B, 1) targets to (B, K) shares of a Gaussian around each; one beyond the range falls into the end bin."""
+        width = (self.high - self.low) / count
+        edges = ops.convert_to_tensor(np.linspace(self.low, self.high, count + 1, dtype="float32"))
+        inside = ops.clip(target, self.low + 0.5 * width, self.high - 0.5 * width)
+        below = 0.5 * (1.0 + ops.erf((edges - inside) / (self.smoothing * width * 2.0**0.5)))  # (B, K+1)
+        return (below[:, 1:] - below[:, :-1]) / (below[:, -1:] - below[:, :1])
+
+    def get_config(self) -> dict[str, Any]:
+        """The arguments that rebuild this loss."""
+        return {**super().get_config(), "low": self.low, "high": self.high, "smoothing": self.smoothing}

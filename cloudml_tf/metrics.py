@@ -1,9 +1,9 @@
 """Streaming Keras metrics over a whole split: R², the variance ratio, correlation, spread, std, bias, MAE and RMSE.
 
-All but the spread read one set of additive sums (`cloudml_tf.moments`), kept in float64, so they are the same numbers
-as a computation over the whole array: under batches of any size, several replicas, mixed precision, and a mean many
-times the standard deviation. Each works alone in any `model.compile(metrics=[...])`; `regression_metrics()` gives the
-whole set with the sums kept once.
+All but the spread read one set of additive sums (`cloudml_tf.nn.moments`), kept in float64, so they are the same
+numbers as a computation over the whole array: under batches of any size, several replicas, mixed precision, and a mean
+many times the standard deviation. Each works alone in any `model.compile(metrics=[...])`; `regression_metrics()` gives
+the whole set with the sums kept once.
 
 JAX keeps float32 (`widest_float`) unless `JAX_ENABLE_X64` is set; there, pass a standardised target (as our training
 does) or a `shift` near its mean.
@@ -16,9 +16,9 @@ import keras
 import numpy as np
 from keras import ops
 
-from cloudml_tf import moments as formulas
-from cloudml_tf.moments import Moments, per_sample
-from cloudml_tf.replicas import replica_count, replica_index
+from cloudml_tf.nn import moments as formulas
+from cloudml_tf.nn.backend import replica_count, replica_index
+from cloudml_tf.nn.moments import Moments, per_sample
 
 
 def widest_float() -> str:

@@ -20,9 +20,9 @@ from typing import Any, Literal
 import keras
 from keras import layers
 
-from cloudml_tf.anatomy import core_of, last_of, mirror_average
-from cloudml_tf.distributions import POINT, HistogramHead, QuantileHead
-from cloudml_tf.layers import (
+from cloudml_tf.nn.heads import POINT, HistogramHead, QuantileHead
+from cloudml_tf.nn.introspection import core_of, last_of, mirror_average
+from cloudml_tf.nn.layers import (
     CHOSEN,
     FEATURES,
     FRAMES,
@@ -37,7 +37,7 @@ from cloudml_tf.layers import (
     TimeEmbedding,
     gelu,
 )
-from cloudml_tf.nadir import AlongTrack, Around, FootprintSums, NadirCrop
+from cloudml_tf.nn.nadir import AlongTrack, Around, FootprintSums, NadirCrop
 
 Architecture = Literal["attention", "no_attention", "single_frame", "simple_cnn"]
 Head = Literal["point", "quantile", "histogram"]

@@ -18,23 +18,23 @@ from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
 import cloudml_tf
-from cloudml_tf.cli import VERBS, build_parser
-from cloudml_tf.errors import EXIT_CODES
-from cloudml_tf.settings import Config
-from cloudml_tf.simulation.settings import PRESETS
+from cloudml_tf.commands.main import VERBS, build_parser
+from cloudml_tf.config.schema import Config
+from cloudml_tf.config.simulation import PRESETS
+from cloudml_tf.utils.errors import EXIT_CODES
 
 HOME = Path(__file__).parent / "reference"
 ROOMS = (
     "losses",
-    "distributions",
+    "nn.heads",
     "metrics",
     "callbacks",
-    "monitors",
+    "nn.monitors",
     "models",
-    "anatomy",
-    "layers",
-    "nadir",
-    "pretraining",
+    "nn.introspection",
+    "nn.layers",
+    "nn.nadir",
+    "nn.masked_reconstruction",
 )
 LIMITS = {"ge": "≥", "gt": ">", "le": "≤", "lt": "<", "min_length": "length ≥", "max_length": "length ≤"}
 HEAD = "# {}\n\nReference, made by `python docs/make_reference.py` · [all pages](../README.md)\n\n{}\n"
@@ -161,10 +161,10 @@ def public_names(room: Any) -> list[str]:
 
 
 def python_page() -> str:
-    """A section a room: name, signature, first paragraph."""
+    """One section for each module: name, signature, first paragraph."""
     intro = (
-        "What can be used outside of this package, by room. Names in bold can be imported from `cloudml_tf` itself.\n"
-        "These rooms import Keras and NumPy only. How they go together: [model-fit.md](../model-fit.md)."
+        "What can be used outside of this package, by module. Names in bold can be imported from `cloudml_tf` itself.\n"
+        "These modules import Keras and NumPy only. How they go together: [model-fit.md](../model-fit.md)."
     )
     parts = [HEAD.format("Python: public names", intro)]
     for name in ROOMS:
@@ -180,7 +180,7 @@ def python_page() -> str:
 def commands_page() -> str:
     """A section a verb: what it does, an example, its options; then the exit codes."""
     intro = (
-        "Each verb is `cloudml VERB`, and `python -m cloudml_tf.VERB`.\n"
+        "Each verb is `cloudml VERB`, and `python -m cloudml_tf VERB`.\n"
         "`--set`, `--seed`, `--json` and `--run-dir` mean the same wherever they stand."
     )
     parts = [HEAD.format("Commands: every verb and option", intro)]

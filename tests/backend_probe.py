@@ -14,16 +14,15 @@ import keras
 import numpy as np
 from backends import gradient
 
-from cloudml_tf.anatomy import attention_weights, core_of, frame_encoder_of, mirror_average
 from cloudml_tf.callbacks import CollapseAbort, PenaltySchedule, R2EarlyStopping, WeightAverage
-from cloudml_tf.distributions import HistogramLoss, QuantileLoss
-from cloudml_tf.finiteness import NotFinite
-from cloudml_tf.layers import Standardize
-from cloudml_tf.losses import BASES, FORMS, VariancePreservingLoss
+from cloudml_tf.losses import BASES, FORMS, HistogramLoss, QuantileLoss, VariancePreservingLoss
 from cloudml_tf.metrics import regression_metrics
 from cloudml_tf.models import build_regressor
-from cloudml_tf.monitors import DiversityMonitor, LayerMonitor, PredictionSnapshots
-from cloudml_tf.pretraining import MaskedReconstruction, build_decoder, build_painter
+from cloudml_tf.nn.introspection import attention_weights, core_of, frame_encoder_of, mirror_average
+from cloudml_tf.nn.layers import Standardize
+from cloudml_tf.nn.masked_reconstruction import MaskedReconstruction, build_decoder, build_painter
+from cloudml_tf.nn.monitors import DiversityMonitor, LayerMonitor, PredictionSnapshots
+from cloudml_tf.nn.nan_guard import NotFinite
 
 SHAPE = (16, 16, 1)
 TINY = {"widths": (4, 6), "footprint": 5, "encoder_features": 8, "heads": 2, "head_units": 8, "dropout": 0.1}

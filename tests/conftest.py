@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from cloudml_tf.config import Config, parse_config
+from cloudml_tf.config.load import parse_config
+from cloudml_tf.config.schema import Config
 
 TINY: dict[str, Any] = {
     "experiment_name": "tiny",
@@ -92,7 +93,7 @@ def tiny_file(tiny_content, tmp_path: Path):
 @pytest.fixture(scope="session")
 def finished(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of one finished tiny run, trained through the command line; tests read it and leave it as it is."""
-    from cloudml_tf.cli import main
+    from cloudml_tf.commands.main import main
 
     home = tmp_path_factory.mktemp("finished")
     places = {

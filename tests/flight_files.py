@@ -15,7 +15,8 @@ from typing import Any
 import h5py
 import numpy as np
 
-from cloudml_tf.config import Config, parse_config
+from cloudml_tf.config.load import parse_config
+from cloudml_tf.config.schema import Config
 
 FILL = -9999.0
 SIGNAL, FRAME_TIME = "Product/Signal", "Time/TimeUTC"

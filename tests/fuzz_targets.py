@@ -14,19 +14,19 @@ from flight_files import tiny_content
 from spoilt import Flights
 from spoilt_configs import spoilt_overrides, spoilt_text, whole
 
-from cloudml_tf.config import Config, load_config, parse_config, parse_overrides, resolved_json
+from cloudml_tf.config.data import FlightFiles
+from cloudml_tf.config.load import load_config, parse_config, parse_overrides, resolved_json
+from cloudml_tf.config.schema import Config
 from cloudml_tf.data.blocks import read_blocks, samples_of_block
-from cloudml_tf.data.flights import read_flight
-from cloudml_tf.data.labels import height_unit
-from cloudml_tf.data.navigation import why_no_positions
-from cloudml_tf.data.quality import scan_frames
+from cloudml_tf.data.discovery.datasets import read_content
+from cloudml_tf.data.readers.navigation import why_no_positions
+from cloudml_tf.data.readers.sandbox import read_flight, try_file
 from cloudml_tf.data.samples import build_samples, sequences_around
-from cloudml_tf.data.sandbox import try_file
-from cloudml_tf.data.settings import FlightFiles
 from cloudml_tf.data.splits import check_labels, flights_needed
-from cloudml_tf.errors import CloudMLError
-from cloudml_tf.inspecting.datasets import read_content
-from cloudml_tf.plain_json import is_text
+from cloudml_tf.diagnostics.frames import scan_frames
+from cloudml_tf.diagnostics.labels import height_unit
+from cloudml_tf.utils.errors import CloudMLError
+from cloudml_tf.utils.plain_json import is_text
 
 TRY_S = 3.0  # for what a good file takes milliseconds
 LONGEST_MESSAGE = 20_000  # characters: a person has to read it

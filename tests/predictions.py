@@ -7,13 +7,13 @@ from typing import Any
 import numpy as np
 from flight_files import FRAMES
 
-from cloudml_tf.config import Config
-from cloudml_tf.data.flights import Flight, load_flight
-from cloudml_tf.data.folders import flight_files
-from cloudml_tf.data.ranges import TrainingRanges
+from cloudml_tf.config.schema import Config
+from cloudml_tf.data.readers.flights import Flight, load_flight
+from cloudml_tf.data.readers.folders import flight_files
 from cloudml_tf.data.samples import Samples
-from cloudml_tf.prediction.flags import FLAGS, MASKS
-from cloudml_tf.prediction.model import Model
+from cloudml_tf.data.training_ranges import TrainingRanges
+from cloudml_tf.inference.flags import FLAGS, MASKS
+from cloudml_tf.inference.model import Model
 
 POSITION = {"nav/latitude": np.linspace(30.0, 30.2, FRAMES), "nav/longitude": np.linspace(-120.0, -119.8, FRAMES)}
 

@@ -6,7 +6,7 @@ from typing import Any
 from choices import Choices
 from conftest import TINY
 
-from cloudml_tf.config import parse_config
+from cloudml_tf.config.load import parse_config
 
 NAMES = [
     "data",

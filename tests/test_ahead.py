@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from cloudml_tf.data.ahead import ahead
+from cloudml_tf.utils.prefetch import ahead
 
 
 def threads() -> list[str]:

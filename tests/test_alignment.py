@@ -2,8 +2,8 @@
 
 import pytest
 
-from cloudml_tf.data.alignment import estimate_alignment
-from cloudml_tf.pipeline import available_flights, read_flights
+from cloudml_tf.data.sources import available_flights, read_flights
+from cloudml_tf.diagnostics.alignment import estimate_alignment
 
 FLIGHTS = {"flight_count": 3, "frames_per_flight": 500, "frame_rows": 16, "frame_columns": 16, "lidar_interval_s": 4.0}
 SET = {"preset": "default", "seed": 42, "strip_width_m": 6400.0, **FLIGHTS}

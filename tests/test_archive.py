@@ -20,15 +20,15 @@ import xarray as xr
 from flight_files import SIGNAL, camera_file, navigation_file
 from test_predict import campaign
 
-from cloudml_tf.archiving.archive import check_options
-from cloudml_tf.archiving.engines import DEATHS, share_out
-from cloudml_tf.archiving.work import Outcome, Task
-from cloudml_tf.cli import main
-from cloudml_tf.data.settings import FlightFiles
-from cloudml_tf.errors import ConfigError
-from cloudml_tf.locks import alone_in
-from cloudml_tf.prediction.writing import input_fingerprint
-from cloudml_tf.processes import THREADS, threads_of_children
+from cloudml_tf.commands.main import main
+from cloudml_tf.config.data import FlightFiles
+from cloudml_tf.inference.archive.archive import check_options
+from cloudml_tf.inference.archive.engines import DEATHS, share_out
+from cloudml_tf.inference.archive.work import Outcome, Task
+from cloudml_tf.inference.files import input_fingerprint
+from cloudml_tf.utils.errors import ConfigError
+from cloudml_tf.utils.locks import alone_in
+from cloudml_tf.utils.threads import THREADS, threads_of_children
 
 # --- dealing out
 
@@ -203,7 +203,17 @@ def workers_of(pid: int) -> list[int]:
 def test_a_kill_in_the_middle_changes_no_output(finished: Path, tmp_path: Path, whom: str) -> None:
     flights = copies(finished, tmp_path / "flights", "abcdefghijkl")
     assert main(["predict", str(finished), str(flights), "-o", str(tmp_path / "one"), "--archive", *BARE]) == 0
-    command = [sys.executable, "-m", "cloudml_tf.predict", str(finished), str(flights), "--workers", "2", *BARE]
+    command = [
+        sys.executable,
+        "-m",
+        "cloudml_tf",
+        "predict",
+        str(finished),
+        str(flights),
+        "--workers",
+        "2",
+        *BARE,
+    ]
     command += ["-o", str(tmp_path / "out")]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
     while process.poll() is None and len(list((tmp_path / "out").glob("*.nc"))) < 3:
@@ -231,7 +241,7 @@ def test_ray_gives_the_same(finished: Path, tmp_path: Path) -> None:
     camera_file(flights / "b").write_bytes(b"no HDF5 file")
     command = ["predict", str(finished), str(flights), *BARE]
     assert main([*command, "-o", str(tmp_path / "one"), "--archive"]) == 7
-    line = [sys.executable, "-m", "cloudml_tf.cli", *command, "-o", str(tmp_path / "out"), "--engine", "ray"]
+    line = [sys.executable, "-m", "cloudml_tf", *command, "-o", str(tmp_path / "out"), "--engine", "ray"]
     done = subprocess.run([*line, "--workers", "2"], capture_output=True, text=True, check=False)
     assert done.returncode == 7, done.stderr
     assert contents(tmp_path / "out") == contents(tmp_path / "one")

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 from flight_files import tiny_config, write_flight
 
-from cloudml_tf.augmentation import augment
-from cloudml_tf.batches import Batches, EpochOrder
+from cloudml_tf.config.training import Augmentation
+from cloudml_tf.data.augmentation import augment
 from cloudml_tf.data.samples import Samples, build_samples
-from cloudml_tf.feed import feed
-from cloudml_tf.pipeline import available_flights, read_flights
-from cloudml_tf.settings import Augmentation
+from cloudml_tf.data.sources import available_flights, read_flights
+from cloudml_tf.train.batches import Batches, EpochOrder
+from cloudml_tf.train.tf_dataset import feed
 
 OFF = {"mirror_across_track": False, "mirror_along_track": False}
 SHAPE = (200, 3, 7, 9, 2)  # (B,T,H,W,C)

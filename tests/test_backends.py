@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 from backends import installed
 
-from cloudml_tf import training
-from cloudml_tf.errors import ConfigError
-from cloudml_tf.pipeline import prepare
-from cloudml_tf.runs import read_run
+from cloudml_tf.config.run_folder import read_run
+from cloudml_tf.data.prepare import prepare
+from cloudml_tf.train import network
+from cloudml_tf.utils.errors import ConfigError
 
 PROBE = Path(__file__).parent / "backend_probe.py"
 OTHERS = [
@@ -107,6 +107,6 @@ def test_a_run_is_trained_there_and_exported_with_tensorflow(backend: str, tiny_
     assert exported.returncode == 0, exported.stderr[-3000:]
     config, description = read_run(run, {})
     prepared = prepare(config)
-    answers = training.predict(training.load_regressor(run, config, description), prepared.parts["test"])
+    answers = network.predict(network.load_regressor(run, config, description), prepared.parts["test"])
     with np.load(run / "predictions.npz") as file:
         np.testing.assert_allclose(prepared.scaling.target.physical(answers), file["test_prediction"], atol=1e-5)

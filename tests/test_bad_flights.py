@@ -21,16 +21,17 @@ from flight_files import (
     write_three_flights,
 )
 
-from cloudml_tf import pipeline
-from cloudml_tf.batches import Batches
-from cloudml_tf.check import check
-from cloudml_tf.cli import main
-from cloudml_tf.config import Config
-from cloudml_tf.console import Console
-from cloudml_tf.data import frames as frames_room
-from cloudml_tf.data.flights import Flight
-from cloudml_tf.errors import DataError, FlightError
-from cloudml_tf.pipeline import prepare, prepare_frames, samples_of
+from cloudml_tf.commands.check import check
+from cloudml_tf.commands.main import main
+from cloudml_tf.config.schema import Config
+from cloudml_tf.data import sources
+from cloudml_tf.data.prepare import prepare, prepare_frames
+from cloudml_tf.data.readers import frames as frames_module
+from cloudml_tf.data.readers.flights import Flight
+from cloudml_tf.data.sources import samples_of
+from cloudml_tf.train.batches import Batches
+from cloudml_tf.utils.console import Console
+from cloudml_tf.utils.errors import DataError, FlightError
 
 SPLIT = {"kind": "flights", "train": ["a", "d"], "val": ["b"], "test": ["c"]}
 Spoil = Callable[[Path], Any]
@@ -125,7 +126,7 @@ def test_no_flight_changes_its_part_for_another(home: Path) -> None:
 
 def going_bad(monkeypatch: pytest.MonkeyPatch, name: str, spoil: Callable[[], Any]) -> list[str]:
     """While the frames of a flight are read, something happens to its files. Returns the flights that were read."""
-    read, seen = frames_room.read_frames, []
+    read, seen = frames_module.read_frames, []
 
     def slowly(flight: Flight, wanted: np.ndarray, camera: Any) -> Iterator[Any]:
         if flight.name == name and name not in seen:
@@ -133,7 +134,7 @@ def going_bad(monkeypatch: pytest.MonkeyPatch, name: str, spoil: Callable[[], An
         seen.append(flight.name)
         return read(flight, wanted, camera)
 
-    monkeypatch.setattr(frames_room, "read_frames", slowly)
+    monkeypatch.setattr(frames_module, "read_frames", slowly)
     return seen
 
 
@@ -179,7 +180,7 @@ def test_a_kept_table_that_is_cut_short_is_made_anew(home: Path) -> None:
 
 def test_pretraining_and_evaluation_leave_it_out_with_a_warning(home: Path) -> None:
     config = config_of(home, "skip")
-    files = pipeline.available_flights(config)
+    files = sources.available_flights(config)
     damage_frames(home / "flights" / "a")
     with pytest.warns(UserWarning, match="flight a is left out"):
         chunks = prepare_frames(config)
@@ -206,7 +207,7 @@ def test_check_goes_on_with_the_others(home: Path, fault: str, mode: str) -> Non
 
 
 def test_check_names_a_flight_that_turns_bad_between_two_looks(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from cloudml_tf.checking import survey
+    from cloudml_tf.diagnostics.check import survey
 
     gather = survey.alignment.gather
 

@@ -31,7 +31,7 @@ from flight_files import (
     write_three_flights,
 )
 
-from cloudml_tf.cli import main
+from cloudml_tf.commands.main import main
 
 NO_PLACE = "not-a-folder"  # a regular file: nobody can write below it, not even root
 

@@ -5,12 +5,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cloudml_tf.baselines import image_statistics
-from cloudml_tf.config import load_config
-from cloudml_tf.judge import scores
-from cloudml_tf.oracle import oracle_predictions
-from cloudml_tf.pipeline import prepare
-from cloudml_tf.results import collect_baselines
+from cloudml_tf.config.load import load_config
+from cloudml_tf.data.prepare import prepare
+from cloudml_tf.evaluation.baselines import image_statistics
+from cloudml_tf.evaluation.collect import collect_baselines
+from cloudml_tf.evaluation.oracle import oracle_predictions
+from cloudml_tf.evaluation.scores import scores
 
 
 @pytest.fixture(scope="module")

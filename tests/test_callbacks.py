@@ -7,17 +7,11 @@ import keras
 import numpy as np
 import pytest
 
-from cloudml_tf.callbacks import (
-    CollapseAbort,
-    PenaltySchedule,
-    R2EarlyStopping,
-    WeightAverage,
-    composite_score,
-)
-from cloudml_tf.finiteness import NotFinite
+from cloudml_tf.callbacks import CollapseAbort, PenaltySchedule, R2EarlyStopping, WeightAverage, composite_score
 from cloudml_tf.losses import VariancePreservingLoss
 from cloudml_tf.metrics import regression_metrics
-from cloudml_tf.monitors import PredictionSnapshots
+from cloudml_tf.nn.monitors import PredictionSnapshots
+from cloudml_tf.nn.nan_guard import NotFinite
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(64, 3)).astype("float32")

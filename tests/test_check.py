@@ -12,13 +12,13 @@ import h5py
 import numpy as np
 import pytest
 
-from cloudml_tf.check import check
-from cloudml_tf.checking.survey import Checked
-from cloudml_tf.cli import main
-from cloudml_tf.config import load_config, parse_config
-from cloudml_tf.console import Console
-from cloudml_tf.simulation.settings import SimulationConfig
-from cloudml_tf.simulation.simulator import simulate_flights
+from cloudml_tf.commands.check import check
+from cloudml_tf.commands.main import main
+from cloudml_tf.config.load import load_config, parse_config
+from cloudml_tf.config.simulation import SimulationConfig
+from cloudml_tf.data.simulation.simulator import simulate_flights
+from cloudml_tf.diagnostics.check.survey import Checked
+from cloudml_tf.utils.console import Console
 
 ROOT = Path(__file__).parent.parent
 SHARED = Path(os.environ.get("CLOUDML_SHARED", ROOT.parent / "shared"))
@@ -378,7 +378,7 @@ def test_the_command_prints_writes_and_exits(flights: Path, tmp_path: Path, caps
 
 
 def test_a_network_that_cannot_learn_one_batch_is_told(flights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("cloudml_tf.checking.trials.PROBE_STEPS", 40)
+    monkeypatch.setattr("cloudml_tf.diagnostics.check.trials.PROBE_STEPS", 40)
     config = parse_config(content(flights, training={"learning_rate": 1e-7}))
     found = check(config, Console())
     assert only(found).name == "one batch by heart"

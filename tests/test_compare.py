@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from cloudml_tf.cli import main
-from cloudml_tf.comparison import compare
-from cloudml_tf.errors import RunError
-from cloudml_tf.judge import scores, tier
+from cloudml_tf.commands.main import main
+from cloudml_tf.evaluation.comparison import compare
+from cloudml_tf.evaluation.scores import scores, tier
+from cloudml_tf.utils.errors import RunError
 
 Predict = Callable[[np.ndarray, np.ndarray], np.ndarray]
 

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from cloudml_tf.config import (
+from cloudml_tf.config.data import LeaveOneOut
+from cloudml_tf.config.load import (
     SCHEMA_PATH,
     expand,
     is_schema,
@@ -14,9 +15,8 @@ from cloudml_tf.config import (
     parse_overrides,
     resolved_json,
 )
-from cloudml_tf.data.settings import LeaveOneOut
-from cloudml_tf.errors import ConfigError
-from cloudml_tf.settings import Config
+from cloudml_tf.config.schema import Config
+from cloudml_tf.utils.errors import ConfigError
 
 ROOT = Path(__file__).parent.parent
 OTHERS = (SCHEMA_PATH.name, "search.json", "reproduce.json", "ablation.json")  # a schema, a search, two grids

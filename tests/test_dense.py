@@ -6,11 +6,11 @@ import keras
 import numpy as np
 import pytest
 
-from cloudml_tf import dense
-from cloudml_tf.anatomy import copy_weights
-from cloudml_tf.layers import PhysicalUnits, Standardize
 from cloudml_tf.losses import VariancePreservingLoss
 from cloudml_tf.metrics import regression_metrics
+from cloudml_tf.nn import unet
+from cloudml_tf.nn.introspection import copy_weights
+from cloudml_tf.nn.layers import PhysicalUnits, Standardize
 
 RNG = np.random.default_rng(0)
 IMAGES = RNG.uniform(0.1, 1.0, size=(2, 8, 12, 2)).astype("float32")
@@ -18,7 +18,7 @@ IMAGES = RNG.uniform(0.1, 1.0, size=(2, 8, 12, 2)).astype("float32")
 
 def small(**changes: object) -> keras.Model:
     keras.utils.set_random_seed(1)
-    return dense.build_swath_network((8, 12, 2), **{"widths": (4, 6), "dropout": 0.0, "head_units": 4, **changes})
+    return unet.build_swath_network((8, 12, 2), **{"widths": (4, 6), "dropout": 0.0, "head_units": 4, **changes})
 
 
 def out(model: keras.Model, images: np.ndarray = IMAGES) -> np.ndarray:
@@ -40,9 +40,9 @@ def test_a_periodic_scene_has_no_border() -> None:
 
 def test_the_border_of_an_image_that_ends_is_its_own() -> None:
     image = np.arange(6, dtype="float32").reshape(1, 2, 3, 1)
-    found = keras.ops.convert_to_numpy(dense.AroundImage(1, periodic=False)(image))[0, :, :, 0]
+    found = keras.ops.convert_to_numpy(unet.AroundImage(1, periodic=False)(image))[0, :, :, 0]
     np.testing.assert_array_equal(found, [[0, 0, 1, 2, 2], [0, 0, 1, 2, 2], [3, 3, 4, 5, 5], [3, 3, 4, 5, 5]])
-    found = keras.ops.convert_to_numpy(dense.AroundImage(1)(image))[0, :, :, 0]
+    found = keras.ops.convert_to_numpy(unet.AroundImage(1)(image))[0, :, :, 0]
     np.testing.assert_array_equal(found, [[5, 3, 4, 5, 3], [2, 0, 1, 2, 0], [5, 3, 4, 5, 3], [2, 0, 1, 2, 0]])
 
 
@@ -103,7 +103,7 @@ def test_dropout_is_in_training_alone(change: dict) -> None:
 
 def test_sides_that_cannot_be_halved_are_refused() -> None:
     with pytest.raises(ValueError, match=r"multiples of 4. Received: 8 x 10"):
-        dense.build_swath_network((8, 10, 2), widths=(4, 4, 4))
+        unet.build_swath_network((8, 10, 2), widths=(4, 4, 4))
 
 
 def test_the_network_is_saved_and_read_again(tmp_path) -> None:
@@ -119,7 +119,7 @@ def test_the_network_is_saved_and_read_again(tmp_path) -> None:
 def test_physical_units_undo_the_logarithm_and_its_offset() -> None:
     model = small()
     z = out(model).astype("float64")
-    physical = dense.physical_map_model(model, PhysicalUnits(-3.0, 2.0, log=True, log_offset=0.01))
+    physical = unet.physical_map_model(model, PhysicalUnits(-3.0, 2.0, log=True, log_offset=0.01))
     np.testing.assert_allclose(out(physical), np.maximum(np.exp(2.0 * z - 3.0) - 0.01, 0.0), atol=1e-5)
     low = PhysicalUnits(-9.0, 0.1, log=True, log_offset=0.01)
     assert keras.ops.convert_to_numpy(low(np.zeros((1, 2, 2), "float32"))).max() == 0.0

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from cloudml_tf.data.density import density_weights
-from cloudml_tf.data.settings import LabelDensity
+from cloudml_tf.config.data import LabelDensity
+from cloudml_tf.data.label_weights import density_weights
 
 LABEL = np.concatenate([np.random.default_rng(0).normal(0, 0.2, 900), np.random.default_rng(1).normal(3, 0.2, 100)])
 

@@ -15,14 +15,15 @@ import numpy as np
 import pytest
 from conftest import TINY, merged
 
-from cloudml_tf.cli import main
-from cloudml_tf.config import load_config, parse_config, parse_overrides
-from cloudml_tf.console import Console
-from cloudml_tf.diagnose import print_shortly
-from cloudml_tf.errors import EXIT_COLLAPSED, NotFiniteError
-from cloudml_tf.judge import block_ids, judge, tier
-from cloudml_tf.simulation.settings import DEFAULT_REGIMES
-from cloudml_tf.train import train
+from cloudml_tf.commands.main import main
+from cloudml_tf.config.load import load_config, parse_config, parse_overrides
+from cloudml_tf.config.simulation import DEFAULT_REGIMES
+from cloudml_tf.data.independence import block_ids
+from cloudml_tf.diagnostics.diagnosis.verdict import print_shortly
+from cloudml_tf.evaluation.scores import judge, tier
+from cloudml_tf.experiments.run import train
+from cloudml_tf.utils.console import Console
+from cloudml_tf.utils.errors import EXIT_COLLAPSED, NotFiniteError
 
 SIGNAL = "Product/Signal"
 DAYS = "layer_descriptor/Profile_Decimal_Julian_Day"

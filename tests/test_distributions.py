@@ -6,15 +6,9 @@ import keras
 import numpy as np
 import pytest
 
-from cloudml_tf.distributions import (
-    HistogramHead,
-    HistogramLoss,
-    QuantileHead,
-    QuantileLoss,
-    bin_centres,
-    quantile_levels,
-)
+from cloudml_tf.losses import HistogramLoss, QuantileLoss
 from cloudml_tf.metrics import R2, PredictionSpread
+from cloudml_tf.nn.heads import HistogramHead, QuantileHead, bin_centres, quantile_levels
 
 
 def test_quantiles_rise_and_their_mean_comes_first() -> None:

@@ -16,7 +16,7 @@ import pytest
 from conftest import TINY
 from snippets import PAGES, ROOT, Snippet, snippets
 
-from cloudml_tf.config import set_by_path
+from cloudml_tf.config.load import set_by_path
 
 pytestmark = pytest.mark.slow
 

@@ -10,18 +10,19 @@ import numpy as np
 import pytest
 from conftest import TINY, merged
 
-from cloudml_tf.cli import main
-from cloudml_tf.comparison import read_finished
-from cloudml_tf.console import Console
+from cloudml_tf.commands.ensemble import Wish
+from cloudml_tf.commands.main import main
 from cloudml_tf.data.scaling import TargetScaling
-from cloudml_tf.ensemble import Wish
-from cloudml_tf.ensembling import flights, judgement
-from cloudml_tf.ensembling.combination import Combination, Voice, choose_scale
-from cloudml_tf.ensembling.members import load_networks, outputs
-from cloudml_tf.errors import ConfigError
-from cloudml_tf.exporting.formats import open_export
-from cloudml_tf.files import write_json
-from cloudml_tf.judge import scores
+from cloudml_tf.evaluation.comparison import read_finished
+from cloudml_tf.evaluation.scores import scores
+from cloudml_tf.inference.ensemble import calibration, flights
+from cloudml_tf.inference.ensemble.combination import Combination, choose_scale
+from cloudml_tf.inference.ensemble.members import load_networks, outputs
+from cloudml_tf.inference.export.formats import open_export
+from cloudml_tf.inference.heads import Voice
+from cloudml_tf.utils.console import Console
+from cloudml_tf.utils.errors import ConfigError
+from cloudml_tf.utils.files import write_json
 
 PARTS = ["metrics.json", "predictions.npz", "report.html", "environment.json", "plots"]
 
@@ -281,7 +282,7 @@ def test_smearing_moves_the_answer_and_not_the_ends_of_its_interval() -> None:
 def test_words_say_plainly_where_intervals_fail() -> None:
     each = {"a": {"coverage": 0.71}, "b": {"coverage": 0.91}, "c": {"coverage": 0.99}}
     found = {"level": 0.9, "calibration": {"v": 5, "w": 6}, "left_out": {"v": 0.8}, "seen_by_early_stopping": False}
-    words = judgement.in_words({**found, "test": each, "mean": {"coverage": 0.87}})["words"]
+    words = calibration.in_words({**found, "test": each, "mean": {"coverage": 0.87}})["words"]
     assert words == [
         "90 % intervals, calibrated on v, w",
         "calibrated without v, they would cover 80 % of it",

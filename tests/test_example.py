@@ -6,11 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cloudml_tf.config import load_config, parse_config
-from cloudml_tf.data.ranges import TrainingRanges
+from cloudml_tf.config.load import load_config, parse_config
 from cloudml_tf.data.scaling import Scaling
-from cloudml_tf.exporting import parity
-from cloudml_tf.exporting.formats import FORMATS, open_export
+from cloudml_tf.data.training_ranges import TrainingRanges
+from cloudml_tf.inference.export import parity
+from cloudml_tf.inference.export.formats import FORMATS, open_export
 
 ROOT = Path(__file__).parent.parent
 EXAMPLE = ROOT / "savedmodels" / "example"

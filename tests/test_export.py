@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cloudml_tf.cli import main
-from cloudml_tf.config import load_config
-from cloudml_tf.pipeline import prepare
+from cloudml_tf.commands.main import main
+from cloudml_tf.config.load import load_config
+from cloudml_tf.data.prepare import prepare
 
 WITHOUT_US = """
 import sys, json

@@ -11,16 +11,17 @@ import numpy as np
 import pytest
 from conftest import TINY, merged
 
-from cloudml_tf.cli import main
-from cloudml_tf.config import Config, load_config, parse_config
+from cloudml_tf.commands.main import main
+from cloudml_tf.config.load import load_config, parse_config
+from cloudml_tf.config.schema import Config
+from cloudml_tf.data.prepare import prepare
 from cloudml_tf.data.scaling import Scaling, TargetScaling
-from cloudml_tf.errors import ConfigError, ParityError, RunError
-from cloudml_tf.export import Source, export_model, write_savedmodel
-from cloudml_tf.exporting import parity
-from cloudml_tf.exporting.convert import convert
-from cloudml_tf.exporting.formats import FORMATS, Format, open_export, parse_formats
-from cloudml_tf.files import write_json
-from cloudml_tf.pipeline import prepare
+from cloudml_tf.inference.export import parity
+from cloudml_tf.inference.export.convert import convert
+from cloudml_tf.inference.export.formats import FORMATS, Format, open_export, parse_formats
+from cloudml_tf.inference.export.writer import Source, export_model, write_savedmodel
+from cloudml_tf.utils.errors import ConfigError, ParityError, RunError
+from cloudml_tf.utils.files import write_json
 
 SHAPE = (12, 10, 2)
 # Between them: T = 1 and 3, each head, each target, mirror images, features, and all of preprocessing.
@@ -72,7 +73,7 @@ def exported(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
     """A folder with an untrained network in all formats, its inputs, and Keras's answer to them."""
     import keras
 
-    from cloudml_tf.training import make_model, start_keras
+    from cloudml_tf.train.network import make_model, start_keras
 
     config = parse_config(merged(TINY, KINDS[request.param]))
     start_keras(config)

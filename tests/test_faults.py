@@ -11,15 +11,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cloudml_tf import files
-from cloudml_tf.checkpoint import keep, load, newest, save
-from cloudml_tf.cli import main
-from cloudml_tf.console import Console
-from cloudml_tf.errors import RunError
-from cloudml_tf.files import whole_file, whole_folder, write_text
-from cloudml_tf.locks import alone_at, alone_in, is_held
-from cloudml_tf.runs import CHECKPOINT, PREVIOUS, new_run
-from cloudml_tf.train import train
+from cloudml_tf.commands.main import main
+from cloudml_tf.config.run_folder import CHECKPOINT, PREVIOUS, new_run
+from cloudml_tf.experiments.run import train
+from cloudml_tf.train.checkpoint import keep, load, newest, save
+from cloudml_tf.utils import files
+from cloudml_tf.utils.console import Console
+from cloudml_tf.utils.errors import RunError
+from cloudml_tf.utils.files import whole_file, whole_folder, write_text
+from cloudml_tf.utils.locks import alone_at, alone_in, is_held
 
 ROOT = Path(__file__).parent.parent
 CONTENT = {"epoch": 1, "model": [np.arange(200, dtype="float32")], "states": {"a": {"wait": 2, "best": None}}}
@@ -99,7 +99,7 @@ def test_a_run_whose_last_checkpoint_is_damaged_ends_as_if_it_were_not(
     train(config, Console(quiet=True), str(tmp_path / "whole"))
     assert not (tmp_path / "whole" / PREVIOUS).exists()
     with monkeypatch.context() as patch:
-        patch.setattr("cloudml_tf.checkpoint.Checkpoint.on_epoch_end", _interrupt_after(2))
+        patch.setattr("cloudml_tf.train.checkpoint.Checkpoint.on_epoch_end", _interrupt_after(2))
         with pytest.raises(KeyboardInterrupt):
             train(config, Console(quiet=True), str(tmp_path / "cut"))
     path = tmp_path / "cut" / CHECKPOINT
@@ -120,9 +120,9 @@ def test_one_or_two_threads_that_draw_batches_give_the_same_bits(tiny, tmp_path:
 
     from test_train import same
 
-    from cloudml_tf.batches import Batches
-    from cloudml_tf.feed import feed
-    from cloudml_tf.pipeline import prepare
+    from cloudml_tf.data.prepare import prepare
+    from cloudml_tf.train.batches import Batches
+    from cloudml_tf.train.tf_dataset import feed
 
     drawn_by = set()
 
@@ -215,7 +215,7 @@ def test_a_folder_that_becomes_read_only_leaves_what_was_there(small_disk) -> No
 def test_files_beyond_a_limit_of_their_size_are_not_begun(tmp_path: Path) -> None:
     write_text(tmp_path / "a.txt", "before")
     code = (
-        "import resource, sys; from pathlib import Path; from cloudml_tf.files import write_text\n"
+        "import resource, sys; from pathlib import Path; from cloudml_tf.utils.files import write_text\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000)); write_text(Path(sys.argv[1]), 'x' * 5000)"
     )
     done = subprocess.run([sys.executable, "-c", code, str(tmp_path / "a.txt")], capture_output=True, text=True)
@@ -228,7 +228,8 @@ def test_files_beyond_a_limit_of_their_size_are_not_begun(tmp_path: Path) -> Non
 
 
 HOLD = (
-    "import sys, time; from pathlib import Path; from cloudml_tf.locks import *; from cloudml_tf.files import *\n"
+    "import sys, time; from pathlib import Path\n"
+    "from cloudml_tf.utils.locks import *; from cloudml_tf.utils.files import *\n"
     "with alone_in(Path(sys.argv[1]), 'a training'), whole_file(Path(sys.argv[1]) / 'plots' / 'a.txt'):\n"
     "    print('held', flush=True); time.sleep(60)"
 )

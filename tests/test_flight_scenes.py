@@ -11,14 +11,14 @@ import xarray as xr
 from conftest import merged
 from flight_files import write_config, write_three_flights
 
-from cloudml_tf.cli import main
-from cloudml_tf.config import parse_config
+from cloudml_tf.commands.main import main
+from cloudml_tf.commands.scenes import reading
+from cloudml_tf.config.load import parse_config
 from cloudml_tf.data.flight_scenes import FRAMES_A_FLIGHT, SUN, far_apart, scenes_of_flight, towards_sun
-from cloudml_tf.data.flights import read_flight
-from cloudml_tf.data.folders import find_flights
+from cloudml_tf.data.readers.folders import find_flights
+from cloudml_tf.data.readers.sandbox import read_flight
+from cloudml_tf.data.sources import available_flights
 from cloudml_tf.data.track import seen_labels
-from cloudml_tf.pipeline import available_flights
-from cloudml_tf.scenes import reading
 
 SIMULATION = {"swath_truth": True, "lidar_interval_s": 1.0, "black_frame_fraction": 0.02}
 SCENES = {

@@ -26,11 +26,11 @@ from flight_files import (
     write_three_flights,
 )
 
-from cloudml_tf.data.flights import Flight, load_flight
-from cloudml_tf.data.folders import find_flights, flight_files
-from cloudml_tf.data.settings import Data
-from cloudml_tf.errors import DataError
-from cloudml_tf.pipeline import find_named
+from cloudml_tf.config.data import Data
+from cloudml_tf.data.readers.flights import Flight, load_flight
+from cloudml_tf.data.readers.folders import find_flights, flight_files
+from cloudml_tf.data.sources import find_named
+from cloudml_tf.utils.errors import DataError
 
 NAN = np.nan
 HOUR_S = 3600.0

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 from flight_files import FRAMES, SIGNAL, START_S, camera_file, images, tiny_config, write_flight
 
-from cloudml_tf.config import Config
-from cloudml_tf.data import frames as frames_module
-from cloudml_tf.data.flights import Flight, load_flight
-from cloudml_tf.data.folders import flight_files
-from cloudml_tf.data.frames import FrameTable, build_table, camera_fingerprint, read_frames
-from cloudml_tf.errors import DataError
+from cloudml_tf.config.schema import Config
+from cloudml_tf.data.readers import frames as frames_module
+from cloudml_tf.data.readers.flights import Flight, load_flight
+from cloudml_tf.data.readers.folders import flight_files
+from cloudml_tf.data.readers.frames import FrameTable, build_table, camera_fingerprint, read_frames
+from cloudml_tf.utils.errors import DataError
 
 EVERY = np.arange(FRAMES)
 

@@ -9,12 +9,12 @@ import keras
 import numpy as np
 import pytest
 
-from cloudml_tf.console import Console
-from cloudml_tf.feed import feed
-from cloudml_tf.graphs import forgotten_graphs
-from cloudml_tf.predict import predict
-from cloudml_tf.train import train
-from cloudml_tf.training import start_keras
+from cloudml_tf.commands.predict import predict
+from cloudml_tf.experiments.run import train
+from cloudml_tf.train.network import start_keras
+from cloudml_tf.train.tf_dataset import feed
+from cloudml_tf.utils.console import Console
+from cloudml_tf.utils.tf_graphs import forgotten_graphs
 
 pytestmark = pytest.mark.tensorflow("the register is TensorFlow's")
 QUICK = {"evaluation": {"baselines": False, "bootstrap_samples": 100}, "output": {"export": False, "report": False}}

@@ -11,10 +11,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cloudml_tf.cli import main
-from cloudml_tf.errors import ConfigError
-from cloudml_tf.grid import cells, load_grid
-from cloudml_tf.grid_summary import paired, spread_of
+from cloudml_tf.commands.main import main
+from cloudml_tf.experiments.grid.cells import cells, load_grid
+from cloudml_tf.experiments.grid.summary import paired, spread_of
+from cloudml_tf.utils.errors import ConfigError
 
 QUICK = {"training": {"max_epochs": 1}, "output": {"export": False, "report": False}}
 
@@ -112,7 +112,7 @@ def test_a_killed_grid_goes_on_keeps_failures_and_is_summed_up(grid_file, tmp_pa
         "lost": {"set": {"overweight.flights": ["nowhere"]}},
     }
     path, home = grid_file(rows=rows), tmp_path / "home"
-    command = [sys.executable, "-m", "cloudml_tf.ablate", str(path), "--run-dir", str(home), "--jobs", "1"]
+    command = [sys.executable, "-m", "cloudml_tf", "ablate", str(path), "--run-dir", str(home), "--jobs", "1"]
     started = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
     first = home / "plain" / "seed1" / "metrics.json"
     deadline = time.time() + 300

@@ -24,11 +24,12 @@ from flight_files import (
     write_flight,
 )
 
-from cloudml_tf.data import hdf5, sandbox
-from cloudml_tf.data.flights import Flight, load_flight, read_flight
-from cloudml_tf.data.frames import read_frames
-from cloudml_tf.data.settings import FlightFiles
-from cloudml_tf.errors import DataError
+from cloudml_tf.config.data import FlightFiles
+from cloudml_tf.data.readers import hdf5, sandbox
+from cloudml_tf.data.readers.flights import Flight, load_flight
+from cloudml_tf.data.readers.frames import read_frames
+from cloudml_tf.data.readers.sandbox import read_flight
+from cloudml_tf.utils.errors import DataError
 
 
 @pytest.fixture

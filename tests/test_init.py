@@ -11,11 +11,12 @@ import numpy as np
 import pytest
 from flight_files import write_flight, write_three_flights
 
-from cloudml_tf.cli import main
-from cloudml_tf.config import load_config, schema_json
-from cloudml_tf.console import Console
-from cloudml_tf.init import print_proposal
-from cloudml_tf.pipeline import available_flights, find_named, prepare
+from cloudml_tf.commands.init import print_proposal
+from cloudml_tf.commands.main import main
+from cloudml_tf.config.load import load_config, schema_json
+from cloudml_tf.data.prepare import prepare
+from cloudml_tf.data.sources import available_flights, find_named
+from cloudml_tf.utils.console import Console
 
 FRAMES, ROWS, COLUMNS = 120, 8, 10
 PROFILES = np.arange(0, FRAMES, 2)
@@ -93,7 +94,7 @@ def test_flights_put_into_a_starter_folder_are_read(tmp_path: Path) -> None:
 def test_every_field_of_the_explanations_is_one(tmp_path: Path) -> None:
     import re
 
-    from cloudml_tf.inspecting.guide import README
+    from cloudml_tf.data.discovery.guide import README
 
     main(["init", str(tmp_path / "x")])
     dumped = load_config(tmp_path / "x" / "config.json").model_dump()
@@ -459,7 +460,7 @@ def test_no_keras_is_loaded(tmp_path: Path) -> None:
 
     one_file(tmp_path / "data")
     code = (
-        "import sys; from cloudml_tf.cli import main; "
+        "import sys; from cloudml_tf.commands.main import main; "
         f"main(['init', {str(tmp_path / 'mine')!r}, '--from', {str(tmp_path / 'data')!r}]); "
         "assert not {'keras', 'tensorflow'} & set(sys.modules)"
     )

@@ -6,14 +6,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cloudml_tf.cli import main
-from cloudml_tf.console import Console
-from cloudml_tf.data.settings import Data
+from cloudml_tf.commands.main import main
+from cloudml_tf.config.data import Data
+from cloudml_tf.data.prepare import Prepared, prepare
 from cloudml_tf.data.splits import keep_labels
-from cloudml_tf.errors import ConfigError, DataError, RunError
-from cloudml_tf.pipeline import Prepared, prepare
-from cloudml_tf.train import train
-from cloudml_tf.warm_start import GENTLER, first_model, gentle, inherited_weights, put_weights
+from cloudml_tf.experiments.run import train
+from cloudml_tf.train.warm_start import GENTLER, first_model, gentle, inherited_weights, put_weights
+from cloudml_tf.utils.console import Console
+from cloudml_tf.utils.errors import ConfigError, DataError, RunError
 
 QUICK = {"evaluation": {"baselines": False, "bootstrap_samples": 100}, "output": {"export": False, "report": False}}
 

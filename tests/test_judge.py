@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from cloudml_tf import judge
+from cloudml_tf.data import independence
+from cloudml_tf.evaluation import scores
 
 RNG = np.random.default_rng(4)
 
@@ -20,7 +21,7 @@ def make(r: float, s: float, bias: float = 0.0, n: int = 4000, std: float = 0.48
 
 def test_scores_by_hand() -> None:
     # t = (0, 2, 4), p = (1, 2, 3): mean 2 both, Σ(t-2)² = 8, Σe² = 2, so R² = 3/4; s = 1/2, r = 1.
-    found = judge.scores(np.array([0.0, 2, 4]), np.array([1.0, 2, 3]))
+    found = scores.scores(np.array([0.0, 2, 4]), np.array([1.0, 2, 3]))
     assert found["r2"] == pytest.approx(0.75)
     assert found["variance_ratio"] == pytest.approx(0.5)
     assert found["correlation"] == pytest.approx(1.0)
@@ -32,14 +33,14 @@ def test_scores_by_hand() -> None:
 
 @pytest.mark.parametrize(("r", "s", "bias"), [(0.14, 1.0, 0.0), (0.067, 0.034, 0.45), (0.9, 0.7, -0.2)])
 def test_the_identity(r: float, s: float, bias: float) -> None:
-    found = judge.scores(*make(r, s, bias))
+    found = scores.scores(*make(r, s, bias))
     assert found["r2"] == pytest.approx(2 * r * s - s * s - bias * bias, abs=1e-9)
 
 
 def test_the_originals_three_runs_have_their_r2() -> None:
     # R², s and r of its table; its third run's R² is nearly all bias
     for r2, s, r, b in ((-0.0457, 0.400, 0.143, 0.01), (-0.0226, 0.039, 0.054, 0.16), (-0.2034, 0.034, 0.067, 0.45)):
-        assert judge.scores(*make(r, s, b))["r2"] == pytest.approx(r2, abs=0.005)
+        assert scores.scores(*make(r, s, b))["r2"] == pytest.approx(r2, abs=0.005)
 
 
 @pytest.mark.parametrize(
@@ -53,62 +54,62 @@ def test_the_originals_three_runs_have_their_r2() -> None:
     ],
 )
 def test_tiers(r: float, s: float, name: str, failing: str) -> None:
-    verdict = judge.tier(judge.scores(*make(r, s)))
+    verdict = scores.tier(scores.scores(*make(r, s)))
     assert verdict["name"] == name
     assert failing in "; ".join(verdict["failed"])
 
 
 def test_constant_labels_reach_no_tier() -> None:
-    found = judge.tier(judge.scores(np.full(20, 0.5), np.linspace(0.2, 0.4, 20)))
+    found = scores.tier(scores.scores(np.full(20, 0.5), np.linspace(0.2, 0.4, 20)))
     assert found["name"] == "none"
     assert "rmse/std(t) nan, needs under 0.725" in found["failed"]
 
 
 def test_tiers_do_not_depend_on_the_unit() -> None:
     for std in (0.483, 12.0, 0.01):
-        assert judge.tier(judge.scores(*make(0.93, 0.97, std=std)))["name"] == "excellent"
+        assert scores.tier(scores.scores(*make(0.93, 0.97, std=std)))["name"] == "excellent"
 
 
 def test_the_relative_limits_are_the_absolute_ones_over_the_originals_target() -> None:
-    for name, limits in judge.ABSOLUTE_LIMITS.items():
+    for name, limits in scores.ABSOLUTE_LIMITS.items():
         for key, limit in limits.items():
-            relative = judge.TIERS[name][{"pred_spread": "spread"}.get(key, key)]
-            scale = judge.SEED_SPREAD if key == "pred_spread" else judge.SEED_STD
+            relative = scores.TIERS[name][{"pred_spread": "spread"}.get(key, key)]
+            scale = scores.SEED_SPREAD if key == "pred_spread" else scores.SEED_STD
             assert relative == pytest.approx(limit / scale, abs=6e-4)
 
 
 def test_acceptance() -> None:
-    good = judge.scores(*make(0.8, 0.9))
+    good = scores.scores(*make(0.8, 0.9))
     rising = [{"val_variance_ratio": v} for v in (0.2, 0.5, 0.6, 0.1)]
     falling = [{"val_variance_ratio": v} for v in (0.6, 0.5, 0.2)]
-    assert judge.phase3(good, rising, best_epoch=2)["passed"]
-    assert "rank correlation" in judge.phase3(good, falling, best_epoch=None)["failed"][0]
-    failed = judge.phase3(judge.scores(*make(0.1, 0.03, bias=0.2)), rising, 2)["failed"]
+    assert scores.phase3(good, rising, best_epoch=2)["passed"]
+    assert "rank correlation" in scores.phase3(good, falling, best_epoch=None)["failed"][0]
+    failed = scores.phase3(scores.scores(*make(0.1, 0.03, bias=0.2)), rising, 2)["failed"]
     assert [text.split()[0] for text in failed] == ["r2", "variance_ratio", "pred_spread/spread(t)"]
 
 
 def test_the_rank_correlation_is_spearmans() -> None:
-    assert judge.rank_correlation(np.arange(4), np.array([1.0, 5, 6, 100])) == pytest.approx(1.0)
-    assert np.isnan(judge.rank_correlation(np.arange(1), np.array([1.0])))
-    assert np.isnan(judge.rank_correlation(np.arange(4), np.ones(4)))
+    assert scores.rank_correlation(np.arange(4), np.array([1.0, 5, 6, 100])) == pytest.approx(1.0)
+    assert np.isnan(scores.rank_correlation(np.arange(1), np.array([1.0])))
+    assert np.isnan(scores.rank_correlation(np.arange(4), np.ones(4)))
 
 
 def test_blocks_end_at_their_length_at_gaps_and_at_flights() -> None:
     time_s = np.array([0.0, 50, 130, 131, 132, 133])
     flight, piece = np.array([0, 0, 0, 0, 0, 1]), np.array([0, 0, 0, 0, 1, 0])
-    assert judge.block_ids(time_s, flight, piece, 120.0).tolist() == [0, 0, 1, 1, 2, 3]
+    assert independence.block_ids(time_s, flight, piece, 120.0).tolist() == [0, 0, 1, 1, 2, 3]
 
 
 def test_the_interval_widens_where_samples_are_copies() -> None:
     t, p = make(0.8, 0.8, n=200)
     copies = np.repeat(np.arange(200), 10)
-    alone = judge.bootstrap(t[copies], p[copies], np.arange(2000), 400, 0)["r2"]
-    blocked = judge.bootstrap(t[copies], p[copies], copies, 400, 0)["r2"]
-    plain = judge.bootstrap(t, p, np.arange(200), 400, 0)["r2"]
+    alone = scores.bootstrap(t[copies], p[copies], np.arange(2000), 400, 0)["r2"]
+    blocked = scores.bootstrap(t[copies], p[copies], copies, 400, 0)["r2"]
+    plain = scores.bootstrap(t, p, np.arange(200), 400, 0)["r2"]
     assert np.ptp(alone) < 0.5 * np.ptp(blocked)
     assert np.ptp(blocked) == pytest.approx(np.ptp(plain), rel=0.2)
     low, high = blocked
-    assert low < judge.scores(t, p)["r2"] < high
+    assert low < scores.scores(t, p)["r2"] < high
 
 
 def test_the_effective_size_of_an_autoregressive_series() -> None:
@@ -116,6 +117,6 @@ def test_the_effective_size_of_an_autoregressive_series() -> None:
     x = np.zeros(n)
     for i, e in enumerate(RNG.normal(size=n)):
         x[i] = phi * x[i - 1] + e
-    found = judge.effective_size(x, np.zeros(n))
+    found = independence.effective_size(x, np.zeros(n))
     assert found == pytest.approx(n * (1 - phi) / (1 + phi), rel=0.15)
-    assert judge.effective_size(RNG.normal(size=n), np.zeros(n)) > 0.9 * n
+    assert independence.effective_size(RNG.normal(size=n), np.zeros(n)) > 0.9 * n

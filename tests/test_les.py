@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cloudml_tf.config import load_config
-from cloudml_tf.pipeline import prepare
-from cloudml_tf.results import collect_baselines
+from cloudml_tf.config.load import load_config
+from cloudml_tf.data.prepare import prepare
+from cloudml_tf.evaluation.collect import collect_baselines
 
 ROOT = Path(__file__).parent.parent
 SHARED = Path(os.environ.get("CLOUDML_SHARED", ROOT.parent / "shared"))

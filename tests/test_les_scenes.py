@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from test_les import SHARED
 
-from cloudml_tf.config import load_config
+from cloudml_tf.config.load import load_config
 
 ROOT = Path(__file__).parent.parent
 

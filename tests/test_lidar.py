@@ -25,9 +25,9 @@ from flight_files import (
     write_flight,
 )
 
-from cloudml_tf.data.lidar import Profiles, read_profiles
-from cloudml_tf.data.settings import Lidar, Target
-from cloudml_tf.errors import DataError
+from cloudml_tf.config.data import Lidar, Target
+from cloudml_tf.data.readers.lidar import Profiles, read_profiles
+from cloudml_tf.utils.errors import DataError
 
 NAN = np.nan
 

@@ -10,7 +10,7 @@ import pytest
 from sklearn.metrics import mean_absolute_error, r2_score
 
 from cloudml_tf import metrics as m
-from cloudml_tf.judge import scores
+from cloudml_tf.evaluation.scores import scores
 from cloudml_tf.losses import VariancePreservingLoss
 
 ALL = [

@@ -6,8 +6,9 @@ import keras
 import numpy as np
 import pytest
 
-from cloudml_tf import anatomy, models, nadir
-from cloudml_tf import layers as own
+from cloudml_tf import models
+from cloudml_tf.nn import introspection, nadir
+from cloudml_tf.nn import layers as own
 
 SMALL = {"widths": (4, 6), "footprint": 5, "encoder_features": 8, "heads": 2, "head_units": 8, "dropout": 0.0}
 RNG = np.random.default_rng(0)
@@ -276,7 +277,7 @@ def test_attention_weights_are_the_middle_row_averaged_over_heads() -> None:
     k = np.einsum("btd,dhk->bhtk", token, key) + key_bias[:, None]
     raw = np.exp(np.einsum("bhk,bhtk->bht", q, k) / np.sqrt(q.shape[-1]))
     expected = (raw / raw.sum(axis=-1, keepdims=True)).mean(axis=1)
-    found = anatomy.attention_weights(model, x)
+    found = introspection.attention_weights(model, x)
     np.testing.assert_allclose(found, expected, atol=1e-5)
     np.testing.assert_allclose(found.sum(axis=1), 1.0, atol=1e-5)
 
@@ -291,14 +292,14 @@ def test_under_the_mirror_average_a_distribution_still_has_one_point() -> None:
 def test_attention_weights_under_the_mirror_average_are_the_mean_of_both_images() -> None:
     model, x = small(mirror_average="rows"), inputs()
     mirrored = model.get_layer("mirror_average").mirrored(x)
-    both = [anatomy.attention_weights(model.get_layer("mirror_average").layer, one) for one in (x, mirrored)]
-    np.testing.assert_allclose(anatomy.attention_weights(model, x), 0.5 * (both[0] + both[1]), atol=1e-6)
+    both = [introspection.attention_weights(model.get_layer("mirror_average").layer, one) for one in (x, mirrored)]
+    np.testing.assert_allclose(introspection.attention_weights(model, x), 0.5 * (both[0] + both[1]), atol=1e-6)
 
 
 def test_without_attention_there_are_no_weights() -> None:
     for architecture in ("single_frame", "no_attention"):
-        assert anatomy.attention_weights(small(architecture=architecture), inputs()) is None
-    assert anatomy.attention_weights(small(temporal_frames=1), inputs(steps=1)) is None
+        assert introspection.attention_weights(small(architecture=architecture), inputs()) is None
+    assert introspection.attention_weights(small(temporal_frames=1), inputs(steps=1)) is None
 
 
 @pytest.mark.parametrize("along", ["columns", "rows"])
@@ -319,7 +320,7 @@ def test_along_the_track_the_network_answers_as_the_one_at_nadir_moved_there(alo
         nadir = [18, 19]
         nadir[axis] += offset
         moved = build((nadir[0], nadir[1]))
-        anatomy.copy_weights(track, moved)
+        introspection.copy_weights(track, moved)
         np.testing.assert_allclose(out(moved, x)[:, 0], answers[:, place], atol=1e-5)
 
 

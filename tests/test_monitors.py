@@ -4,11 +4,11 @@ import keras
 import numpy as np
 import pytest
 
-from cloudml_tf.gradients import Gradients
-from cloudml_tf.judge import scores
+from cloudml_tf.evaluation.scores import scores
 from cloudml_tf.losses import VariancePreservingLoss
 from cloudml_tf.metrics import regression_metrics
-from cloudml_tf.monitors import DiversityMonitor, LayerMonitor
+from cloudml_tf.nn.backend import Gradients
+from cloudml_tf.nn.monitors import DiversityMonitor, LayerMonitor
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(128, 6)).astype("float32")

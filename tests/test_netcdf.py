@@ -28,12 +28,12 @@ from flight_files import (
     write_flight,
 )
 
-from cloudml_tf.data import hdf5
-from cloudml_tf.data.flights import load_flight
-from cloudml_tf.data.folders import find_flights
-from cloudml_tf.data.frames import build_table
-from cloudml_tf.errors import DataError
-from cloudml_tf.pipeline import prepare
+from cloudml_tf.data.prepare import prepare
+from cloudml_tf.data.readers import hdf5
+from cloudml_tf.data.readers.flights import load_flight
+from cloudml_tf.data.readers.folders import find_flights
+from cloudml_tf.data.readers.frames import build_table
+from cloudml_tf.utils.errors import DataError
 
 
 def put(file: netCDF4.Dataset, path: str, values: Any, dims: tuple[str, ...], **attributes: Any) -> None:

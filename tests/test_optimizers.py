@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import pytest
 
-from cloudml_tf.optimizers import UNDECAYED, FusedAdamW, adamw
+from cloudml_tf.nn.optimizers import UNDECAYED, FusedAdamW, adamw
 
 pytestmark = pytest.mark.tensorflow("other backends use Keras's own")
 X = np.random.default_rng(1).normal(size=(64, 5)).astype("float32")

@@ -30,11 +30,11 @@ from flight_files import (
     write_flight,
 )
 
-from cloudml_tf.data import times
-from cloudml_tf.data.flights import Flight, load_flight
-from cloudml_tf.data.settings import FlightFiles
-from cloudml_tf.errors import DataError
-from cloudml_tf.pipeline import available_flights
+from cloudml_tf.config.data import FlightFiles
+from cloudml_tf.data.readers import times
+from cloudml_tf.data.readers.flights import Flight, load_flight
+from cloudml_tf.data.sources import available_flights
+from cloudml_tf.utils.errors import DataError
 
 MIDNIGHT = utc(2024, 6, 3)
 FLAT = {DEPTH: LABEL, BASE: 1 + LABEL, TOP: 2 + LABEL, KIND: np.full(len(LABEL), 3), NUMBER: None, OPACITY: None}

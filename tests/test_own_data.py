@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from cloudml_tf.cli import main
+from cloudml_tf.commands.main import main
 
 GUIDE = (Path(__file__).parent.parent / "docs" / "own-data.md").read_text(encoding="utf-8")
 FILES = re.findall(r"```python\n(.*?)```", GUIDE, re.DOTALL)

@@ -13,12 +13,12 @@ from conftest import TINY, merged
 from flight_files import SIGNAL, camera_file, navigation_file, tiny_config
 from predictions import faults, raised
 
-from cloudml_tf.cli import main
-from cloudml_tf.console import Console
-from cloudml_tf.errors import ConfigError
-from cloudml_tf.evaluate import evaluate
-from cloudml_tf.predict import places
-from cloudml_tf.prediction.flags import FLAGS
+from cloudml_tf.commands.evaluate import evaluate
+from cloudml_tf.commands.main import main
+from cloudml_tf.commands.predict import places
+from cloudml_tf.inference.flags import FLAGS
+from cloudml_tf.utils.console import Console
+from cloudml_tf.utils.errors import ConfigError
 
 # --- where files go
 

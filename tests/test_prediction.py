@@ -21,13 +21,13 @@ from flight_files import (
 from predictions import POSITION, brightness, model_of, raised, unlabelled
 
 from cloudml_tf.data import blocks
-from cloudml_tf.data.flights import load_flight
-from cloudml_tf.data.folders import flight_files
-from cloudml_tf.data.ranges import Range, TrainingRanges
+from cloudml_tf.data.readers.flights import load_flight
+from cloudml_tf.data.readers.folders import flight_files
 from cloudml_tf.data.samples import Samples, sequences_around
-from cloudml_tf.errors import DataError
-from cloudml_tf.prediction.flags import FLAGS, MASKS, Frames, quality_flags
-from cloudml_tf.prediction.flight import predict_flight
+from cloudml_tf.data.training_ranges import Range, TrainingRanges
+from cloudml_tf.inference.flags import FLAGS, MASKS, Frames, quality_flags
+from cloudml_tf.inference.flight import predict_flight
+from cloudml_tf.utils.errors import DataError
 
 # --- flights without a lidar
 

@@ -10,11 +10,11 @@ from flight_files import FRAMES, START_S, tiny_config, write_flight
 from predictions import POSITION, brightness, faults, model_of, unlabelled
 
 from cloudml_tf.data.samples import Samples
-from cloudml_tf.prediction.flags import FLAGS
-from cloudml_tf.prediction.flight import Predicted, predict_flight
-from cloudml_tf.prediction.model import Model, digest
-from cloudml_tf.prediction.netcdf import dataset, write_netcdf
-from cloudml_tf.prediction.picture import quick_look
+from cloudml_tf.inference.flags import FLAGS
+from cloudml_tf.inference.flight import Predicted, predict_flight
+from cloudml_tf.inference.model import Model, digest
+from cloudml_tf.inference.netcdf import dataset, write_netcdf
+from cloudml_tf.inference.quicklook import quick_look
 
 # --- the file
 
@@ -107,7 +107,7 @@ def test_a_picture_is_drawn_also_where_nothing_could_be_predicted(tmp_path: Path
 
 
 def test_the_line_of_a_long_flight_keeps_its_extremes_and_gaps() -> None:
-    from cloudml_tf.prediction.picture import DRAWN, _extremes
+    from cloudml_tf.inference.quicklook import DRAWN, _extremes
 
     values = np.random.default_rng(0).standard_normal(10 * DRAWN)
     values[5000:5600] = np.nan

@@ -8,16 +8,15 @@ import numpy as np
 import pytest
 from keras.ops import convert_to_numpy as to_numpy
 
-from cloudml_tf import inpainting
-from cloudml_tf.anatomy import frame_encoder_of, frame_model_of
-from cloudml_tf.cli import main
+from cloudml_tf.commands.main import main
+from cloudml_tf.config.run_folder import CHECKPOINT
+from cloudml_tf.data.prepare import prepare, prepare_frames
+from cloudml_tf.data.sources import available_flights, read_flights
 from cloudml_tf.data.unlabelled import chunks
-from cloudml_tf.errors import DataError, PretrainingError
-from cloudml_tf.layers import LocalContrast, Standardize
 from cloudml_tf.models import build_regressor
-from cloudml_tf.pipeline import available_flights, prepare, prepare_frames, read_flights
-from cloudml_tf.pretrain import reconstruction_of
-from cloudml_tf.pretraining import (
+from cloudml_tf.nn.introspection import frame_encoder_of, frame_model_of
+from cloudml_tf.nn.layers import LocalContrast, Standardize
+from cloudml_tf.nn.masked_reconstruction import (
     MaskedReconstruction,
     build_decoder,
     build_painter,
@@ -27,8 +26,10 @@ from cloudml_tf.pretraining import (
     patch_mask,
     unexplained,
 )
-from cloudml_tf.runs import CHECKPOINT
-from cloudml_tf.training import make_model
+from cloudml_tf.train import reconstruction_references
+from cloudml_tf.train.network import make_model
+from cloudml_tf.train.pretrain import reconstruction_of
+from cloudml_tf.utils.errors import DataError, PretrainingError
 
 SHAPE = (12, 12, 2)
 
@@ -205,14 +206,14 @@ def test_interpolation_restores_a_plane_and_the_mean_does_not() -> None:
     plane = np.stack([rows + 2 * columns, -rows], axis=-1)
     hidden = np.zeros((9, 9), bool)
     hidden[3:6, 3:6] = True
-    np.testing.assert_allclose(inpainting.interpolated(plane, hidden), plane, atol=1e-9)
-    found = inpainting.references(plane[None], hidden[None])
+    np.testing.assert_allclose(reconstruction_references.interpolated(plane, hidden), plane, atol=1e-9)
+    found = reconstruction_references.references(plane[None], hidden[None])
     assert found["interpolation"] == pytest.approx(0.0, abs=1e-12)
     centre = plane[hidden] - plane[~hidden].mean(axis=0)
     assert found["mean_of_visible"] == pytest.approx(np.mean(centre**2))
     corner = np.zeros((9, 9), bool)
     corner[:4, :4] = True  # beyond the hull of what is visible
-    assert np.isfinite(inpainting.interpolated(plane, corner)).all()
+    assert np.isfinite(reconstruction_references.interpolated(plane, corner)).all()
 
 
 def test_every_frame_of_training_and_validation_flights_serves_and_none_of_the_test_flights(tiny) -> None:
@@ -253,8 +254,8 @@ def test_a_split_in_time_keeps_the_test_part_out_of_pretraining(tiny) -> None:
 
 
 def test_extra_flights_must_be_free(tiny, tiny_content) -> None:
-    from cloudml_tf.config import parse_config
-    from cloudml_tf.errors import ConfigError
+    from cloudml_tf.config.load import parse_config
+    from cloudml_tf.utils.errors import ConfigError
 
     with pytest.raises(ConfigError, match="extra_flights must be in no part"):
         parse_config(tiny_content(pretraining={"extra_flights": ["sim03"]}))
@@ -322,7 +323,7 @@ def test_an_interrupted_pretraining_goes_on_as_if_it_had_not_been(
 
     path = str(tiny_file(pretraining={**SHORT, "max_epochs": 4}))
     main(["pretrain", path, "--run-dir", str(tmp_path / "whole")])
-    monkeypatch.setattr("cloudml_tf.checkpoint.Checkpoint.on_epoch_end", _interrupt_after(2))
+    monkeypatch.setattr("cloudml_tf.train.checkpoint.Checkpoint.on_epoch_end", _interrupt_after(2))
     assert main(["pretrain", path, "--run-dir", str(tmp_path / "cut")]) == 130
     assert not (tmp_path / "cut" / "pretraining.json").exists()
     monkeypatch.undo()

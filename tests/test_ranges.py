@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from flight_files import AZIMUTH, FRAMES, ZENITH, tiny_config, write_three_flights
 
-from cloudml_tf.data.ranges import Range, TrainingRanges, folded
-from cloudml_tf.pipeline import prepare
-from cloudml_tf.settings import Augmentation
+from cloudml_tf.config.training import Augmentation
+from cloudml_tf.data.prepare import prepare
+from cloudml_tf.data.training_ranges import Range, TrainingRanges, folded
 
 
 def test_a_range_leaves_a_thousandth_at_either_end() -> None:

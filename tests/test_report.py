@@ -10,12 +10,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cloudml_tf import imagery, page, plots, report
-from cloudml_tf.canvas import side_by_side
 from cloudml_tf.data.samples import Samples
 from cloudml_tf.data.scaling import TargetScaling
-from cloudml_tf.judge import judge, scores, tier
-from cloudml_tf.results import table_rows
+from cloudml_tf.evaluation.collect import table_rows
+from cloudml_tf.evaluation.scores import judge, scores, tier
+from cloudml_tf.reports import html, images, plots, report
+from cloudml_tf.reports import tables as tables_module
+from cloudml_tf.reports.figure import side_by_side
 
 
 class Reader(HTMLParser):
@@ -100,7 +101,7 @@ def test_the_tables_show_the_figures_of_metrics_json(text: str, metrics: dict) -
     tables = Reader(text).tables
     for part, shown in zip(("test", "val", "train"), tables, strict=True):
         rows = dict(table_rows(metrics, part))
-        assert shown[0] == report.COLUMNS
+        assert shown[0] == tables_module.COLUMNS
         assert [row[0] for row in shown[1:]] == list(rows)
         for name, *cells in shown[1:]:
             found = rows[name]
@@ -137,7 +138,7 @@ def test_the_page_needs_no_network_and_is_small(text: str, finished: Path) -> No
 
 def test_identifiers_are_unique_and_colours_follow_the_theme(text: str) -> None:
     drawn = text[text.index("<svg") :]
-    for light, _ in page.COLOURS.values():
+    for light, _ in html.COLOURS.values():
         assert light not in drawn
     assert "var(--ink)" in drawn
     own = [name for name in Reader(text).ids if name != "metrics"]
@@ -146,11 +147,11 @@ def test_identifiers_are_unique_and_colours_follow_the_theme(text: str) -> None:
 
 
 def test_text_is_escaped() -> None:
-    shown = page.page(
+    shown = html.page(
         "<b>",
-        page.table(["<i>"], [["</td>"]]),
-        page.badge("a & b"),
-        page.element("p", 'says "no"', title='"'),
+        html.table(["<i>"], [["</td>"]]),
+        html.badge("a & b"),
+        html.element("p", 'says "no"', title='"'),
         data={"metrics": {"x": "</script><script>alert(1)</script>", "y": float("nan")}},
     )
     for raw in ("<b>", "<i>", "<td></td>", "alert(1)</script>"):
@@ -180,9 +181,9 @@ def test_a_diagnosis_stands_on_top(metrics: dict, tmp_path: Path) -> None:
 
 
 def test_scores_that_are_not_defined_are_a_dash(metrics: dict) -> None:
-    cells = report.score_cells("mean", metrics["baselines"]["mean"]["test"])
+    cells = tables_module.score_cells("mean", metrics["baselines"]["mean"]["test"])
     assert cells[3] == cells[8] == "-"
-    assert report.percent(None) == "-"
+    assert tables_module.percent(None) == "-"
 
 
 def scene(count: int = 40, step: int = 3) -> tuple[Samples, np.ndarray]:
@@ -211,7 +212,7 @@ def test_the_strip_is_the_scene_that_was_flown_over(step: int) -> None:
     first = 8 - step // 2
 
     def strip(table: np.ndarray, nadir: tuple[int, int], axis: str) -> np.ndarray:
-        pieces = imagery.camera_strip(replace(samples, table=table, nadir=nadir), np.arange(40), axis)
+        pieces = images.camera_strip(replace(samples, table=table, nadir=nadir), np.arange(40), axis)
         assert pieces.shape == (40, 12, step)
         return pieces.transpose(1, 0, 2).reshape(12, -1)
 
@@ -225,17 +226,17 @@ def test_the_strip_is_the_scene_that_was_flown_over(step: int) -> None:
 def test_where_the_frames_do_not_meet_the_strip_is_the_line_through_nadir() -> None:
     samples, _ = scene()
     apart = np.random.default_rng(0).normal(size=samples.table.shape)
-    strip = imagery.camera_strip(replace(samples, table=apart), np.arange(40), "rows")
+    strip = images.camera_strip(replace(samples, table=apart), np.arange(40), "rows")
     np.testing.assert_array_equal(strip[..., 0], apart[:, :, 8, 0])
-    assert imagery.camera_strip(samples, np.arange(1), "rows").shape == (1, 12, 1)
+    assert images.camera_strip(samples, np.arange(1), "rows").shape == (1, 12, 1)
 
 
 def test_a_large_frame_is_thinned_out() -> None:
     samples, _ = scene()
     large = samples.table.repeat(20, axis=1).repeat(20, axis=2)
-    strip = imagery.camera_strip(replace(samples, table=large, nadir=(120, 160)), np.arange(40), "rows")
-    assert strip.shape[1] <= imagery.LARGEST
-    assert 1 < strip.shape[2] <= imagery.FINEST
+    strip = images.camera_strip(replace(samples, table=large, nadir=(120, 160)), np.arange(40), "rows")
+    assert strip.shape[1] <= images.LARGEST
+    assert 1 < strip.shape[2] <= images.FINEST
 
 
 @pytest.mark.parametrize("high", [0.4, 2.0, 7.3])
@@ -253,9 +254,9 @@ def test_axes_name_the_target_in_words(text: str) -> None:
 def test_cases_are_apart_and_in_order() -> None:
     samples, _ = scene()  # a label each half minute
     error = np.linspace(0.0, -1.0, 40)
-    assert imagery.cases(samples, error, worst=True).tolist() == [39, 37, 35]
-    assert imagery.cases(samples, error, worst=False).tolist() == [0, 2, 4]
-    assert imagery.cases(samples.take(np.arange(2)), error[:2], worst=True).tolist() == [1]
+    assert images.cases(samples, error, worst=True).tolist() == [39, 37, 35]
+    assert images.cases(samples, error, worst=False).tolist() == [0, 2, 4]
+    assert images.cases(samples.take(np.arange(2)), error[:2], worst=True).tolist() == [1]
 
 
 def judged(samples: Samples, z: np.ndarray) -> dict:
@@ -288,7 +289,7 @@ def test_any_evaluation_gives_a_page(kind: str, tmp_path: Path) -> None:
 
 
 def test_a_page_of_several_runs(finished: Path, metrics: dict) -> None:
-    from cloudml_tf.runs import read_history
+    from cloudml_tf.config.run_folder import read_history
 
     history = read_history(finished)
     names = ["first", "second & third"]
@@ -299,7 +300,7 @@ def test_a_page_of_several_runs(finished: Path, metrics: dict) -> None:
         plots.bars("pairs", "R²", flights, {name: [0.5, None] for name in names}),
     ]
     drawn = side_by_side(pictures)
-    found = Reader(page.page("two runs", page.section("Curves", drawn)))
+    found = Reader(html.page("two runs", html.section("Curves", drawn)))
     assert found.pictures == ["runs_val_r2", "runs_val_variance_ratio", "runs_val_correlation", "taylor_runs", "pairs"]
     assert drawn.count("second &amp; third") >= 5
     assert "no positive correlation: mean" in drawn

@@ -16,14 +16,15 @@ import numpy as np
 import pytest
 from flight_files import tiny_content
 
-from cloudml_tf import checkpoint, redaction
-from cloudml_tf.cli import main
-from cloudml_tf.config import load_config
-from cloudml_tf.errors import ConfigError, RunError
-from cloudml_tf.exporting import trust
-from cloudml_tf.exporting.formats import FORMATS, RECORD, open_export
-from cloudml_tf.runs import environment, read_json
-from cloudml_tf.stored_arrays import check_weights, read_npz
+from cloudml_tf.commands.main import main
+from cloudml_tf.config.load import load_config
+from cloudml_tf.config.run_folder import RECORD, environment, read_json
+from cloudml_tf.data.readers.arrays import check_weights, read_npz
+from cloudml_tf.inference.export import trust
+from cloudml_tf.inference.export.formats import FORMATS, open_export
+from cloudml_tf.train import checkpoint
+from cloudml_tf.utils import redaction
+from cloudml_tf.utils.errors import ConfigError, RunError
 
 ROOT = Path(__file__).parent.parent
 EXAMPLE = ROOT / "savedmodels" / "example"
@@ -406,7 +407,7 @@ def test_settings_that_ask_for_too_much(tmp_path: Path, changes: dict[str, Any],
 
 
 def test_a_path_that_is_none(tmp_path: Path) -> None:
-    from cloudml_tf.config import expand
+    from cloudml_tf.config.load import expand
 
     for text in ("a" * 5000, "a\x00b"):
         with pytest.raises(ConfigError, match="is no path: too long, or with a zero in it"):

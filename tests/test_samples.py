@@ -21,11 +21,12 @@ from flight_files import (
     write_three_flights,
 )
 
-from cloudml_tf.data import times
-from cloudml_tf.data.flights import Flight
+from cloudml_tf.data.prepare import prepare
+from cloudml_tf.data.readers import times
+from cloudml_tf.data.readers.flights import Flight
 from cloudml_tf.data.samples import Samples, build_samples, sequences
-from cloudml_tf.errors import DataError
-from cloudml_tf.pipeline import available_flights, prepare, read_flights
+from cloudml_tf.data.sources import available_flights, read_flights
+from cloudml_tf.utils.errors import DataError
 
 EVERY_SECOND = START_S + np.arange(FRAMES)
 

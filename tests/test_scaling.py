@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from flight_files import SIGNAL, START_S, images, tiny_config, write_flight
 
+from cloudml_tf.data.prepare import Prepared, prepare
 from cloudml_tf.data.scaling import Scaling, TargetScaling
-from cloudml_tf.pipeline import Prepared, prepare
 
 MIDDLES = np.arange(2, 40, 2)  # sequences of three overlap: every second frame is in two of them
 USED = np.arange(1, 40)  # and still counts once

@@ -7,14 +7,15 @@ import numpy as np
 import pytest
 from scene_files import NAMES, scene_config, write_scenes
 
-from cloudml_tf.config import Config, parse_config
+from cloudml_tf.config.load import parse_config
+from cloudml_tf.config.schema import Config
 from cloudml_tf.data.scaling import TargetScaling
+from cloudml_tf.data.scene_preparation import prepare_scenes
 from cloudml_tf.data.scenes import Scenes, on_lines, read_scenes, split_scenes
-from cloudml_tf.errors import ConfigError, DataError
-from cloudml_tf.pipeline import available_flights
-from cloudml_tf.swath.batches import Changes, SceneBatches, scene_batches, training_weight
-from cloudml_tf.swath.judging import score_maps
-from cloudml_tf.swath.preparation import prepare_scenes
+from cloudml_tf.data.sources import available_flights
+from cloudml_tf.evaluation.maps import score_maps
+from cloudml_tf.train.scene_batches import Changes, SceneBatches, scene_batches, training_weight
+from cloudml_tf.utils.errors import ConfigError, DataError
 
 
 @pytest.fixture

@@ -12,18 +12,18 @@ from typing import Any
 
 import pytest
 
-from cloudml_tf.cli import main
-from cloudml_tf.config import load_config
-from cloudml_tf.console import Console
-from cloudml_tf.errors import ConfigError, RunError
-from cloudml_tf.files import write_json
-from cloudml_tf.processes import limit_threads
-from cloudml_tf.runs import read_history
-from cloudml_tf.search import read_base
-from cloudml_tf.searching.page import height, ticks
-from cloudml_tf.searching.results import read_results
-from cloudml_tf.searching.settings import Range, load_search
-from cloudml_tf.searching.workers import role, wait_for_chief
+from cloudml_tf.commands.main import main
+from cloudml_tf.commands.search import read_base
+from cloudml_tf.config.load import load_config
+from cloudml_tf.config.run_folder import read_history
+from cloudml_tf.experiments.search.page import height, ticks
+from cloudml_tf.experiments.search.results import read_results
+from cloudml_tf.experiments.search.settings import Range, load_search
+from cloudml_tf.experiments.search.workers import role, wait_for_chief
+from cloudml_tf.utils.console import Console
+from cloudml_tf.utils.errors import ConfigError, RunError
+from cloudml_tf.utils.files import write_json
+from cloudml_tf.utils.threads import limit_threads
 
 ROOT = Path(__file__).parent.parent
 SPACE = {"loss.weight": [0, 0.5], "model.dropout": {"min": 0.0, "max": 0.3}}
@@ -104,7 +104,7 @@ def test_scores_that_do_not_compare_are_warned_of(search_file) -> None:
 
 def formula_tuner(search: Any, folder: Path) -> Any:
     """The real tuner, with a formula in the place of a training."""
-    from cloudml_tf.hypermodel import SCORES, CloudTuner
+    from cloudml_tf.experiments.search.tuner import SCORES, CloudTuner
 
     class Formula(CloudTuner):
         trained: list[str] = []  # noqa: RUF012
@@ -153,8 +153,8 @@ def test_a_search_killed_before_any_of_its_writes_ends_as_if_it_had_not_been(
             raise Killed
         replace(source, target)
 
-    monkeypatch.setattr("cloudml_tf.files.os.replace", dying)
-    monkeypatch.setattr("cloudml_tf.files.os.unlink", lambda path: None)  # a killed process tidies nothing up
+    monkeypatch.setattr("cloudml_tf.utils.files.os.replace", dying)
+    monkeypatch.setattr("cloudml_tf.utils.files.os.unlink", lambda path: None)  # a killed process tidies nothing up
 
     def searched(folder: Path, writes: float) -> tuple[list[dict[str, Any]], list[str]]:
         nonlocal left
@@ -257,7 +257,17 @@ def alive(folder: Path) -> list[str]:
 def test_workers_end_with_a_killed_search_and_it_resumes(search_file, tmp_path: Path, capsys) -> None:
     path = search_file({"loss.weight": [0, 0.1, 0.2]}, {"kind": "random", "trials": 3}, training={"max_epochs": 1})
     folder = tmp_path / "shared"
-    command = [sys.executable, "-m", "cloudml_tf.search", str(path), "--run-dir", str(folder), "--workers", "1"]
+    command = [
+        sys.executable,
+        "-m",
+        "cloudml_tf",
+        "search",
+        str(path),
+        "--run-dir",
+        str(folder),
+        "--workers",
+        "1",
+    ]
     search = subprocess.Popen(command, stdout=subprocess.DEVNULL)
     end = time.monotonic() + 240
     while not read_results(folder) and time.monotonic() < end:
@@ -311,7 +321,7 @@ def test_threads_are_limited(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_trial_goes_on_from_its_own_checkpoint_only(search_file, tmp_path: Path) -> None:
-    from cloudml_tf.hypermodel import begin
+    from cloudml_tf.experiments.search.tuner import begin
 
     search = load_search(search_file())
     prepared, folder = read_base(search, Console(quiet=True)), tmp_path / "trial"

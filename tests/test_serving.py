@@ -19,9 +19,9 @@ import numpy as np
 import pytest
 from snippets import ROOT, snippets
 
-from cloudml_tf.config import load_config
-from cloudml_tf.exporting.formats import FORMATS
-from cloudml_tf.pipeline import prepare
+from cloudml_tf.config.load import load_config
+from cloudml_tf.data.prepare import prepare
+from cloudml_tf.inference.export.formats import FORMATS
 
 CLIENT = [s.code for s in snippets(ROOT / "docs/serving.md") if s.language == "python" and not s.mark]
 

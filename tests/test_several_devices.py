@@ -14,10 +14,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from cloudml_tf import devices
-from cloudml_tf.config import Config, parse_config
-from cloudml_tf.errors import ConfigError
-from cloudml_tf.settings import Training
+from cloudml_tf.config.load import parse_config
+from cloudml_tf.config.schema import Config
+from cloudml_tf.config.training import Training
+from cloudml_tf.train import devices
+from cloudml_tf.utils.errors import ConfigError
 
 pytestmark = pytest.mark.tensorflow("tf.distribute is TensorFlow's")
 HOME = Path(__file__).parents[1]
@@ -136,9 +137,9 @@ def test_every_form_of_the_loss_on_two_replicas_and_the_naive_term_fails() -> No
 STOCK = """
 import json
 import keras, numpy as np
-from cloudml_tf.devices import start
+from cloudml_tf.train.devices import start
 from cloudml_tf.losses import VariancePreservingLoss
-from cloudml_tf.settings import Training
+from cloudml_tf.config.training import Training
 rng = np.random.default_rng(0)
 x = rng.normal(size=(128, 4)).astype("float32")
 y = (x[:, :1] + rng.normal(size=(128, 1))).astype("float32")
@@ -277,8 +278,8 @@ def test_devices_that_are_not_to_be_had(monkeypatch: pytest.MonkeyPatch, tiny: C
 
 
 def test_what_trains_many_networks_refuses_workers(tiny_content: Callable[..., dict[str, Any]]) -> None:
-    from cloudml_tf.grid import Grid, cells
-    from cloudml_tf.searching.settings import Search
+    from cloudml_tf.experiments.grid.cells import Grid, cells
+    from cloudml_tf.experiments.search.settings import Search
 
     base = tiny_content(training={"devices": "workers"})
     assert parse_config(base).training.devices == "workers"

@@ -8,14 +8,13 @@ import numpy as np
 import pytest
 
 from cloudml_tf import models
-from cloudml_tf.augmentation import augment
-from cloudml_tf.batches import Batches, Inputs
-from cloudml_tf.data.runs import in_runs
+from cloudml_tf.config.training import Augmentation
+from cloudml_tf.data.augmentation import augment
 from cloudml_tf.data.samples import Samples
-from cloudml_tf.gradients import Gradients
 from cloudml_tf.losses import VariancePreservingLoss
 from cloudml_tf.metrics import regression_metrics
-from cloudml_tf.settings import Augmentation
+from cloudml_tf.nn.backend import Gradients
+from cloudml_tf.train.batches import Batches, Inputs, in_runs
 
 SMALL = {"widths": (4, 6), "footprint": 5, "encoder_features": 8, "heads": 2, "head_units": 8, "dropout": 0.0}
 FLIGHTS, FRAMES_EACH, STEPS = 5, 42, 3
@@ -170,8 +169,8 @@ def test_sequences_of_a_run_are_mirrored_together(along: bool) -> None:
 
 
 def test_flight_order_and_runs_exclude_each_other(tiny_content) -> None:
-    from cloudml_tf.config import parse_config
-    from cloudml_tf.errors import ConfigError
+    from cloudml_tf.config.load import parse_config
+    from cloudml_tf.utils.errors import ConfigError
 
     with pytest.raises(ConfigError, match="run_length needs order shuffled"):
         parse_config(tiny_content(training={"order": "flight", "run_length": 4}))

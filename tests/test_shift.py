@@ -12,11 +12,20 @@ from flight_files import SIGNAL, camera_file, lidar_file, tiny_config, write_fli
 from test_archive import copies
 from test_predict import campaign
 
-from cloudml_tf.cli import main
-from cloudml_tf.data.shift import kolmogorov_smirnov, ks_distance
-from cloudml_tf.data.skew import LIKELY, Distribution, Series, Shift, given_label_and_sun, meaning, quantiles_of
-from cloudml_tf.pipeline import prepare
-from cloudml_tf.shifting import judge_shift
+from cloudml_tf.commands.main import main
+from cloudml_tf.data.drift import (
+    LIKELY,
+    Distribution,
+    Series,
+    Shift,
+    given_label_and_sun,
+    kolmogorov_smirnov,
+    ks_distance,
+    meaning,
+    quantiles_of,
+)
+from cloudml_tf.data.prepare import prepare
+from cloudml_tf.evaluation.shift import judge_shift
 
 FRAMES, FLIGHTS = 400, 6
 

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from cloudml_tf.simulation import camera, cloud_fields, radiance, simulator
-from cloudml_tf.simulation import files as simulated_files
-from cloudml_tf.simulation import lidar as simulated_lidar
-from cloudml_tf.simulation.cloud_fields import CloudScene
-from cloudml_tf.simulation.files import SimulatedFlight
-from cloudml_tf.simulation.settings import DEFAULT_REGIMES, PRESETS, SimulationConfig
+from cloudml_tf.config.simulation import DEFAULT_REGIMES, PRESETS, SimulationConfig
+from cloudml_tf.data.simulation import camera, cloud_fields, files, radiance, simulator
+from cloudml_tf.data.simulation import files as simulated_files
+from cloudml_tf.data.simulation import lidar as simulated_lidar
+from cloudml_tf.data.simulation.cloud_fields import CloudScene
+from cloudml_tf.data.simulation.files import SimulatedFlight
 
 FILL = -9999.0
 DEPTH = "layer_descriptor/Feature_Optical_Depth_532"
@@ -429,7 +429,7 @@ def test_day_of_year_wraps_at_new_year_and_one_default_flight_crosses_midnight()
 
 def test_files_follow_the_layout(tmp_path: Path) -> None:
     flight = simulator.simulate_flight(tiny(dropped_frame_fraction=0.0), 0)
-    paths = simulator.write_flight(flight, tmp_path)
+    paths = files.write_flight(flight, tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         "CPL_L2_V1-02_01kmLay_sim01_03jun24.hdf5",
         "NAV_20240603.h5",

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from test_les import SHARED
 
-from cloudml_tf.cli import main
+from cloudml_tf.commands.main import main
 
 ROOT = Path(__file__).parent.parent
 pytestmark = pytest.mark.slow

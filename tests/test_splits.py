@@ -9,11 +9,12 @@ import pytest
 from flight_files import START_S, tiny_config, write_flight, write_three_flights
 from pydantic import ValidationError
 
+from cloudml_tf.config.data import FlightSplit, LeaveOneOut, TimeBlocks
+from cloudml_tf.data.prepare import prepare
 from cloudml_tf.data.samples import Samples, build_samples
-from cloudml_tf.data.settings import FlightSplit, LeaveOneOut, TimeBlocks
+from cloudml_tf.data.sources import available_flights, read_flights
 from cloudml_tf.data.splits import PARTS, check_leak, flights_needed, split_samples
-from cloudml_tf.errors import DataError
-from cloudml_tf.pipeline import available_flights, prepare, read_flights
+from cloudml_tf.utils.errors import DataError
 
 NAMES = ("a", "b", "c", "d")
 SECONDS = START_S + np.arange(200)

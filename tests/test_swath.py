@@ -9,11 +9,11 @@ import pytest
 import xarray as xr
 from scene_files import scene_config, write_scenes
 
-from cloudml_tf.cli import main
-from cloudml_tf.config import parse_config
+from cloudml_tf.commands.main import main
+from cloudml_tf.config.load import parse_config
 from cloudml_tf.data.scaling import TargetScaling
 from cloudml_tf.data.scenes import Scenes
-from cloudml_tf.swath.judging import decades, score_maps
+from cloudml_tf.evaluation.maps import decades, score_maps
 
 pytestmark = pytest.mark.tensorflow("exports a SavedModel")
 
@@ -98,7 +98,7 @@ def test_a_run_is_exported_again(home, tmp_path) -> None:
 
 
 def test_a_resumed_training_ends_as_the_uninterrupted_one(home, tmp_path, monkeypatch) -> None:
-    from cloudml_tf.checkpoint import Checkpoint
+    from cloudml_tf.train.checkpoint import Checkpoint
 
     stopped, whole = tmp_path / "stopped", Checkpoint.on_epoch_end
 

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from flight_files import utc
 
-from cloudml_tf.data import times
-from cloudml_tf.errors import DataError
+from cloudml_tf.data.readers import times
+from cloudml_tf.utils.errors import DataError
 
 FILE = Path("camera.h5")
 

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 import cloudml_tf
-from cloudml_tf.cli import VERBS, main
-from cloudml_tf.completion import SHELLS, script
-from cloudml_tf.errors import EXIT_CODES
+from cloudml_tf.commands.completion import SHELLS, script
+from cloudml_tf.commands.main import VERBS, main
+from cloudml_tf.utils.errors import EXIT_CODES
 
 ROOT = Path(__file__).parent.parent
 COMPLETE = """

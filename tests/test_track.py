@@ -8,13 +8,13 @@ import keras
 import numpy as np
 import pytest
 
-from cloudml_tf.cli import main
-from cloudml_tf.config import parse_config
+from cloudml_tf.commands.main import main
+from cloudml_tf.config.load import parse_config
+from cloudml_tf.data.prepare import prepare
 from cloudml_tf.data.samples import Samples
 from cloudml_tf.data.track import offsets_of, pixels_per_s
-from cloudml_tf.errors import ConfigError, DataError
 from cloudml_tf.losses import VariancePreservingLoss
-from cloudml_tf.pipeline import prepare
+from cloudml_tf.utils.errors import ConfigError, DataError
 
 TRACK = {"coverage": "track", "track_reach": 4}
 
@@ -126,7 +126,7 @@ def test_a_training_along_the_track_validates_nadir_exports_and_resumes(tiny_fil
     whole, cut = tmp_path / "whole", tmp_path / "cut"
     assert main(["train", str(path), "--run-dir", str(whole)]) == 0
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("cloudml_tf.checkpoint.Checkpoint.on_epoch_end", _interrupt_after(2))
+        patch.setattr("cloudml_tf.train.checkpoint.Checkpoint.on_epoch_end", _interrupt_after(2))
         assert main(["train", str(path), "--run-dir", str(cut)]) == 130
     assert main(["train", str(path), "--run-dir", str(cut), "--resume"]) == 0
     assert (cut / "history.csv").read_text() == (whole / "history.csv").read_text()

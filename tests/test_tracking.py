@@ -10,10 +10,10 @@ import pytest
 from PIL import Image
 from tensorboard.util import tensor_util
 
-from cloudml_tf.console import Console
-from cloudml_tf.runs import read_history
-from cloudml_tf.tracking import tracked_keys, tracker
-from cloudml_tf.train import train
+from cloudml_tf.config.run_folder import read_history
+from cloudml_tf.experiments.run import train
+from cloudml_tf.train.tracking import tracked_keys, tracker
+from cloudml_tf.utils.console import Console
 
 QUICK = {"evaluation": {"baselines": False, "bootstrap_samples": 100}, "output": {"export": False}}
 

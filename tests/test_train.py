@@ -10,13 +10,13 @@ import keras
 import numpy as np
 import pytest
 
-from cloudml_tf import training
-from cloudml_tf.cli import main
-from cloudml_tf.console import Console
-from cloudml_tf.errors import EXIT_COLLAPSED, EXIT_NOT_FINITE, RunError
-from cloudml_tf.judge import scores
-from cloudml_tf.runs import read_history
-from cloudml_tf.train import train
+from cloudml_tf.commands.main import main
+from cloudml_tf.config.run_folder import read_history
+from cloudml_tf.evaluation.scores import scores
+from cloudml_tf.experiments.run import train
+from cloudml_tf.train import callbacks, network
+from cloudml_tf.utils.console import Console
+from cloudml_tf.utils.errors import EXIT_COLLAPSED, EXIT_NOT_FINITE, RunError
 
 SCORES = {"r2", "variance_ratio", "correlation", "bias", "pred_spread", "pred_std", "target_std", "mae", "rmse"}
 SCORES |= {"r2_ceiling", "spread_cost", "n", "n_eff", "ci95"}
@@ -105,7 +105,7 @@ def test_equal_seeds_give_equal_runs_and_a_resumed_run_is_the_uninterrupted_one(
     config = tiny(training=more, augmentation=augmentation, overweight_factor=1.5, **QUICK)
     console = Console()
     train(config, console, str(tmp_path / "a"))
-    monkeypatch.setattr(training.LastWeights, "on_epoch_begin", _stop_at(2), raising=False)
+    monkeypatch.setattr(callbacks.LastWeights, "on_epoch_begin", _stop_at(2), raising=False)
     with pytest.raises(Stop):
         train(config, console, str(tmp_path / "b"))
     monkeypatch.undo()
@@ -135,7 +135,7 @@ def test_a_run_that_was_killed_while_it_was_judged_ends_as_it_had_ended(
     collapsing = {"learning_rate": 1e-9, "collapse_grace_epochs": 1, "max_epochs": 5}
     config = tiny(loss={"weight": 0}, model={"output_init": 1e-6}, training=collapsing, **QUICK)
     with monkeypatch.context() as patch:
-        patch.setattr(training, "predict", _stop)
+        patch.setattr(network, "predict", _stop)
         with pytest.raises(Stop):
             train(config, Console(), str(tmp_path / "run"))
     _, metrics = train(config, Console(), str(tmp_path / "run"), resume=True)
@@ -323,7 +323,7 @@ def test_every_way_to_keep_variance_trains_exports_and_resumes(tiny_file, tmp_pa
     whole, cut = tmp_path / "whole", tmp_path / "cut"
     assert main(["train", str(path), "--run-dir", str(whole)]) == 0
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("cloudml_tf.checkpoint.Checkpoint.on_epoch_end", _interrupt_after(2))
+        patch.setattr("cloudml_tf.train.checkpoint.Checkpoint.on_epoch_end", _interrupt_after(2))
         assert main(["train", str(path), "--run-dir", str(cut)]) == 130
     assert main(["train", str(path), "--run-dir", str(cut), "--resume"]) == 0
     assert (cut / "history.csv").read_text() == (whole / "history.csv").read_text()
@@ -334,7 +334,7 @@ def test_every_way_to_keep_variance_trains_exports_and_resumes(tiny_file, tmp_pa
 
 
 def _interrupt_after(epochs: int):
-    from cloudml_tf.checkpoint import Checkpoint
+    from cloudml_tf.train.checkpoint import Checkpoint
 
     original = Checkpoint.on_epoch_end
 
@@ -347,8 +347,8 @@ def _interrupt_after(epochs: int):
 
 
 def test_the_warm_up_counts_epochs_or_steps() -> None:
-    from cloudml_tf.settings import Training
-    from cloudml_tf.training import make_optimizer
+    from cloudml_tf.config.training import Training
+    from cloudml_tf.train.network import make_optimizer
 
     def rates(**settings) -> list[float]:
         optimizer = make_optimizer(Training(learning_rate=1e-2, max_epochs=10, **settings), steps_per_epoch=10)

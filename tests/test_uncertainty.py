@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from cloudml_tf.uncertainty import (
+from cloudml_tf.evaluation.uncertainty import (
     Band,
     centre,
     coverage_of,

@@ -10,8 +10,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from cloudml_tf.checkpoint import load
-from cloudml_tf.runs import CHECKPOINT, PREVIOUS, has_begun
+from cloudml_tf.config.run_folder import CHECKPOINT, PREVIOUS, has_begun
+from cloudml_tf.train.checkpoint import load
 from faulting import checks
 from faulting.killing import Changes, Ended, Moment, Ready, Units, command, killed_at, stamp, stamps
 from faulting.references import References

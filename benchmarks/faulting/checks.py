@@ -10,9 +10,9 @@ import h5py
 import matplotlib.image
 import numpy as np
 
-from cloudml_tf.checkpoint import load
-from cloudml_tf.exporting.formats import FORMATS, RECORD
-from cloudml_tf.runs import CHECKPOINT, PREVIOUS
+from cloudml_tf.config.run_folder import CHECKPOINT, PREVIOUS, RECORD
+from cloudml_tf.inference.export.formats import FORMATS
+from cloudml_tf.train.checkpoint import load
 
 
 def artefacts(*folders: Path) -> list[Path]:

@@ -7,7 +7,7 @@ import time
 
 import keras
 
-from cloudml_tf.cli import main
+from cloudml_tf.commands.main import main
 
 
 def measured(arguments: list[str]) -> dict[str, float]:

@@ -145,7 +145,7 @@ def flat(x: torch.Tensor) -> torch.Tensor:
 
 
 def sun_vector(angles_deg: torch.Tensor) -> torch.Tensor:
-    """As `cloudml_tf.layers.SunVector`. (B,T,2) -> (B,T,4)."""
+    """As `cloudml_tf.nn.layers.SunVector`. (B,T,2) -> (B,T,4)."""
     zenith, azimuth = (angles_deg * (math.pi / 180.0)).unbind(-1)
     return torch.stack([zenith.sin() * azimuth.cos(), zenith.sin() * azimuth.sin(), zenith.cos(), zenith.sin()], -1)
 
@@ -165,7 +165,7 @@ class Trainer:
         model: the network; trained in place.
         rate: step (from 0) -> learning rate.
         target_variance: for the loss.
-        weight_decay, clip_norm, momentum: as in `cloudml_tf.settings.Training`.
+        weight_decay, clip_norm, momentum: as in `cloudml_tf.config.training.Training`.
         compiled: whether torch.compile makes one program of the forward and backward pass.
     """
 

@@ -5,15 +5,7 @@ Each set holds ten failures and ten healthy runs. What the first run of a set ga
 
 from typing import Any
 
-from planted.faults import (
-    Case,
-    brighten,
-    merged,
-    shift_lidar,
-    simulation,
-    stray_light,
-    training,
-)
+from planted.faults import Case, brighten, merged, shift_lidar, simulation, stray_light, training
 
 
 def flights(count: int, **changes: Any) -> dict[str, Any]:

@@ -1,1 +1,1 @@
-"""Flights: from instrument files to sequences that are split and scaled. NumPy and h5py, no Keras."""
+"""From files to samples: readers, splits, scaling, augmentation, simulated flights. No Keras here."""

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from cloudml_tf.data.flights import Flight
-from cloudml_tf.data.frames import read_pieces
+from cloudml_tf.config.data import Data
+from cloudml_tf.data.readers.flights import Flight
+from cloudml_tf.data.readers.frames import read_pieces
 from cloudml_tf.data.samples import Samples, nadir_pixel
-from cloudml_tf.data.settings import Data
 
 BLOCK_BYTES, MOST_FRAMES = 2**26, 1024  # of decoded frames
 

@@ -10,14 +10,14 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from cloudml_tf.data import hdf5
-from cloudml_tf.data.flights import Flight
-from cloudml_tf.data.frames import build_table, downsample
+from cloudml_tf.config.data import Data
+from cloudml_tf.config.schema import Config
+from cloudml_tf.data.readers import hdf5
+from cloudml_tf.data.readers.flights import Flight
+from cloudml_tf.data.readers.frames import build_table, downsample
 from cloudml_tf.data.samples import check_sequences, nadir_pixel, samples_of_table, sequences, sequences_around
-from cloudml_tf.data.settings import Data
 from cloudml_tf.data.track import along_track, pixels_per_s, seen_labels
-from cloudml_tf.errors import DataError
-from cloudml_tf.settings import Config
+from cloudml_tf.utils.errors import DataError
 
 LIDAR, TRUTH = "lidar_optical_depth", "optical_depth_truth"  # datasets (scene, row, column)
 SUN = ("sun_ahead", "sun_aside", "sun_cos_zenith")  # datasets (scene,): towards the sun, ahead, to the right and up

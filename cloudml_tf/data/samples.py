@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from cloudml_tf.data.flights import Flight
-from cloudml_tf.data.frames import FrameTable, build_table, camera_fingerprint
-from cloudml_tf.data.settings import Data
-from cloudml_tf.errors import DataError, FlightError, of_flight
-from cloudml_tf.settings import Config
+from cloudml_tf.config.data import Data
+from cloudml_tf.config.schema import Config
+from cloudml_tf.data.readers.flights import Flight
+from cloudml_tf.data.readers.frames import FrameTable, build_table, camera_fingerprint
+from cloudml_tf.utils.errors import DataError, FlightError, of_flight
 
 
 @dataclass(frozen=True)

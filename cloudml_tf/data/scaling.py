@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 
+from cloudml_tf.config.data import Preprocessing, Target
 from cloudml_tf.data.samples import Samples
-from cloudml_tf.data.settings import Preprocessing, Target
 
 
 @dataclass(frozen=True)

@@ -12,12 +12,12 @@ from typing import Any
 import h5py
 import numpy as np
 
-from cloudml_tf.data.frames import camera_fingerprint
-from cloudml_tf.data.hdf5 import open_file, read
+from cloudml_tf.config.data import FlightSplit, Limits, Preprocessing, SceneFile, Target
+from cloudml_tf.data.readers.frames import camera_fingerprint
+from cloudml_tf.data.readers.hdf5 import open_file, read
 from cloudml_tf.data.scaling import Scaling, TargetScaling
-from cloudml_tf.data.settings import FlightSplit, Limits, Preprocessing, SceneFile, Target
 from cloudml_tf.data.splits import PARTS, flights_needed
-from cloudml_tf.errors import DataError
+from cloudml_tf.utils.errors import DataError
 
 
 @dataclass(frozen=True)

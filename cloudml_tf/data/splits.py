@@ -5,9 +5,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from cloudml_tf.config.data import Data, FlightSplit, LeaveOneOut, TimeBlocks
 from cloudml_tf.data.samples import Samples
-from cloudml_tf.data.settings import Data, FlightSplit, LeaveOneOut, TimeBlocks
-from cloudml_tf.errors import DataError
+from cloudml_tf.utils.errors import DataError
 
 PARTS = ("train", "val", "test")
 

@@ -11,12 +11,12 @@ from typing import Any
 
 import numpy as np
 
-from cloudml_tf.data.flights import Flight
-from cloudml_tf.data.frames import build_table
+from cloudml_tf.config.schema import Config
 from cloudml_tf.data.motion import fine_shift
+from cloudml_tf.data.readers.flights import Flight
+from cloudml_tf.data.readers.frames import build_table
 from cloudml_tf.data.samples import Samples, samples_of_table, sequences_around
-from cloudml_tf.errors import DataError
-from cloudml_tf.settings import Config
+from cloudml_tf.utils.errors import DataError
 
 STEP_PX = 2  # between places: the network's second resolution is half of the first
 PAIRS, LEAST_PAIRS = 60, 5  # of frames that a flight's motion is measured from

@@ -5,13 +5,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from cloudml_tf.data.flights import Flight
-from cloudml_tf.data.frames import build_table
+from cloudml_tf.config.data import TimeBlocks
+from cloudml_tf.config.schema import Config
+from cloudml_tf.data.readers.flights import Flight
+from cloudml_tf.data.readers.frames import build_table
 from cloudml_tf.data.samples import sequences
-from cloudml_tf.data.settings import TimeBlocks
 from cloudml_tf.data.splits import PARTS, block_spans
-from cloudml_tf.errors import DataError
-from cloudml_tf.settings import Config
+from cloudml_tf.utils.errors import DataError
 
 
 @dataclass(frozen=True)

@@ -1,1 +1,0 @@
-"""What `cloudml check` looks at before a training."""

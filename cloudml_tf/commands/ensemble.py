@@ -1,0 +1,139 @@
+"""Runs joined to one answer with its uncertainty: `python -m cloudml_tf ensemble RUN RUN …`.
+
+    members ─ mean, spread ─ scores against the members ─ calibration by flight ─ coverage on test flights ─ SavedModel
+
+What is worked out lies in `cloudml_tf.evaluation.uncertainty` and `cloudml_tf.inference.ensemble`.
+"""
+
+import argparse
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cloudml_tf.commands.arguments import add_common, overrides_from, print_json
+from cloudml_tf.config.load import expand
+from cloudml_tf.config.run_folder import check_overrides, environment, new_run, read_run
+from cloudml_tf.data.samples import Samples
+from cloudml_tf.evaluation.uncertainty import Pooling
+from cloudml_tf.inference.export.formats import check_backend, check_packages
+from cloudml_tf.utils.console import Console
+from cloudml_tf.utils.errors import EXIT_OK, ConfigError
+from cloudml_tf.utils.files import write_json
+from cloudml_tf.utils.tf_logging import quiet_tensorflow
+
+if TYPE_CHECKING:
+    from cloudml_tf.inference.ensemble.outputs import Found
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What a command line asks for."""
+
+    folders: tuple[Path, ...]
+    calibrate: tuple[str, ...] = ()
+    level: float = 0.9
+    scale: str = "auto"
+    pooling: Pooling = "pooled"
+    passes: int = 0  # with dropout, of each run; 0 calls each once, without
+
+    def __post_init__(self) -> None:
+        if not 0 < self.level < 1:
+            raise ConfigError(f"--level is a share between 0 and 1, such as 0.9. Received: {self.level:g}")
+        if self.passes < 0 or self.passes == 1:
+            raise ConfigError(f"--mc-dropout needs 2 passes or more to have a spread. Received: {self.passes}")
+        if len(self.folders) < 2 and not self.passes:
+            raise ConfigError("an ensemble needs two runs or more, or one run with --mc-dropout 20.")
+
+
+def ensemble(wish: Wish, overrides: dict[str, Any], console: Console) -> "Found":
+    """Read the members, judge their mean, calibrate its intervals and see how often they hold."""
+    quiet_tensorflow()
+    from cloudml_tf.inference.ensemble import calibration, flights
+    from cloudml_tf.inference.ensemble.combination import Combination, choose_scale
+    from cloudml_tf.inference.ensemble.members import load_networks, outputs, read_members
+    from cloudml_tf.inference.ensemble.outputs import Found
+    from cloudml_tf.inference.heads import Voice
+
+    members = read_members(list(wish.folders))
+    config = read_run(wish.folders[0], overrides)[0]
+    if config.output.export and not wish.passes:
+        check_packages(config.output.export_formats)
+        check_backend()
+    prepared = flights.read_again(members[0], config, console)
+    networks = load_networks(members, config.seed)
+
+    def answered(samples: Samples) -> calibration.Judged:
+        return calibration.Judged(samples, outputs(networks, samples, wish.passes))
+
+    val, test = answered(prepared.parts["val"]), answered(prepared.parts["test"])
+    voices = tuple(Voice.of(run.config, run.description) for run in members)
+    scale = choose_scale(wish.scale, voices, len(test.outputs))
+    combination = Combination(voices, calibration.first_target(members), wish.level, scale)
+    val_unknown = flights.validation_is_unknown(members, prepared, console)
+    if val_unknown:
+        combination = calibration.with_smearing(combination, val, config)
+    metrics = calibration.scores_of(combination, test, members, config, {"passes": wish.passes})
+    parts = {"test": test}
+    if wish.calibrate:
+        further = flights.further_flights(wish.calibrate, members, prepared, config, console)
+        parts["calibration"] = answered(further)
+    elif val_unknown:
+        parts["calibration"] = val
+    if "calibration" in parts:
+        combination, record = calibration.calibrate(combination, parts["calibration"], wish.pooling)
+        record["seen_by_early_stopping"] = not wish.calibrate
+        metrics["intervals"] = calibration.in_words({**record, **calibration.covered(combination, test)})
+    return Found(config, members, networks, combination, parts, metrics)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Arguments of this room."""
+    parser.add_argument(
+        "runs", metavar="RUN", nargs="+", help="finished runs with the same test flights, such as five seeds"
+    )
+    parser.add_argument(
+        "--calibrate", metavar="DIR", nargs="+", default=[], help="folders with flights that no member was trained on"
+    )
+    parser.add_argument("--level", type=float, default=0.9, help="the share that an interval is to cover (0.9)")
+    parser.add_argument(
+        "--scale",
+        choices=("auto", "constant", "spread", "head"),
+        default="auto",
+        help="what widths follow: the members' spread, or a quantile or histogram head where they have one",
+    )
+    parser.add_argument(
+        "--pooling", choices=("pooled", "largest", "guaranteed"), default="pooled", help="see docs/uncertainty.md"
+    )
+    parser.add_argument(
+        "--mc-dropout", type=int, default=0, metavar="N", help="N passes of each run with its dropout on"
+    )
+    add_common(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Join, judge, draw, export."""
+    console, overrides = Console(machine=args.json), overrides_from(args)
+    check_overrides(overrides)
+    folders = tuple(Path(path) for path in args.runs)
+    wish = Wish(folders, tuple(args.calibrate), args.level, args.scale, args.pooling, args.mc_dropout)
+    found = ensemble(wish, overrides, console)
+    from cloudml_tf.inference.ensemble.outputs import export, save_predictions, write_report
+    from cloudml_tf.inference.ensemble.tables import tell
+    from cloudml_tf.inference.export.writer import show_export
+
+    folder = new_run(found.config, args.run_dir, prefix="ensemble-")
+    save_predictions(folder, found)
+    write_json(folder / "environment.json", environment())
+    if found.config.output.report:
+        write_report(folder, found)
+    if found.config.output.export and not wish.passes:
+        home = expand(found.config.output.savedmodels) / f"{found.config.experiment_name}_ensemble"
+        found.metrics["export"] = {"folder": str(home), "parity": export(found, home)}
+    write_json(folder / "metrics.json", found.metrics)
+    tell(console, found.metrics)
+    if "export" in found.metrics:
+        show_export(console, found.metrics["export"])
+    console.say(f"ensemble folder: {folder}")
+    if args.json:
+        print_json({"ensemble": str(folder), "metrics": found.metrics})
+    return EXIT_OK

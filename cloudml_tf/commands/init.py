@@ -1,0 +1,219 @@
+"""Start with flights of your own: `cloudml init my_campaign`, or `cloudml init my_campaign --from data/*.nc`.
+
+With `--from` the files are looked at, a mapping to the configuration is proposed with its reasons, and one flight is
+really read with it. The heuristics are in `cloudml_tf.data.discovery`.
+"""
+
+import argparse
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cloudml_tf.commands.arguments import add_common, overrides_from, print_json
+from cloudml_tf.config.load import parse_config, schema_json, set_by_path
+from cloudml_tf.data.discovery import guide
+from cloudml_tf.utils.console import Console
+from cloudml_tf.utils.errors import EXIT_BAD_INPUT, EXIT_OK, CloudMLError, ConfigError
+from cloudml_tf.utils.files import write_json, write_text
+
+if TYPE_CHECKING:
+    from cloudml_tf.data.discovery.mapping import Mapping
+
+
+SUFFIXES = (".h5", ".hdf5", ".hdf", ".he5", ".nc", ".nc4", ".cdf")
+STARTER_SPLIT = {"kind": "time_blocks"}
+
+
+def starter(folder: Path) -> dict[str, Any]:
+    """The configuration of a new folder without flights."""
+    return {
+        "$schema": "schema.json",
+        "experiment_name": experiment_name(folder),
+        "target": {"name": "optical_depth"},
+        "data": {"path": str((folder / "flights").resolve())},
+        "split": STARTER_SPLIT,
+    }
+
+
+def experiment_name(folder: Path) -> str:
+    """The folder's name, as far as an experiment may be called so."""
+    name = re.sub(r"[^A-Za-z0-9._-]+", "_", folder.resolve().name).strip("._-")
+    return name or "my_flights"
+
+
+def data_files(sources: Sequence[str]) -> list[Path]:
+    """The HDF5 and NetCDF files among paths; a folder stands for all below it. Raises `ConfigError` for none."""
+    found: list[Path] = []
+    for path in map(Path, sources):
+        if not path.exists():
+            raise ConfigError(f"{path}: no such file or folder. Name HDF5 or NetCDF-4 files behind --from.")
+        below = (
+            sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
+            if path.is_dir()
+            else [path]
+        )
+        if not below:
+            raise ConfigError(f"{path}: no file that ends in {', '.join(SUFFIXES)} in this folder. Name the files.")
+        found += below
+    return list(dict.fromkeys(found))
+
+
+def _is_destination(path: Path) -> bool:
+    """Whether the last of the paths behind `--from` is the folder to write to: it is new, or has no data in it."""
+    if path.is_dir():
+        return not any(below.suffix.lower() in SUFFIXES for below in path.rglob("*"))
+    return not path.exists() and not path.suffix
+
+
+def check_free(folder: Path) -> None:
+    """Refuse to write over somebody's configuration. Raises `ConfigError`."""
+    if folder.is_file():
+        raise ConfigError(f"{folder} is a file; init needs a folder. Name another one.")
+    there = [name for name in ("config.json", "README.md", "schema.json") if (folder / name).exists()]
+    if there:
+        raise ConfigError(
+            f"{folder} has a {there[0]} already, and init writes over nothing. Name another folder "
+            f"(`cloudml init {folder}2`), or move {', '.join(there)} away."
+        )
+
+
+def write_folder(folder: Path, content: dict[str, Any], with_flights: bool) -> Path:
+    """config.json, schema.json, README.md, and a folder for flights. Returns the configuration's path."""
+    write_json(folder / "config.json", content)
+    write_text(folder / "schema.json", schema_json())
+    write_text(folder / "README.md", guide.README.format(name=content["experiment_name"], folder=folder))
+    if with_flights:
+        write_text(folder / "flights" / "README.md", guide.FLIGHTS)
+    return folder / "config.json"
+
+
+def propose_from(files: list[Path], folder: Path, console: Console) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The configuration that files suggest, and what is told about it."""
+    from cloudml_tf.data.discovery.datasets import read_content
+    from cloudml_tf.data.discovery.mapping import map_files
+    from cloudml_tf.data.discovery.proposal import propose
+    from cloudml_tf.data.readers.sandbox import try_file
+
+    contents, unread = [], []
+    with console.progress("looking at files") as progress:
+        for number, path in enumerate(files):
+            try:
+                try_file(path)
+                contents.append(read_content(path))
+            except CloudMLError as error:
+                unread.append(f"left out: {error}")
+            progress(number + 1, len(files))
+    mapping = map_files(contents)
+    content, flights = propose(mapping, experiment_name(folder))
+    mapping.notes[:0] = unread
+    return content, {**told(mapping), "flights": {name: files.model_dump() for name, files in flights.items()}}
+
+
+def told(mapping: "Mapping") -> dict[str, Any]:
+    """What was found and what was not, for tables and machines."""
+    roles = [
+        {
+            "role": choice.field,
+            "file": str(choice.found.file),
+            "dataset": choice.found.name,
+            "shape": list(choice.found.shape),
+            "unit": choice.found.units,
+            "sure": choice.sure,
+            "why": choice.why,
+        }
+        for choice in mapping.choices
+    ]
+    missing = [{"setting": setting, "why": why} for setting, why in mapping.missing]
+    return {"roles": roles, "clocks": mapping.clocks, "missing": missing, "notes": mapping.notes}
+
+
+def print_proposal(console: Console, found: dict[str, Any]) -> None:
+    """The table of roles, the flights, what is uncertain and what is missing."""
+    rows = [[r["role"], r["dataset"], str(tuple(r["shape"])), r["unit"], r["sure"], r["why"]] for r in found["roles"]]
+    if rows:
+        columns = ["role", "dataset", "shape", "unit", "how sure", "why"]
+        console.table("what the files hold", columns, rows, whole=("role", "dataset"))
+    first = {r["role"].split(".")[0]: Path(r["file"]).name for r in found["roles"]}
+    for role, name in first.items():
+        console.say(f"{role} file: {name}" + (f", times: {found['clocks'][role]}" if role in found["clocks"] else ""))
+    for name, files in found["flights"].items():
+        console.say(f"flight {name}: " + ", ".join(dict.fromkeys(Path(path).name for path in files.values() if path)))
+    for note in found["notes"]:
+        console.say(f"note: {note}")
+    for lack in found["missing"]:
+        console.say(f"not found: {lack['setting']}: {lack['why']}", style="yellow")
+
+
+def try_config(path: Path, content: dict[str, Any]) -> tuple[dict[str, Any] | None, str | None]:
+    """One flight read with the configuration: (what was read, None) or (None, the problem)."""
+    from cloudml_tf.data.discovery.trial import read_one_flight
+
+    try:
+        return read_one_flight(parse_config({k: v for k, v in content.items() if k != "$schema"}, str(path))), None
+    except CloudMLError as error:
+        return None, str(error)
+
+
+def print_trial(console: Console, loaded: dict[str, Any] | None, problem: str | None, path: Path) -> None:
+    """Counts of the flight that was read, or the problem; and what to do next."""
+    if loaded is None:
+        console.say(f"this configuration cannot be read yet: {problem}", style="bold red")
+        console.say(f"mend {path}, then: cloudml check {path}")
+        return
+    label = f"{loaded['label_mean']:.3g} ± {loaded['label_std']:.2g}"
+    shape = " x ".join(str(side) for side in loaded["frame_shape"])
+    console.say(f"flight {loaded['flight']} read: frames of {shape}, labels {label}")
+    for reason, count in loaded["counts"].items():
+        if count:
+            console.say(f"{count:>9}  {reason}")
+    console.say(f"{loaded['sequences']:>9}  labelled sequences of the whole flight", style="bold")
+    console.say(f"next: cloudml check {path}")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Arguments of this room."""
+    parser.add_argument("folder", metavar="DIR", nargs="?", help="the new folder; --run-dir does the same")
+    parser.add_argument(
+        "--from",
+        dest="sources",
+        metavar="FILE",
+        nargs="+",
+        help="HDF5 or NetCDF-4 files, or folders of them, to look at",
+    )
+    add_common(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Write a starter folder, or one for the files that are named."""
+    console = Console(machine=args.json)
+    sources = list(args.sources or [])
+    target = args.run_dir or args.folder
+    if target is None and len(sources) > 1 and _is_destination(Path(sources[-1])):
+        target = sources.pop()  # `init --from a.nc b.nc DIR`
+    if target is None:
+        raise ConfigError("init needs a folder to write to, such as: cloudml init my_campaign")
+    folder = Path(target)
+    check_free(folder)
+    files = data_files(sources)
+    content, found = propose_from(files, folder, console) if sources else (starter(folder), {})
+    for key, value in overrides_from(args).items():
+        set_by_path(content, key, value)
+    if sources and not content["data"].get("camera"):
+        problems = [*found["notes"], *(f"{lack['setting']}: {lack['why']}" for lack in found["missing"][:1])]
+        raise ConfigError(f"no images were found, and nothing is written: {'; '.join(problems)}.")
+    path = write_folder(folder, content, with_flights=not sources)
+    if sources:
+        print_proposal(console, found)
+    console.say(f"written: {path}, and what its fields mean: {folder / 'README.md'}")
+    if not sources:
+        parse_config({k: v for k, v in content.items() if k != "$schema"}, str(path))
+        console.say(f"next: put flights into {folder / 'flights'}, then: cloudml check {path}")
+        if args.json:
+            print_json({"config": str(path)})
+        return EXIT_OK
+    loaded, problem = try_config(path, content)
+    print_trial(console, loaded, problem, path)
+    if args.json:
+        print_json({"config": str(path), **found, "loaded": loaded, "problem": problem})
+    return EXIT_OK if problem is None else EXIT_BAD_INPUT

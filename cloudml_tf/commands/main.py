@@ -1,0 +1,209 @@
+"""The console script `cloudml`: one door to every verb, with the same options and exit codes.
+
+Each verb is a module of this package with `add_arguments(parser)` and `run(args) -> exit code`; `python -m cloudml_tf`
+runs the same. Nothing here loads Keras or TensorFlow.
+"""
+
+import argparse
+import difflib
+import importlib
+import os
+import shlex
+import sys
+from typing import NoReturn
+
+from cloudml_tf.commands.arguments import exit_code_table, print_json
+from cloudml_tf.utils.errors import EXIT_BAD_INPUT, EXIT_INTERRUPTED, EXIT_TERMINATED, CloudMLError, ConfigError
+from cloudml_tf.utils.signals import Terminated, told_to_end
+
+VERBS = {
+    "init": (
+        "start a folder for flights of your own",
+        "cloudml init my_campaign --from data/*.nc",
+    ),
+    "train": (
+        "train, judge and export a model",
+        "cloudml train configs/tier1.json --set training.max_epochs=20",
+    ),
+    "pretrain": (
+        "pretrain the frame encoder on frames without labels",
+        "cloudml pretrain configs/pretrain.json",
+    ),
+    "evaluate": (
+        "score a run or an exported model on labelled flights",
+        "cloudml evaluate runs/tier1_variance_fix_test/20260101-120000 --flights flights",
+    ),
+    "predict": (
+        "write a model's answer for every frame of a flight as a CF NetCDF file",
+        "cloudml predict savedmodels/tier1_variance_fix_test flights/sim08 -o sim08.nc",
+    ),
+    "diagnose": (
+        "say why a run failed, and what to try",
+        "cloudml diagnose runs/tier1_variance_fix_test/20260101-120000",
+    ),
+    "compare": (
+        "set runs side by side, with the winner of each score",
+        "cloudml compare runs/tier1_variance_fix_test/20260101-120000 runs/tier1_variance_fix_test/20260102-120000",
+    ),
+    "reproduce": (
+        "reproduce the original's collapsed runs and its remedy",
+        "cloudml reproduce --jobs 2",
+    ),
+    "ablate": (
+        "train a grid of settings over seeds, and say what each is worth",
+        "cloudml ablate configs/ablation.json",
+    ),
+    "search": (
+        "train many variants and keep the best",
+        "cloudml search configs/search.json",
+    ),
+    "ensemble": (
+        "join runs to one answer with its uncertainty",
+        "cloudml ensemble runs/tier1_variance_fix_test/20260101-120000 runs/tier1_variance_fix_test/20260102-120000",
+    ),
+    "export": (
+        "write a finished run as SavedModel, ONNX or LiteRT",
+        "cloudml export runs/tier1_variance_fix_test/20260101-120000 --format savedmodel,onnx,litert",
+    ),
+    "simulate": (
+        "write simulated flights in the instruments' layout",
+        "cloudml simulate flights --preset hard",
+    ),
+    "scenes": (
+        "write flights as one file of gridded scenes, for networks that answer for every pixel",
+        "cloudml scenes flights -o scenes.h5",
+    ),
+    "check": (
+        "judge the data, the split and the network before a training",
+        "cloudml check configs/tier1.json",
+    ),
+    "benchmark": ("list and run the project's own benchmarks", "cloudml benchmark seeds configs/tier1.json"),
+    "completion": ("print the completion of a shell", "cloudml completion bash"),
+    "config": ("print a configuration or its JSON Schema", "cloudml config print configs/tier1.json"),
+}
+
+RESUMED = ("train", "search")  # --resume continues where they were interrupted
+IN_FOLDER = "; --resume and --run-dir with its folder continue it"
+GOES_ON = {
+    "predict": "; with --archive the same command goes on with what is missing",
+    "pretrain": IN_FOLDER,
+    "ablate": "; the same command goes on with what is missing",
+    "reproduce": "; the same command goes on with what is missing",
+}
+
+
+class _Parser(argparse.ArgumentParser):
+    """A wrong command line raises, so that it is told as every other mistake: in one line, and as JSON."""
+
+    def error(self, message: str) -> NoReturn:
+        """Raises `ConfigError`."""
+        raise ConfigError(f"{message}. See `{self.prog} --help`.")
+
+
+def build_parser(verb: str | None = None, every: bool = False) -> argparse.ArgumentParser:
+    """The parser; only the asked verb's module is imported, or all of them with `every`."""
+    parser = _Parser(
+        prog="cloudml",
+        description=__doc__.splitlines()[0],
+        epilog=exit_code_table(),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    from cloudml_tf import __version__
+
+    parser.add_argument("--version", action="version", version=f"cloudml_tf {__version__}")
+    verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
+    for name, (text, example) in VERBS.items():
+        room = verbs.add_parser(
+            name,
+            help=text,
+            description=text[0].upper() + text[1:] + ".",
+            epilog=f"example: {example}\n\n{exit_code_table()}",
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        if every or name == verb:
+            module = importlib.import_module(f"cloudml_tf.commands.{name}")
+            module.add_arguments(room)
+            room.set_defaults(run=module.run)
+    return parser
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run a verb; turn a user's mistake into one clear message and its exit code."""
+    argv = sys.argv[1:] if argv is None else argv
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    verb = argv[0] if argv else ""
+    if verb not in VERBS:
+        return _without_verb(argv)
+    try:
+        args, unknown = build_parser(verb).parse_known_args(argv)
+    except ConfigError as error:
+        return _refuse(f"cloudml {verb}", str(error), error.exit_code, "--json" in argv)
+    try:
+        if unknown:
+            raise ConfigError(_unknown_arguments(args, unknown))
+        with told_to_end():
+            return int(args.run(args))
+    except CloudMLError as error:
+        return _refuse(f"cloudml {args.verb}", str(error), error.exit_code, args.json)
+    except KeyboardInterrupt:
+        print(f"cloudml {args.verb}: interrupted{_goes_on(args.verb, argv)}.", file=sys.stderr)
+        return EXIT_INTERRUPTED
+    except Terminated:
+        print(f"cloudml {args.verb}: ended by SIGTERM{_goes_on(args.verb, argv)}.", file=sys.stderr)
+        return EXIT_TERMINATED
+    except BrokenPipeError:
+        sys.stderr.close()
+        return 0
+    except OSError as error:
+        if error.filename is None:
+            raise
+        # A full disk or a folder that may not be written: the user can mend it, and a traceback would hide it.
+        reason = f"{error.filename}: {error.strerror}. Choose a writable folder or free some space."
+        return _refuse(f"cloudml {args.verb}", reason, EXIT_BAD_INPUT, args.json)
+
+
+def _without_verb(argv: list[str]) -> int:
+    """The help or the version, which exit; help where nothing is asked for; or what is wrong."""
+    if not argv:
+        build_parser().print_help()
+        return EXIT_BAD_INPUT
+    if not argv[0].startswith("-"):
+        return _refuse("cloudml", _unknown_verb(argv[0]), EXIT_BAD_INPUT, "--json" in argv)
+    try:
+        build_parser().parse_args(argv)
+    except ConfigError as error:
+        return _refuse("cloudml", str(error), error.exit_code, "--json" in argv)
+    return _refuse("cloudml", f"the verb comes first, before {argv[0]}. See `cloudml --help`.", EXIT_BAD_INPUT, False)
+
+
+def _goes_on(verb: str, argv: list[str]) -> str:
+    """How to continue what was stopped, for the end of a sentence; nothing for what begins anew."""
+    if any(word.startswith("--lofo") for word in argv) and "--run-dir" not in argv:
+        return IN_FOLDER
+    if verb in RESUMED:
+        again = argv if "--resume" in argv else [*argv, "--resume"]
+        return f"; `{shlex.join(['cloudml', *again])}` continues it"
+    return GOES_ON.get(verb, "")
+
+
+def _refuse(command: str, reason: str, exit_code: int, machine: bool) -> int:
+    if machine:
+        print_json({"error": reason, "exit_code": exit_code})
+    print(f"{command}: {reason}", file=sys.stderr)
+    return exit_code
+
+
+def _unknown_verb(verb: str) -> str:
+    near = difflib.get_close_matches(verb, VERBS, n=1)
+    hint = f"did you mean '{near[0]}'?" if near else f"the verbs are {', '.join(VERBS)}."
+    return f"'{verb}' is no verb; {hint} See `cloudml --help`."
+
+
+def _unknown_arguments(args: argparse.Namespace, unknown: list[str]) -> str:
+    """What is not understood, and how a setting is given where the verb takes settings."""
+    text, settings = f"unknown arguments: {' '.join(unknown)}.", getattr(args, "set", None)
+    if settings and "=" not in settings[-1]:
+        text += f" Did you mean --set {settings[-1]}={unknown[0]}?"
+    elif settings is not None:
+        text += " Settings are given as --set KEY=VALUE, such as --set training.max_epochs=5."
+    return f"{text} See `cloudml {args.verb} --help`."

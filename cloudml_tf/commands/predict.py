@@ -1,0 +1,214 @@
+"""A model's answer for every frame of a flight, as a NetCDF file after the CF conventions.
+
+    flights ─ blocks of frames ─ sequences ─ model ─ values and flags ─ out.nc, out.png
+
+What is worked out and written lies in `cloudml_tf.inference`; what the file holds: docs/predict.md.
+"""
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cloudml_tf.commands.arguments import add_common, overrides_from, print_json
+from cloudml_tf.config.run_folder import check_frames, check_overrides, is_swath, new_run, read_json, read_model
+from cloudml_tf.config.schema import Config
+from cloudml_tf.data.left_out import LeftOut, leave_out
+from cloudml_tf.utils.console import Console
+from cloudml_tf.utils.errors import EXIT_OK, ConfigError, FlightError, of_flight
+from cloudml_tf.utils.tf_graphs import forgotten_graphs
+from cloudml_tf.utils.tf_logging import quiet_tensorflow
+
+if TYPE_CHECKING:
+    from cloudml_tf.inference.archive.archive import Archive
+from cloudml_tf.data.sources import check_some, read_unlabelled
+
+BOTH_PLACES = "-o and --run-dir both say where to write; keep one."
+
+
+@forgotten_graphs()
+def predict(
+    source: Path,
+    words: list[str],
+    overrides: dict[str, Any],
+    output: str | None,
+    run_dir: str | None,
+    console: Console,
+) -> list[dict[str, Any]]:
+    """Predict every flight that is named and write a file for each; what was written, a record a flight."""
+    from cloudml_tf.data.sources import find_named
+
+    check_overrides(overrides)
+    config, description, _ = read_model(source, overrides)
+    left_out: LeftOut = {}
+    refused = left_out if config.data.bad_flights == "skip" else None
+    files = find_named(words, config, description["files"], labels=False, refused=refused)
+    flights = read_unlabelled(files, config, left_out)
+    for flight in flights:
+        check_frames(source, flight.frame_shape, description)
+    paths = places([flight.name for flight in flights], output, run_dir, config)
+    quiet_tensorflow()
+    from cloudml_tf.inference.files import command_line, warnings_of, write
+    from cloudml_tf.inference.flight import predict_flight
+    from cloudml_tf.inference.model import open_model
+
+    model = open_model(source, overrides)
+    warn_without_ranges(source, description, console)
+    records = []
+    for flight, path in zip(flights, paths, strict=True):
+        try:
+            with of_flight(flight.name), console.progress(f"predicting {flight.name}") as progress:
+                predicted = predict_flight(model, flight, progress)
+        except FlightError as error:
+            leave_out(error, left_out, config)
+            continue
+        for text in warnings_of(predicted, model, files[flight.name]):
+            console.warn(text)
+        records.append(write(path, predicted, model, files[flight.name], command_line()))
+    check_some(records, left_out)
+    return records + [{"flight": name, "left_out": why} for name, why in left_out.items()]
+
+
+def predict_many(args: argparse.Namespace, console: Console) -> "Archive":
+    """Predict every flight of an archive that is not done yet; see docs/archive.md."""
+    from cloudml_tf.data.sources import find_named
+    from cloudml_tf.inference.archive.archive import check_options, predict_archive
+    from cloudml_tf.inference.archive.work import Job, Task
+    from cloudml_tf.inference.files import command_line
+    from cloudml_tf.inference.model import name_of_run, provenance
+
+    source, overrides = Path(args.model), overrides_from(args)
+    check_overrides(overrides)
+    if args.output is not None and args.run_dir is not None:
+        raise ConfigError(BOTH_PLACES)
+    folder = check_options(args.workers, args.output, args.run_dir)
+    config, description, exported = read_model(source, overrides)
+    refused: dict[str, str] = {}
+    files = find_named(args.flights, config, description["files"], labels=False, refused=refused)
+    warn_without_ranges(source, description, console)
+    made_by = provenance(source, config, description, name_of_run(source, config, exported))
+    job = Job(source, overrides, folder, command_line())
+    tasks = [Task(name, files[name]) for name in sorted(files)]
+    return predict_archive(job, tasks, refused, made_by, args.workers, args.engine or "local", console)
+
+
+def warn_without_ranges(source: Path, description: dict[str, Any], console: Console) -> None:
+    """Say so where a model is older than the training ranges."""
+    if "ranges" not in description:
+        console.warn(
+            f"{source}: was trained before training ranges were kept; nothing is compared with the training. "
+            "Train it again for the flags …_outside_training."
+        )
+
+
+def places(names: list[str], output: str | None, run_dir: str | None, config: Config) -> list[Path]:
+    """Where each flight's file goes. Raises `ConfigError` where several flights would share one file."""
+    if output is not None and run_dir is not None:
+        raise ConfigError(BOTH_PLACES)
+    if output is None:
+        folder = new_run(config, run_dir, prefix="prediction-")
+    elif Path(output).suffix != ".nc" or Path(output).is_dir():
+        folder = Path(output)
+    elif len(names) == 1:
+        return [Path(output)]
+    else:
+        raise ConfigError(
+            f"-o {output}: is one file, and there are {len(names)} flights: {', '.join(names)}. "
+            "Give a folder, which gets a file for each, or name one flight."
+        )
+    return [folder / f"{name}.nc" for name in names]
+
+
+def tell(records: list[dict[str, Any]], console: Console) -> None:
+    """For people: a line a flight, and its flags."""
+    for record in records:
+        if "left_out" in record:
+            console.warn(f"flight {record['flight']} is left out (data.bad_flights): {record['left_out']}")
+            continue
+        console.say(f"{record['file']}: {record['predicted']} of {record['frames']} frames predicted")
+        raised = [f"{name} {count}" for name, count in record["flags"].items() if count]
+        console.say(f"  flags: {', '.join(raised) or 'none'}")
+
+
+def summary(source: Path, records: list[dict[str, Any]]) -> dict[str, Any]:
+    """For machines: every file, and the sums."""
+    left_out = {record["flight"]: record["left_out"] for record in records if "left_out" in record}
+    records = [record for record in records if "left_out" not in record]
+    names = records[0]["flags"]
+    return {
+        "model": str(source),
+        "files": records,
+        **({"left_out": left_out} if left_out else {}),
+        "frames": sum(record["frames"] for record in records),
+        "predicted": sum(record["predicted"] for record in records),
+        "flags": {name: sum(record["flags"][name] for record in records) for name in names},
+    }
+
+
+def tell_archive(archive: "Archive", machine: bool, console: Console) -> int:
+    """What became of an archive; the exit code."""
+    from cloudml_tf.inference.archive.archive import SUMMARY
+
+    path = archive.job.folder / SUMMARY
+    content = read_json(path)
+    flights = content["flights"]
+    console.say(
+        f"{flights['done']} of {flights['found']} flights are done, {flights['failed']} failed; "
+        f"{content['predicted']} of {content['frames']} frames predicted, {content['seconds']:.0f} s"
+    )
+    for name, reason in archive.failed.items():
+        console.say(f"  {name}: {reason}")
+    console.say(f"summary: {path}")
+    if machine:
+        print_json(content)
+    return archive.exit_code
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Arguments of this room."""
+    parser.add_argument("model", metavar="MODEL", help="a run folder, or a folder of savedmodels/")
+    parser.add_argument(
+        "flights",
+        metavar="FLIGHT",
+        nargs="+",
+        help="folders with flights, camera files, or names of the model's own flights; no lidar is needed. For a swath "
+        "model a file of scenes, or names of the model's own scenes",
+    )
+    parser.add_argument(
+        "-o", "--output", metavar="OUT", help="out.nc for one flight; else a folder, which gets a file for each"
+    )
+    parser.add_argument(
+        "--archive",
+        action="store_true",
+        help="many flights: one that fails leaves the others alone, and the same command again goes on with the rest",
+    )
+    parser.add_argument(
+        "--workers", type=int, metavar="N", help="processes that predict an archive side by side (implies --archive)"
+    )
+    parser.add_argument(
+        "--engine",
+        choices=("local", "ray"),
+        help="where they run: on this machine, or where Ray has room (implies --archive)",
+    )
+    add_common(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Predict, write, tell."""
+    console, source = Console(machine=args.json), Path(args.model)
+    if is_swath(source, overrides_from(args)):
+        from cloudml_tf.inference.scene_prediction import predict_scenes_to_file
+
+        overrides = overrides_from(args)
+        check_overrides(overrides)
+        record = predict_scenes_to_file(source, args.flights, overrides, args.output, args.run_dir, console)
+        console.say(f"{record['file']}: {len(record['scenes'])} scenes, {record['pixels']} pixels predicted")
+        if args.json:
+            print_json({"model": str(source), **record})
+        return EXIT_OK
+    if args.archive or args.workers is not None or args.engine is not None:
+        return tell_archive(predict_many(args, console), args.json, console)
+    records = predict(source, args.flights, overrides_from(args), args.output, args.run_dir, console)
+    tell(records, console)
+    if args.json:
+        print_json(summary(source, records))
+    return EXIT_OK

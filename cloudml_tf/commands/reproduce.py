@@ -1,0 +1,29 @@
+"""Reproduce the original's three collapsed runs and its remedy: `cloudml reproduce`.
+
+Its recipes are trained on simulated flights without signal, with little signal and few labels, and with a good signal,
+each over several seeds; then the remedy is taken back one change at a time. All of it is a grid file,
+configs/reproduce.json; this room is its door. Where it was killed it goes on.
+"""
+
+import argparse
+from pathlib import Path
+
+from cloudml_tf.commands import ablate
+from cloudml_tf.utils.errors import ConfigError
+
+DEFAULT = Path("configs/reproduce.json")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Arguments of this room."""
+    parser.add_argument(
+        "grid", metavar="GRID", nargs="?", default=str(DEFAULT), help=f"a grid file (default: {DEFAULT})"
+    )
+    ablate.add_grid_arguments(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Train what is missing, print the tables."""
+    if args.grid == str(DEFAULT) and not DEFAULT.is_file():
+        raise ConfigError(f"{DEFAULT} is not here. Call this in the project's folder, or name a grid file.")
+    return ablate.run(args)

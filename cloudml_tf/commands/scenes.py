@@ -1,0 +1,174 @@
+"""Flights to one file of gridded scenes, to train a network on that gives a value for every pixel, or to ask one.
+
+    flights ─ frames that share no cloud ─ images, the lidar's labels on the nadir line, the sun ─ scenes.h5
+
+What the file holds: docs/swath.md.
+"""
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cloudml_tf.commands.arguments import add_common, overrides_from, print_json
+from cloudml_tf.config.data import FlightFiles
+from cloudml_tf.config.load import expand, load_config, parse_config
+from cloudml_tf.config.schema import Config
+from cloudml_tf.data.flight_scenes import SUN, FlightScenes, scenes_of_flight, write_scenes
+from cloudml_tf.data.left_out import LeftOut, leave_out
+from cloudml_tf.data.samples import check_same_frames
+from cloudml_tf.utils.console import Console
+from cloudml_tf.utils.errors import EXIT_OK, ConfigError, FlightError, of_flight
+from cloudml_tf.utils.files import whole_file
+
+PLAIN = {"experiment_name": "scenes", "split": {"kind": "time_blocks"}}  # reads flights by the defaults
+
+
+def reading(config: Config) -> Config:
+    """How flights are read for a configuration: one frame at a time, with the sun where it or its scenes have it."""
+    scenes = config.data.scenes
+    sun = config.data.sun_angles or (scenes is not None and bool(set(SUN) & set(scenes.channels)))
+    data = config.data.model_copy(update={"scenes": None, "sun_angles": sun})
+    return config.model_copy(update={"data": data, "temporal_frames": 1})
+
+
+def make_scenes(
+    files: dict[str, FlightFiles],
+    config: Config,
+    path: Path,
+    console: Console,
+    left_out: LeftOut,
+    labels: bool = True,
+    overlap: float = 0.0,
+) -> dict[str, Any]:
+    """Write the scenes of flights into one file; what was written.
+
+    Args:
+        files: of each flight, by name.
+        config: as `reading` makes it.
+        path: of the file.
+        console: for the progress.
+        left_out: takes the flights that data.bad_flights leaves out, and why; some may be there already.
+        labels: without, no lidar file is read.
+        overlap: of neighbouring scenes, 0 to 0.9 of their length.
+
+    Raises `ConfigError`, and `DataError` for flights that cannot be used where data.bad_flights is "stop".
+    """
+    from cloudml_tf.data.sources import check_some, read_flights, read_unlabelled
+
+    if not 0.0 <= overlap <= 0.9:
+        raise ConfigError(
+            f"--overlap is the share of a scene that its neighbour shows too, 0 to 0.9. Received: {overlap}"
+        )
+    if labels and config.target.name != "optical_depth":
+        raise ConfigError(
+            f"scenes are labelled with optical_depth. Received: target.name {config.target.name}. Give --no-lidar for "
+            "scenes without labels, or another configuration."
+        )
+    if labels:
+        flights = read_flights(files, sorted(files), config, left_out)
+        check_some(flights, left_out)
+    else:
+        flights = read_unlabelled(files, config, left_out)
+    check_same_frames(flights)
+    number = {name: n for n, name in enumerate(sorted(files), 1)}  # of all, lest one that is left out shifts the others
+    found: dict[int, FlightScenes] = {}
+    for flight in flights:
+        try:
+            with of_flight(flight.name), console.progress(f"scenes of {flight.name}") as progress:
+                found[number[flight.name]] = scenes_of_flight(flight, config, labels, overlap, progress)
+        except FlightError as error:
+            leave_out(error, left_out, config)
+    check_some(list(found), left_out)
+    told = {flight.name: _told(number[flight.name], found) for flight in flights if number[flight.name] in found}
+    about = {
+        "title": "frames of flights as gridded scenes, by cloudml_tf",
+        "flights": json.dumps({row["flight"]: name for name, row in told.items()}),
+        "overlap": overlap,
+        "configuration": json.dumps(config.model_dump(mode="json", include={"experiment_name", "target", "data"})),
+    }
+    with whole_file(path) as temporary:
+        write_scenes(temporary, found, config.data.camera.channels, about)
+    return {"file": str(path), "flights": told, **({"left_out": left_out} if left_out else {})}
+
+
+def _told(number: int, found: dict[int, FlightScenes]) -> dict[str, Any]:
+    scenes = found[number]
+    labels = 0 if scenes.label is None else int(np.isfinite(scenes.label).sum())
+    return {
+        "flight": number,
+        "scenes": len(scenes.row),
+        "labels": labels,
+        "truth": scenes.truth is not None,
+        "pixels_per_s": scenes.pixels_per_s,
+    }
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Arguments of this room."""
+    parser.add_argument(
+        "flights",
+        metavar="FLIGHT",
+        nargs="*",
+        help="folders with flights, camera files, or names in data.flights; all of the configuration by default",
+    )
+    parser.add_argument(
+        "-o", "--output", metavar="OUT", help="the file; data.scenes.path of the configuration by default"
+    )
+    parser.add_argument("--config", metavar="CONFIG", help="a JSON configuration: how flights are read and labelled")
+    parser.add_argument(
+        "--overlap", type=float, default=0.0, metavar="SHARE", help="of a scene that the next one shows too, 0 to 0.9"
+    )
+    parser.add_argument("--no-lidar", action="store_true", help="scenes to predict: no lidar file is read")
+    add_common(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Find, write, tell."""
+    from cloudml_tf.config.load import set_by_path
+    from cloudml_tf.data.sources import available_flights, find_named
+
+    console = Console(machine=args.json)
+    if args.config is None:
+        content: dict[str, Any] = json.loads(json.dumps(PLAIN))
+        for key, value in overrides_from(args).items():
+            set_by_path(content, key, value)
+        given = parse_config(content)
+    else:
+        given = load_config(args.config, overrides_from(args))
+    if not args.flights and args.config is None:
+        raise ConfigError("scenes needs flights: name their folders, or with --config a configuration that has some.")
+    path, config = place(args.output, args.run_dir, given), reading(given)
+    left_out: LeftOut = {}
+    if args.flights:
+        refused = left_out if config.data.bad_flights == "skip" else None
+        files = find_named(args.flights, config, {}, labels=not args.no_lidar, refused=refused)
+    else:
+        with console.progress("simulating flights") as progress:
+            files = available_flights(config, progress, left_out)
+    record = make_scenes(files, config, path, console, left_out, not args.no_lidar, args.overlap)
+    rows = [
+        [name, str(row["flight"]), str(row["scenes"]), str(row["labels"]), f"{row['pixels_per_s']:.3g}"]
+        for name, row in record["flights"].items()
+    ]
+    console.table(record["file"], ["flight", "number", "scenes", "labels", "pixels/s"], rows)
+    for name, why in record.get("left_out", {}).items():
+        console.warn(f"flight {name} is left out (data.bad_flights): {why}")
+    if args.json:
+        print_json(record)
+    return EXIT_OK
+
+
+def place(output: str | None, run_dir: str | None, config: Config) -> Path:
+    """Where the file goes: -o, scenes.h5 in --run-dir, or where the configuration reads it. Raises `ConfigError`."""
+    if output is not None and run_dir is not None:
+        raise ConfigError("-o and --run-dir both say where to write; keep one.")
+    if output is not None:
+        return Path(output)
+    if run_dir is not None:
+        return Path(run_dir) / "scenes.h5"
+    if config.data.scenes is None:
+        raise ConfigError("scenes needs a file to write, such as -o scenes.h5, or data.scenes.path of a --config.")
+    return expand(config.data.scenes.path)

@@ -1,0 +1,172 @@
+"""Search for a better configuration: `python -m cloudml_tf search configs/search.json`.
+
+    space ─ KerasTuner's oracle ─ trials ─ table, picture, best.json
+
+One process, or a chief that deals out trials and workers that run them: docs/search.md.
+"""
+
+import argparse
+import contextlib
+import io
+import logging
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cloudml_tf.commands.arguments import add_common, overrides_from, print_json
+from cloudml_tf.config.load import expand
+from cloudml_tf.config.run_folder import flat, new_folder
+from cloudml_tf.experiments.search.results import keep_search, print_results, read_results, write_results
+from cloudml_tf.experiments.search.settings import Search, load_search, read_search
+from cloudml_tf.experiments.search.table import OPTIMISM, values_text
+from cloudml_tf.experiments.search.workers import (
+    follow_parent,
+    is_child,
+    role,
+    run_workers,
+    told_of_chief,
+    wait_for_chief,
+)
+from cloudml_tf.utils.console import Console
+from cloudml_tf.utils.errors import EXIT_OK, ConfigError, RunError
+from cloudml_tf.utils.locks import alone_in, is_held
+from cloudml_tf.utils.tf_logging import quiet_tensorflow
+from cloudml_tf.utils.threads import limit_threads
+
+if TYPE_CHECKING:
+    from cloudml_tf.data.prepare import Prepared
+
+
+def search_folder(search: Search, run_dir: str | None, resume: bool) -> Path:
+    """The folder of a new search, or of the one to go on with."""
+    parent = expand(search.config().output.runs) / search.experiment_name
+    if not resume:
+        folder = new_folder(run_dir, parent, "search-")
+        keep_search(folder, search)
+        return folder
+    if run_dir is None:
+        found = [path.parent for path in sorted(parent.glob("search-*/search_config.json"))]
+        open_ones = [path for path in found if not ((path / "search.json").is_file() or is_held(path))]
+        if not open_ones:
+            raise RunError(f"{parent}: no interrupted search to resume. Start one without --resume.")
+        run_dir = str(open_ones[-1])
+    check_same(Path(run_dir), search)
+    return Path(run_dir)
+
+
+def check_same(folder: Path, search: Search) -> None:
+    """Refuse to go on with another search. Raises `RunError` naming what differs."""
+    if not (folder / "search_config.json").is_file():
+        raise RunError(f"{folder}: no search_config.json, so no search to resume. Start it without --resume.")
+    before, now = (flat(one.model_dump(mode="json")) for one in (read_search(folder / "search_config.json"), search))
+    changed = sorted(key for key in before.keys() | now.keys() if before.get(key) != now.get(key))
+    if changed:
+        shown = ", ".join(f"{key} was {before.get(key)!r}, is {now.get(key)!r}" for key in changed[:5])
+        raise RunError(f"{folder}: the search has changed since it began ({shown}). Start a new one.")
+
+
+def read_base(search: Search, console: Console) -> "Prepared":
+    """The flights of the base. What is wrong with them is no matter of a trial: it ends the search before it begins."""
+    from cloudml_tf.data.prepare import prepare
+
+    with console.progress("reading flights") as progress:
+        return prepare(search.config(), progress, progress)
+
+
+def run_trials(search: Search, folder: Path, console: Console, prepared: "Prepared | None") -> None:
+    """Run trials until there are none left: alone, or as KerasTuner's chief or worker, as the environment says."""
+    quiet_tensorflow()
+    logging.getLogger("tensorflow").setLevel(logging.ERROR)  # it warns of many traced functions: each trial has its own
+    from cloudml_tf.experiments.search.tuner import CloudTuner
+
+    with contextlib.redirect_stdout(io.StringIO()):  # "Reloading Tuner from"
+        tuner = CloudTuner(search, folder, prepared)
+    if role() != "worker":
+        tuner.oracle.on_end = Rows(console, folder, search)
+    with told_of_chief():
+        tuner.search()
+
+
+class Rows:
+    """Says what became of each trial."""
+
+    def __init__(self, console: Console, folder: Path, search: Search) -> None:
+        self.console, self.folder, self.search = console, folder, search
+        self.said: set[str] = set()
+
+    def __call__(self) -> None:
+        """A row for each trial that is finished and was not told of yet."""
+        for result in read_results(self.folder):
+            if result["id"] not in self.said:
+                self.said.add(result["id"])
+                self._say(result)
+
+    def _say(self, result: dict[str, Any]) -> None:
+        trials = getattr(self.search.tuner, "trials", None)
+        completed = result["status"] == "completed"
+        score = f"R² {result['val_r2']:.3f}" if completed else result["status"]
+        count = f"{len(self.said)}{f' of {trials}' if trials else ''}"
+        self.console.say(f"{count:>9}  {score:<10} {result['seconds']:6.1f} s  {values_text(result)}")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Arguments of this room."""
+    parser.add_argument("config", metavar="SEARCH", help="a JSON search, e.g. configs/search.json")
+    parser.add_argument(
+        "--resume", action="store_true", help="go on with the newest interrupted search, or the one of --run-dir"
+    )
+    parser.add_argument("--workers", type=int, metavar="N", help="start a chief and N workers on this machine")
+    parser.add_argument("--threads", type=int, metavar="N", help="processor threads of this process, or of each worker")
+    add_common(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Search, then write and print what was found."""
+    check_options(args)
+    seed = {} if args.seed is None else {"tuner.seed": args.seed}
+    search = load_search(args.config, {**overrides_from(args), **seed})
+    console = Console(machine=args.json)
+    follow_parent()
+    limit_threads(args.threads)
+    if role() == "worker" or is_child():
+        work(search, Path(args.run_dir), console)
+        return EXIT_OK
+    for text in search.warnings():
+        console.warn(text)
+    prepared = read_base(search, console)
+    # Only now: bad input must not leave an empty folder behind.
+    folder = search_folder(search, args.run_dir, args.resume)
+    console.say(f"search folder: {folder}")
+    with alone_in(folder, "a search"):
+        if (folder / "search.json").is_file():
+            console.say("the search has ended already")
+        elif args.workers:
+            run_workers(folder, args.workers, args.threads, Rows(console, folder, search), console)
+        else:
+            run_trials(search, folder, console, prepared)
+        found = write_results(folder, search)
+    print_results(console, found, search)
+    if args.json:
+        print_json({"search": str(folder), **found})
+    if found["best"] is None:
+        raise RunError(f"{folder}: no trial was completed; report.html has the reason of each.")
+    console.say(f"{OPTIMISM}\nreport: {folder / 'report.html'}\nbest: {folder / 'best.json'}")
+    return EXIT_OK
+
+
+def check_options(args: argparse.Namespace) -> None:
+    """Refuse numbers of processes that are none, and parts that do not go together."""
+    for name in ("workers", "threads"):
+        number = getattr(args, name)
+        if number is not None and number < 1:
+            raise ConfigError(f"--{name} must be 1 or more. Received: {number}")
+    if role() != "alone" and args.workers:
+        raise ConfigError("--workers starts a chief of its own; unset the KERASTUNER_ variables.")
+    if role() == "worker" and args.run_dir is None:
+        raise ConfigError("A worker needs --run-dir, the folder of its chief.")
+
+
+def work(search: Search, folder: Path, console: Console) -> None:
+    """Be a worker of a chief, or what `--workers` of another process started; writes no results of the search."""
+    if wait_for_chief(folder, console):
+        check_same(folder, search)
+        run_trials(search, folder, console, read_base(search, console) if role() == "worker" else None)

@@ -1,0 +1,59 @@
+"""Write simulated flights in the instruments' layout: `python -m cloudml_tf simulate flights --preset hard`.
+
+The physics is in `cloudml_tf.data.simulation.simulator`; every number is a field of `SimulationConfig`, set with
+`--set frames_per_flight=600`.
+"""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from cloudml_tf.commands.arguments import add_common, overrides_from, print_json
+from cloudml_tf.config.simulation import PRESETS, SimulationConfig
+from cloudml_tf.utils.console import Console
+from cloudml_tf.utils.errors import ConfigError
+
+
+def simulation_config(preset: str | None, overrides: dict[str, Any]) -> SimulationConfig:
+    """Settings from a preset and dotless overrides. Raises `ConfigError` naming the field."""
+    content = {**({"preset": preset} if preset else {}), **overrides}
+    try:
+        return SimulationConfig.model_validate(content)
+    except ValidationError as error:
+        known = ", ".join(sorted(SimulationConfig.model_fields))
+        lines = [
+            f"'{'.'.join(str(p) for p in e['loc'])}': "
+            + (f"unknown setting; known: {known}" if e["type"] == "extra_forbidden" else e["msg"])
+            for e in error.errors()
+        ]
+        raise ConfigError("simulation settings: " + "\n  ".join(lines)) from None
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Arguments of this room."""
+    parser.add_argument("output", metavar="DIR", nargs="?", help="where to write; --run-dir does the same")
+    parser.add_argument("--preset", choices=sorted(PRESETS), help="how much signal there is")
+    # --flights names folders elsewhere; here it stays as the older name.
+    parser.add_argument("--count", "--flights", type=int, metavar="N", help="how many flights")
+    add_common(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Simulate into a folder; flights that are there already with the same settings are kept."""
+    from cloudml_tf.data.simulation.simulator import simulate_flights
+
+    target = args.run_dir or args.output
+    if target is None:
+        raise ConfigError("simulate needs a folder to write to, such as: cloudml simulate flights")
+    overrides = overrides_from(args)
+    overrides |= {} if args.count is None else {"flight_count": args.count}
+    settings = simulation_config(args.preset, overrides)
+    console = Console(machine=args.json)
+    with console.progress("simulating flights") as progress:
+        folders = simulate_flights(settings, Path(target), progress)
+    console.say(f"{len(folders)} flights in {Path(folders[0]).parent}")
+    if args.json:
+        print_json({"flights": [str(folder) for folder in folders]})
+    return 0

@@ -1,0 +1,71 @@
+"""`cloudml train`: train, evaluate and export a model."""
+
+import argparse
+
+from cloudml_tf.commands.arguments import add_common, config_from, overrides_from, print_json
+from cloudml_tf.config.load import resolved_json
+from cloudml_tf.experiments.run import train
+from cloudml_tf.train import devices
+from cloudml_tf.train.warm_start import GENTLER, gentle
+from cloudml_tf.utils.console import Console
+from cloudml_tf.utils.errors import EXIT_COLLAPSED, EXIT_OK, ConfigError
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Arguments of this room."""
+    parser.add_argument("config", metavar="CONFIG", help="a JSON configuration, e.g. configs/tier1.json")
+    parser.add_argument("--print-config", action="store_true", help="print the resolved configuration and stop")
+    parser.add_argument(
+        "--resume", action="store_true", help="continue the newest interrupted run, or the one of --run-dir"
+    )
+    parser.add_argument(
+        "--lofo",
+        nargs="?",
+        const="",
+        metavar="A,B,…",
+        help="leave-one-flight-out over these flights (all without names), and the joined table",
+    )
+    parser.add_argument(
+        "--init-from",
+        metavar="RUN",
+        help=f"go on from a finished run, at {GENTLER:g} of the learning rate unless --set gives one",
+    )
+    add_common(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """The main job."""
+    config = config_from(args)
+    if args.init_from is not None:
+        config = gentle(config, args.init_from, "training.learning_rate" in overrides_from(args))
+    if args.print_config:
+        print(resolved_json(config), end="")
+        return EXIT_OK
+    if args.lofo is not None and args.resume and args.run_dir is None:
+        raise ConfigError("--lofo --resume needs --run-dir, the folder that holds the folds.")
+    console = Console(machine=args.json)
+    if args.lofo is None and not devices.is_chief(config.training):
+        from cloudml_tf.experiments.worker import work
+
+        return work(config, console, args.run_dir, args.resume)
+    if args.lofo is not None:
+        devices.refuse_workers(config.training, "--lofo")
+        from cloudml_tf.experiments.cross_validation import leave_one_out, print_folds
+
+        names = [name for name in args.lofo.split(",") if name]
+        folder, metrics = leave_one_out(config, console, names, args.run_dir, args.resume)
+        print_folds(console, metrics)
+    else:
+        from cloudml_tf.diagnostics.diagnosis.verdict import print_shortly
+        from cloudml_tf.reports.tables import print_scores
+
+        folder, metrics = train(config, console, args.run_dir, args.resume)
+        print_scores(console, metrics)
+        if "diagnosis" in metrics:
+            print_shortly(console, metrics["diagnosis"], folder)
+        if config.output.report:
+            console.say(f"report: {folder / 'report.html'}")
+    if args.json:
+        print_json({"run": str(folder), "metrics": metrics})
+    trained = [fold["training"] for fold in metrics.get("folds", {"": metrics}).values()]
+    return EXIT_COLLAPSED if any(found["collapsed"] for found in trained) else EXIT_OK

@@ -1,0 +1,292 @@
+"""The run folder: what is in it, how it is made and found again. No Keras here.
+
+config.json        the resolved configuration        environment.json   versions, machine, command
+data.json          files, split, counts, scaling     history.csv        a row an epoch
+metrics.json       scores, tiers, baselines          report.html        all of it to look at
+best.weights.h5    of the best epoch                 last.weights.h5    of the last
+checkpoint.npz     for --resume                      predictions.npz    of every part
+plots/             pictures                          checkpoint.previous.npz   of the epoch before, until the end
+"""
+
+import csv
+import datetime
+import json
+import platform
+import shlex
+import sys
+from collections.abc import Iterable
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from cloudml_tf.config.data import FlightFiles, FlightSplit, TimeBlocks
+from cloudml_tf.config.load import expand, load_config, parse_config, resolved_json, set_by_path
+from cloudml_tf.config.schema import Config
+from cloudml_tf.utils import plain_json
+from cloudml_tf.utils.errors import ConfigError, RunError
+from cloudml_tf.utils.files import write_json, write_text
+from cloudml_tf.utils.locks import NAME as LOCK
+from cloudml_tf.utils.locks import WRITING, is_held
+from cloudml_tf.utils.redaction import without_secrets
+from cloudml_tf.utils.suggest import did_you_mean
+
+MOST_MB = 256  # of a JSON file in a run folder
+CHECKPOINT, PREVIOUS = "checkpoint.npz", "checkpoint.previous.npz"
+RECORD = "cloudml.json"  # beside every export
+EXPORT_FILES = {"savedmodel": "saved_model.pb", "onnx": "model.onnx", "litert": "model.tflite"}  # format -> file
+WHOLE = "metrics.json"  # its presence says that a run has ended
+PACKAGES = ("cloudml-tf", "tensorflow", "keras", "numpy", "h5py", "scikit-learn", "pydantic")
+
+
+def new_run(config: Config, run_dir: str | None, prefix: str = "") -> Path:
+    """Make a new folder: `run_dir`, or runs/<experiment>/<prefix><stamp>."""
+    return new_folder(run_dir, expand(config.output.runs) / config.experiment_name, prefix)
+
+
+def new_folder(chosen: str | None, parent: Path, prefix: str = "") -> Path:
+    """Make the chosen folder, or <parent>/<prefix><stamp>. Two at once get two folders."""
+    if chosen is not None:
+        path = Path(chosen)
+        if path.exists():
+            check_unused(path)
+        _make(path, exist_ok=True)
+        return path
+    stamp = prefix + datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
+    for number in range(1, 1000):
+        path = parent / (stamp if number == 1 else f"{stamp}-{number}")
+        try:
+            _make(path, exist_ok=False)
+        except FileExistsError:
+            continue
+        return path
+    raise RunError(f"{parent}: too many runs of this second.")
+
+
+def _make(path: Path, exist_ok: bool) -> None:
+    try:
+        path.mkdir(parents=True, exist_ok=exist_ok)
+        probe = path / ".writing-probe"
+        probe.touch()
+        probe.unlink()
+    except FileExistsError:
+        raise
+    except OSError as error:
+        raise RunError(
+            f"{path}: the run folder cannot be written ({error.strerror}). "
+            "Set --run-dir or output.runs to a writable folder."
+        ) from None
+
+
+def check_unused(path: Path) -> None:
+    """Refuse a folder that something lies in. Raises `RunError`."""
+    if not (path.is_dir() and is_empty(path)):
+        raise RunError(f"{path}: is there and not empty. Choose another --run-dir, or continue it with --resume.")
+
+
+def is_empty(folder: Path) -> bool:
+    """Whether nothing lies in a folder but the lock of who works there, and what a killed process began to write."""
+    return all(path.name == LOCK or path.name.startswith(WRITING) for path in folder.iterdir())
+
+
+def has_begun(folder: Path) -> bool:
+    """Whether a training was started in a folder, be it that it was killed before its first epoch ended."""
+    return has_checkpoint(folder) or (folder / "config.json").is_file()
+
+
+def has_checkpoint(folder: Path) -> bool:
+    """Whether there is something to go on from. A kill may have left the one before the last alone."""
+    return any((folder / name).is_file() for name in (CHECKPOINT, PREVIOUS))
+
+
+def forget_previous(folder: Path) -> None:
+    """A run that has ended is not gone on with: one checkpoint is enough."""
+    (folder / PREVIOUS).unlink(missing_ok=True)
+
+
+def forget_checkpoints(folder: Path) -> None:
+    """What has ended, and lies beside as weights, needs none."""
+    for name in (CHECKPOINT, PREVIOUS):
+        (folder / name).unlink(missing_ok=True)
+
+
+def run_to_resume(config: Config, run_dir: str | None) -> Path:
+    """The folder to continue: `run_dir`, or the newest run of the experiment that did not end and is not going on.
+
+    One that has ended an epoch comes before those that have not.
+    """
+    if run_dir is not None:
+        if not has_begun(Path(run_dir)):
+            raise RunError(f"{run_dir}: no checkpoint.npz to resume from. Start it without --resume.")
+        return Path(run_dir)
+    parent = expand(config.output.runs) / config.experiment_name
+    # Other verbs leave a config.json too, in folders whose names begin with what they are.
+    begun = [p for p in parent.glob("*") if has_checkpoint(p) or (p.name[:1].isdigit() and has_begun(p))]
+    found = [path for path in begun if not (path / WHOLE).exists()]
+    going = [path for path in found if is_held(path)]
+    waiting = [path for path in found if path not in going]
+    if not waiting:
+        said = f" ({', '.join(map(str, going))} is being trained.)" if going else ""
+        raise RunError(f"{parent}: no interrupted run to resume.{said} Start one without --resume.")
+    return max(waiting, key=lambda path: (has_checkpoint(path), path.name))
+
+
+def check_same(path: Path, config: Config, fingerprint: str) -> None:
+    """Refuse to resume with another configuration or other data. Raises `RunError` naming what differs."""
+    before, now = (flat(content) for content in (read_json(path / "config.json"), json.loads(resolved_json(config))))
+    changed = sorted(key for key in before.keys() | now.keys() if before.get(key) != now.get(key))
+    if changed:
+        shown = ", ".join(f"{key} was {before.get(key)!r}, is {now.get(key)!r}" for key in changed[:5])
+        raise RunError(f"{path}: the configuration has changed since this run began ({shown}). Start a new run.")
+    if (path / "data.json").is_file() and read_json(path / "data.json")["fingerprint"] != fingerprint:
+        raise RunError(f"{path}: the flight files have changed since this run began. Start a new run.")
+
+
+def write_start(path: Path, config: Config, description: dict[str, Any]) -> None:
+    """What is known before training."""
+    write_text(path / "config.json", resolved_json(config))
+    write_json(path / "environment.json", environment())
+    write_json(path / "data.json", description)
+
+
+def versions(packages: Iterable[str] = PACKAGES) -> dict[str, str]:
+    """Package -> version, or "not installed"."""
+    found = {}
+    for package in packages:
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            found[package] = "not installed"
+    return found
+
+
+def run_id(config: Config, folder: Path) -> str:
+    """What a run is called in files that are made from it: its experiment and its folder."""
+    return f"{config.experiment_name}/{folder.resolve().name}"
+
+
+def environment() -> dict[str, Any]:
+    """Versions and machine. Nothing of the shell's environment, and no secret of the command line."""
+    return {
+        "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "python": platform.python_version(),
+        "packages": versions(),
+        "system": f"{platform.system()} {platform.machine()}",
+        "command": without_secrets(shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])),
+    }
+
+
+def write_history(path: Path, rows: list[dict[str, float]]) -> None:
+    """One row an epoch; columns are those of the first row."""
+    if not rows:
+        return
+    names = list(rows[0])
+    lines = [",".join(names)]
+    lines += [",".join(repr(row.get(name, float("nan"))) for name in names) for row in rows]
+    write_text(path / "history.csv", "\n".join(lines) + "\n")
+
+
+def read_history(path: Path) -> list[dict[str, float]]:
+    """The inverse of `write_history`. Raises `RunError` for what is no table of numbers."""
+    with open(path / "history.csv", encoding="utf-8", newline="") as file:
+        try:
+            return [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
+        except (TypeError, ValueError):
+            raise RunError(f"{path / 'history.csv'}: is not a table of numbers. The run folder is damaged.") from None
+
+
+def read_run(path: Path, overrides: dict[str, Any] | None = None) -> tuple[Config, dict[str, Any]]:
+    """Configuration and data description of a run. Raises `RunError` where the folder is something else."""
+    if not path.exists():
+        raise RunError(f"{path}: no such folder.{did_you_mean(path)}")
+    if not (path / "config.json").is_file():
+        text = f"{path}: neither a run folder (config.json) nor an exported model (cloudml.json)."
+        raise RunError(text + _lying_in(path))
+    if not (path / "data.json").is_file():
+        raise RunError(f"{path}: has a configuration and no data.json, so nothing was trained here.{_lying_in(path)}")
+    return load_config(path / "config.json", overrides), read_json(path / "data.json")
+
+
+def _lying_in(path: Path, shown: int = 5) -> str:
+    """The end of a message: the runs and models one level down, the last of them where there are many."""
+    found = sorted({p.parent for name in ("config.json", RECORD) for p in path.glob(f"*/{name}")})
+    more = f" (the last {shown} of {len(found)})" if len(found) > shown else ""
+    return f" Name one that lies in it: {', '.join(map(str, found[-shown:]))}{more}." if found else ""
+
+
+def read_model(source: Path, overrides: dict[str, Any] | None = None) -> tuple[Config, dict[str, Any], dict[str, Any]]:
+    """Configuration, data description and `cloudml.json` (empty for a run) of a run or of an exported model."""
+    if not looks_exported(source):
+        return *read_run(source, overrides), {}
+    record = read_json(source / RECORD)
+    for key, value in (overrides or {}).items():
+        set_by_path(record["config"], key, value)
+    return parse_config(record["config"], str(source / RECORD)), record["data"], record
+
+
+def is_swath(source: Path, overrides: dict[str, Any] | None = None) -> bool:
+    """Whether a run or an exported model answers for every pixel of a scene."""
+    return read_model(source, overrides)[0].target.coverage == "swath"
+
+
+def check_of_sequences(folder: Path, config: Config) -> None:
+    """Refuse a run of scenes where runs of sequences are asked for. Raises `RunError`."""
+    if config.target.coverage == "swath":
+        raise RunError(
+            f"{folder}: is a run of scenes (target.coverage 'swath'), and this command knows runs of sequences alone. "
+            "Its scores are in metrics.json and report.html; `cloudml evaluate` judges it on other scenes."
+        )
+
+
+def check_frames(source: Path, frame_shape: tuple[int, ...], description: dict[str, Any]) -> None:
+    """Refuse frames (H, W, C) of another shape than the model was trained on. Raises `RunError`."""
+    expected = tuple(description["frame_shape"])
+    if frame_shape != expected:
+        raise RunError(
+            f"{source}: was trained on frames of shape {expected} (rows, columns, channels); these flights have "
+            f"{frame_shape}. Set data.camera.rows, columns, downsample or channels with --set."
+        )
+
+
+def check_overrides(overrides: dict[str, Any]) -> None:
+    """A finished model is what it is: only how flights are read, judged and written may be changed."""
+    free = ("data.", "evaluation.", "prediction.", "output.", "seed")
+    wrong = [key for key in overrides if not key.startswith(free)]
+    if wrong:
+        raise ConfigError(
+            f"--set {wrong[0]}: cannot be changed after training. Free are data.*, evaluation.*, prediction.*, "
+            "output.* and seed."
+        )
+
+
+def read_json(path: Path) -> Any:
+    """A JSON file of a run folder. Raises `RunError` where it is missing or broken."""
+    try:
+        return plain_json.read(path, MOST_MB)
+    except OSError as error:
+        raise RunError(f"{path}: cannot be read ({error.strerror}). The run folder is incomplete.") from None
+    except ValueError as error:
+        raise RunError(f"{path}: is not valid JSON ({error}). The run folder is damaged.") from None
+
+
+def flat(content: Any, prefix: str = "") -> dict[str, Any]:
+    """Nested dictionaries as one, by dotted path."""
+    if not isinstance(content, dict):
+        return {prefix: content}
+    return {
+        key: value for name, part in content.items() for key, value in flat(part, f"{prefix}.{name}".strip(".")).items()
+    }
+
+
+def as_it_was(config: Config, description: dict[str, Any]) -> Config:
+    """The configuration with the run's own files and flights, so that nothing is searched or simulated again."""
+    files = {name: FlightFiles.model_validate(found) for name, found in description["files"].items()}
+    data = config.data.model_copy(update={"flights": files, "path": None})
+    split = config.split
+    if not isinstance(split, TimeBlocks):
+        split = FlightSplit(**{part: tuple(found["flights"]) for part, found in description["split"].items()})
+    return config.model_copy(update={"data": data, "split": split})
+
+
+def looks_exported(folder: Path) -> bool:
+    """Whether a model lies in the folder, be its record there or not."""
+    return any((folder / name).is_file() for name in EXPORT_FILES.values())

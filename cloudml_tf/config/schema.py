@@ -1,0 +1,154 @@
+"""The whole configuration as typed, documented, frozen models. Every number of a run is a field here.
+
+The contracts between fields stand at the end, in `Config`; they are checked before anything heavy is loaded.
+Defaults are those of `configs/tier1.json`. Loading, overriding and printing: `cloudml_tf.config.load`.
+"""
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from cloudml_tf.config.data import Data, LabelDensity, Overweight, Preprocessing, Settings, Split, Target
+from cloudml_tf.config.model import Loss, Model
+from cloudml_tf.config.targets import check_swath
+from cloudml_tf.config.training import Augmentation, Pretraining, Tracking, Training
+
+
+class Evaluation(Settings):
+    """How a finished model is judged."""
+
+    baselines: bool = Field(True, description="Train mean, ridge and gradient boosting on the same split.")
+    bootstrap_samples: int = Field(1000, ge=100, le=100_000)
+    block_s: float = Field(120.0, gt=0, description="Length of a bootstrap block; blocks end at gaps too.")
+
+
+class Prediction(Settings):
+    """What `cloudml predict` says beside each value; see docs/predict.md."""
+
+    glint_angle_deg: float = Field(
+        36.0, ge=0, le=90, description="Sun glint is possible where the glint angle at nadir is smaller (MOD35)."
+    )
+    level: float = Field(
+        0.9, gt=0, lt=1, description="Of the interval from a quantile or histogram head; an ensemble has its own."
+    )
+
+
+class Output(Settings):
+    """Where results go."""
+
+    runs: str = "runs"
+    savedmodels: str = "savedmodels"
+    export: bool = Field(True, description="Export the best weights at the end of training.")
+    export_formats: tuple[Literal["savedmodel", "onnx", "litert"], ...] = Field(
+        ("savedmodel",), min_length=1, description="What is exported; onnx and litert need the extra `export`."
+    )
+    report: bool = Field(True, description="Draw the pictures and write report.html.")
+
+
+class Config(Settings):
+    """A whole run."""
+
+    experiment_name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="Names the run's folders.")
+    seed: int = Field(1, ge=0, le=2**31 - 1)
+    temporal_frames: Literal[1, 3, 5, 7, 9, 11, 13, 15] = Field(3, description="Frames of a sequence, odd.")
+    overweight_factor: float = Field(1.0, gt=0, le=100, description="Sample weight of the samples in `overweight`.")
+    overweight: Overweight = Overweight()
+    label_density: LabelDensity = LabelDensity()
+    target: Target = Target()
+    data: Data = Data()
+    split: Split
+    preprocessing: Preprocessing = Preprocessing()
+    augmentation: Augmentation = Augmentation()
+    model: Model = Model()
+    loss: Loss = Loss()
+    training: Training = Training()
+    pretraining: Pretraining = Pretraining()
+    evaluation: Evaluation = Evaluation()
+    prediction: Prediction = Prediction()
+    tracking: Tracking = Tracking()
+    output: Output = Output()
+
+    @model_validator(mode="after")
+    def _contracts(self) -> "Config":
+        if self.data.lidar.clear_sky == "zero":
+            if self.target.name != "optical_depth":
+                raise ValueError(
+                    "data.lidar.clear_sky 'zero' has a meaning for optical_depth only: no cloud has no base"
+                )
+            if self.target.minimum is not None and self.target.minimum > 0:
+                raise ValueError(
+                    "data.lidar.clear_sky 'zero' labels are below target.minimum; set target.minimum to 0 or null"
+                )
+        if self.loss.target_variance == "batch" and self.training.batch_size < 2:
+            raise ValueError("loss.target_variance 'batch' needs training.batch_size of 2 or more: one has no variance")
+        self._check_head()
+        self._check_track()
+        check_swath(self)
+        if self.pretraining.enabled and self.training.init_from is not None:
+            raise ValueError("pretraining.enabled and training.init_from are two ways to begin; keep one")
+        apart = self.pretraining.from_run is not None and not self.pretraining.control
+        if self.training.devices == "workers" and self.pretraining.enabled and not apart:
+            raise ValueError(
+                "training.devices 'workers' trains one network together. Pretrain before it with `cloudml pretrain`, "
+                "name that in pretraining.from_run, and set pretraining.control to false"
+            )
+        shared = {name for part in ("train", "val", "test") for name in getattr(self.split, part, None) or ()}
+        twice = sorted(shared & set(self.pretraining.extra_flights))
+        if twice:
+            raise ValueError(f"pretraining.extra_flights must be in no part of the split: {', '.join(twice)} is")
+        if self.data.lidar.layer == "column" and self.target.name != "optical_depth":
+            raise ValueError(f"data.lidar.layer 'column' is a sum, and {self.target.name} does not add up")
+        return self
+
+    def _check_track(self) -> None:
+        if self.target.coverage != "track":
+            return
+        for field, value, allowed in (
+            ("model.head", self.model.head, ("point",)),
+            ("model.architecture", self.model.architecture, ("attention", "no_attention", "single_frame")),
+            ("augmentation.mirror_along_track", self.augmentation.mirror_along_track, (False,)),
+        ):
+            if value not in allowed:
+                raise ValueError(
+                    f"target.coverage 'track' needs {field} of {' or '.join(map(str, allowed))}. Received: {value}"
+                )
+
+    def _check_head(self) -> None:
+        head, base = self.model.head, self.loss.base
+        if (head == "quantile") != (base == "pinball"):
+            raise ValueError(
+                f"model.head '{head}' and loss.base '{base}' do not fit: the quantile head is trained by 'pinball', "
+                "and nothing else is. Set both, or neither"
+            )
+        if base == "cross_entropy" and head != "histogram":
+            raise ValueError(f"loss.base 'cross_entropy' needs model.head 'histogram'. Received: '{head}'")
+        if head == "histogram" and self.model.nadir_linear:
+            raise ValueError("model.nadir_linear adds to a number; the histogram head gives shares of bins. Drop one")
+
+    def warnings(self) -> list[str]:
+        """What the original document says not to do, and this configuration does."""
+        init = self.model.output_init
+        found = [
+            (
+                not isinstance(init, str) and init < 0.1,
+                f"model.output_init {init}: output weights under 0.1 made the original's collapse worse; use 'default'",
+            ),
+            (
+                self.temporal_frames > 7,
+                f"temporal_frames {self.temporal_frames}: more than 7 frames smooth the signal away; 3 is the advice",
+            ),
+            (self.loss.weight == 0, "loss.weight 0: nothing keeps the variance of the predictions"),
+            (
+                self.training.early_stopping_monitor == "val_loss",
+                "training.early_stopping_monitor val_loss: it cannot tell a good run from a collapsed one; use val_r2",
+            ),
+            (
+                self.pretraining.enabled and self.pretraining.frames == "first",
+                "pretraining.frames first: the other frames of a sequence teach nothing; use 'all'",
+            ),
+            (
+                self.training.order == "flight",
+                "training.order flight: neighbouring frames have next to no variance in a batch; use 'shuffled'",
+            ),
+        ]
+        return [text for applies, text in found if applies]

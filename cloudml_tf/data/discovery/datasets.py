@@ -1,0 +1,100 @@
+"""The datasets of an HDF5 or NetCDF-4 file: names, shapes, units, and the numbers of the small ones."""
+
+import math
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+from cloudml_tf.data.readers import hdf5
+from cloudml_tf.data.readers.packing import unpack
+from cloudml_tf.utils.errors import DataError
+
+MOST_NUMBERS = 4_000_000  # larger datasets are looked at by their first rows
+DIMENSION_ONLY = "This is a netCDF dimension but not a netCDF variable"
+
+
+@dataclass(frozen=True)
+class Found:
+    """One dataset of numbers."""
+
+    file: Path
+    name: str  # its path in the file
+    shape: tuple[int, ...]
+    units: str
+    text: str  # what its attributes say it is
+    dims: tuple[str, ...]  # names of its dimensions, "" where they have none
+    values: np.ndarray  # unpacked; the first rows of a large one, empty for images
+
+    @property
+    def words(self) -> str:
+        """The last part of the name as plain words: solarZenith and solar_zenith are both "solar zenith"."""
+        return plain(self.name.rsplit("/", 1)[-1])
+
+    @property
+    def finite(self) -> np.ndarray:
+        """The values that are numbers."""
+        return self.values[np.isfinite(self.values)]
+
+
+@dataclass(frozen=True)
+class FileContent:
+    """A file and its datasets."""
+
+    path: Path
+    datasets: tuple[Found, ...]
+    attributes: dict[str, str]  # root attributes that are text
+
+    def get(self, name: str) -> Found | None:
+        """A dataset by its path."""
+        return next((found for found in self.datasets if found.name == name), None)
+
+
+def plain(name: str) -> str:
+    """CamelCase, underscores and digits cut into lower-case words."""
+    cut = re.sub(r"([a-z0-9])([A-Z])", r"\1 \2", name)
+    cut = re.sub(r"([A-Z]+)([A-Z][a-z])", r"\1 \2", cut)
+    cut = re.sub(r"([A-Za-z])(\d)", r"\1 \2", cut)
+    return " ".join(re.split(r"[^A-Za-z0-9]+", cut)).strip().lower()
+
+
+def read_content(path: Path) -> FileContent:
+    """All datasets of numbers. Raises `DataError` for a file that cannot be read, or that has none."""
+    with hdf5.open_file(path) as file:
+        datasets = tuple(_describe(file, path, name) for name in hdf5.names(file) if _has_numbers(file, name))
+        with hdf5.library(file, "the attributes"):
+            known = list(file.attrs)
+        attributes = {key: hdf5.text(file, key) for key in known}
+    if not datasets:
+        raise DataError(f"{path}: it holds no dataset of numbers. Give camera, lidar and navigation files.")
+    return FileContent(path, datasets, attributes)
+
+
+def _has_numbers(file: h5py.File, name: str) -> bool:
+    with hdf5.library(file, name):
+        kind, shape = file[name].dtype.kind, file[name].shape
+    pure_dimension = hdf5.text(file[name], "NAME").startswith(DIMENSION_ONLY)
+    return kind in "iuf" and bool(shape) and math.prod(shape) > 0 and not pure_dimension
+
+
+def _describe(file: h5py.File, path: Path, name: str) -> Found:
+    item = hdf5.dataset(file, name)
+    values = np.zeros(0)
+    if item.ndim <= 2:
+        columns = math.prod(item.shape[1:])
+        if columns > MOST_NUMBERS:
+            raise DataError(f"{path}: '{name}' has {columns} columns; a row of numbers this long is no instrument's.")
+        with hdf5.library(file, name):
+            raw = np.asarray(item[: max(MOST_NUMBERS // columns, 1)])
+        values = unpack(raw, hdf5.packing(item))
+    text = " ".join(hdf5.text(item, key) for key in ("standard_name", "long_name", "description", "comment"))
+    return Found(path, name, item.shape, hdf5.text(item, "units").strip(), plain(text), _dims(file, item), values)
+
+
+def _dims(file: h5py.File, item: h5py.Dataset) -> tuple[str, ...]:
+    """Names of the attached dimension scales, as NetCDF-4 has them."""
+    with hdf5.library(file, f"{item.name}, its dimensions"):
+        names = [str(dim[0].name).rsplit("/", 1)[-1] if len(dim) else str(dim.label) for dim in item.dims]
+    return tuple(map(plain, names))

@@ -1,0 +1,148 @@
+"""Files to flights: which lidar and navigation file goes with which camera file, and what the flights are called."""
+
+import difflib
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cloudml_tf.config.data import Data, FlightFiles
+from cloudml_tf.data.discovery import clocks
+from cloudml_tf.data.discovery.datasets import FileContent
+from cloudml_tf.data.discovery.mapping import Mapping, frames_of, rows_of
+from cloudml_tf.data.readers.folders import find_flights
+from cloudml_tf.utils.errors import DataError
+
+NOT_FOUND = Path("the-lidar-file-of-this-flight")  # to be filled in
+ROLES = ("camera", "lidar", "navigation")
+
+
+def group(mapping: Mapping) -> dict[str, FlightFiles]:
+    """Flights by name, each with the lidar file that goes with it longest, and its navigation file."""
+    cameras = mapping.files["camera"]
+    runs = {role: {c.path: _times(mapping, role, c) for c in mapping.files[role]} for role in ROLES}
+    names = flight_names([c.path for c in cameras])
+    flights: dict[str, FlightFiles] = {}
+    together = {c.path: _longest_overlap(runs["lidar"], c.path, runs["camera"][c.path]) for c in cameras}
+    if not any(together.values()):
+        together = {c.path: _most_alike(mapping, c.path) for c in cameras}
+    for content, name in zip(cameras, names, strict=True):
+        lidar = together[content.path]
+        if lidar is None:
+            mapping.notes.append(f"{content.path}: left out, no lidar file overlaps with it in time")
+            continue
+        navigation = _navigation_file(mapping, content, runs) if mapping.sun_angles else None
+        if mapping.sun_angles and navigation is None:
+            mapping.notes.append(
+                f"{content.path}: left out, no navigation file goes with it (data.sun_angles false needs none)"
+            )
+            continue
+        # An absolute path works from everywhere.
+        paths = {"camera": content.path, "lidar": lidar, "navigation": navigation}
+        flights[name] = FlightFiles(**{role: _absolute(path) for role, path in paths.items()})
+    return dict(sorted(flights.items()))
+
+
+def _absolute(path: Path | None) -> str | None:
+    if path is None:
+        return None
+    return str(path if path == NOT_FOUND else path.resolve())
+
+
+def _times(mapping: Mapping, role: str, content: FileContent) -> np.ndarray:
+    settings = {k: v for k, v in mapping.sections[role].items() if k.startswith("time") or k == "year"}
+    return clocks.seconds(content.path, role, settings) if settings.get("time") else np.zeros(0)
+
+
+def _longest_overlap(runs: dict[Path, np.ndarray], camera: Path, times_s: np.ndarray) -> Path | None:
+    """The file whose times go with a camera file's longest; of equals, the one with the most similar path."""
+    scored = [(clocks.overlap_s(run, times_s), _alike(path, camera), path) for path, run in runs.items()]
+    scored = [row for row in scored if row[0] >= 0]
+    return max(scored, key=lambda row: row[:2])[2] if scored else None
+
+
+def _most_alike(mapping: Mapping, camera: Path) -> Path:
+    """Where no clocks meet: the lidar file with the most similar path, so that only the clocks are left to mend."""
+    lidar = max((c.path for c in mapping.files["lidar"]), key=lambda path: _alike(path, camera), default=None)
+    if lidar is None:
+        return NOT_FOUND
+    mapping.notes.append(f"{camera} and {lidar} go together by name only: their clocks do not meet")
+    return lidar
+
+
+def _navigation_file(mapping: Mapping, camera: FileContent, runs: dict[str, dict[Path, np.ndarray]]) -> Path | None:
+    if mapping.sections["navigation"].get("time"):
+        return _longest_overlap(runs["navigation"], camera.path, runs["camera"][camera.path])
+    count = frames_of(camera, mapping)
+    fitting = [c.path for c in mapping.files["navigation"] if rows_of(c, mapping) == count]
+    return max(fitting, key=lambda path: _alike(path, camera.path), default=None)
+
+
+def _alike(first: Path, second: Path) -> float:
+    """0 to 2: the same folder counts more than a similar name."""
+    same = 1.0 if first.parent == second.parent else 0.0
+    return same + difflib.SequenceMatcher(None, first.name, second.name).ratio()
+
+
+def flight_names(cameras: Sequence[Path]) -> list[str]:
+    """The folders' names where each camera file has its own, else what distinguishes the files' names."""
+    folders = [path.resolve().parent.name for path in cameras]
+    if len(set(folders)) == len(cameras) > 1:
+        return [_clean(name) for name in folders]
+    parts = [[part for part in re.split(r"[_. ]+|(?<!\d)-|-(?!\d)", path.stem) if part] for path in cameras]
+    shared = set.intersection(*(set(p) for p in parts)) if len(parts) > 1 else set()
+    names = [_clean("_".join(part for part in p if part not in shared)) for p in parts]
+    if len(set(names)) < len(names):
+        return [f"flight{number:02d}" for number in range(1, len(names) + 1)]
+    return names
+
+
+def _clean(name: str) -> str:
+    return re.sub(r"[^A-Za-z0-9._-]+", "_", name).strip("_") or "flight"
+
+
+def source_of(mapping: Mapping, flights: dict[str, FlightFiles]) -> dict[str, Any]:
+    """The part of `data` that names the input: a folder with name patterns, where that finds the same, or each file.
+
+    Beside single files the patterns stand too, where they find the flights: a new flight is found by them.
+    """
+    listed = {name: files.model_dump(exclude_none=True) for name, files in flights.items()}
+    if len(flights) < 2:
+        return {"flights": listed}
+    roles = [role for role in ROLES if all(getattr(files, role) for files in flights.values())]
+    patterns = {role: {"files": [pattern([Path(getattr(f, role)).name for f in flights.values()])]} for role in roles}
+    root = Path(os.path.commonpath({Path(getattr(f, role)).parent for f in flights.values() for role in roles}))
+    if _found(root, mapping, patterns, labels=True) == listed:
+        return {"path": str(root), **patterns}
+    cameras = {name: files["camera"] for name, files in _found(root, mapping, patterns, labels=False).items()}
+    by_name = all(cameras.get(name) == files.camera for name, files in flights.items())
+    return {"flights": listed, **(patterns if by_name else {})}
+
+
+def _found(root: Path, mapping: Mapping, patterns: dict[str, Any], labels: bool) -> dict[str, dict[str, str]]:
+    """What name patterns find in a folder; nothing where they fail."""
+    sections = {role: {**mapping.sections[role], **found} for role, found in patterns.items()}
+    content = {"path": str(root), "sun_angles": mapping.sun_angles, **sections}
+    try:
+        found = find_flights(root, Data.model_validate(content), labels)
+    except (DataError, ValueError):
+        return {}
+    return {name: files.model_dump(exclude_none=True) for name, files in found.items()}
+
+
+def pattern(names: Sequence[str]) -> str:
+    """One name pattern for several file names: cam_0603.h5 and cam_0604.h5 are cam_*.h5."""
+    if len(set(names)) == 1:
+        return names[0]
+    start = _common_start(names).rstrip("0123456789")
+    end = _common_start([name[len(start) :][::-1] for name in names])[::-1].lstrip("0123456789")
+    return f"{start}*{end}"
+
+
+def _common_start(names: Sequence[str]) -> str:
+    first, last = min(names), max(names)
+    same = next((n for n, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), min(len(first), len(last)))
+    return first[:same]

@@ -1,0 +1,313 @@
+"""From the contents of files to the sections camera, lidar and navigation, with the reason of each choice."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from cloudml_tf.config.data import Lidar
+from cloudml_tf.data.discovery import clocks, rules
+from cloudml_tf.data.discovery.datasets import FileContent, Found
+from cloudml_tf.data.discovery.geometry import across_track, shrinking
+from cloudml_tf.data.discovery.positions import positions
+from cloudml_tf.data.discovery.rules import Choice
+from cloudml_tf.data.readers import times
+
+OTHER_ANGLES: dict[str, tuple[str, dict[str, Any]]] = {  # rules that are no fields of their own
+    "elevation": ("solar_zenith", {"elevation": True}),
+    "relative_azimuth": ("solar_azimuth", {"heading": None}),
+}
+
+
+CLOUD = Lidar().cloud_types[0]
+
+
+@dataclass
+class Mapping:
+    """What was found in the files, and what was not."""
+
+    sections: dict[str, dict[str, Any]] = field(default_factory=lambda: {"camera": {}, "lidar": {}, "navigation": {}})
+    choices: list[Choice] = field(default_factory=list)
+    clocks: dict[str, str] = field(default_factory=dict)  # what each section's times count, in words
+    missing: list[tuple[str, str]] = field(default_factory=list)  # (setting, what to do)
+    notes: list[str] = field(default_factory=list)
+    files: dict[str, list[FileContent]] = field(default_factory=dict)  # by role
+    sun_angles: bool = False
+
+    def take(self, choice: Choice) -> None:
+        """Use a dataset for the field that the choice is for."""
+        section, name = choice.field.split(".")
+        self.sections[section][name] = choice.found.name
+        self.choices.append(choice)
+
+    def lack(self, setting: str, remedy: str) -> None:
+        """Note a field that no dataset was found for."""
+        self.missing.append((setting, remedy))
+
+    def datasets(self, section: str) -> set[str]:
+        """The datasets that a file of this section has to have."""
+        return {c.found.name for c in self.choices if c.field.startswith(section)}
+
+
+def map_files(contents: Sequence[FileContent]) -> Mapping:
+    """Decide which file is what, on the first of its kind; others of the kind must have the same datasets."""
+    mapping = Mapping()
+    labelled = [c for c in contents if _labels(c)]
+    imaging = [c for c in contents if rules.channels(c.datasets)]
+    cameras = [c for c in imaging if c not in labelled] or imaging
+    lidars = [c for c in labelled if c not in cameras] or labelled
+    if cameras:
+        _map_camera(mapping, cameras[0], _date_of(contents))
+    else:
+        mapping.lack("data.camera.channels", "no 3-D dataset (frame, row, column) of images in any file")
+    if lidars:
+        _map_lidar(mapping, lidars[0], cameras)
+    else:
+        mapping.lack(
+            "data.lidar.optical_depth", "no optical depth, base or top height by name or description in any file"
+        )
+    angled = sorted((c for c in contents if _angles(c)), key=_angle_score, reverse=True)
+    if angled:
+        _map_navigation(mapping, angled[0], cameras)
+        _map_positions(mapping, angled)
+    else:
+        mapping.lack("data.navigation", "no sun angles by name; without them data.sun_angles is false")
+    mapping.files = {"camera": _alike(mapping, "camera", cameras), "lidar": _alike(mapping, "lidar", lidars)}
+    needed = mapping.datasets("navigation")
+    suited = [c for c in contents if needed <= {found.name for found in c.datasets}]
+    mapping.files["navigation"] = suited if mapping.sun_angles else []
+    return mapping
+
+
+def _alike(mapping: Mapping, role: str, contents: Sequence[FileContent]) -> list[FileContent]:
+    """The files with all datasets that the section names; the others are told."""
+    needed = mapping.datasets(role)
+    for content in contents:
+        lacking = sorted(needed - {found.name for found in content.datasets})
+        if lacking:
+            mapping.notes.append(f"{content.path}: left out, it has no '{lacking[0]}' as the first {role} file has")
+    return [c for c in contents if needed <= {found.name for found in c.datasets}]
+
+
+def _date_of(contents: Sequence[FileContent]) -> str | None:
+    """The first date that any file's name or attributes hold."""
+    for content in contents:
+        for text in (content.path.stem, *content.attributes.values()):
+            if date := times.date_in(text):
+                return "{:04d}-{:02d}-{:02d}".format(*date)
+    return None
+
+
+# --- camera
+
+
+def _map_camera(mapping: Mapping, content: FileContent, date: str | None) -> None:
+    images = rules.channels(content.datasets)
+    mapping.sections["camera"]["channels"] = [choice.found.name for choice in images]
+    mapping.choices += images
+    frames = images[0].found
+    chosen = clocks.time_choice(content, frames.shape[0], frames, "camera.time")
+    if chosen is None:
+        mapping.lack("data.camera.time", f"no dataset of {frames.shape[0]} rising times in {content.path}")
+    else:
+        mapping.take(chosen)
+        counted = clocks.candidates(chosen.found, content, lidar=False, date=date)
+        if counted:
+            mapping.sections["camera"].update(counted[0][0])
+            mapping.clocks["camera"] = counted[0][1]
+        else:
+            mapping.lack("data.camera.time_unit", f"what '{chosen.found.name}' counts ({chosen.why})")
+    axis, why = across_track(content.path, frames)
+    if axis:
+        mapping.sections["camera"]["across_track_axis"] = axis
+        mapping.notes.append(f"across the track are the image's {axis}: {why}")
+    else:
+        mapping.lack("data.camera.across_track_axis", f"{why}; 'rows' is taken")
+    factor = shrinking(frames.shape[1:])
+    if factor > 1:
+        mapping.sections["camera"]["downsample"] = factor
+        mapping.notes.append(
+            f"frames of {frames.shape[1]} x {frames.shape[2]} pixels are averaged over {factor} x {factor}"
+        )
+
+
+# --- lidar
+
+
+def _labels(content: FileContent) -> list[Choice]:
+    """The labels with as many rows as the best of them."""
+    found = [choice for rule in rules.LABELS if (choice := rules.best(rule, content.datasets))]
+    if not found:
+        return []
+    count = max(found, key=lambda choice: choice.score).found.shape[0]
+    alike = [rules.best(rule, content.datasets, lambda d: d.shape[0] == count) for rule in rules.LABELS]
+    return [choice for choice in alike if choice]
+
+
+def _map_lidar(mapping: Mapping, content: FileContent, cameras: Sequence[FileContent]) -> None:
+    labels = _labels(content)
+    for choice in labels:
+        mapping.take(choice)
+        if others := _others(content, choice):
+            mapping.notes.append(f"data.{choice.field} could be {', '.join(others)} as well")
+    label = labels[0].found
+    count = label.shape[0]
+    for rule in rules.BESIDE_LABELS:
+        beside = rules.best(rule, content.datasets, lambda d: d.shape[0] == count)
+        if beside is not None and (rule.field != "lidar.feature_type" or _tells_cloud(mapping, beside.found, label)):
+            mapping.take(beside)
+    if len(label.shape) == 2 and "feature_type" not in mapping.sections["lidar"]:
+        mapping.notes.append("no dataset tells cloud from aerosol (data.lidar.feature_type): all layers count as cloud")
+    _height_unit(mapping, labels)
+    chosen = clocks.time_choice(content, count, label, "lidar.time")
+    if chosen is None:
+        mapping.lack("data.lidar.time", f"no dataset of {count} rising times in {content.path}")
+        return
+    mapping.take(chosen)
+    _lidar_clock(mapping, chosen.found, content, cameras)
+
+
+def _tells_cloud(mapping: Mapping, kinds: Found, label: Found) -> bool:
+    """Whether a dataset can be the layers' feature type, with the code for cloud that the settings have."""
+    if kinds.shape == label.shape and np.isin(CLOUD, kinds.finite):
+        mapping.notes.append(
+            f"layers with '{kinds.name}' {CLOUD} are cloud; other codes go into data.lidar.cloud_types"
+        )
+        return True
+    mapping.notes.append(
+        f"'{kinds.name}' may tell clouds, but has no code {CLOUD}: set data.lidar.feature_type and cloud_types"
+    )
+    return False
+
+
+def _others(content: FileContent, label: Choice) -> list[str]:
+    """Datasets that could as well be a label."""
+    rule = next(rule for rule in rules.LABELS if rule.field == label.field)
+    scored = [choice for found in content.datasets if (choice := rules.score(rule, found))]
+    return [c.found.name for c in scored if c.score >= label.score - 1 and c.found is not label.found]
+
+
+def _height_unit(mapping: Mapping, labels: Sequence[Choice]) -> None:
+    """Metres that no attribute tells are told by their numbers."""
+    heights = [
+        c.found for c in labels if c.field != "lidar.optical_depth" and not rules.is_unit(c.found, rules.HEIGHTS)
+    ]
+    positive = np.concatenate([h.finite[h.finite > 0] for h in heights]) if heights else np.zeros(0)
+    if positive.size and np.median(positive) > 60.0:
+        mapping.sections["lidar"]["height_unit"] = "m"
+        mapping.notes.append(f"heights are metres: their median is {np.median(positive):.0f}")
+
+
+def _lidar_clock(mapping: Mapping, found: Found, content: FileContent, cameras: Sequence[FileContent]) -> None:
+    """Of what the times may count, that which brings them together with a camera's."""
+    frame_s = [clocks.seconds(c.path, "camera", camera_clock(mapping)) for c in cameras]
+    date = _date_of([*cameras, content]) or clocks.date_of(frame_s)
+    tried = clocks.candidates(found, content, lidar=True, date=date)
+    if not tried:
+        mapping.lack("data.lidar.time_unit", f"what '{found.name}' counts")
+        return
+    profile_s = [clocks.seconds(content.path, "lidar", {"time": found.name, **settings}) for settings, _ in tried]
+    together = [any(clocks.overlap_s(p, f) >= 0 for f in frame_s) for p in profile_s]
+    settings, words = tried[together.index(True) if any(together) else 0]
+    if not any(together):
+        mapping.notes.append(f"no camera file overlaps in time with {content.path}, read as {words}")
+    mapping.sections["lidar"].update(settings)
+    mapping.clocks["lidar"] = words
+
+
+def camera_clock(mapping: Mapping) -> dict[str, Any]:
+    """The settings that the camera's times are read with."""
+    return {k: v for k, v in mapping.sections["camera"].items() if k.startswith("time")}
+
+
+# --- navigation
+
+
+def _angles(content: FileContent, count: int | None = None) -> dict[str, Choice]:
+    """Sun angles and heading by rule; empty unless zenith (or elevation) and azimuth are there."""
+    fits = (lambda d: d.shape[0] == count) if count is not None else (lambda d: True)
+    found = {rule.field: choice for rule in rules.ANGLES if (choice := rules.best(rule, content.datasets, fits))}
+    height = "navigation.solar_zenith" if "navigation.solar_zenith" in found else "navigation.elevation"
+    absolute = {"navigation.solar_azimuth", "navigation.heading"} <= set(found)
+    relative = "navigation.relative_azimuth" in found
+    if height not in found or not (absolute or relative):
+        return {}
+    if count is None:
+        return _angles(content, found[height].found.shape[0])
+    used = {
+        height,
+        *(["navigation.solar_azimuth", "navigation.heading"] if absolute else ["navigation.relative_azimuth"]),
+    }
+    return {key: choice for key, choice in found.items() if key in used}
+
+
+def _angle_score(content: FileContent) -> float:
+    return sum(choice.score for choice in _angles(content).values())
+
+
+def _map_navigation(mapping: Mapping, content: FileContent, cameras: Sequence[FileContent]) -> None:
+    angles = _angles(content)
+    section = mapping.sections["navigation"]
+    for choice in angles.values():
+        key = choice.field.split(".")[1]
+        field_name, more = OTHER_ANGLES.get(key, (key, {}))
+        section.update(more)
+        mapping.take(Choice(f"navigation.{field_name}", choice.found, choice.score, choice.why))
+    _angle_unit(mapping, [choice.found for choice in angles.values()])
+    first = next(iter(angles.values())).found
+    frames = {rules.channels(c.datasets)[0].found.shape[0] for c in cameras if rules.channels(c.datasets)}
+    mapping.sun_angles = True
+    if first.shape[0] not in frames:
+        _navigation_clock(mapping, content, first, cameras)
+
+
+def _angle_unit(mapping: Mapping, found: Sequence[Found]) -> None:
+    """Radians that no attribute tells are told by their numbers."""
+    if any(rules.is_unit(item, rules.ANGLE) for item in found):
+        return
+    largest = max(float(np.abs(item.finite).max()) for item in found)
+    if largest <= 2 * np.pi + 0.01:
+        mapping.sections["navigation"]["angle_unit"] = "rad"
+        mapping.notes.append(f"angles are radians: none is above {largest:.2f}")
+
+
+def _navigation_clock(mapping: Mapping, content: FileContent, first: Found, cameras: Sequence[FileContent]) -> None:
+    """Rows that are not the frames need times of their own."""
+    chosen = clocks.time_choice(content, first.shape[0], first, "navigation.time")
+    if chosen is None:
+        mapping.sun_angles = False
+        mapping.lack("data.navigation.time", f"{content.path} has {first.shape[0]} rows, not one a frame, and no times")
+        return
+    mapping.take(chosen)
+    frame_s = [clocks.seconds(c.path, "camera", camera_clock(mapping)) for c in cameras]
+    date = _date_of([*cameras, content]) or clocks.date_of(frame_s)
+    for settings, words in clocks.candidates(chosen.found, content, lidar=False, date=date):
+        row_s = clocks.seconds(content.path, "navigation", {"time": chosen.found.name, **settings})
+        if any(clocks.overlap_s(row_s, times_s) >= 0 for times_s in frame_s):
+            step_s = float(np.median(np.diff(row_s))) if len(row_s) > 1 else 1.0
+            mapping.sections["navigation"].update(settings, tolerance_s=max(1.0, round(step_s, 3)))
+            mapping.clocks["navigation"] = words
+            return
+    mapping.sun_angles = False
+    mapping.lack("data.navigation.time_unit", f"'{chosen.found.name}' of {content.path} overlaps with no camera file")
+
+
+def _map_positions(mapping: Mapping, contents: Sequence[FileContent]) -> None:
+    if mapping.sun_angles:
+        chosen, note = positions(contents, mapping.datasets("navigation"), rows_of(contents[0], mapping))
+        mapping.notes += [note] if note else []
+        for choice in chosen:
+            mapping.take(choice)
+
+
+def rows_of(content: FileContent, mapping: Mapping) -> int:
+    """How many rows a navigation file has."""
+    found = content.get(str(mapping.sections["navigation"]["solar_zenith"]))
+    return found.shape[0] if found else 0
+
+
+def frames_of(content: FileContent, mapping: Mapping) -> int:
+    """How many frames a camera file has."""
+    found = content.get(str(mapping.sections["camera"]["channels"][0]))
+    return found.shape[0] if found else 0

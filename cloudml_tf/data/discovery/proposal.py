@@ -1,0 +1,78 @@
+"""A whole configuration from what was found: flights, split, target and sizes."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cloudml_tf.config.data import FlightFiles
+from cloudml_tf.data.discovery import clocks
+from cloudml_tf.data.discovery.grouping import group, source_of
+from cloudml_tf.data.discovery.mapping import Mapping
+
+TARGETS = {"lidar.optical_depth": "optical_depth", "lidar.base": "cloud_base_km", "lidar.top": "cloud_top_km"}
+USUAL_RANGE = {"optical_depth": (0.1, 2.0)}
+LONGEST_GAP_S, GAP_SHARE = 60.0, 0.02
+
+
+def propose(mapping: Mapping, name: str) -> tuple[dict[str, Any], dict[str, FlightFiles]]:
+    """The content of a configuration file, and its flights by name."""
+    flights = group(mapping)
+    sections = {role: dict(settings) for role, settings in mapping.sections.items() if settings}
+    if not mapping.sun_angles:
+        sections.pop("navigation", None)
+    data: dict[str, Any] = {**source_of(mapping, flights)}
+    for role, settings in sections.items():
+        data[role] = {**data.get(role, {}), **settings}
+    if not mapping.sun_angles:
+        data["sun_angles"] = False
+    step_s = _frame_interval(mapping, flights)
+    if step_s > 1.0 and "lidar" in data:
+        data["lidar"]["tolerance_s"] = min(round(0.5 * step_s, 3), 60.0)
+    content = {
+        "$schema": "schema.json",
+        "experiment_name": name,
+        "target": _target(mapping),
+        "data": data,
+        "split": _split(mapping, flights),
+    }
+    return content, flights
+
+
+def _target(mapping: Mapping) -> dict[str, Any]:
+    """The first label that was found; its range only where few of the values would be left."""
+    labels = [choice for choice in mapping.choices if choice.field in TARGETS]
+    if not labels:
+        return {"name": "optical_depth"}
+    name = TARGETS[labels[0].field]
+    values = labels[0].found.finite
+    low, high = USUAL_RANGE.get(name, (-np.inf, np.inf))
+    cloudy = values[values > 0]
+    if cloudy.size and ((cloudy < low) | (cloudy > high)).mean() > 0.5:
+        mapping.notes.append(
+            f"most values of '{labels[0].found.name}' are outside of the usual {low:g} to {high:g}: target.maximum is "
+            "null; think about how far the lidar can be trusted"
+        )
+        return {"name": name, "maximum": None}
+    return {"name": name}
+
+
+def _split(mapping: Mapping, flights: dict[str, FlightFiles]) -> dict[str, Any]:
+    """Three flights or more are split by name: the last tests, the one before validates. Fewer are cut in time."""
+    names = list(flights)
+    if len(names) >= 3:
+        return {"kind": "flights", "train": names[:-2], "val": [names[-2]], "test": [names[-1]]}
+    lengths = [float(t[-1] - t[0]) for files in flights.values() if len(t := _frame_times(mapping, files))]
+    gap = min(LONGEST_GAP_S, round(GAP_SHARE * min(lengths, default=np.inf), 1))
+    return {"kind": "time_blocks", **({"gap_s": gap} if gap < LONGEST_GAP_S else {})}
+
+
+def _frame_interval(mapping: Mapping, flights: dict[str, FlightFiles]) -> float:
+    steps = [np.diff(_frame_times(mapping, files)) for files in list(flights.values())[:1]]
+    return float(np.median(steps[0])) if steps and steps[0].size else 0.0
+
+
+def _frame_times(mapping: Mapping, files: FlightFiles) -> np.ndarray:
+    """Of the camera file, in s; empty where its clock is not known."""
+    settings = {k: v for k, v in mapping.sections["camera"].items() if k.startswith("time")}
+    return clocks.seconds(Path(files.camera), "camera", settings) if "time" in settings else np.zeros(0)

@@ -1,0 +1,1 @@
+"""Readers of instrument files: HDF5, packing, clocks, camera, lidar, navigation."""

@@ -1,0 +1,79 @@
+"""Arrays of a run folder, looked at before they are loaded: they hold numbers, no code, and no more than they seem to.
+
+Weights are HDF5 files that Keras reads; all else is .npz. A pickled object, a link into another file, and a few bytes
+that claim to be terabytes are refused.
+"""
+
+import math
+import zipfile
+import zlib
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+from cloudml_tf.data.readers import hdf5
+from cloudml_tf.utils.errors import DataError, RunError
+
+MOST_EXPANSION = 1100.0  # of a deflated array: zlib reaches 1032
+_DAMAGED = (OSError, ValueError, KeyError, EOFError, MemoryError, RuntimeError, zipfile.BadZipFile, zlib.error)
+
+
+def read_npz(path: Path, what: str = "file") -> dict[str, np.ndarray]:
+    """The arrays of an .npz file. Raises `RunError` where it is damaged, or holds anything but arrays of numbers."""
+    try:
+        _check_npz(path)
+        with np.load(path, allow_pickle=False) as file:
+            return {name: file[name] for name in file.files}
+    except _DAMAGED as error:
+        raise RunError(f"{path}: the {what} is damaged ({error}). Start the run again.") from None
+
+
+def _check_npz(path: Path) -> None:
+    """Raises `ValueError` for an array that declares more than its file holds."""
+    with zipfile.ZipFile(path) as archive:
+        for entry in archive.infolist():
+            if entry.file_size > MOST_EXPANSION * max(entry.compress_size, 1):
+                raise ValueError(f"{entry.filename} unfolds to {entry.file_size} bytes")
+            with archive.open(entry) as file:
+                version = np.lib.format.read_magic(file)
+                read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+                shape, _, dtype = read(file)
+            if dtype.hasobject:
+                raise ValueError(f"{entry.filename} holds Python objects, which are not loaded")
+            if math.prod(shape) * dtype.itemsize > entry.file_size:
+                raise ValueError(f"{entry.filename} declares the shape {shape}, and holds {entry.file_size} bytes")
+
+
+def check_weights(path: Path) -> None:
+    """Refuse a weights file that leads into other files, or that declares more than it holds. Raises `RunError`."""
+    try:
+        with hdf5.open_file(path) as file:
+            declared = _declared(file, file, set())
+    except DataError as error:
+        raise RunError(f"{path}: does not fit the run's configuration or is damaged ({error}).") from None
+    if declared > 2 * path.stat().st_size + hdf5.UNSUSPICIOUS_BYTES:
+        raise RunError(f"{path}: declares {declared} bytes of weights and does not hold them; it is not loaded.")
+
+
+def _declared(file: h5py.File, group: h5py.Group, seen: set[int]) -> int:
+    """Bytes of all datasets below a group."""
+    total = 0
+    with hdf5.library(file, str(group.name)):
+        links = {key: group.get(key, getlink=True) for key in group}
+        address = h5py.h5o.get_info(group.id).addr
+    if address in seen:
+        return 0
+    seen.add(address)
+    for key, link in links.items():
+        name = f"{group.name}/{key}"
+        if not isinstance(link, h5py.HardLink):
+            raise DataError(f"'{name}' is a link, and weights have none")
+        with hdf5.library(file, name):
+            item = group[key]
+        if isinstance(item, h5py.Group):
+            total += _declared(file, item, seen)
+        elif isinstance(item, h5py.Dataset) and item.dtype.kind in "iuf":
+            hdf5.dataset(file, name)
+            total += math.prod(item.shape or (0,)) * item.dtype.itemsize
+    return total

@@ -1,0 +1,251 @@
+"""Frames from the files into one table, each decoded once, in the order of the file's chunks.
+
+The table holds only frames that some sequence needs. Up to `data.memory_gb` it is an array; beyond, it is a file in
+the cache folder, mapped into memory, so flights larger than memory work.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+from cloudml_tf.config.data import Camera, Data
+from cloudml_tf.config.load import expand
+from cloudml_tf.data.readers import hdf5
+from cloudml_tf.data.readers.flights import Flight
+from cloudml_tf.data.readers.packing import unpack
+from cloudml_tf.utils.errors import of_flight
+from cloudml_tf.utils.files import whole_file
+from cloudml_tf.utils.locks import alone_at
+from cloudml_tf.utils.prefetch import ahead
+
+SLAB_BYTES = 64 * 2**20  # how much is read from a file at once
+
+
+@dataclass(frozen=True)
+class FrameTable:
+    """Decoded frames of several flights. M frames."""
+
+    radiance: np.ndarray  # (M, H, W, C) float32, in the file's unit after scale and offset
+    bad: np.ndarray  # (M,) black, saturated, or with pixels that are no number
+    start: dict[str, int]  # where each flight's frames begin
+    frames: dict[str, np.ndarray]  # the flight's frame indices, sorted
+
+    def index(self, flight: str, frames: np.ndarray) -> np.ndarray:
+        """Frame indices of a flight, any shape, to rows of the table."""
+        return self.start[flight] + np.searchsorted(self.frames[flight], frames)
+
+
+def build_table(
+    flights: list[Flight],
+    wanted: dict[str, np.ndarray],
+    data: Data,
+    progress: Callable[[int, int], None] | None = None,
+) -> FrameTable:
+    """Decode the wanted frames (a sorted index array a flight); `progress` is told (frames done, of all)."""
+    counts = [len(wanted[flight.name]) for flight in flights]
+    starts = np.concatenate([[0], np.cumsum(counts)]).astype(int)
+    shape = (int(starts[-1]), *flights[0].frame_shape)
+    start = {flight.name: int(s) for flight, s in zip(flights, starts, strict=False)}
+    picked = {flight.name: wanted[flight.name] for flight in flights}
+    if 4.0 * float(np.prod(shape)) <= data.memory_gb * 2**30:
+        radiance = np.empty(shape, "float32")
+        bad = _fill(radiance, flights, wanted, data.camera, progress)
+        return FrameTable(radiance, bad, start, picked)
+    path = expand(data.cache) / f"frames-{_fingerprint(flights, wanted, data.camera)}.npy"
+    bad_path = path.with_suffix(".bad.npy")
+    if not _is_table(path, shape) or not _is_table(bad_path, shape[:1]):
+        with alone_at(path, "a reading of the same flights"), whole_file(path) as temporary:
+            mapped = np.lib.format.open_memmap(temporary, "w+", "float32", shape)
+            _reserve(temporary)
+            bad = _fill(mapped, flights, wanted, data.camera, progress)
+            mapped.flush()
+            with whole_file(bad_path) as temporary_bad, open(temporary_bad, "wb") as file:
+                np.save(file, bad)
+    return FrameTable(np.load(path, mmap_mode="r"), np.load(bad_path, allow_pickle=False), start, picked)
+
+
+def _is_table(path: Path, shape: tuple[int, ...]) -> bool:
+    """Whether a kept table is whole: a mapped one that is cut short would end the process where it ends."""
+    try:
+        return bool(np.load(path, mmap_mode="r", allow_pickle=False).shape == shape)
+    except (OSError, ValueError, EOFError):
+        return False
+
+
+def _reserve(path: Path) -> None:
+    """Take the space on disk: a mapped file that grows onto a full disk ends the process. Raises `OSError`."""
+    if hasattr(os, "posix_fallocate"):
+        with open(path, "r+b") as file:
+            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+
+
+def _fill(
+    out: np.ndarray,
+    flights: list[Flight],
+    wanted: dict[str, np.ndarray],
+    camera: Camera,
+    progress: Callable[[int, int], None] | None,
+) -> np.ndarray:
+    bad = np.zeros(len(out), bool)
+    done = 0
+    for flight in flights:
+        with of_flight(flight.name):
+            for position, radiance, faulty in read_frames(flight, wanted[flight.name], camera):
+                place = done + position
+                out[place], bad[place] = radiance, faulty
+                if progress is not None:
+                    progress(int(place.max()) + 1, len(out))
+        done += len(wanted[flight.name])
+    return bad
+
+
+def read_frames(
+    flight: Flight, frames: np.ndarray, camera: Camera
+) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """Yield (positions in `frames`, radiance (n,H,W,C), faulty (n,)), slab by slab in the order of the file."""
+    for slab in read_slabs(flight, frames, camera):
+        yield slab.position, slab.radiance, slab.saturated | slab.no_image
+
+
+@dataclass(frozen=True)
+class Slab:
+    """Some frames, read at once, and what is wrong with each."""
+
+    position: np.ndarray  # (n,) in the wanted frames
+    radiance: np.ndarray  # (n,H,W,C)
+    saturated: np.ndarray  # (n,) bool
+    no_image: np.ndarray  # (n,) bool: black, of one value, or with pixels that are no number
+
+
+def read_slabs(flight: Flight, frames: np.ndarray, camera: Camera) -> Iterator[Slab]:
+    """The wanted frames of a flight, slab by slab in the order of the file."""
+    return (slab for _, slab in read_pieces(flight, [frames], camera))
+
+
+def read_pieces(flight: Flight, pieces: Iterable[np.ndarray], camera: Camera) -> Iterator[tuple[int, Slab]]:
+    """Yield (number of the piece, slab) for pieces of frame indices, one after the other.
+
+    A thread reads the next slab while one is decoded; no other touches the file.
+    """
+    for number, raw in ahead(_raw_slabs(flight, pieces, camera)):
+        yield number, _decoded(raw, camera)
+
+
+@dataclass(frozen=True)
+class _Raw:
+    """A slab as it lies in the file."""
+
+    position: np.ndarray  # (n,) in the wanted frames
+    channels: list[tuple[np.ndarray, dict[str, Any]]]  # (n,H,W) each, and what says how it is packed
+
+
+def _raw_slabs(flight: Flight, pieces: Iterable[np.ndarray], camera: Camera) -> Iterator[tuple[int, _Raw]]:
+    rows_cut, columns_cut = (slice(*cut) if cut else slice(None) for cut in (camera.rows, camera.columns))
+    with hdf5.open_file(flight.camera_path, flight.limits) as file:
+        sets = [hdf5.images(file, name, "data.camera.channels") for name in camera.channels]
+        packing = [hdf5.packing(item) for item in sets]
+        for number, frames in enumerate(pieces):
+            rows = flight.row[frames]
+            order = np.argsort(rows, kind="stable")
+            for first, last in _slabs(rows[order], sets[0]):
+                chosen = order[first:last]
+                low, high = int(rows[chosen[0]]), int(rows[chosen[-1]]) + 1
+                keep = slice(None) if high - low == len(chosen) else rows[chosen] - low
+                channels = []
+                for item, packed in zip(sets, packing, strict=True):
+                    with hdf5.library(file, item.name):
+                        images = np.asarray(item[low:high, rows_cut, columns_cut])
+                    channels.append((images[keep], packed))
+                yield number, _Raw(chosen, channels)
+
+
+def _slabs(sorted_rows: np.ndarray, item: h5py.Dataset) -> Iterator[tuple[int, int]]:
+    """Cut sorted rows into runs, [first, last), of whole chunks that stay small; far-apart rows are not bridged."""
+    chunk = item.chunks[0] if item.chunks else 1
+    frame_bytes = max(int(np.prod(item.shape[1:])) * item.dtype.itemsize, 1)
+    most = max(SLAB_BYTES // frame_bytes, chunk, 1)
+    blocks = sorted_rows // chunk
+    far = np.diff(blocks)
+    first = 0
+    for i in np.flatnonzero(far) + 1:  # where a chunk begins
+        if far[i - 1] > 1 or sorted_rows[i] - sorted_rows[first] >= most:
+            yield first, int(i)
+            first = int(i)
+    if len(sorted_rows):
+        yield first, len(sorted_rows)
+
+
+def _decoded(raw: _Raw, camera: Camera) -> Slab:
+    decoded = [_channel(values, packed, camera) for values, packed in raw.channels]
+    radiance = decoded[0][0][..., None] if len(decoded) == 1 else np.stack([image for image, _ in decoded], axis=-1)
+    saturated = np.any([flag for _, flag in decoded], axis=0)  # (n,)
+    return Slab(raw.position, radiance, saturated, _not_an_image(radiance))
+
+
+def _channel(raw: np.ndarray, packed: dict[str, Any], camera: Camera) -> tuple[np.ndarray, np.ndarray]:
+    """One channel of chosen frames, (n,H,W) float32 and (n,) saturated, down-sampled."""
+    values = unpack(raw, packed, "float32")
+    if camera.saturation is not None:
+        seen, limit = values, camera.saturation
+    elif raw.dtype.kind in "iu":
+        seen, limit = raw, np.iinfo(raw.dtype).max
+    else:
+        seen, limit = raw, np.inf
+    return downsample(values, camera.downsample), _share_at_least(seen, limit) > camera.bad_pixel_fraction
+
+
+def _share_at_least(images: np.ndarray, limit: float) -> np.ndarray:
+    """(n,H,W) -> (n,): the share of pixels at or above a limit. Most frames have none, which their maximum tells."""
+    flat = images.reshape(len(images), -1)
+    share = np.zeros(len(flat))
+    with np.errstate(invalid="ignore"):
+        some = np.flatnonzero(~(flat.max(axis=1) < limit))  # also where the maximum is no number
+        share[some] = (flat[some] >= limit).mean(axis=1)
+    return share
+
+
+def downsample(images: np.ndarray, factor: int) -> np.ndarray:
+    """(n,H,W) -> (n,H//factor,W//factor) by the mean over squares; a remainder at the far edge is cut."""
+    if factor == 1:
+        return images
+    count, height, width = images.shape
+    height, width = height // factor, width // factor
+    cut = images[:, : height * factor, : width * factor]
+    with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is left out later
+        return cut.reshape(count, height, factor, width, factor).mean(axis=(2, 4))
+
+
+def _not_an_image(radiance: np.ndarray) -> np.ndarray:
+    """(n,H,W,C) -> (n,): some channel has a pixel that is no number, or no structure at all (black, or one value)."""
+    flat = radiance.reshape(len(radiance), -1, radiance.shape[-1])
+    with np.errstate(invalid="ignore"):
+        high, low = flat.max(axis=1), flat.min(axis=1)  # (n,C); not finite where a pixel is not
+        return ~(np.isfinite(high) & np.isfinite(low) & (high > low)).all(axis=1)
+
+
+def _fingerprint(flights: list[Flight], wanted: dict[str, np.ndarray], camera: Camera) -> str:
+    digest = hashlib.sha256(json.dumps(camera.model_dump(mode="json"), sort_keys=True).encode())
+    for flight in flights:
+        with of_flight(flight.name):
+            state = flight.camera_path.stat()
+        digest.update(f"{flight.camera_path.resolve()} {state.st_size} {state.st_mtime_ns}".encode())
+        digest.update(np.ascontiguousarray(flight.row[wanted[flight.name]]).tobytes())
+    return digest.hexdigest()[:20]
+
+
+def camera_fingerprint(path: Path) -> str:
+    """A short hash of a file's size and of its first and last MB: cheap, and enough to tell two data sets apart."""
+    size = path.stat().st_size
+    digest = hashlib.sha256(str(size).encode())
+    with open(path, "rb") as file:
+        digest.update(file.read(2**20))
+        file.seek(max(size - 2**20, 0))
+        digest.update(file.read(2**20))
+    return digest.hexdigest()[:16]

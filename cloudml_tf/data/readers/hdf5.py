@@ -1,0 +1,274 @@
+"""Reading HDF5, and NetCDF-4, which is HDF5 inside, with errors that name the file, the dataset and the remedy.
+
+A file may be damaged, or made to do harm. What it asks for is looked at before it is given: see `Limits`.
+"""
+
+import contextlib
+import difflib
+import math
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+from cloudml_tf.config.data import Limits
+from cloudml_tf.data.readers.packing import PACKING, check_packing, unpack
+from cloudml_tf.utils.errors import DataError
+
+SHORTENED = 0.8
+NEAR, AS_NEAR = 0.4, 0.2  # likeness of a name worth proposing, and how much less than the best one's
+MOST_NAMES, DEEPEST = 2000, 32  # of a file's datasets that are listed
+MOST_LINKS = 16  # soft links one after the other
+UNSUSPICIOUS_BYTES = 2**24  # a dataset below this may unfold as it likes
+LIBRARY_ERRORS = (OSError, RuntimeError, KeyError, ValueError, TypeError, OverflowError, MemoryError)
+_OTHER_FORMATS = {  # by the first bytes of the file
+    b"CDF": "is a NetCDF-3 file; convert it with `nccopy -k nc4 old.nc new.nc`",
+    b"\x0e\x03\x13\x01": "is an HDF4 file; convert it with `h4toh5 old.hdf new.h5`",
+}
+
+
+class File(h5py.File):
+    """A file that is open for reading, and what it may ask for."""
+
+    limits = Limits()
+    opening: Callable[[Path], None] | None = None  # told of each file before it is opened
+
+
+@contextlib.contextmanager
+def open_file(path: Path, limits: Limits | None = None) -> Iterator[File]:
+    """Open for reading. Raises `DataError` for a missing, truncated or other kind of file."""
+    if not path.is_file():
+        problem = "is a folder, a device or a pipe, not a file" if path.exists() else "no such file"
+        raise DataError(f"{path}: {problem}.")
+    if File.opening is not None:
+        File.opening(path)
+    try:
+        file = File(path, "r")
+    except LIBRARY_ERRORS as error:
+        reason = "is truncated; copy it again" if "truncated" in str(error) else _other_format(path)
+        raise DataError(f"{path}: {reason} ({_said(error)}).") from None
+    file.limits = limits or Limits()
+    try:
+        yield file
+    finally:
+        file.close()
+
+
+def _other_format(path: Path) -> str:
+    try:
+        with open(path, "rb") as file:
+            start = file.read(8)
+    except OSError:
+        return "cannot be opened"
+    if start == b"\x89HDF\r\n\x1a\n":
+        return "is damaged; copy it again"
+    return next((text for head, text in _OTHER_FORMATS.items() if start.startswith(head)), "is not an HDF5 file")
+
+
+@contextlib.contextmanager
+def library(item: Any, name: str) -> Iterator[None]:
+    """Around calls of h5py and of nothing else: what they say of a damaged file becomes a `DataError`."""
+    try:
+        yield
+    except LIBRARY_ERRORS as error:
+        raise damaged(item.file, name, error) from None
+
+
+def damaged(file: h5py.File, name: str, error: Exception) -> DataError:
+    """The error for a dataset that exists and cannot be read."""
+    return DataError(f"{file.filename}: '{name}' cannot be read, the file is damaged ({_said(error)}); copy it again.")
+
+
+def _said(error: Exception) -> str:
+    return (str(error).strip("'\"").splitlines() or [type(error).__name__])[0][:200].encode(errors="replace").decode()
+
+
+def text(item: Any, key: str) -> str:
+    """A text attribute of a file, group or dataset; "" where it is missing."""
+    with library(item, f"{item.name}, attribute {key}"):
+        value = item.attrs.get(key, "")
+    value = np.ravel(value)[0] if isinstance(value, np.ndarray) and value.size else value
+    value = value.decode(errors="replace") if isinstance(value, bytes) else str(value)
+    return value.encode(errors="replace").decode()  # h5py makes lone surrogates of what is no UTF-8
+
+
+def packing(item: h5py.Dataset) -> dict[str, Any]:
+    """The attributes that say how its numbers are packed. Raises `ValueError` where they are none."""
+    with library(item, f"{item.name}, its attributes"):
+        found = {key: item.attrs[key] for key in PACKING if key in item.attrs}
+    check_packing(found)
+    return found
+
+
+def has(file: h5py.File, name: str) -> bool:
+    """Whether there is something of that name."""
+    return _found(file, name) is not None
+
+
+def dataset(file: h5py.File, name: str, rank: int | tuple[int, ...] | None = None, field: str = "") -> h5py.Dataset:
+    """A numeric dataset of the given rank. `field` is the configuration field that names it, for the error."""
+    where = f" (configuration field {field})" if field else ""
+    found = _found(file, name)
+    if not isinstance(found, h5py.Dataset):
+        raise DataError(f"{file.filename}: no dataset '{name}'{where}. {near_names(file, name)}")
+    with library(file, name):
+        dtype, shape = found.dtype, found.shape
+    if dtype.kind not in "iuf" or shape is None:
+        raise DataError(f"{file.filename}: '{name}'{where} must hold numbers. Received: type {dtype}.")
+    try:
+        packing(found)
+    except ValueError as error:
+        raise DataError(f"{file.filename}: '{name}'{where}: {error}. Mend the file.") from None
+    ranks = (rank,) if isinstance(rank, int) else rank
+    if ranks is not None and len(shape) not in ranks:
+        expected = " or ".join(str(r) for r in ranks)
+        raise DataError(f"{file.filename}: '{name}'{where} must have {expected} dimensions. Received: shape {shape}.")
+    _check_storage(file, name, found)
+    return found
+
+
+def images(file: h5py.File, name: str, field: str) -> h5py.Dataset:
+    """A dataset (frame, row, column) of which a frame, and a chunk, is small enough to be read at once."""
+    found = dataset(file, name, 3, field)
+    frame = math.prod(found.shape[1:]) * max(found.dtype.itemsize, 4)  # as stored, or as float32
+    chunk = math.prod(found.chunks) * found.dtype.itemsize if found.chunks else 0
+    _check_size(file, name, max(frame, chunk) / 2**20, "limits.read_mb", "MB a frame or chunk")
+    return found
+
+
+def read(file: h5py.File, name: str, rank: int | tuple[int, ...], field: str = "") -> np.ndarray:
+    """A whole small dataset as float64, unpacked, NaN where filled."""
+    found = dataset(file, name, rank, field)
+    if 0 in found.shape[1:]:
+        raise DataError(f"{file.filename}: '{name}' holds no number. Received: shape {found.shape}. Choose another.")
+    count = max(math.prod(found.shape), math.prod(found.chunks or ()))
+    _check_size(file, name, count, "limits.column_values", "numbers")
+    with library(file, name):
+        raw = np.asarray(found[()])
+    return unpack(raw, packing(found))
+
+
+def _check_size(file: h5py.File, name: str, asked: float, key: str, unit: str) -> None:
+    most = getattr(file.limits, key.removeprefix("limits."))
+    if asked > most:
+        raise DataError(
+            f"{file.filename}: '{name}' declares {asked:.4g} {unit}, more than data.{key} {most:g} lets in. Choose "
+            f"another dataset, or set data.{key} higher if the file is to be trusted."
+        )
+
+
+def _check_storage(file: h5py.File, name: str, item: h5py.Dataset) -> None:
+    """Refuse data that lie in other files, and a few bytes that would unfold to very many. Raises `DataError`."""
+    limits: Limits = file.limits
+    with library(file, name):
+        virtual = item.is_virtual
+        elsewhere = [entry[0] for entry in item.external or ()]
+        elsewhere += [source.file_name for source in item.virtual_sources()] if virtual else []
+        stored = item.id.get_storage_size()
+    elsewhere = [str(path) for path in elsewhere if path != "."]
+    if elsewhere:
+        _check_elsewhere(file, name, elsewhere[0])
+    declared = math.prod(item.shape) * item.dtype.itemsize
+    if declared > max(UNSUSPICIOUS_BYTES, limits.expansion * stored) and not elsewhere:
+        raise DataError(
+            f"{file.filename}: '{name}' declares {declared / 2**20:.4g} MB and the file holds {stored / 2**20:.3g} MB "
+            f"of it, more than data.limits.expansion {limits.expansion:g} times as much: it was never written, or made "
+            "to fill memory. Copy the file again."
+        )
+
+
+def _check_elsewhere(file: h5py.File, name: str, path: str) -> None:
+    if not file.limits.other_files:
+        raise DataError(
+            f"{file.filename}: '{name}' lies in another file, '{path}', which a flight file may not read. Copy the "
+            "data into the file (`h5repack`), or set data.limits.other_files to true if it is to be trusted."
+        )
+
+
+def _found(file: h5py.File, name: str) -> Any:
+    """What lies at a path, None where nothing does; links are followed here, lest they lead out or in a circle."""
+    with library(file, "/"):
+        root = file["/"]
+    place, steps, left = root, name.split("/")[::-1], MOST_LINKS
+    while steps:
+        step = steps.pop()
+        if step in ("", "."):
+            continue
+        if not isinstance(place, h5py.Group) or "\x00" in step:
+            return None
+        with library(file, name):
+            link = place.get(step, getlink=True)
+        if link is None:
+            return None
+        if isinstance(link, h5py.SoftLink):
+            left -= 1
+            if left < 0:
+                raise DataError(f"{file.filename}: the links of '{name}' lead in a circle. Mend the file.")
+            place = root if link.path.startswith("/") else place
+            steps += link.path.split("/")[::-1]
+            continue
+        if isinstance(link, h5py.ExternalLink):
+            _check_elsewhere(file, name, link.filename)
+        with library(file, name):
+            place = place[step]
+    return place
+
+
+def names(file: h5py.File) -> list[str]:
+    """The datasets of a file by path, in order, as far as `MOST_NAMES` and `DEEPEST` go. Links are not followed."""
+    found: list[str] = []
+    seen: set[Any] = set()  # a group may hold itself
+
+    def look(group: h5py.Group, prefix: str, depth: int) -> None:
+        for key in sorted(group):
+            if len(found) >= MOST_NAMES:
+                return
+            if not isinstance(group.get(key, getlink=True), h5py.HardLink):
+                continue
+            kind = group.get(key, getclass=True)
+            if kind is h5py.Dataset:
+                found.append(prefix + key)
+            elif kind is h5py.Group and depth < DEEPEST:
+                child = group[key]
+                address = h5py.h5o.get_info(child.id).addr
+                if address not in seen:
+                    seen.add(address)
+                    look(child, f"{prefix}{key}/", depth + 1)
+
+    with library(file, "/"):
+        look(file, "", 1)
+    return found
+
+
+def near_names(file: h5py.File, name: str) -> str:
+    """The datasets with the most similar names, without their groups: "Nearest: 'saa', 'sza'."."""
+    known = names(file)
+    alike = {key: _likeness(_last(name), _last(key)) for key in known}
+    enough = max(NEAR, max(alike.values(), default=0.0) - AS_NEAR)
+    near = sorted((key for key in known if alike[key] >= enough), key=lambda key: -alike[key])[:3]
+    if near:
+        return f"Nearest: {', '.join(map(_shown, near))}."
+    return f"It has: {', '.join(map(_plain, known[:12])) or 'no dataset'}."
+
+
+def _shown(name: str) -> str:
+    return repr(_plain(name))
+
+
+def _plain(name: str) -> str:
+    """Short, and without the lone surrogates that h5py makes of what is no UTF-8."""
+    return name[:200].encode(errors="replace").decode()
+
+
+def _likeness(first: str, second: str) -> float:
+    """0 to 1; a shortening, lat for latitude, is very like."""
+    first, second = first[:200], second[:200]
+    short, long = sorted((first, second), key=len)
+    alike = difflib.SequenceMatcher(None, first, second).ratio()
+    return max(alike, SHORTENED) if len(short) > 1 and long.startswith(short) else alike
+
+
+def _last(name: str) -> str:
+    return name.rsplit("/", 1)[-1].lower()

@@ -1,0 +1,187 @@
+"""Lidar profiles to labels: one value a profile, or the reason why there is none."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+from cloudml_tf.config.data import Lidar, Limits, Target
+from cloudml_tf.data.readers import clocks, hdf5
+from cloudml_tf.utils.errors import DataError
+
+LARGEST = 1e6  # no layer has a greater optical depth or height
+METRE_WORDS = ("m", "meter", "meters", "metre", "metres")
+
+
+@dataclass(frozen=True)
+class Profiles:
+    """Lidar profiles in the order of their middle times. P profiles; times in s since 1970 UTC, degrees, labels."""
+
+    start_s: np.ndarray
+    middle_s: np.ndarray
+    end_s: np.ndarray
+    label: np.ndarray  # NaN where unlabelled; optical depth, or km
+    latitude_deg: np.ndarray
+    longitude_deg: np.ndarray
+    counts: dict[str, int]  # how many profiles are unlabelled, by reason
+    order: np.ndarray  # rows of the file, so that further datasets can be put in the same order
+
+
+def read_profiles(path: Path, lidar: Lidar, target: Target, limits: Limits | None = None) -> Profiles:
+    """Read a lidar file. Profiles may be unsorted or duplicated; each time is kept once."""
+    with hdf5.open_file(path, limits) as file:
+        span_s = _profile_times(file, path, lidar)  # (P, 3)
+        label, counts = _labels(file, lidar, target, len(span_s))
+        latitude, longitude = (_positions(file, lidar, key, len(span_s)) for key in ("latitude", "longitude"))
+    order = np.argsort(span_s[:, 1], kind="stable")
+    order = order[np.isfinite(span_s[order, 1])]
+    kept = np.concatenate([[True], np.diff(span_s[order, 1]) > 0]) if len(order) else np.zeros(0, bool)
+    counts["profiles duplicated"] = int((~kept).sum())
+    counts["profiles without a time"] = int(len(span_s) - len(order))
+    order = order[kept]
+    start, middle, end = span_s[order].T
+    return Profiles(start, middle, end, label[order], latitude[order], longitude[order], counts, order)
+
+
+def _profile_times(file: h5py.File, path: Path, lidar: Lidar) -> np.ndarray:
+    """(P, 3) start, middle, end in s since 1970; a profile with one time has no length."""
+    found = clocks.read_times(file, lidar, "lidar", (1, 2))
+    if found.ndim == 1:
+        found = found[:, None]
+    if found.shape[1] not in (1, 2, 3):
+        raise DataError(
+            f"{path}: '{lidar.time}' must be (profile, 3): start, middle, end; (profile, 2): start, end; or "
+            f"(profile,). Received: shape {found.shape}."
+        )
+    if len(found) == 0:
+        raise DataError(f"{path}: '{lidar.time}' holds no profile.")
+    return np.stack(
+        [found[:, 0], found.mean(axis=1) if found.shape[1] == 2 else found[:, found.shape[1] // 2], found[:, -1]],
+        axis=1,
+    )
+
+
+def _positions(file: h5py.File, lidar: Lidar, key: str, count: int) -> np.ndarray:
+    values = _optional(file, lidar, key, (1, 2), count)
+    if values is None:
+        return np.full(count, np.nan)
+    return values if values.ndim == 1 else values[:, values.shape[1] // 2]
+
+
+def _labels(file: h5py.File, lidar: Lidar, target: Target, count: int) -> tuple[np.ndarray, dict[str, int]]:
+    """(P,) labels with NaN where there is none, and how many were lost to which reason (the first that applies)."""
+    key = {"optical_depth": "optical_depth", "cloud_base_km": "base", "cloud_top_km": "top"}[target.name]
+    layers = _rows(file, lidar, key, (1, 2), count)  # (P, L)
+    layers = layers[:, None] if layers.ndim == 1 else layers
+    if target.name != "optical_depth":
+        layers = layers * _kilometres(file, lidar, getattr(lidar, key))
+    number = _optional(file, lidar, "number_layers", 1, count)
+    is_cloud = _cloud_layers(file, lidar, layers, number)
+    label = _choose_layer(layers, is_cloud, lidar, target)
+    clear = ~is_cloud.any(axis=1)
+    if number is not None:
+        clear &= ~np.isnan(number)
+    if lidar.clear_sky == "zero":
+        label[clear] = 0.0
+
+    counts = {"profiles": count, "profiles of clear sky": int(clear.sum())}
+    left = ~clear | (lidar.clear_sky == "zero")
+    for reason, where in (
+        ("profiles opaque", _opaque(file, lidar, target, count)),
+        ("profiles off the ocean", _off_ocean(file, lidar, count)),
+        ("profiles without a usable value", np.isnan(label)),
+        ("profiles out of range", _out_of_range(label, target)),
+    ):
+        counts[reason] = int((left & where).sum())
+        left &= ~where
+    counts["profiles labelled"] = int(left.sum())
+    return np.where(left, label, np.nan), counts
+
+
+def _kilometres(file: h5py.File, lidar: Lidar, name: str) -> float:
+    """What turns a height of the file into km."""
+    unit = lidar.height_unit
+    if unit == "attribute":
+        unit = "m" if hdf5.text(file[name], "units").strip().lower() in METRE_WORDS else "km"
+    return 1e-3 if unit == "m" else 1.0
+
+
+def _rows(file: h5py.File, lidar: Lidar, key: str, rank: int | tuple[int, ...], count: int) -> np.ndarray:
+    """The dataset that field `key` names: one row a profile."""
+    values = hdf5.read(file, getattr(lidar, key), rank, f"data.lidar.{key}")
+    if len(values) != count:
+        raise DataError(
+            f"{file.filename}: '{getattr(lidar, key)}' (configuration field data.lidar.{key}) must have one row a "
+            f"profile, {count}. Received: shape {values.shape}."
+        )
+    return values
+
+
+def _optional(file: h5py.File, lidar: Lidar, key: str, rank: int | tuple[int, ...], count: int) -> np.ndarray | None:
+    """As `_rows`; None where the field is null, or has its default and the file lacks that dataset.
+
+    A name that somebody chose must be there: a misspelt one would silently let aerosol or opaque columns in.
+    """
+    name = getattr(lidar, key)
+    if name is None or (name == Lidar.model_fields[key].default and not hdf5.has(file, name)):
+        return None
+    return _rows(file, lidar, key, rank, count)
+
+
+def _cloud_layers(file: h5py.File, lidar: Lidar, layers: np.ndarray, number: np.ndarray | None) -> np.ndarray:
+    """(P, L): which layers are cloud, with or without a usable value. `number` (P,) says how many layers there are."""
+    present = ~np.isnan(layers)
+    if number is not None:
+        counted = np.arange(layers.shape[1]) < number[:, None]
+        present = np.where(np.isnan(number)[:, None], present, counted)
+    kinds = _optional(file, lidar, "feature_type", (1, 2), len(layers))
+    if kinds is None:
+        return present
+    kinds = kinds[:, None] if kinds.ndim == 1 else kinds
+    if kinds.shape != layers.shape:
+        raise DataError(
+            f"{file.filename}: '{lidar.feature_type}' (configuration field data.lidar.feature_type) must have the "
+            f"shape of the layers, {layers.shape}. Received: {kinds.shape}. Set it to null to ignore it."
+        )
+    return present & np.isin(kinds, lidar.cloud_types)
+
+
+def _choose_layer(layers: np.ndarray, is_cloud: np.ndarray, lidar: Lidar, target: Target) -> np.ndarray:
+    """(P, L), top layer first -> (P,); NaN where there is no cloud, or a needed layer is fill, negative or infinite.
+
+    A column with one unknown layer is unknown: the sum of the others would be too small.
+    """
+    usable = (layers >= 0) & (layers <= LARGEST)
+    choice = lidar.layer
+    if choice == "default":
+        choice = "column" if target.name == "optical_depth" else "top"
+    if choice == "column":
+        known = is_cloud.any(axis=1) & (usable | ~is_cloud).all(axis=1)
+        return np.where(known, np.where(is_cloud & usable, layers, 0.0).sum(axis=1), np.nan)
+    first = is_cloud.argmax(axis=1)
+    last = layers.shape[1] - 1 - is_cloud[:, ::-1].argmax(axis=1)
+    chosen = np.arange(len(layers)), first if choice == "top" else last
+    return np.where(is_cloud[chosen] & usable[chosen], layers[chosen], np.nan)
+
+
+def _out_of_range(label: np.ndarray, target: Target) -> np.ndarray:
+    low = -np.inf if target.minimum is None else target.minimum
+    high = np.inf if target.maximum is None else target.maximum
+    return (label < low) | (label > high)
+
+
+def _opaque(file: h5py.File, lidar: Lidar, target: Target, count: int) -> np.ndarray:
+    """(P,): columns whose optical depth is a lower limit, and whose lowest base is where the beam ended."""
+    flags = _optional(file, lidar, "opaque", (1, 2), count)
+    if flags is None or lidar.opaque_profiles == "keep" or target.name == "cloud_top_km":
+        return np.zeros(count, bool)
+    return (flags.reshape(count, -1) == 1).any(axis=1)
+
+
+def _off_ocean(file: h5py.File, lidar: Lidar, count: int) -> np.ndarray:
+    """(P,): not over the sea, or without a surface return (which drops opaque columns: a selection bias)."""
+    if lidar.scene == "any":
+        return np.zeros(count, bool)
+    surface, dem = _rows(file, lidar, "surface", 1, count), _rows(file, lidar, "dem", 1, count)
+    return ~((dem == 0) & (np.abs(surface) <= 900.0))

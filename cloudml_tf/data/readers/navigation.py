@@ -1,0 +1,161 @@
+"""The navigation file to the sun's direction and further features of each frame. N frames, of F in the camera file."""
+
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+from cloudml_tf.config.data import Data, Feature, FlightFiles, Navigation
+from cloudml_tf.data.readers import clocks, hdf5, times
+from cloudml_tf.utils.errors import DataError
+
+MOST_DEGREES = 1e6  # headings may count turns; what is more is no angle
+FARTHEST = np.array([[90.0], [360.0]])  # latitude and longitude, degrees
+LARGEST = float(np.finfo("float32").max)  # that a network can be given
+RADIANS = ("rad", "radian", "radians")
+
+
+def read_navigation(
+    files: FlightFiles, data: Data, time_s: np.ndarray, total: int, row: np.ndarray, counts: dict[str, int]
+) -> tuple[np.ndarray | None, dict[tuple[str, str], np.ndarray]]:
+    """The sun's angles (N, 2) or None, and the features that this file holds, by (file, name)."""
+    wanted = [f for f in data.features if f.file == "navigation"]
+    if not data.sun_angles and not wanted:
+        return None, {}
+    if files.navigation is None:
+        raise DataError(
+            f"{files.camera}: this flight has no navigation file, and the sun's angles are inputs. "
+            "Name one in data.flights, or set data.sun_angles to false."
+        )
+    with hdf5.open_file(Path(files.navigation), data.limits) as file:
+        count, rows, near = _rows_of_frames(file, data.navigation, time_s, total, row)
+        columns = {("navigation", f.name): feature_rows(file, f, count, "rows")[rows] for f in wanted}
+        sun = _sun_angles(file, data.navigation, count, rows, near) if data.sun_angles else None
+    if sun is not None:
+        counts["frames without sun angles"] = int(np.isnan(sun).any(axis=1).sum())
+    return sun, {key: np.where(near, values, np.nan) for key, values in columns.items()}
+
+
+def _rows_of_frames(
+    file: h5py.File, navigation: Navigation, time_s: np.ndarray, total: int, row: np.ndarray
+) -> tuple[int, np.ndarray, np.ndarray]:
+    """How many rows the file has; the one of each frame (N,); and whether it is near enough in time (N,)."""
+    if navigation.time is None:
+        return total, row, np.ones(len(row), bool)
+    row_s = clocks.read_times(file, navigation, "navigation", 1)
+    order = np.argsort(row_s, kind="stable")
+    order = order[np.isfinite(row_s[order])]
+    if len(order) == 0:
+        raise DataError(f"{file.filename}: '{navigation.time}' holds no finite time.")
+    index, apart_s = times.nearest(row_s[order], time_s)
+    near = apart_s <= navigation.tolerance_s
+    if not near.any():
+        raise DataError(
+            f"{file.filename}: no row is within {navigation.tolerance_s:g} s of a frame: the rows begin "
+            f"{(row_s[order[0]] - time_s[0]) / 3600:+.2f} h after the camera. Set data.navigation.time_unit, "
+            "time_since, time_offset_s or tolerance_s."
+        )
+    return len(row_s), order[index], near
+
+
+def read_positions(
+    files: FlightFiles,
+    data: Data,
+    time_s: np.ndarray,
+    total: int,
+    row: np.ndarray,
+    otherwise: np.ndarray,
+) -> np.ndarray:
+    """(2, N) latitude and longitude of the navigation file, or `otherwise` where it has not both.
+
+    A name that somebody chose must be there; one by default may be missing.
+    """
+    navigation = data.navigation
+    names = {key: getattr(navigation, key) for key in ("latitude", "longitude")}
+    if files.navigation is None or None in names.values():
+        return otherwise
+    with hdf5.open_file(Path(files.navigation), data.limits) as file:
+        missing = [key for key, name in names.items() if not hdf5.has(file, name)]
+        if any(names[key] == Navigation.model_fields[key].default for key in missing):
+            return otherwise
+        count, rows, near = _rows_of_frames(file, navigation, time_s, total, row)
+        values = np.stack([_column(file, navigation, key, count)[rows] for key in names])
+    return np.where((np.abs(values) <= FARTHEST) & near, values, np.nan)
+
+
+def why_no_positions(files: FlightFiles, navigation: Navigation) -> str:
+    """Which datasets were looked for, and the nearest ones that the file has."""
+    names = {key: getattr(navigation, key) for key in ("latitude", "longitude")}
+    if files.navigation is None:
+        return "the flight has no navigation file"
+    if None in names.values():
+        return "data.navigation.latitude or longitude is null"
+    with hdf5.open_file(Path(files.navigation)) as file:
+        missing = {key: name for key, name in names.items() if not hdf5.has(file, name)}
+        said = [f"no dataset '{n}' (data.navigation.{key}). {hdf5.near_names(file, n)}" for key, n in missing.items()]
+    known = "' and '".join(names.values())
+    return f"{files.navigation}: " + (" ".join(said) or f"'{known}' have no number near a frame.")
+
+
+def _sun_angles(file: h5py.File, navigation: Navigation, count: int, rows: np.ndarray, near: np.ndarray) -> np.ndarray:
+    """(N, 2): solar zenith, and solar azimuth relative to the heading in [-180, 180), degrees."""
+    angles = {}
+    for key in ("solar_zenith", "solar_azimuth", "heading"):
+        if getattr(navigation, key) is None:
+            continue
+        degrees = np.where(near, _degrees(file, navigation, key, count)[rows], np.nan)
+        angles[key] = _fill_angles(degrees, navigation.max_filled_frames)  # neighbours in time, not in the file
+    zenith = 90.0 - angles["solar_zenith"] if navigation.elevation else angles["solar_zenith"]
+    relative = (angles["solar_azimuth"] - angles.get("heading", 0.0) + 180.0) % 360.0 - 180.0
+    return np.stack([zenith, relative], axis=1)
+
+
+def _column(file: h5py.File, navigation: Navigation, key: str, count: int) -> np.ndarray:
+    """The dataset that field `key` names, in each of `count` rows."""
+    name = getattr(navigation, key)
+    values = hdf5.read(file, name, 1, f"data.navigation.{key}")
+    if len(values) != count:
+        what = "one row a camera frame" if navigation.time is None else f"one row a time of '{navigation.time}'"
+        hint = " Name the file's own times in data.navigation.time." if navigation.time is None else ""
+        raise DataError(f"{file.filename}: '{name}' must have {what}, {count}. Received: {len(values)}.{hint}")
+    return values
+
+
+def _degrees(file: h5py.File, navigation: Navigation, key: str, count: int) -> np.ndarray:
+    """One angle of every row, in degrees."""
+    name, values = getattr(navigation, key), _column(file, navigation, key, count)
+    unit = navigation.angle_unit
+    if unit == "attribute":
+        unit = "rad" if hdf5.text(file[name], "units").strip().lower() in RADIANS else "deg"
+    return np.rad2deg(values) if unit == "rad" else values
+
+
+def _fill_angles(degrees: np.ndarray, longest: int) -> np.ndarray:
+    """Fill NaN runs of up to `longest` from both sides, through sine and cosine, so that 359 and 1 average to 0.
+
+    A run at either end has one side only and stays NaN.
+    """
+    degrees = np.where(np.abs(degrees) <= MOST_DEGREES, degrees, np.nan)
+    known = np.flatnonzero(~np.isnan(degrees))
+    if len(known) < 2:
+        return degrees
+    steps = np.diff(known)
+    inside = np.arange(known[0], known[-1])
+    short = np.repeat(steps <= longest + 1, steps)
+    index = inside[short & np.isnan(degrees[inside])]
+    radians = np.deg2rad(degrees[known])
+    sine, cosine = np.interp(index, known, np.sin(radians)), np.interp(index, known, np.cos(radians))
+    degrees[index] = np.rad2deg(np.arctan2(sine, cosine))
+    return degrees
+
+
+def feature_rows(file: h5py.File, feature: Feature, total: int, what: str) -> np.ndarray:
+    """A feature's number in each of `total` rows, the middle one of several; NaN where it is unknown."""
+    values = hdf5.read(file, feature.dataset, (1, 2), f"data.features '{feature.name}'")
+    values = values if values.ndim == 1 else values[:, values.shape[1] // 2]
+    if len(values) != total:
+        raise DataError(
+            f"{file.filename}: '{feature.dataset}' of feature '{feature.name}' must have one row for each of the "
+            f"{total} {what}. Received: {len(values)}."
+        )
+    return np.where(np.abs(values) <= LARGEST, values, np.nan)

@@ -1,0 +1,1 @@
+"""Simulated flights with known truth: clouds, radiance, camera, lidar, files."""

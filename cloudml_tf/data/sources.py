@@ -1,0 +1,165 @@
+"""The flights that a configuration or a command line names, found and read."""
+
+import contextlib
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from cloudml_tf.config.data import FlightFiles
+from cloudml_tf.config.load import expand
+from cloudml_tf.config.schema import Config
+from cloudml_tf.data.left_out import LeftOut, leave_out, tell
+from cloudml_tf.data.readers.flights import Flight
+from cloudml_tf.data.readers.folders import find_flights
+from cloudml_tf.data.readers.sandbox import read_flight
+from cloudml_tf.data.samples import Samples, build_samples
+from cloudml_tf.data.simulation.simulator import simulate_flights
+from cloudml_tf.data.splits import check_labels
+from cloudml_tf.utils.errors import ConfigError, DataError, FlightError, of_flight
+
+Progress = Callable[[int, int], None]
+
+
+def available_flights(
+    config: Config, progress: Progress | None = None, left_out: LeftOut | None = None
+) -> dict[str, FlightFiles]:
+    """The flights that a configuration names, finds, or simulates (once; kept in the cache folder).
+
+    With data.bad_flights "skip" those of which a file is missing are put into `left_out`.
+    """
+    data = config.data
+    check_flights(config)
+    left_out = left_out if data.bad_flights == "skip" else None
+    if data.flights is not None:
+        if not data.flights:
+            raise DataError("data.flights names no flight. Name the files of one, or set data.path.")
+        return {name: _expanded(files) for name, files in data.flights.items()}
+    if data.path is not None:
+        return find_flights(expand(data.path), data, refused=left_out)
+    folders = simulate_flights(data.simulation, expand(data.cache) / "simulated", progress)
+    return find_flights(Path(folders[0]).parent, data)
+
+
+def check_flights(config: Config) -> None:
+    """Refuse a configuration of scenes where flights are read. Raises `ConfigError`."""
+    if config.data.scenes is not None:
+        raise ConfigError(
+            "this command reads flights, and the configuration names scenes (data.scenes, target.coverage 'swath'). "
+            "For scenes there are train, evaluate, export and predict."
+        )
+
+
+def _expanded(files: FlightFiles) -> FlightFiles:
+    """With `~` and ${NAME} replaced, as in `data.path`."""
+    return FlightFiles(**{role: path and str(expand(path)) for role, path in files.model_dump().items()})
+
+
+def read_flights(
+    files: dict[str, FlightFiles], names: list[str], config: Config, left_out: LeftOut | None = None
+) -> list[Flight]:
+    """Load flights by name. With `left_out`, those that cannot be used are put there if the configuration says so."""
+    found = []
+    for name in names:
+        try:
+            with of_flight(name):
+                found.append(read_flight(name, files[name], config.data, config.target))
+        except FlightError as error:
+            if left_out is None:
+                raise
+            leave_out(error, left_out, config)
+    return found
+
+
+def find_named(
+    words: Sequence[str],
+    config: Config,
+    known: Mapping[str, Mapping[str, str]],
+    labels: bool = True,
+    refused: dict[str, str] | None = None,
+) -> dict[str, FlightFiles]:
+    """Flights as a command line names them: folders, camera files, or names that a finished model knows.
+
+    Args:
+        words: the command line's.
+        config: of the model: how flights are found and read.
+        known: flight -> its files, of the model's own flights.
+        labels: without, flights need no lidar file.
+        refused: takes the flights of folders that lack a file, with the reason; without it, they are an error.
+
+    Raises `DataError` for a word that is none of these, and for two flights of one name.
+    """
+    check_flights(config)
+    found: dict[str, FlightFiles] = {}
+    for word in words:
+        for name, files in _named(word, config, known, labels, refused).items():
+            if name in found:
+                raise DataError(f"two flights are called {name}: {found[name].camera} and {files.camera}. Rename one.")
+            found[name] = files
+    return found
+
+
+def _named(
+    word: str,
+    config: Config,
+    known: Mapping[str, Mapping[str, str]],
+    labels: bool,
+    refused: dict[str, str] | None,
+) -> dict[str, FlightFiles]:
+    path = Path(word)
+    if path.is_dir():
+        return find_flights(path, config.data, labels, refused)
+    if path.is_file():
+        for folder in (path.parent, path.resolve().parent.parent):
+            with contextlib.suppress(DataError):
+                for name, files in find_flights(folder, config.data, labels).items():
+                    if Path(files.camera).resolve() == path.resolve():
+                        return {name: files}
+    if config.data.flights and word in config.data.flights:
+        return {word: _expanded(config.data.flights[word])}
+    if word in known:
+        return {word: FlightFiles.model_validate(known[word])}
+    names = ", ".join({**known, **(config.data.flights or {})}) or "none"
+    problem = "is no camera file whose partners can be found" if path.is_file() else "is no folder with flights"
+    raise DataError(
+        f"{word}: {problem}, and no flight that the model knows by name ({names}). Name a folder, a camera file that "
+        f"matches {', '.join(config.data.camera.files)}, or one of these flights; or name its files: --set "
+        'data.flights.NAME={"camera": "…", "navigation": "…"}, and NAME as the flight.'
+    )
+
+
+def samples_of(files: dict[str, FlightFiles], config: Config, decoding: Progress | None = None) -> Samples:
+    """All labelled sequences of the given flights; of those that can be used, where data.bad_flights is "skip"."""
+    left_out: LeftOut = {}
+    while True:
+        flights = read_flights(files, sorted(files.keys() - left_out), config, left_out)
+        if not flights:
+            raise DataError("no flight is left: " + "; ".join(f"{name}: {why}" for name, why in left_out.items()))
+        try:
+            samples = build_samples(flights, config, decoding)[0]
+        except FlightError as error:
+            leave_out(error, left_out, config)
+            continue
+        tell(left_out)
+        check_labels(samples, "the judged flights")
+        return samples
+
+
+def read_unlabelled(files: dict[str, FlightFiles], config: Config, left_out: LeftOut) -> list[Flight]:
+    """The flights, in order of name; no lidar file is needed. Raises `DataError`, or puts them into `left_out`."""
+    from cloudml_tf.data.readers.sandbox import read_flight
+
+    found = []
+    for name in sorted(files):
+        try:
+            with of_flight(name):
+                found.append(read_flight(name, files[name], config.data, config.target, labels=False))
+        except FlightError as error:
+            leave_out(error, left_out, config)
+    check_some(found, left_out)
+    return found
+
+
+def check_some(found: list[Any], left_out: LeftOut) -> None:
+    """Raises `DataError` where every flight is left out."""
+    if not found:
+        raise DataError("no flight is left: " + "; ".join(f"{name}: {why}" for name, why in left_out.items()))

@@ -1,1 +1,0 @@
-"""What went wrong in a run: evidence, looks at the flights, and the rules that name a failure."""

@@ -1,0 +1,1 @@
+"""What `check` and `diagnose` look at: data, clocks, gains, trainings that failed."""

@@ -1,0 +1,306 @@
+"""What `cloudml check` says: each measure of the data rooms becomes a finding with its numbers and what to do."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from cloudml_tf.config.data import FlightSplit, LeaveOneOut, TimeBlocks
+from cloudml_tf.config.schema import Config
+from cloudml_tf.data.readers import hdf5
+from cloudml_tf.data.readers.flights import Flight
+from cloudml_tf.data.samples import Samples
+from cloudml_tf.data.splits import PARTS
+from cloudml_tf.diagnostics.alignment import Alignment
+from cloudml_tf.diagnostics.frames import FrameScan
+from cloudml_tf.diagnostics.gain import Gain
+
+Level = Literal["ok", "note", "warning", "problem"]
+FEW_BAD, MANY_BAD = 0.01, 0.2  # shares of a flight's frames
+LONG_FREEZE_S = 5.0
+FEWEST = {"train": 100.0, "val": 30.0, "test": 30.0}  # effectively independent labels
+NOTICEABLE_VIGNETTING = 0.04
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line of the verdict."""
+
+    level: Level
+    name: str
+    evidence: str  # in numbers
+    action: str = ""  # what a person can do; an exact --set where there is one
+
+
+class Advice:
+    """Knows the configuration and the split, and so what to set."""
+
+    def __init__(self, config: Config, needed: dict[str, list[str]] | None) -> None:
+        self.config, self.needed = config, needed
+
+    def parts_of(self, flight: str) -> list[str]:
+        """The parts that draw on a flight."""
+        return [part for part, names in (self.needed or {}).items() if flight in names]
+
+    def leave_out(self, flight: str) -> str:
+        """How to train without a flight."""
+        split, parts = self.config.split, self.parts_of(flight)
+        if isinstance(split, LeaveOneOut) and parts == ["train"]:
+            return f"or leave it out: {setting('split.exclude', [*split.exclude, flight])}"
+        if isinstance(split, FlightSplit) and len(parts) == 1:
+            others = [name for name in getattr(split, parts[0]) if name != flight]
+            if others:
+                return f"or leave it out: {setting(f'split.{parts[0]}', others)}"
+        return "or take the flight out of the split"
+
+    def boresight(self, rows: int, columns: int) -> str:
+        """The setting after a further offset."""
+        now = self.config.data.camera.boresight_offset
+        return setting("data.camera.boresight_offset", [now[0] + rows, now[1] + columns])
+
+
+def setting(key: str, value: object) -> str:
+    """`--set key=value`, quoted for a shell where it has to be."""
+    pair = f"{key}={value if isinstance(value, str) else json.dumps(value)}"
+    return f"--set '{pair}'" if any(c in pair for c in ' []"') else f"--set {pair}"
+
+
+# --- files and labels
+
+
+def refused(flight: str, error: Exception, advice: Advice) -> Finding:
+    """A flight that a training would refuse, or leave out; the error says why."""
+    if advice.config.data.bad_flights == "skip":
+        return Finding("warning", f"flight {flight}", f"is left out: {error}", "mend as said")
+    return Finding("problem", f"flight {flight}", str(error), f"mend as said, {advice.leave_out(flight)}")
+
+
+def same_file(first: Flight, second: Flight) -> Finding:
+    """One camera file under two names, which a training refuses."""
+    evidence = f"{first.name} and {second.name} have the same camera file, {first.camera_path} and {second.camera_path}"
+    return Finding("problem", "leak", evidence, f"keep {first.name} or {second.name}, not both")
+
+
+def metres(medians: Mapping[str, float], lidar: Mapping[str, Path], dataset: str, advice: Advice) -> Finding:
+    """Flights whose heights are metres, where kilometres are read: the median of each, and its lidar file."""
+    flights = ", ".join(f"{name} {median:.4g}" for name, median in medians.items())
+    name = next(iter(medians))
+    with hdf5.open_file(lidar[name]) as file:
+        scale = float(np.ravel(file[dataset].attrs.get("scale_factor", 1.0))[0])
+    files = ", ".join(str(lidar[name]) for name in medians)
+    action = f"set the attribute scale_factor of '{dataset}' to {scale / 1000:g} in {files}"
+    if set(medians) == {name for names in (advice.needed or {}).values() for name in names}:
+        action = "--set data.lidar.height_unit=m"
+    return Finding(
+        "problem",
+        "labels in metres",
+        f"medians of '{dataset}' that cannot be km: {flights}. All else is judged as if they were read as metres",
+        action + (f", {advice.leave_out(name)}" if len(medians) == 1 else ""),
+    )
+
+
+def label_range(flights: Sequence[Flight], config: Config) -> list[Finding]:
+    """Labels that the configured range, or opaque columns, take away: a selection that a score should be read with."""
+    total = {
+        key: sum(flight.counts.get(key, 0) for flight in flights)
+        for key in ("profiles labelled", "profiles out of range", "profiles opaque")
+    }
+    usable = sum(total.values())
+    if not usable:
+        return []
+    out, opaque = total["profiles out of range"] / usable, total["profiles opaque"] / usable
+    evidence = (
+        f"{total['profiles labelled']} of {usable} profiles with cloud: {out:.0%} are outside of "
+        f"{config.target.minimum} to {config.target.maximum}, {opaque:.0%} are opaque"
+    )
+    if out > 0.5:
+        return [
+            Finding("warning", "label range", evidence, "widen target.minimum and target.maximum, or check the unit")
+        ]
+    return [Finding("note" if out + opaque > 0.2 else "ok", "label range", evidence)]
+
+
+def sizes(parts: Mapping[str, Samples], n_eff: Mapping[str, float]) -> list[Finding]:
+    """Numbers of labels, and how many independent ones they are worth."""
+    text = "; ".join(f"{part} {len(parts[part])} labels, effectively {n_eff[part]:.0f}" for part in n_eff)
+    few = [part for part in n_eff if n_eff[part] < FEWEST[part]]
+    if not few:
+        return [Finding("ok", "effective size", text)]
+    limits = ", ".join(f"{part} {FEWEST[part]:.0f}" for part in few)
+    action = "add flights; scores will have wide intervals, and a large network will learn these labels by heart"
+    return [Finding("warning", "effective size", f"{text}; advisable: {limits}", action)]
+
+
+def time_gap(split: object, memory_s: float) -> list[Finding]:
+    """A gap between blocks of time has to outlast the labels' memory."""
+    if not isinstance(split, TimeBlocks):
+        return []
+    evidence = f"parts are {split.gap_s:g} s apart, labels are alike over about {memory_s:.0f} s"
+    if split.gap_s >= memory_s:
+        return [Finding("ok", "gap between parts", evidence)]
+    return [Finding("warning", "gap between parts", evidence, setting("split.gap_s", float(np.ceil(2 * memory_s))))]
+
+
+# --- frames
+
+
+def artefacts(flight: Flight, scan: FrameScan, advice: Advice) -> list[Finding]:
+    """Frozen, black, saturated and NaN frames of one flight."""
+    found = []
+    count, first, last = scan.longest_frozen()
+    seconds = float(flight.time_s[last] - flight.time_s[first]) if count else 0.0
+    if scan.frozen.any():
+        repeated = f"{scan.frozen.sum()} of {len(scan.frames)} frames repeat the one before"
+        evidence = f"{flight.name}: {repeated}; the longest run is {count} frames, {seconds:.0f} s, from frame {first}"
+        stuck = seconds >= LONG_FREEZE_S or scan.frozen.mean() > FEW_BAD
+        action = f"cut frames {flight.row[first]} to {flight.row[last]} from {flight.camera_path}, "
+        level: Level = "problem" if stuck else "note"
+        found.append(Finding(level, "frozen camera", evidence, action + advice.leave_out(flight.name)))
+    hints = {
+        "black": "they are left out of every sequence; check data.camera.channels",
+        "saturated": "they are left out; see data.camera.saturation and data.camera.bad_pixel_fraction",
+        "not_finite": "they are left out; see data.camera.rows and columns, if always the same pixels are no numbers",
+    }
+    for kind, hint in hints.items():
+        share = float(getattr(scan, kind).mean())
+        if share > FEW_BAD:
+            name = f"{kind.replace('_', ' ')} frames"
+            evidence = f"{flight.name}: {getattr(scan, kind).sum()} of {len(scan.frames)} frames ({share:.1%})"
+            found.append(Finding("problem" if share > MANY_BAD else "warning", name, evidence, hint))
+    return found
+
+
+def vignetting(scans: Sequence[FrameScan], config: Config) -> list[Finding]:
+    """Corners darker or brighter than the centre in every channel, beyond what the flights' clouds can do."""
+    seen = [scan for scan in scans if scan.usable.any()]
+    if len(seen) < 2:
+        return []
+    ratios = np.stack([np.nanmean(s.corners, axis=0) / np.nanmean(s.centre, axis=0) for s in seen])
+    if not (ratios > 0).all():
+        return []
+    mean = ratios.mean(axis=0)  # (C,)
+    error = ratios.std(axis=0, ddof=1) / np.sqrt(len(ratios))
+    certain = (np.abs(mean - 1.0) > np.maximum(3.0 * error, NOTICEABLE_VIGNETTING)).all()
+    text = ", ".join(f"{m:.3f} ± {e:.3f}" for m, e in zip(mean, error, strict=True))
+    evidence = f"corners over centre {text} (one number a channel, mean over flights)"
+    if not certain or config.preprocessing.flat_field:
+        return [Finding("ok", "vignetting", evidence)]
+    action = f"a thing to try: {setting('preprocessing.flat_field', True)}; keep it if the validation part's R² rises"
+    return [Finding("note", "vignetting", evidence, action)]
+
+
+def copies(first: str, second: str, pairs: np.ndarray, advice: Advice) -> Finding:
+    """Frames (n,2) of one flight that show the same scenes in another."""
+    i, j = pairs[0]
+    alone = advice.parts_of(first) == advice.parts_of(second) and len(advice.parts_of(first)) == 1
+    evidence = f"{len(pairs)} frames of {second} show the scenes of {first}: its frame {j} is frame {i} there" + (
+        "" if alone else f"; {first} is in {_and(advice.parts_of(first))}, {second} in {_and(advice.parts_of(second))}"
+    )
+    level: Level = "warning" if alone else "problem"
+    return Finding(level, "copied frames" if alone else "leak", evidence, f"keep {first} or {second}, not both")
+
+
+def _and(names: Sequence[str]) -> str:
+    return " and ".join(names) or "no part"
+
+
+# --- geometry and gain
+
+
+def offsets(pooled: Alignment, single: Mapping[str, Alignment], advice: Advice) -> list[Finding]:
+    """Clock and boresight, of all flights or of the few that differ."""
+    clear = {name: found for name, found in single.items() if found.clear}
+    if pooled.certain:
+        others = [name for name, found in clear.items() if not found.agrees_with(pooled)]
+        if 2 * len(others) <= len(clear):
+            who = "all flights" + (f" but {', '.join(others)}" if others else "")
+            return _offset_findings(who, pooled, advice)
+    off = {name: found for name, found in clear.items() if found.certain}
+    if off:
+        found = [_offset_findings(name, one, advice, advice.leave_out(name)) for name, one in off.items()]
+        return [finding for several in found for finding in several]
+    if not pooled.curve:
+        return [
+            Finding("note", "clock and boresight", f"{pooled.labels} labels with frames around them: too few to tell")
+        ]
+    evidence = f"r of label and nadir brightness {pooled.correlation:.2f} over {pooled.labels} labels"
+    if not pooled.clear:
+        return [Finding("note", "clock and boresight", f"{evidence}: too weak to tell an offset from none")]
+    return [Finding("ok", "clock and boresight", f"{evidence}; no lag and no shift is better for certain")]
+
+
+def _offset_findings(who: str, found: Alignment, advice: Advice, only: str = "") -> list[Finding]:
+    """One finding for what can only be the boresight, one for what lies along track."""
+    across = advice.config.data.camera.across_track_axis
+    index = 0 if across == "rows" else 1
+    aside = found.boresight_offset[index]
+    gain = f"r {found.correlation:.2f} as configured, {found.best_correlation:.2f} with the offset"
+    own = f"the clock and the mounting of one flight have no setting: mend its files, {only}" if only else ""
+    result = []
+    if aside:
+        evidence = f"{who}: the lidar's spot is {aside:+d} {across} from the nadir pixel ({gain})"
+        both = (aside, 0) if index == 0 else (0, aside)
+        result.append(Finding("problem", "boresight", evidence, own or advice.boresight(*both)))
+    shift = found.along_track_pixels if found.cause == "either" else found.boresight_offset[1 - index]
+    along = (aside, shift) if index == 0 else (shift, aside)
+    other = "columns" if across == "rows" else "rows"
+    clock = setting("data.lidar.time_offset_s", round(advice.config.data.lidar.time_offset_s + found.clock_offset_s, 1))
+    if found.cause == "clock":
+        evidence = f"{who}: labels meet their frames {found.clock_offset_s:+.1f} s later ({gain})"
+        result.append(Finding("problem", "clock", evidence, own or clock))
+    elif found.cause == "boresight":
+        evidence = f"{who}: the lidar's spot is {shift:+d} {other} from the nadir pixel, along track ({gain})"
+        result.append(Finding("problem", "boresight", evidence, own or advice.boresight(*along)))
+    elif found.cause == "either":
+        evidence = (
+            f"{who}: either the lidar's clock needs {found.clock_offset_s:+.1f} s, or its spot is {shift:+d} {other} "
+            f"from the nadir pixel; along track the two look alike ({gain})"
+        )
+        result.append(
+            Finding("problem", "clock or boresight", evidence, own or f"{clock}, or {advice.boresight(*along)}")
+        )
+    return result
+
+
+def gain(found: Gain, flight: Flight, advice: Advice) -> Finding:
+    """A flight that is brighter or darker than the others at equal labels."""
+    channel = advice.config.data.camera.channels[found.channel]
+    with hdf5.open_file(flight.camera_path) as file:
+        scale = float(np.ravel(file[channel].attrs.get("scale_factor", 1.0))[0])
+    evidence = (
+        f"{flight.name}: '{channel}' is {found.ratio:.2f} times as bright as in the other flights at equal "
+        f"{found.at_equal}; they differ by {np.expm1(found.scatter):.0%} among themselves"
+    )
+    action = f"set the attribute scale_factor of '{channel}' in {flight.camera_path} to about {scale / found.ratio:.3g}"
+    return Finding("problem", "gain", evidence, f"{action} (now {scale:g}), {advice.leave_out(flight.name)}")
+
+
+def gains_are_alike(gains: Sequence[Gain]) -> list[Finding]:
+    """How alike the flights are, where none stands out."""
+    if not gains:
+        return []
+    ratios = [gain.ratio for gain in gains]
+    among = " and ".join(sorted({gain.at_equal for gain in gains}))
+    evidence = f"brightness at equal {among} is {min(ratios):.2f} to {max(ratios):.2f} of that of the other flights"
+    return [Finding("ok", "gain", evidence)]
+
+
+def shift(flight: str, what: str, distance: float, chance: float, stds: float) -> list[Finding]:
+    """A flight whose labels or brightness are distributed otherwise than in training: natural, and good to know."""
+    if chance > 1e-3 or abs(stds) < 0.3:
+        return []
+    evidence = (
+        f"{flight}: {what} {stds:+.2f} std from the training mean (Kolmogorov-Smirnov {distance:.2f}, p {chance:.0e})"
+    )
+    return [Finding("note", "flight-to-flight shift", evidence)]
+
+
+def no_frame_is_shared(parts: Mapping[str, Samples]) -> Finding:
+    """What the split and the copies have shown."""
+    counts = ", ".join(f"{part} {len(np.unique(parts[part].index))}" for part in PARTS)
+    return Finding(
+        "ok", "leak", f"no frame is in two parts ({counts} frames), no scene is copied from flight to flight"
+    )

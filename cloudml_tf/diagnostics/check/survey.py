@@ -1,0 +1,312 @@
+"""What `cloudml check` looks at before any model: files, frames, offsets, gains, copies and parts, step by step.
+
+Where a training would stop with an error, a step notes it down and the next one goes on with what is left.
+"""
+
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from cloudml_tf.config.data import FlightFiles
+from cloudml_tf.config.schema import Config
+from cloudml_tf.data import drift
+from cloudml_tf.data.independence import effective_size
+from cloudml_tf.data.left_out import LeftOut, flights_left
+from cloudml_tf.data.prepare import check_overweight
+from cloudml_tf.data.readers.flights import Flight, load_flight
+from cloudml_tf.data.readers.frames import camera_fingerprint
+from cloudml_tf.data.readers.sandbox import read_flight
+from cloudml_tf.data.samples import Samples, build_samples, check_same_frames, check_sequences, sequences
+from cloudml_tf.data.sources import available_flights
+from cloudml_tf.data.splits import PARTS, check_labels, check_leak, cut_samples, keep_labels
+from cloudml_tf.diagnostics import alignment, labels
+from cloudml_tf.diagnostics import gain as shift
+from cloudml_tf.diagnostics.check import findings as say
+from cloudml_tf.diagnostics.check.findings import Advice, Finding
+from cloudml_tf.diagnostics.frames import FrameScan, copied_frames, scan_frames
+from cloudml_tf.utils.console import Console
+from cloudml_tf.utils.errors import DataError, FlightError
+
+
+@dataclass
+class Checked:
+    """What was found, and the numbers behind it."""
+
+    config: Config
+    findings: list[Finding] = field(default_factory=list)
+    files: dict[str, FlightFiles] = field(default_factory=dict)
+    flights: list[Flight] = field(default_factory=list)
+    scans: dict[str, FrameScan] = field(default_factory=dict)
+    parts: dict[str, Samples] = field(default_factory=dict)
+    numbers: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def problems(self) -> list[str]:
+        """Names of the problems, each once."""
+        return list(dict.fromkeys(f.name for f in self.findings if f.level == "problem"))
+
+    @property
+    def verdict(self) -> str:
+        """One line."""
+        if self.problems:
+            return "mend first: " + ", ".join(self.problems)
+        warnings = list(dict.fromkeys(f.name for f in self.findings if f.level == "warning"))
+        return "ready to train" + (f"; warnings: {', '.join(warnings)}" if warnings else "")
+
+    def content(self) -> dict[str, Any]:
+        """For JSON."""
+        return {
+            "experiment": self.config.experiment_name,
+            "verdict": self.verdict,
+            "ready": not self.problems,
+            "findings": [asdict(finding) for finding in self.findings],
+            **self.numbers,
+        }
+
+
+# --- reading, past what would stop a training
+
+
+def read(found: Checked, console: Console) -> Advice:
+    """Load the split's flights one by one; those that cannot be used become findings."""
+    config = found.config
+    in_metres: dict[str, float] = {}
+    left_out: LeftOut = {}
+    with console.progress("reading flights") as progress:
+        try:
+            found.files = available_flights(config, progress, left_out)
+            needed = flights_left(config, list(found.files), left_out)
+            check_overweight(config, [*found.files, *left_out])
+        except DataError as error:
+            found.findings.append(Finding("problem", "split" if found.files else "files", str(error)))
+            return Advice(config, None)
+        advice = Advice(config, needed)
+        found.findings += [say.refused(name, DataError(why), advice) for name, why in left_out.items()]
+        names = sorted({name for part in PARTS for name in needed[part]})
+        for number, name in enumerate(names, start=1):
+            try:
+                flight, median_m = _load(found.files[name], name, config)
+                _add(flight, found)
+                in_metres |= {} if median_m is None else {name: median_m}
+            except (DataError, OSError) as error:
+                found.findings.append(say.refused(name, error, advice))
+            progress(number, len(names))
+    if in_metres:
+        lidar = {name: found.files[name].lidar_path() for name in in_metres}
+        found.findings.append(say.metres(in_metres, lidar, labels.height_dataset(config), advice))
+    return advice
+
+
+def _load(files: FlightFiles, name: str, config: Config) -> tuple[Flight, float | None]:
+    """A flight. Heights in metres are turned into km, so that all else can be judged; their median is given."""
+    flight = read_flight(name, files, config.data, config.target)
+    unit, median = labels.height_unit(files.lidar_path(), config.data, config.target)
+    if unit == "km":
+        return flight, None
+    flight = load_flight(name, files, config.data, labels.in_metres(config.target))
+    return replace(flight, label=flight.label / labels.METRES_IN_A_KILOMETRE), median
+
+
+def _add(flight: Flight, found: Checked) -> None:
+    """Keep a flight, unless an earlier one is the same file. Raises `DataError` for another frame shape."""
+    prints = [camera_fingerprint(other.camera_path) for other in found.flights]
+    own = camera_fingerprint(flight.camera_path)
+    if own in prints:
+        found.findings.append(say.same_file(found.flights[prints.index(own)], flight))
+        return
+    check_same_frames([*found.flights, flight])
+    found.flights.append(flight)
+
+
+# --- frames and geometry
+
+
+def judge_frames(found: Checked, advice: Advice, console: Console) -> None:
+    """Artefacts and vignetting. A flight whose frames cannot be read is left out from here on."""
+    kept = []
+    with console.progress("looking at frames") as progress:
+        for number, flight in enumerate(found.flights, start=1):
+            try:
+                scan = scan_frames(flight, found.config)
+                kept.append(flight)
+                found.scans[flight.name] = scan
+                found.findings += say.artefacts(flight, scan, advice)
+            except DataError as error:
+                found.findings.append(say.refused(flight.name, error, advice))
+            progress(number, len(found.flights))
+    found.flights = kept
+    found.findings += say.vignetting(list(found.scans.values()), found.config)
+
+
+def judge_offsets(found: Checked, advice: Advice, console: Console) -> None:
+    """Clock and boresight, of all flights together and of each."""
+    search = alignment.Search.of(found.flights, found.config)
+    evidence = {}
+    with console.progress("clock and boresight") as progress:
+        for number, flight in enumerate(found.flights, start=1):
+            try:
+                evidence[flight.name] = alignment.gather(flight, found.config, search)
+            except DataError as error:
+                found.findings.append(say.refused(flight.name, error, advice))
+            progress(number, len(found.flights))
+    found.flights = [flight for flight in found.flights if flight.name in evidence]
+    if not found.flights:
+        return
+    pooled = alignment.align(list(evidence.values()), search)
+    single = {name: alignment.align([sums], search) for name, sums in evidence.items()}
+    found.findings += say.offsets(pooled, single, advice)
+    found.numbers["alignment"] = {"all": asdict(pooled), **{name: asdict(one) for name, one in single.items()}}
+    _judge_gain(found, {name for name in single if not (pooled.certain or single[name].certain)}, advice)
+
+
+def _judge_gain(found: Checked, aligned: set[str], advice: Advice) -> None:
+    """Flights whose camera has another gain than that of the others."""
+    by_name = {flight.name: flight for flight in found.flights}
+    gains = shift.gains(found.flights, found.scans, aligned)
+    outliers = [gain for gain in gains if gain.outlier]
+    found.findings += [say.gain(gain, by_name[gain.flight], advice) for gain in outliers]
+    found.findings += [] if outliers else say.gains_are_alike(gains)
+    found.numbers["gain"] = [asdict(gain) for gain in gains]
+
+
+def judge_copies(found: Checked, advice: Advice) -> None:
+    """Scenes that are in two flights."""
+    scans = list(found.scans.values())
+    for i, first in enumerate(scans):
+        for second in scans[i + 1 :]:
+            copied = copied_frames(first, second)
+            if len(copied):
+                found.findings.append(say.copies(first.name, second.name, copied, advice))
+
+
+# --- parts
+
+
+def cut(found: Checked, advice: Advice, console: Console) -> None:
+    """Sequences of the flights that have some, cut into parts; whatever is wrong with a part is found."""
+    config, kept = found.config, []
+    for flight in found.flights:
+        try:
+            check_sequences(flight, _whole_sequences(flight, found), config)
+            kept.append(flight)
+        except DataError as error:
+            found.findings.append(say.refused(flight.name, error, advice))
+    samples = None
+    while kept and samples is None:
+        try:
+            with console.progress("decoding frames") as progress:
+                samples, _ = build_samples(kept, config, progress)
+        except FlightError as error:  # it has turned bad since it was looked at
+            found.findings.append(say.refused(error.flight, error, advice))
+            kept = [flight for flight in kept if flight.name != error.flight]
+            found.flights = [flight for flight in found.flights if flight.name != error.flight]
+    if samples is None:
+        return
+    found.parts = cut_samples(samples, config.split, advice.needed)
+    try:
+        found.parts = keep_labels(found.parts, config.data, config.seed)
+    except DataError as error:
+        found.findings.append(Finding("problem", "few labels", str(error)))
+    _judge_cut(found, {flight.name for flight in kept}, advice)
+
+
+def _judge_cut(found: Checked, kept: set[str], advice: Advice) -> None:
+    """What the split itself would refuse."""
+    for part, chosen in found.parts.items():
+        try:
+            check_labels(chosen, f"the {part} part")
+        except DataError as error:
+            skipping = found.config.data.bad_flights == "skip"
+            if skipping or kept >= set((advice.needed or {})[part]):  # else the lost flight's own finding says it
+                found.findings.append(Finding("problem", f"{part} part", str(error)))
+    try:
+        check_leak(found.parts)
+        if "leak" not in found.problems:
+            found.findings.append(say.no_frame_is_shared(found.parts))
+    except DataError as error:
+        found.findings.append(Finding("problem", "leak", str(error)))
+
+
+def _whole_sequences(flight: Flight, found: Checked) -> np.ndarray:
+    """(n,T): sequences without a frame that is no image."""
+    windows = sequences(flight, found.config.temporal_frames)
+    scan = found.scans[flight.name]
+    bad = np.zeros(len(flight), bool)
+    bad[scan.frames] = scan.black | scan.not_finite | scan.saturated
+    return windows[~bad[windows].any(axis=1)]
+
+
+def loss_space(config: Config, label: np.ndarray) -> np.ndarray:
+    """Labels in the space of the loss, before scaling."""
+    return np.log(label) if config.target.transform == "log" else label
+
+
+def describe_flights(found: Checked, advice: Advice) -> None:
+    """A row a flight, and what sets a validation or test flight apart from training."""
+    rows: dict[str, dict[str, Any]] = {}
+    seen: dict[str, tuple[np.ndarray, np.ndarray]] = {}  # labels in the loss's space, and nadir brightness
+    for flight in found.flights:
+        scan = found.scans[flight.name]
+        label, brightness = shift.brightness_at_labels(flight, scan)
+        seen[flight.name] = (loss_space(found.config, label), brightness[:, 0])
+        rows[flight.name] = _row(flight, scan, *seen[flight.name], advice.parts_of(flight.name))
+    found.numbers["flights"] = rows
+    some = {name for name, row in rows.items() if row["labels"] > 2}
+    training = [name for name in some if rows[name]["parts"] == ["train"]]
+    for name in sorted(some - set(training)):
+        if not training or len(rows[name]["parts"]) != 1:
+            continue
+        size = sum(rows[n]["n_eff"] for n in training)
+        for i, what in enumerate(("labels", "nadir brightness")):
+            reference, own = np.concatenate([seen[n][i] for n in training]), seen[name][i]
+            distance, chance = drift.kolmogorov_smirnov(own, reference, rows[name]["n_eff"], size)
+            away = float((own.mean() - reference.mean()) / (reference.std() or 1.0))
+            rows[name][f"shift of {what}"] = {"ks": distance, "p": chance, "stds": away}
+            found.findings += say.shift(name, what, distance, chance, away)
+
+
+def part_name(parts: list[str]) -> str:
+    """The one part that a flight is in, or "all" where it is cut in time."""
+    return parts[0] if len(parts) == 1 else "all"
+
+
+def _row(
+    flight: Flight, scan: FrameScan, label: np.ndarray, brightness: np.ndarray, parts: list[str]
+) -> dict[str, Any]:
+    some = len(label) > 2
+    centred = label - label.mean() if some else label
+    power = float(np.mean(centred**2)) if some else 0.0
+    return {
+        "parts": parts,
+        "frames": len(flight),
+        "labels": len(label),
+        "n_eff": effective_size(label, np.zeros(len(label))) if some else 0.0,
+        "mean": float(label.mean()) if some else None,
+        "std": float(label.std()) if some else None,
+        "quantiles_5_50_95": np.quantile(label, [0.05, 0.5, 0.95]).tolist() if some else None,
+        "autocorrelation": float(np.mean(centred[1:] * centred[:-1])) / power if power else None,
+        "brightness": float(brightness.mean()) if some else None,
+        "bad_frames": int((scan.black | scan.saturated | scan.not_finite).sum()),
+        "frozen_frames": int(scan.frozen.sum()),
+    }
+
+
+def judge_parts(found: Checked) -> bool:
+    """Effective sizes; says whether all parts can be trained and judged."""
+    usable = {part: s for part, s in found.parts.items() if len(s) > 2 and np.ptp(s.label) > 0}
+    n_eff = {part: effective_size(loss_space(found.config, s.label), s.flight) for part, s in usable.items()}
+    found.numbers["parts"] = {part: {"labels": len(found.parts[part]), "n_eff": n} for part, n in n_eff.items()}
+    if usable:
+        found.findings += say.sizes(usable, n_eff)
+        found.findings += say.label_range(found.flights, found.config)
+    if len(usable) == len(PARTS):
+        train = usable["train"]
+        steps = np.diff(train.time_s[train.flight == train.flight[0]])
+        memory_s = float(np.median(steps)) * len(train) / n_eff["train"]
+        if "leak" not in found.problems:
+            found.findings += say.time_gap(found.config.split, memory_s)
+        return True
+    left = ", ".join(part for part in PARTS if part not in usable)
+    found.findings.append(Finding("note", "trials", f"no baseline and no network was tried: {left} cannot be used yet"))
+    return False

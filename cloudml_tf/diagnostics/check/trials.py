@@ -1,0 +1,220 @@
+"""Short trials before a training: what can be learned from these samples, and by what?
+
+Baselines on the split as it is, on a random one and on shuffled labels; a ceiling from the labels' own noise; and one
+batch that the configured network has to learn by heart.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from cloudml_tf.config.data import FlightFiles
+from cloudml_tf.config.schema import Config
+from cloudml_tf.data.samples import Samples
+from cloudml_tf.data.scaling import Scaling, TargetScaling
+from cloudml_tf.data.splits import PARTS
+from cloudml_tf.diagnostics.check.findings import Finding
+from cloudml_tf.diagnostics.labels import LabelNoise, label_noise
+from cloudml_tf.evaluation import baselines
+from cloudml_tf.evaluation.scores import scores
+
+SHUFFLES = 2
+MOST_ROWS = 10_000  # training samples of a trial
+LEAST_SIGNAL, MOST_BY_CHANCE = 0.05, 0.1  # R² on the test part
+TIER_CORRELATION = {"minimum": 0.69, "good": 0.79, "excellent": 0.86}  # what all conditions of a tier together need
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class Reach:
+    """Scores (R², r, s, …) of ridge and gradient boosting on the test part; R² where it is a number alone."""
+
+    given: dict[str, dict[str, float]]
+    random_r2: dict[str, float]  # trained and tested on a random split of the same sizes
+    shuffled_r2: dict[str, float]  # trained on shuffled labels, the mean of two
+
+    @property
+    def best(self) -> tuple[str, dict[str, float]]:
+        """The better baseline and its scores."""
+        name = max(self.given, key=lambda n: self.given[n]["r2"])
+        return name, self.given[name]
+
+
+def try_baselines(
+    parts: dict[str, Samples], scaling: TargetScaling, config: Config, progress: Progress | None = None
+) -> Reach:
+    """Fit the baselines four times; `progress` is told (fits done, of all)."""
+    rng = np.random.default_rng(config.seed)
+    x = {part: baselines.image_statistics(parts[part], config.preprocessing.log_offset) for part in ("train", "test")}
+    z = {part: scaling.standardise(parts[part].label) for part in x}
+    all_x, all_z = np.concatenate(list(x.values())), np.concatenate(list(z.values()))
+    done = iter(range(1, SHUFFLES + 3))
+
+    def fitted(rows: np.ndarray, target: np.ndarray) -> dict[str, Any]:
+        few = rng.permutation(len(rows))[:MOST_ROWS]
+        models = baselines.fit(rows[few], target[few], None, config.seed)
+        if progress is not None:
+            progress(next(done), SHUFFLES + 2)
+        return models
+
+    given = {n: scores(z["test"], m.predict(x["test"])) for n, m in fitted(x["train"], z["train"]).items()}
+    order = rng.permutation(len(all_z))
+    train, test = order[: len(z["train"])], order[len(z["train"]) :]
+    models = fitted(all_x[train], all_z[train])
+    random = {n: scores(all_z[test], m.predict(all_x[test]))["r2"] for n, m in models.items()}
+    shuffled: dict[str, list[float]] = {name: [] for name in given}
+    for _ in range(SHUFFLES):
+        for name, model in fitted(x["train"], rng.permutation(z["train"])).items():
+            shuffled[name].append(scores(z["test"], model.predict(x["test"]))["r2"])
+    return Reach(given, random, {name: float(np.mean(found)) for name, found in shuffled.items()})
+
+
+@dataclass(frozen=True)
+class Ceiling:
+    """An estimate of the R² that no retrieval can pass, and the correlation that goes with it."""
+
+    at_least: float  # r² of the better baseline on the test part
+    estimate: float | None  # None where nothing bounds it from above
+    source: str
+    noise: LabelNoise | None
+
+    @property
+    def out_of_reach(self) -> list[str]:
+        """Tiers that need more correlation than the estimate leaves."""
+        if self.estimate is None:
+            return []
+        return [name for name, needed in TIER_CORRELATION.items() if self.estimate < needed**2]
+
+
+def estimate_ceiling(
+    parts: dict[str, Samples], scaling: TargetScaling, reach: Reach, oracle_r2: float | None
+) -> Ceiling:
+    """From the oracle where flights are simulated, else from the labels' noise where that can be told.
+
+    The labels of all parts enter with their own noise; a baseline that reaches more proves the estimate too low.
+    """
+    at_least = float(np.nan_to_num(reach.best[1]["correlation"])) ** 2
+    noise = label_noise(parts["train"], scaling.transform(parts["train"].label))
+    if oracle_r2 is not None:
+        return Ceiling(at_least, max(oracle_r2, at_least), "the oracle, which knows the simulated cloud", noise)
+    if noise is not None and noise.share is not None and 1.0 - noise.share >= at_least:
+        return Ceiling(at_least, 1.0 - noise.share, "the noise of neighbouring labels", noise)
+    return Ceiling(at_least, None, "the better baseline alone: the labels are too far apart to tell their noise", noise)
+
+
+def oracle_r2(
+    parts: dict[str, Samples], flights: dict[str, FlightFiles], scaling: TargetScaling, config: Config
+) -> float | None:
+    """r² of the oracle on the test part; None where there is no truth."""
+    from cloudml_tf.evaluation.oracle import oracle_predictions
+
+    found = oracle_predictions({part: parts[part] for part in PARTS}, flights, scaling, config)
+    if found is None:
+        return None
+    return scores(scaling.standardise(parts["test"].label), found["test"])["r2_ceiling"]
+
+
+@dataclass(frozen=True)
+class Probe:
+    """How well the configured network learned one batch by heart."""
+
+    samples: int
+    steps: int
+    seconds: float
+    r2: float  # the best on the way
+    finished: bool  # all steps were taken, or the goal was reached, before time ran out
+
+
+PROBE_BATCH, PROBE_STEPS, PROBE_SECONDS = 64, 600, 30.0
+PROBE_GOAL, PROBE_PASS = 0.95, 0.8  # R² at which the probe stops, and passes
+
+
+def learn_one_batch(train: Samples, scaling: Scaling, config: Config, progress: Progress | None = None) -> Probe:
+    """Train the configured network, without dropout and augmentation and at a constant rate, on one batch."""
+    from cloudml_tf.utils.tf_logging import quiet_tensorflow
+
+    quiet_tensorflow()
+    import keras
+
+    from cloudml_tf.nn.monitors import first_column
+    from cloudml_tf.train import network
+
+    plain = config.model_copy(update={"model": config.model.model_copy(update={"dropout": 0.0, "head_dropout": None})})
+    network.start_keras(plain)
+    model = network.make_model(plain, scaling, train.frame_shape, train.nadir)
+    chosen = np.linspace(0, len(train) - 1, min(PROBE_BATCH, len(train))).astype(int)
+    inputs, target = train.inputs(chosen), scaling.target.standardise(train.label[chosen])[:, None]
+    optimizer = keras.optimizers.Adam(config.training.learning_rate, global_clipnorm=config.training.gradient_clip_norm)
+    model.compile(optimizer=optimizer, loss=network.make_loss(plain))
+    best, started, step = -np.inf, time.perf_counter(), 0
+    while step < PROBE_STEPS and best < PROBE_GOAL and time.perf_counter() - started < PROBE_SECONDS:
+        model.train_on_batch(inputs, target)
+        step += 1
+        if step % 20 == 0:
+            answer = first_column(model(inputs, training=True))
+            r2 = scores(target[:, 0], answer)["r2"]
+            best = max(best, r2 if np.isfinite(r2) else -np.inf)
+            if progress is not None:
+                progress(step, PROBE_STEPS)
+    done = step >= PROBE_STEPS or best >= PROBE_GOAL
+    return Probe(len(chosen), step, time.perf_counter() - started, float(best), done)
+
+
+# --- what the trials say
+
+
+def judge_reach(reach: Reach) -> list[Finding]:
+    """Whether there is a signal, what a random split would pretend, and whether shuffled labels teach nothing."""
+    name, best = reach.best
+    title = name.replace("_", " ")
+    scored = ", ".join(
+        f"{n.replace('_', ' ')} R² {f['r2']:.2f} (r {f['correlation']:.2f})" for n, f in reach.given.items()
+    )
+    found = []
+    if best["r2"] < LEAST_SIGNAL:
+        action = "expect no more of a network; check that imagery and lidar saw the same clouds, and the target"
+        found.append(Finding("warning", "signal", f"no baseline beats the mean on the test part: {scored}", action))
+    else:
+        found.append(Finding("ok", "signal", f"on the test part {scored}"))
+    pretended = reach.random_r2[name] - best["r2"]
+    evidence = f"{title} R² {reach.random_r2[name]:.2f} on a random split, {best['r2']:.2f} on this one"
+    pretends = pretended > 0.1 and reach.random_r2[name] > LEAST_SIGNAL
+    found.append(
+        Finding("note" if pretends else "ok", "random split", f"{evidence}: it would pretend {pretended:+.2f}")
+    )
+    shuffled = ", ".join(f"{n.replace('_', ' ')} {r2:+.2f}" for n, r2 in reach.shuffled_r2.items())
+    if max(reach.shuffled_r2.values()) > MOST_BY_CHANCE:
+        action = "labels or flights of the test part are known in training; look for copies and shared features"
+        found.append(
+            Finding("problem", "shuffled labels", f"R² on the test part {shuffled}, must be 0 or below", action)
+        )
+    else:
+        found.append(Finding("ok", "shuffled labels", f"R² on the test part {shuffled}"))
+    return found
+
+
+def judge_ceiling(ceiling: Ceiling) -> list[Finding]:
+    """The estimate, and which tiers it leaves."""
+    if ceiling.estimate is None:
+        return [Finding("note", "ceiling", f"R² of {ceiling.at_least:.2f} or more is within reach ({ceiling.source})")]
+    evidence = f"R² about {ceiling.estimate:.2f} at most, an estimate from {ceiling.source}"
+    if not ceiling.out_of_reach:
+        return [Finding("ok", "ceiling", f"{evidence}; no tier is out of reach")]
+    tiers = ", ".join(f"{t} (r {TIER_CORRELATION[t]})" for t in ceiling.out_of_reach)
+    action = "average the labels (data.lidar.match), or judge the run by r and the baselines instead of these tiers"
+    return [Finding("warning", "ceiling", f"{evidence}; out of reach: {tiers}", action)]
+
+
+def judge_probe(probe: Probe) -> list[Finding]:
+    """A network that cannot learn one batch by heart will not learn a data set."""
+    evidence = f"R² {probe.r2:.2f} on {probe.samples} sequences after {probe.steps} steps, {probe.seconds:.0f} s"
+    if probe.r2 >= PROBE_PASS:
+        return [Finding("ok", "one batch by heart", evidence)]
+    if not probe.finished:
+        return [Finding("note", "one batch by heart", f"{evidence}: time was up")]
+    action = "check training.learning_rate, model.widths and preprocessing; the network cannot fit what it sees"
+    return [Finding("problem", "one batch by heart", evidence, action)]

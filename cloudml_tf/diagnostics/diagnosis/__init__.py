@@ -1,0 +1,1 @@
+"""The findings of `diagnose`: why a run failed, with evidence and a remedy."""

@@ -1,0 +1,311 @@
+"""What is known of a run, as far as a diagnosis needs it: plain numbers from its results, history and configuration.
+
+The scores of every part are seen through the identity R² = r² - (s-r)² - b², b = bias/std(t). A run that was cut off
+has no scores; its best epoch in the history stands in, with an effective size that is guessed.
+"""
+
+import itertools
+import math
+from dataclasses import dataclass, field
+from typing import Any
+
+from cloudml_tf.config.schema import Config
+from cloudml_tf.evaluation.scores import TIERS
+
+HELD_OUT = ("val", "test")
+GUESSED_EFFECTIVE = 0.5  # n_eff / n of a run that was never judged
+CLEAR_R = 0.2  # r² below 4 % is of no use, whatever its significance
+OVERFIT = 0.2  # r of training minus r of the held-out parts
+SHRUNK, FAR_UNDER = 0.4, 2 / 3  # s of the original's acceptance; and s over r, where r²/9 of R² is lost
+LOST = 0.2  # of r, on one flight
+
+
+@dataclass(frozen=True)
+class Part:
+    """The scores of one predictor on one part. An undefined correlation, of constant predictions, counts as 0."""
+
+    n: int
+    n_eff: float
+    r2: float
+    r: float
+    s: float
+    b: float  # bias / std(t)
+    r2_error: float
+    s_error: float
+
+    @classmethod
+    def of(cls, found: dict[str, Any]) -> "Part":
+        """From scores as `judge` gives them, or as metrics.json holds them."""
+        n_eff = max(float(found.get("n_eff", GUESSED_EFFECTIVE * found["n"])), 1.0)
+        s, r = _number(found["variance_ratio"]), _number(found["correlation"])
+        ci95 = found.get("ci95", {})
+        return cls(
+            n=int(found["n"]),
+            n_eff=n_eff,
+            r2=_number(found["r2"], -math.inf),
+            r=r,
+            s=s,
+            b=_number(found["bias"]) / _number(found["target_std"], 1.0),
+            r2_error=_half_width(ci95.get("r2"), 2 * abs(r) * (1 - r * r) / math.sqrt(n_eff)),
+            s_error=_half_width(ci95.get("variance_ratio"), s / math.sqrt(2 * n_eff)),
+        )
+
+    @property
+    def r_error(self) -> float:
+        """Standard error of r."""
+        return (1 - self.r**2) / math.sqrt(max(self.n_eff - 3, 1))
+
+    @property
+    def b_error(self) -> float:
+        """Standard error of b: that of the mean of the residuals."""
+        return math.sqrt(max(1 + self.s**2 - 2 * self.r * self.s, 0) / self.n_eff)
+
+    @property
+    def gap(self) -> float:
+        """s - r: below 0 spread is lost, above it is noise."""
+        return self.s - self.r
+
+    @property
+    def gap_error(self) -> float:
+        """Standard error of s - r."""
+        return math.hypot(self.s_error, self.r_error)
+
+    def __str__(self) -> str:
+        return f"R² {self.r2:.2f}, r {self.r:.2f}, s {self.s:.2f}, bias {self.b:+.2f} std"
+
+
+def pooled(parts: list[Part]) -> tuple[float, float]:
+    """The correlation of several parts together, and its standard error (Fisher's z, weighted by n_eff)."""
+    weights = [max(part.n_eff - 3, 1.0) for part in parts]
+    z = sum(w * math.atanh(min(max(p.r, -0.9999), 0.9999)) for w, p in zip(weights, parts, strict=True))
+    r = math.tanh(z / sum(weights))
+    return r, (1 - r * r) / math.sqrt(sum(weights))
+
+
+@dataclass(frozen=True)
+class ClockFault:
+    """A lidar clock that is off: `offset_s` is to be added to data.lidar.time_offset_s."""
+
+    flights: tuple[str, ...]
+    every_flight: bool
+    offset_s: float
+    r: float  # of labels and nadir brightness as configured
+    best_r: float  # and with the offset
+    or_pixels: int = 0  # a boresight offset along track that would explain as much
+
+
+@dataclass(frozen=True)
+class Probes:
+    """What only the flights themselves can tell. Each is None where it was not looked at."""
+
+    clock: tuple[ClockFault, ...] = ()
+    brightness: tuple[float, float] | None = None  # |r| of label and nadir brightness within flights, standard error
+    baselines: dict[str, Any] | None = None  # as in metrics.json, for a run that has none
+    blocks_apart: dict[str, tuple[float, float]] | None = None  # validation R² with and without a label's own flight
+    shared_labels: dict[str, float] = field(default_factory=dict)  # part -> share of labels that training has too
+    label_memory_s: float = 0.0  # how far apart labels are when they have become independent
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """All that the rules look at."""
+
+    config: Config
+    description: dict[str, Any]  # data.json
+    history: list[dict[str, float]]
+    parts: dict[str, Part]  # train, val, test; held_out where the run was evaluated on other flights
+    baselines: dict[str, dict[str, Part]]
+    finished: bool
+    collapsed: bool
+    tier: str
+    probes: Probes
+
+    @classmethod
+    def of(
+        cls,
+        metrics: dict[str, Any] | None,
+        history: list[dict[str, float]],
+        config: Config,
+        description: dict[str, Any],
+        probes: Probes | None = None,
+        evaluation: dict[str, Any] | None = None,
+    ) -> "Evidence":
+        """From what a run left; `metrics` is None for one that was cut off, `evaluation` is of other flights."""
+        probes = probes or Probes()
+        scores = _parts_of_history(history, description) if metrics is None else metrics
+        parts = {name: Part.of(scores[name]) for name in ("train", *HELD_OUT) if name in scores}
+        if evaluation is not None:
+            parts["held_out"] = Part.of(evaluation["test"])
+        references = (metrics or {}).get("baselines") or probes.baselines or {}
+        baselines = {
+            name: {part: Part.of(found) for part, found in by_part.items()}
+            for name, by_part in references.items()
+            if name != "mean"
+        }
+        found = (metrics or {}).get("training", {})
+        collapsed = found.get("collapsed", _collapsed(history, config))
+        reached = _tier_of(parts.get("val")) if metrics is None else metrics["tier"]["name"]
+        return cls(config, description, history, parts, baselines, metrics is not None, collapsed, reached, probes)
+
+    @property
+    def held_out(self) -> list[Part]:
+        """The parts that the network was not trained on."""
+        return [self.parts[name] for name in HELD_OUT if name in self.parts]
+
+    @property
+    def not_finite(self) -> bool:
+        """Whether the training ended on a loss that is no number."""
+        return bool(self.history) and not math.isfinite(self.history[-1].get("loss", 0.0))
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Optimizer steps."""
+        return max(self.description["split"]["train"]["sequences"] // self.config.training.batch_size, 1)
+
+    @property
+    def travel(self) -> float:
+        """Σ learning rate over all steps: Adam moves a weight by about the rate a step, so none can have gone further.
+
+        Weights start at about 0.1 to 0.3. The history has the rate of each epoch's last step.
+        """
+        rates = [0.0, *(row.get("learning_rate", self.config.training.learning_rate) for row in self.history)]
+        return self.steps_per_epoch * sum(0.5 * (a + b) for a, b in itertools.pairwise(rates))
+
+    def references(self) -> dict[str, tuple[float, float]]:
+        """What could be read from the data, each as (r, standard error): every baseline on the held-out parts
+        together, the network itself, and plain brightness."""
+        found = {
+            name: pooled([by_part[p] for p in HELD_OUT if p in by_part]) for name, by_part in self.baselines.items()
+        }
+        if self.held_out:
+            found["network"] = pooled(self.held_out)
+        if self.probes.brightness is not None:
+            found["nadir brightness"] = self.probes.brightness
+        return found
+
+    @property
+    def signal(self) -> bool:
+        """Whether something reads the label beyond doubt."""
+        return any(r > max(CLEAR_R, 3 * error) for r, error in self.references().values())
+
+    @property
+    def silence(self) -> bool:
+        """Whether a correlation that is worth having can be ruled out; not by the network's failure alone."""
+        found = self.references()
+        independent = [value for name, value in found.items() if name != "network"]
+        return bool(independent) and all(r + 2 * error < 0.3 for r, error in found.values())
+
+    @property
+    def best_baseline(self) -> tuple[str, float, float]:
+        """(name, r, R²) of the baseline with the highest correlation on the held-out parts; R² is their mean."""
+        found = [("none", 0.0, -math.inf)]
+        for name, by_part in self.baselines.items():
+            parts = [by_part[p] for p in HELD_OUT if p in by_part]
+            found.append((name, pooled(parts)[0], _mean_r2(parts)))
+        return max(found, key=lambda one: one[1])
+
+    @property
+    def shrunk(self) -> bool:
+        """Whether the predictions have shrunk to the mean: as good as no spread, or s far under r beyond doubt."""
+        if self.collapsed or not self.held_out:
+            return self.collapsed
+        r, error = pooled(self.held_out)
+        s = sum(part.s for part in self.held_out) / len(self.held_out)
+        s_error = math.sqrt(sum(part.s_error**2 for part in self.held_out)) / len(self.held_out)
+        low = r - 2 * error
+        far = s < 0.5 * low or (s + 2 * s_error < min(low, SHRUNK) and s < FAR_UNDER * r)
+        return s < self.config.training.collapse_threshold or (low > CLEAR_R and far)
+
+    @property
+    def lost(self) -> list[str]:
+        """Held-out parts whose r is far below that of another one, beyond doubt: there is something about their
+        flights, and nothing about the network."""
+        parts = {name: self.parts[name] for name in HELD_OUT if name in self.parts}
+        best = max(parts.values(), key=lambda part: part.r, default=None)
+        return [
+            name
+            for name, part in parts.items()
+            if best is not None and best.r - part.r > max(LOST, 2 * math.hypot(best.r_error, part.r_error))
+        ]
+
+    @property
+    def underfit(self) -> bool:
+        """Whether the network reads its own training labels worse than a baseline reads labels it never saw."""
+        train = self.parts.get("train")
+        return train is not None and train.r + 2 * train.r_error < self.best_baseline[1]
+
+    @property
+    def overfits(self) -> bool:
+        """Whether training labels are read far better than others."""
+        r, error = pooled(self.held_out)
+        return self.parts["train"].r - r > OVERFIT + 2 * error
+
+    @property
+    def shares_flights(self) -> bool:
+        """Whether validation is of flights that training has seen."""
+        split = self.description["split"]
+        return bool(set(split["train"]["flights"]) & set(split["val"]["flights"]))
+
+    @property
+    def good(self) -> bool:
+        """Whether the run is as good as it can be: a tier is reached, or all that the baselines find is found.
+
+        Baselines of few labels are no measure; there R² must be near the lowest tier's.
+        """
+        if self.not_finite:
+            return False
+        if self.tier != "none":
+            return True
+        if not self.held_out or not self.baselines or self.shrunk or "test" in self.lost or not self.signal:
+            return False
+        r2 = _mean_r2(self.held_out)
+        doubt = max(0.05, sum(part.r2_error for part in self.held_out) / len(self.held_out))
+        enough = self.parts["train"].n_eff >= 150 or r2 > TIERS["minimum"]["r2"]
+        best = max(_mean_r2([found[p] for p in HELD_OUT if p in found]) for found in self.baselines.values())
+        return enough and r2 > 0 and r2 >= best - doubt
+
+
+def _parts_of_history(history: list[dict[str, float]], description: dict[str, Any]) -> dict[str, Any]:
+    """Training and validation scores of the best finite epoch, in training standard deviations of the target."""
+    rows = [row for row in history if math.isfinite(row.get("val_r2", math.nan))]
+    if not rows:
+        return {}
+    best = max(rows, key=lambda row: row["val_r2"])
+    found = {}
+    for part, prefix in (("train", ""), ("val", "val_")):
+        row = {key: best.get(prefix + key, math.nan) for key in ("r2", "variance_ratio", "correlation", "bias")}
+        s = row["variance_ratio"]
+        row["target_std"] = best[prefix + "pred_std"] / s if s > 0 else 1.0
+        found[part] = {**row, "n": description["split"][part]["sequences"]}
+    return found
+
+
+def _tier_of(val: Part | None) -> str:
+    """What can be said of a run that was not judged."""
+    minimum = TIERS["minimum"]
+    reached = val is not None and val.r2 > minimum["r2"] and val.s > minimum["variance_ratio"]
+    return "minimum" if reached else "none"
+
+
+def _collapsed(history: list[dict[str, float]], config: Config) -> bool:
+    """Whether the last epoch would have ended a run by `CollapseAbort`."""
+    limits = config.training
+    if len(history) <= limits.collapse_grace_epochs:
+        return False
+    return history[-1].get("val_variance_ratio", math.nan) < limits.collapse_threshold
+
+
+def _mean_r2(parts: list[Part]) -> float:
+    return sum(part.r2 for part in parts) / len(parts)
+
+
+def _number(value: float | None, otherwise: float = 0.0) -> float:
+    return otherwise if value is None or not math.isfinite(value) else float(value)
+
+
+def _half_width(interval: list[float] | None, otherwise: float) -> float:
+    """A standard error from a 95 % interval."""
+    if interval is None or not all(end is not None and math.isfinite(end) for end in interval):
+        return otherwise
+    return (interval[1] - interval[0]) / 3.92

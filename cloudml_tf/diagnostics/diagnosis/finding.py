@@ -1,0 +1,51 @@
+"""A named failure, and the overrides that a remedy asks for."""
+
+import json
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from cloudml_tf.diagnostics.diagnosis.evidence import Evidence
+
+
+@dataclass(frozen=True)
+class Finding:
+    """A failure, why it is thought to be there, what helps, and the overrides to try."""
+
+    name: str
+    evidence: tuple[str, ...]
+    remedy: str
+    set: tuple[str, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain lists."""
+        return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
+
+
+def overrides(e: Evidence, **wanted: Any) -> tuple[str, ...]:
+    """`key=value` for what differs from the run's configuration; `__` stands for the dot of a path."""
+    now = e.config.model_dump(mode="json")
+    found = []
+    for name, value in wanted.items():
+        path = name.split("__")
+        place = now
+        for key in path[:-1]:
+            place = place[key]
+        if place[path[-1]] != value:
+            found.append(f"{'.'.join(path)}={value if isinstance(value, str) else json.dumps(value)}")
+    return tuple(found)
+
+
+def split_without(e: Evidence, wrong: set[str]) -> tuple[str, ...]:
+    """A split by flights that leaves some out; nothing where fewer than three are left."""
+    old = {part: [n for n in found["flights"] if n not in wrong] for part, found in e.description["split"].items()}
+    if e.shares_flights:
+        names = sorted({name for names in old.values() for name in names})
+        new = {"train": names[:-2], "val": names[-2:-1], "test": names[-1:]}
+    else:
+        new = old
+        for part in ("val", "test"):
+            if not new[part] and len(new["train"]) > 1:
+                new[part] = [new["train"].pop()]
+    if not all(new.values()):
+        return ()
+    return (f"split={json.dumps({'kind': 'flights', **new})}",)

@@ -1,0 +1,236 @@
+"""Looks at the flights themselves, for what a run's scores cannot tell: clocks, plain brightness, shared labels.
+
+No Keras here. Everything takes seconds on flights of an hour, most of it reading frames.
+"""
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from scipy.stats import rankdata
+
+from cloudml_tf.config.data import TimeBlocks
+from cloudml_tf.config.run_folder import as_it_was
+from cloudml_tf.config.schema import Config
+from cloudml_tf.data.independence import effective_size
+from cloudml_tf.data.prepare import Prepared, prepare
+from cloudml_tf.data.readers import times
+from cloudml_tf.data.readers.flights import Flight
+from cloudml_tf.data.readers.frames import read_frames
+from cloudml_tf.data.samples import Samples, nadir_pixel
+from cloudml_tf.data.scaling import TargetScaling
+from cloudml_tf.data.sources import read_flights
+from cloudml_tf.diagnostics.alignment import REACH_S, estimate_alignment
+from cloudml_tf.diagnostics.diagnosis.evidence import ClockFault, Probes
+from cloudml_tf.evaluation.scores import scores
+from cloudml_tf.utils.console import Console
+from cloudml_tf.utils.errors import CloudMLError
+
+SMALLEST_OFFSET_S, SMALLEST_GAIN = 1.0, 0.1  # less than a second, or than 0.1 of correlation, is no failure
+FARTHEST_S = 300.0
+FEWEST_LABELS = 30
+CLEAR_PEAK = 5.0  # times the rms of the correlation at other lags
+AWAY_S = 20.0  # from the peak: what counts as other lags
+
+
+def look(config: Config, description: dict[str, Any], judged: bool, console: Console) -> Probes:
+    """All probes of a run whose flight files can still be read; `judged` where its baselines are known."""
+    try:
+        with console.progress("reading flights") as progress:
+            prepared = prepare(as_it_was(config, description), decoding=progress)
+        flights = read_flights(prepared.flights, sorted(prepared.flights), config)
+        found = look_at(prepared, config)
+        return replace(
+            found,
+            clock=clock_faults(flights, config),
+            baselines=None if judged else _baselines(prepared, config),
+            blocks_apart=blocks_apart(prepared, config) if isinstance(config.split, TimeBlocks) else None,
+        )
+    except CloudMLError as error:
+        return Probes(notes=(f"The flight files were not looked at: {error}",))
+
+
+def look_at(prepared: Prepared, config: Config) -> Probes:
+    """The quick ones, of data in memory."""
+    parts = prepared.parts
+    return Probes(
+        brightness=brightness(parts), shared_labels=shared_labels(parts), label_memory_s=label_memory_s(parts["train"])
+    )
+
+
+def _baselines(prepared: Prepared, config: Config) -> dict[str, Any]:
+    from cloudml_tf.evaluation.collect import collect_baselines
+
+    return collect_baselines(prepared.parts, prepared.scaling.target, config)
+
+
+def brightness(parts: dict[str, Samples]) -> tuple[float, float]:
+    """|r| of the ranks of labels and of the mean radiance of 3 x 3 pixels at nadir, within flights, over all parts;
+    and its standard error. Nothing is fitted, so few labels do for it. The channel with the highest."""
+    sums, total, effective = np.zeros(1), 0, 0.0
+    for samples in parts.values():
+        row, column = samples.nadir
+        rows, columns = (slice(max(i - 1, 0), i + 2) for i in (row, column))
+        middle = samples.index[:, samples.index.shape[1] // 2]
+        light = samples.table[middle, rows, columns].mean(axis=(1, 2))  # (n,C)
+        for number in np.unique(samples.flight):
+            here = samples.flight == number
+            sums = sums + _ranks(samples.label[here]) @ np.stack([_ranks(c) for c in light[here].T], axis=1)
+            total += int(here.sum())
+        effective += effective_size(samples.label, samples.flight)
+    r = float(np.abs(sums).max()) / max(total, 1)
+    return r, float((1 - r * r) / np.sqrt(max(effective - 3, 1)))
+
+
+def _ranks(values: np.ndarray) -> np.ndarray:
+    """Ranks with mean 0 and mean square 1; zeros for a constant. (n,) -> (n,)."""
+    ranks = rankdata(values) - 0.5 * (len(values) + 1)
+    return ranks / max(float(np.sqrt(np.mean(ranks**2))), 1e-12)
+
+
+def shared_labels(parts: dict[str, Samples]) -> dict[str, float]:
+    """The share of validation and test labels that are training labels to the last digit: a copied flight.
+
+    Nothing is said of labels that are rounded so far that they repeat anyway.
+    """
+    train = parts["train"].label
+    if len(np.unique(train)) < 0.9 * len(train):
+        return {}
+    return {part: float(np.isin(parts[part].label, train).mean()) for part in parts if part != "train"}
+
+
+def label_memory_s(samples: Samples) -> float:
+    """Time between labels, stretched by how many of them count as one: n/n_eff."""
+    steps = np.diff(samples.time_s)[np.diff(samples.flight) == 0]
+    return float(np.median(steps)) * len(samples) / effective_size(samples.label, samples.flight) if len(steps) else 0.0
+
+
+def blocks_apart(prepared: Prepared, config: Config) -> dict[str, tuple[float, float]] | None:
+    """Validation R² of the baselines as trained, and trained without the label's own flight.
+
+    A split by time blocks has every flight on both sides: the difference is what that alone is worth.
+    """
+    from cloudml_tf.evaluation.baselines import fit_predict
+
+    train, val = prepared.parts["train"], prepared.parts["val"]
+    names = np.unique(val.flight)
+    if len(names) < 2:
+        return None
+    scaling, offset = prepared.scaling.target, config.preprocessing.log_offset
+    own = fit_predict({"train": train, "val": val}, scaling, offset, config.seed)
+    apart: dict[str, np.ndarray] = {name: np.zeros(len(val)) for name in own}
+    for number in names:
+        here = val.flight == number
+        pair = {"train": train.take(train.flight != number), "val": val.take(here)}
+        for name, found in fit_predict(pair, scaling, offset, config.seed).items():
+            apart[name][here] = found["val"]
+    return {name: (_r2(val, own[name]["val"], scaling), _r2(val, apart[name], scaling)) for name in own}
+
+
+def _r2(samples: Samples, z: np.ndarray, scaling: TargetScaling) -> float:
+    return scores(scaling.standardise(samples.label), z)["r2"]
+
+
+def clock_faults(flights: list[Flight], config: Config) -> tuple[ClockFault, ...]:
+    """Clocks that are off: of all flights together, or else of single ones.
+
+    `estimate_alignment` sees small offsets; for others the correlation over the lag has a peak that stands out.
+    """
+    names = tuple(flight.name for flight in flights)
+    near = _near(flights, names, config)
+    if near is not None and abs(near.offset_s) < 0.9 * REACH_S:
+        return (near,)
+    lights = {flight.name: _nadir_light(flight, config) for flight in flights}
+    curves = {flight.name: lag_curve(flight, lights[flight.name]) for flight in flights}
+    joined = _peak(list(curves.values()), names, every_flight=True) or near
+    if joined is not None:
+        return (joined,)
+    single = [(flight, _peak([curves[flight.name]], (flight.name,), every_flight=False)) for flight in flights]
+    return tuple(
+        fault
+        for flight, fault in single
+        if fault is not None and fault.best_r - fault.r > 3 * _gain_error(flight, lights[flight.name], fault.offset_s)
+    )
+
+
+def _near(flights: list[Flight], names: tuple[str, ...], config: Config) -> ClockFault | None:
+    """An offset of all flights that `estimate_alignment` is certain of. At the end of its reach the true one may lie
+    beyond."""
+    found = estimate_alignment(flights, config)
+    gain = found.best_correlation - abs(found.correlation)
+    if found.cause not in ("clock", "either") or abs(found.clock_offset_s) < SMALLEST_OFFSET_S or gain < SMALLEST_GAIN:
+        return None
+    pixels = found.along_track_pixels
+    return ClockFault(names, True, found.clock_offset_s, found.correlation, found.best_correlation, pixels)
+
+
+def lag_curve(flight: Flight, light: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Correlation of ranks of labels with nadir brightness `lag` later: lags in s (L,), r (L,), labels used (L,).
+
+    `light` (N,) is of every frame. As far as half of the labels still have a frame, in steps of the frame interval.
+    """
+    labelled = np.flatnonzero(np.isfinite(flight.label))
+    step = float(np.median(np.diff(flight.time_s)))
+    farthest = min(FARTHEST_S, 0.4 * float(np.ptp(flight.time_s)))
+    lags = step * np.arange(-int(farthest / step), int(farthest / step) + 1)
+    ranks, r, count = _ranks(flight.label[labelled]), np.zeros(len(lags)), np.zeros(len(lags))
+    for i, lag in enumerate(lags):
+        seen = _light_later(flight, light, labelled, lag)
+        there = np.isfinite(seen)
+        if there.sum() >= FEWEST_LABELS:
+            count[i] = there.sum()
+            r[i] = np.mean(_ranks(ranks[there]) * _ranks(seen[there]))
+    return lags, r, count
+
+
+def _light_later(flight: Flight, light: np.ndarray, labelled: np.ndarray, lag: float) -> np.ndarray:
+    """(n,) brightness `lag` after each label, NaN where there is no frame."""
+    step = float(np.median(np.diff(flight.time_s)))
+    frame, distance = times.nearest(flight.time_s, flight.time_s[labelled] + lag)
+    return np.where(distance < 0.51 * step, light[frame], np.nan)
+
+
+def _gain_error(flight: Flight, light: np.ndarray, lag: float) -> float:
+    """Standard error of the correlation at a lag minus that at none; smaller than that of either, since brightness
+    at neighbouring times is alike."""
+    labelled = np.flatnonzero(np.isfinite(flight.label))
+    here, later = (_light_later(flight, light, labelled, at) for at in (0.0, lag))
+    there = np.isfinite(here) & np.isfinite(later)
+    label = flight.label[labelled][there]
+    products = _ranks(label) * (_ranks(later[there]) - _ranks(here[there]))
+    return float(products.std() / np.sqrt(effective_size(products, np.zeros(len(products)))))
+
+
+def _nadir_light(flight: Flight, config: Config) -> np.ndarray:
+    """(N,) mean radiance of 3 x 3 pixels at nadir in the first channel, NaN for a frame that is no image."""
+    row, column = nadir_pixel(flight.frame_shape, config.data)
+    light = np.full(len(flight), np.nan)
+    for position, radiance, bad in read_frames(flight, np.arange(len(flight)), config.data.camera):
+        window = radiance[:, max(row - 1, 0) : row + 2, max(column - 1, 0) : column + 2, 0]
+        light[position] = np.where(bad, np.nan, window.mean(axis=(1, 2)))
+    return light
+
+
+def _peak(
+    curves: list[tuple[np.ndarray, np.ndarray, np.ndarray]], flights: tuple[str, ...], every_flight: bool
+) -> ClockFault | None:
+    """The lag at which labels and brightness meet, where it is not 0 and stands out of all other lags."""
+    lags = max((lags for lags, _, _ in curves), key=len)
+    r, count = np.zeros(len(lags)), np.zeros(len(lags))
+    for own, found, labels in curves:
+        first = (len(lags) - len(own)) // 2
+        r[first : first + len(own)] += labels * found
+        count[first : first + len(own)] += labels
+    enough = count >= 0.5 * count.max()
+    r = np.where(enough, r / np.maximum(count, 1), 0.0)
+    best = int(np.abs(r).argmax())
+    configured = float(abs(r[len(lags) // 2]))
+    others = r[enough & (np.abs(lags - lags[best]) > AWAY_S)]
+    noise = float(np.sqrt(np.mean(others**2))) if len(others) >= 10 else 1.0
+    height = float(abs(r[best]))
+    doubt = 3 * noise if every_flight else 0.0
+    clear = height > CLEAR_PEAK * noise and height - configured > max(SMALLEST_GAIN, doubt)
+    smallest = 2 * SMALLEST_OFFSET_S if every_flight else 0.0
+    if not clear or best == len(lags) // 2 or abs(lags[best]) < smallest:
+        return None
+    return ClockFault(flights, every_flight, float(lags[best]), configured, height)

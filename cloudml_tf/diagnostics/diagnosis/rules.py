@@ -1,0 +1,47 @@
+"""The rules in the order of causes: what comes first would bring about what comes later.
+
+A wrong clock leaves no correlation, without correlation every spread is noise, a wrong learning rate collapses, and so
+on; so the first finding is the main one.
+"""
+
+from collections.abc import Callable
+
+from cloudml_tf.diagnostics.diagnosis import of_data, of_training
+from cloudml_tf.diagnostics.diagnosis.evidence import Evidence
+from cloudml_tf.diagnostics.diagnosis.finding import Finding
+
+HEALTHY, UNCLEAR = "healthy", "unclear"
+NAMES = (
+    "bad clock", "leak", "no correlation", "learning rate", "over-regularised", "collapse", "inflation", "bias",
+    "too few labels",
+)  # fmt: skip
+
+RULES: tuple[Callable[[Evidence], Finding | None], ...] = (
+    of_training.not_finite,
+    of_data.bad_clock,
+    of_data.leak,
+    of_data.no_correlation,
+    of_training.small_start,
+    of_training.rate_too_high,
+    of_training.rate_too_low,
+    of_training.over_regularised,
+    of_training.collapse,
+    of_data.no_labels,
+    of_training.inflation,
+    of_data.bias,
+    of_data.too_few_labels,
+    of_training.not_there_yet,
+)
+ALONE = ("bad clock", "no correlation", "too few labels")  # what follows from them cannot be judged
+
+
+def findings(e: Evidence) -> list[Finding]:
+    """All that is found, the main cause first, each name once."""
+    found: list[Finding] = []
+    for rule in RULES:
+        finding = rule(e)
+        if finding is not None and finding.name not in [f.name for f in found]:
+            found.append(finding)
+            if finding.name in ALONE:
+                break
+    return found

@@ -1,0 +1,196 @@
+"""Why a run failed.
+
+Scores, history and configuration are read from the run folder, finished or cut off; where the flight files can still
+be read, they are looked at too (clocks, brightness, shared labels). The rules are in `rules.py` beside this file.
+"""
+
+import shlex
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from cloudml_tf.config.run_folder import check_of_sequences, read_history, read_json, read_run
+from cloudml_tf.config.schema import Config
+from cloudml_tf.diagnostics.diagnosis.evidence import Evidence, Part, Probes, pooled
+from cloudml_tf.diagnostics.diagnosis.rules import HEALTHY, UNCLEAR, findings
+from cloudml_tf.utils.console import Console
+from cloudml_tf.utils.errors import RunError
+
+NOTED = 0.1  # of s - r or bias/std, which costs 0.01 of R²; and of R² from validation to test
+LOW_R = 0.5  # under this the clocks are looked at after a training, and where one flight has far less than the other
+
+
+def diagnose(
+    run: Path,
+    evaluation: Path | None = None,
+    console: Console | None = None,
+    quick: bool = False,
+    overrides: dict[str, Any] | None = None,
+) -> dict[str, Any]:
+    """Verdict, summary and findings of a run folder.
+
+    Args:
+        run: the folder; without metrics.json it counts as cut off.
+        evaluation: a folder of `cloudml evaluate` on a flight that the run has not seen.
+        console: shows progress.
+        quick: leave the flight files alone.
+        overrides: of the configuration, for flights that have been moved.
+    """
+    if (run / "metrics.json").is_file() and "folds" in read_json(run / "metrics.json"):
+        folds = ", ".join(sorted(p.parent.name for p in run.glob("*/config.json")))
+        raise RunError(f"{run}: holds the folds of a leave-one-flight-out; diagnose one of them: {folds}.")
+    config = read_run(run, overrides)[0]
+    check_of_sequences(run, config)
+    description = _read_whole(run / "data.json", "split", "files")
+    metrics = None
+    if (run / "metrics.json").is_file():
+        metrics = _read_whole(run / "metrics.json", "train", "val", "test", "tier")
+    history = read_history(run) if (run / "history.csv").is_file() else []
+    other = None if evaluation is None else _read_whole(evaluation / "evaluation.json", "test")
+    probes = Probes()
+    if not quick:
+        from cloudml_tf.diagnostics.diagnosis.probes import look
+
+        probes = look(config, description, metrics is not None and "baselines" in metrics, console or Console())
+    return judge_run(Evidence.of(metrics, history, config, description, probes, other))
+
+
+def _read_whole(path: Path, *keys: str) -> dict[str, Any]:
+    """A JSON file that has these keys. Raises `RunError`."""
+    found = read_json(path)
+    missing = [key for key in keys if not isinstance(found, dict) or key not in found]
+    if missing:
+        raise RunError(f"{path}: has no {', '.join(missing)}. The folder is damaged, or of something else than a run.")
+    return dict(found)
+
+
+def diagnose_training(
+    metrics: dict[str, Any], history: list[dict[str, float]], config: Config, prepared: Any
+) -> dict[str, Any]:
+    """The same at the end of a training, from what is in memory."""
+    from cloudml_tf.data.sources import read_flights
+    from cloudml_tf.diagnostics.diagnosis.probes import clock_faults, look_at
+
+    probes, description = look_at(prepared, config), prepared.description()
+    evidence = Evidence.of(metrics, history, config, description, probes)
+    if evidence.lost or any(part.r < LOW_R for part in evidence.held_out):
+        flights = read_flights(prepared.flights, sorted(prepared.flights), config)
+        probes = replace(probes, clock=clock_faults(flights, config))
+    return judge_run(replace(evidence, probes=probes))
+
+
+def judge_run(evidence: Evidence) -> dict[str, Any]:
+    """From evidence to what is shown and stored."""
+    found = findings(evidence)
+    if found:
+        verdict, summary = found[0].name, found[0].evidence[0]
+    elif evidence.good:
+        verdict, summary = HEALTHY, _how_healthy(evidence)
+    else:
+        verdict, summary = UNCLEAR, _what_is_known(evidence)
+    return {
+        "verdict": verdict,
+        "summary": summary,
+        "findings": [finding.to_json() for finding in found],
+        "notes": [*evidence.probes.notes, *notes(evidence, verdict)],
+    }
+
+
+def _how_healthy(e: Evidence) -> str:
+    if not e.finished:
+        return f"not finished, and on its way: {e.parts['val']}; `cloudml train --resume` goes on"
+    if e.tier != "none":
+        return f"tier {e.tier}; test: {e.parts['test']}"
+    name, r, r2 = e.best_baseline
+    return (
+        f"no tier, but all that the baselines find is found ({name}: R² {r2:.2f}, r {r:.2f}); test: {e.parts['test']}"
+    )
+
+
+def _what_is_known(e: Evidence) -> str:
+    if not e.parts:
+        return "no epoch was finished, so nothing is known; run it again, or `cloudml train --resume`"
+    shown = "; ".join(f"{name}: {part}" for name, part in e.parts.items())
+    if e.lost:
+        return f"{_where_lost(e)} ({shown})"
+    name, _, r2 = e.best_baseline
+    shown += f"; {name}: R² {r2:.2f}" if name != "none" else ""
+    return f"no tier, and no rule of this list explains it ({shown})"
+
+
+def _where_lost(e: Evidence) -> str:
+    flights = ", ".join(name for part in e.lost for name in e.description["split"][part]["flights"])
+    return f"r is far lower on flight {flights} than on others: inspect its images, clock and pointing"
+
+
+def _what_costs(test: Part) -> list[str]:
+    """Terms of R² = r² - (s-r)² - b² that cost something."""
+    found = []
+    if test.gap > NOTED:
+        found.append(f"test: s exceeds r by {test.gap:.2f}, which costs {test.gap**2:.3f} of R²")
+    if abs(test.b) > NOTED:
+        found.append(f"test: the bias of {test.b:+.2f} std costs {test.b**2:.3f} of R²")
+    return found
+
+
+def notes(e: Evidence, verdict: str) -> list[str]:
+    """What is worth knowing and is no failure."""
+    found = []
+    test = e.parts.get("test")
+    if verdict == HEALTHY and test is not None:
+        found += _what_costs(test)
+    if "val" in e.parts and test is not None and e.parts["val"].r2 - test.r2 > NOTED:
+        found.append(
+            f"R² {e.parts['val'].r2:.2f} on validation, {test.r2:.2f} on test: the weights were chosen on validation, "
+            "or the test flight is unlike it; quote the test's, and `cloudml train --lofo` judges each flight"
+        )
+    found += [f"a sun that training has not shown: {text}" for text in e.description.get("sun_outside_training", [])]
+    if verdict == HEALTHY and e.lost:
+        found.append(_where_lost(e))
+    split = e.description["split"]
+    if set(split["train"]["flights"]) & set(split["test"]["flights"]) and "held_out" not in e.parts:
+        found.append(
+            "training and test are of the same flights: the score holds for these alone. Judge the run on another "
+            "flight with `cloudml evaluate`, and give its folder with --evaluation"
+        )
+    if not e.finished:
+        found.append("the run was cut off; scores are those of its best epoch on the validation part")
+    if e.held_out and not e.baselines:
+        found.append(f"no baselines to compare with; the network's r is {pooled(e.held_out)[0]:.2f}")
+    return found
+
+
+def print_diagnosis(console: Console, found: dict[str, Any]) -> None:
+    """Verdict, evidence, remedies."""
+    console.say(f"diagnosis: {found['verdict']}", "bold")
+    if not found["findings"]:
+        console.say(f"  {found['summary']}")
+    for number, finding in enumerate(found["findings"]):
+        if number:
+            console.say(f"also: {finding['name']}", "bold")
+        for text in finding["evidence"]:
+            console.say(f"  - {text}")
+        console.say(f"  {finding['remedy']}")
+        if finding["set"]:
+            console.say(f"  try: {_as_options(finding['set'])}")
+    for text in found["notes"]:
+        console.say(f"note: {text}")
+
+
+def print_shortly(console: Console, found: dict[str, Any], run: Path) -> None:
+    """What a training ends with: a line for a healthy run, the main finding for others."""
+    if not found["findings"]:
+        console.say(f"diagnosis: {found['verdict']} ({found['summary']})")
+        return
+    main, *others = found["findings"]
+    also = f"; also {', '.join(finding['name'] for finding in others)}" if others else ""
+    console.say(f"diagnosis: {main['name']}{also}", "bold")
+    console.say(f"  {main['evidence'][0]}")
+    console.say(f"  {main['remedy']}")
+    if main["set"]:
+        console.say(f"  try: {_as_options(main['set'])}")
+    console.say(f"  all of it: cloudml diagnose {run}")
+
+
+def _as_options(pairs: list[str]) -> str:
+    return " ".join(f"--set {shlex.quote(pair)}" for pair in pairs)

@@ -1,0 +1,156 @@
+"""Is what the camera wrote an image of that moment? Artefacts, frozen frames, vignetting, copies and gains.
+
+Every frame is looked at once (of a long flight, runs of neighbours spread over it) and boiled down to a few numbers.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from cloudml_tf.config.schema import Config
+from cloudml_tf.data.readers.flights import Flight
+from cloudml_tf.data.readers.frames import read_frames
+from cloudml_tf.data.samples import nadir_pixel
+
+MOST_FRAMES, RUN = 6000, 100  # frames of a flight that are looked at, in runs of neighbours
+THUMBNAIL = 8  # pixels a side
+CORNER = 8  # the corners and the centre are an eighth and a quarter of the frame's sides
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class FrameScan:
+    """M frames of one flight in a few numbers each. C channels."""
+
+    name: str
+    frames: np.ndarray  # (M,) indices into the flight, increasing
+    black: np.ndarray  # (M,) bool: all pixels of a channel are equal
+    not_finite: np.ndarray  # (M,) bool
+    saturated: np.ndarray  # (M,) bool, by data.camera.saturation and bad_pixel_fraction
+    frozen: np.ndarray  # (M,) bool: an image, and the same as the one before
+    nadir: np.ndarray  # (M,C) mean of 3 x 3 pixels; NaN where the frame is no image
+    centre: np.ndarray  # (M,C) mean of the middle
+    corners: np.ndarray  # (M,C) mean of the four corners
+    thumbnail: np.ndarray  # (M,8,8) of the first channel
+
+    @property
+    def usable(self) -> np.ndarray:
+        """(M,) bool: an image of its own moment."""
+        return ~(self.black | self.not_finite | self.saturated | self.frozen)
+
+    def longest_frozen(self) -> tuple[int, int, int]:
+        """How many frames of the longest run of equal ones, and the first and last of them (indices of the flight)."""
+        best = (0, 0, 0)
+        begin = 0
+        for i in range(1, len(self.frames) + 1):
+            if i == len(self.frames) or not self.frozen[i]:
+                if i - begin > best[0] and i - begin > 1:
+                    best = (i - begin, int(self.frames[begin]), int(self.frames[i - 1]))
+                begin = i
+        return best
+
+
+def scan_frames(flight: Flight, config: Config) -> FrameScan:
+    """Look at a flight's frames."""
+    chosen = _runs(len(flight))
+    height, width, channels = flight.frame_shape
+    row, column = nadir_pixel(flight.frame_shape, config.data)
+    near = (slice(max(row - 1, 0), row + 2), slice(max(column - 1, 0), column + 2))
+    count = len(chosen)
+    flags = {name: np.zeros(count, bool) for name in ("black", "not_finite", "saturated")}
+    means = {name: np.full((count, channels), np.nan) for name in ("nadir", "centre", "corners")}
+    small = np.zeros((count, *(min(THUMBNAIL, side) for side in (height, width)), channels), "float32")
+    for place, radiance, bad in read_frames(flight, chosen, config.data.camera):
+        flat = radiance.reshape(len(radiance), -1, channels)
+        flags["not_finite"][place] = ~np.isfinite(flat).all(axis=(1, 2))
+        flags["black"][place] = (flat == flat[:, :1]).all(axis=1).any(axis=1)
+        flags["saturated"][place] = bad & ~flags["not_finite"][place] & ~flags["black"][place]
+        means["nadir"][place[~bad]] = radiance[~bad][:, near[0], near[1]].mean(axis=(1, 2))
+        means["corners"][place[~bad]], means["centre"][place[~bad]] = _corners_and_centre(radiance[~bad])
+        small[place] = _shrunk(radiance)
+    frozen = np.zeros(count, bool)
+    frozen[1:] = (small[1:] == small[:-1]).all(axis=(1, 2, 3)) & (np.diff(chosen) == 1)
+    frozen &= ~(flags["black"] | flags["not_finite"] | flags["saturated"])
+    return FrameScan(name=flight.name, frames=chosen, frozen=frozen, thumbnail=small[..., 0], **flags, **means)
+
+
+def _runs(count: int) -> np.ndarray:
+    """All frames, or runs of neighbours spread evenly over the flight."""
+    if count <= MOST_FRAMES:
+        return np.arange(count)
+    starts = np.linspace(0, count - RUN, MOST_FRAMES // RUN).astype(int)
+    return (starts[:, None] + np.arange(RUN)).ravel()
+
+
+def _corners_and_centre(radiance: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(n,H,W,C) -> (n,C) and (n,C)."""
+    height, width = radiance.shape[1:3]
+    y, x = max(height // CORNER, 1), max(width // CORNER, 1)
+    four = [
+        radiance[:, rows, columns] for rows in (slice(y), slice(-y, None)) for columns in (slice(x), slice(-x, None))
+    ]
+    middle = radiance[:, height // 2 - y : height // 2 + y, width // 2 - x : width // 2 + x]
+    return np.mean([part.mean(axis=(1, 2)) for part in four], axis=0), middle.mean(axis=(1, 2))
+
+
+def _shrunk(radiance: np.ndarray) -> np.ndarray:
+    """(n,H,W,C) -> (n,8,8,C): means over rectangles, the same for equal frames."""
+    for axis in (1, 2):
+        length = radiance.shape[axis]
+        edges = np.linspace(0, length, min(THUMBNAIL, length) + 1).astype(int)
+        shape = [1] * radiance.ndim
+        shape[axis] = -1
+        radiance = np.add.reduceat(radiance, edges[:-1], axis=axis) / np.diff(edges).reshape(shape).astype("float32")
+    return radiance
+
+
+# --- the same scene in two flights
+
+ALIKE = 0.98  # correlation of two thumbnails of one scene; noise takes a little
+UNLIKE_THE_REST = 0.3  # (1 - r) of the partner over (1 - r) of the best other frame, further than `NEIGHBOURS` away
+NEIGHBOURS = 10
+FEWEST_COPIES = 12  # frames in a row, with one distance between their indices
+
+
+def copied_frames(first: FrameScan, second: FrameScan) -> np.ndarray:
+    """Pairs (n,2) of frame indices that show the same scene in two flights.
+
+    Two cloud scenes may look alike by chance, and clear sea always does. So a frame's partner must be far more alike
+    than any other frame of that flight, and neighbours must have neighbours for partners.
+    """
+    a, b = _profiles(first), _profiles(second)
+    if not len(a[0]) or not len(b[0]):
+        return np.zeros((0, 2), int)
+    partner, good = _partners(a[1], b[1], b[0])
+    i, j = a[0][good], b[0][partner[good]]
+    if not len(i):
+        return np.zeros((0, 2), int)
+    distances, times_seen = np.unique(j - i, return_counts=True)
+    kept = np.isin(j - i, distances[times_seen >= FEWEST_COPIES])
+    return np.stack([i[kept], j[kept]], axis=1)
+
+
+def _profiles(scan: FrameScan) -> tuple[np.ndarray, np.ndarray]:
+    """Usable frames (m,) and their thumbnails (m,64), each with mean 0 and length 1."""
+    chosen = np.flatnonzero(scan.usable)
+    flat = scan.thumbnail[chosen].reshape(len(chosen), int(np.prod(scan.thumbnail.shape[1:])))
+    flat = flat - flat.mean(axis=1, keepdims=True)
+    length = np.linalg.norm(flat, axis=1, keepdims=True)
+    structured = length[:, 0] > 0
+    return scan.frames[chosen][structured], flat[structured] / length[structured]
+
+
+def _partners(a: np.ndarray, b: np.ndarray, frames: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """For each row of `a` the most alike row of `b`, and whether it stands out. (m,64), (n,64) -> (m,), (m,)."""
+    partner, good = np.zeros(len(a), int), np.zeros(len(a), bool)
+    for first in range(0, len(a), 512):
+        r = a[first : first + 512] @ b.T  # (k,n)
+        best = r.argmax(axis=1)
+        highest = r[np.arange(len(r)), best]
+        r[np.abs(frames[None, :] - frames[best][:, None]) <= NEIGHBOURS] = -1.0
+        part = slice(first, first + len(r))
+        partner[part] = best
+        good[part] = (highest > ALIKE) & (1.0 - highest < UNLIKE_THE_REST * (1.0 - r.max(axis=1)))
+    return partner, good

@@ -1,0 +1,92 @@
+"""What labels tell about themselves: their unit, their memory along the track, and their noise."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from cloudml_tf.config.data import Data, Target
+from cloudml_tf.config.schema import Config
+from cloudml_tf.data.readers.lidar import read_profiles
+from cloudml_tf.data.samples import Samples
+
+METRES_IN_A_KILOMETRE = 1000.0
+HIGHEST_CLOUD_KM, LOWEST_MEDIAN_M = 25.0, 60.0  # a median of 60 cannot be km; clouds of 60 m hardly exist
+RESOLVED = 0.5  # neighbours' share of the variance, above which the labels' noise cannot be told from clouds
+
+
+def height_unit(path: Path, data: Data, target: Target) -> tuple[str, float]:
+    """("km" or "m", median of all values in the file's unit) of a height label, without regard to its range."""
+    if target.name == "optical_depth":
+        return "km", float("nan")
+    free = target.model_copy(update={"minimum": None, "maximum": None})
+    values = read_profiles(path, data.lidar, free, data.limits).label
+    values = values[np.isfinite(values)]
+    if not len(values):
+        return "km", float("nan")
+    median = float(np.median(values))
+    in_metres = LOWEST_MEDIAN_M < median < METRES_IN_A_KILOMETRE * HIGHEST_CLOUD_KM
+    return ("m" if in_metres else "km"), median
+
+
+def height_dataset(config: Config) -> str:
+    """The dataset that a height label is read from."""
+    lidar = config.data.lidar
+    return lidar.base if config.target.name == "cloud_base_km" else lidar.top
+
+
+def in_metres(target: Target) -> Target:
+    """The same range of heights for labels that are in metres."""
+    limits = {key: getattr(target, key) for key in ("minimum", "maximum")}
+    return target.model_copy(
+        update={key: None if value is None else METRES_IN_A_KILOMETRE * value for key, value in limits.items()}
+    )
+
+
+@dataclass(frozen=True)
+class LabelNoise:
+    """Half the mean squared difference of neighbouring labels, as shares of the variance."""
+
+    interval_s: float  # between neighbouring labels
+    first: float  # one interval apart
+    second: float  # two
+    share: float | None  # of the variance that is noise, extrapolated to no distance; None where it cannot be told
+
+
+def label_noise(samples: Samples, value: np.ndarray) -> LabelNoise | None:
+    """From the structure function of (n,) labels, in the space of the loss; None for too few.
+
+    Clouds give γ(h) = noise + a h^(2/3) (the k^-5/3 spectrum), so two distances give the noise. It holds where
+    neighbouring labels still resemble each other; else a rough cloud and a noisy lidar look the same.
+    """
+    steps = [_steps(samples, number) for number in np.unique(samples.flight)]
+    steps = [step for step in steps if len(step)]
+    if not steps:
+        return None
+    interval = float(np.median(np.concatenate(steps)))
+    first, second = (_half_squared_difference(samples, value, k * interval, 0.3 * interval) for k in (1, 2))
+    if not (np.isfinite(first) and np.isfinite(second)):
+        return None
+    rise = (second - first) / (2.0 ** (2.0 / 3.0) - 1.0)
+    share = float(np.clip(first - rise, 0.0, first)) if first < RESOLVED else None
+    return LabelNoise(interval, first, second, share)
+
+
+def _steps(samples: Samples, number: int) -> np.ndarray:
+    return np.diff(samples.time_s[samples.flight == number])
+
+
+def _half_squared_difference(samples: Samples, value: np.ndarray, apart_s: float, slack_s: float) -> float:
+    """Over pairs of one flight that are `apart_s` apart, relative to the variance within flights. NaN for few pairs."""
+    squares, variance = [], []
+    for number in np.unique(samples.flight):
+        here = samples.flight == number
+        t, x = samples.time_s[here], value[here]
+        partner = np.minimum(np.searchsorted(t, t + apart_s - slack_s), len(t) - 1)
+        paired = np.abs(t[partner] - t - apart_s) < slack_s
+        squares.append((x[partner] - x)[paired] ** 2)
+        variance.append((x - x.mean()) ** 2)
+    joined, spread = np.concatenate(squares), np.concatenate(variance)
+    if len(joined) < 20 or spread.mean() == 0:
+        return float("nan")
+    return float(0.5 * joined.mean() / spread.mean())

@@ -1,1 +1,0 @@
-"""What `cloudml ensemble` reads, works out, and shows."""

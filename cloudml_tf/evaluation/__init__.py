@@ -1,0 +1,1 @@
+"""Scores, baselines, oracle, comparison, uncertainty: NumPy over one set of sums."""

@@ -1,0 +1,233 @@
+"""What a comparison of runs says, without printing it: the original's table, winners, leads and differences.
+
+Each run stands for its best epoch, whose weights were judged. The winner of a row is the highest, but the lowest MAE,
+the variance ratio nearest to 1 and the spread nearest to that of the labels: of collapsed runs these are the highest,
+as in the original's table, and an inflated run does not win by its noise. A lead counts where its 95 % interval, from
+a bootstrap over blocks of track, does not hold 0.
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cloudml_tf.config.run_folder import check_of_sequences, flat, read_json, read_run
+from cloudml_tf.config.schema import Config
+from cloudml_tf.data.independence import block_ids
+from cloudml_tf.data.readers.arrays import read_npz
+from cloudml_tf.evaluation.scores import drawn_scores, few_blocks, scores
+from cloudml_tf.utils.errors import RunError
+
+ROWS = {
+    "r2": "R²",
+    "mae": "MAE",
+    "variance_ratio": "Variance Ratio",
+    "pred_spread": "Pred Spread",
+    "correlation": "Correlation",
+}
+INFLATED = 0.1
+SMALLEST_SHARE = 0.5  # of the test samples that two runs must have in common for a paired comparison
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run."""
+
+    name: str
+    folder: Path
+    config: Config
+    description: dict[str, Any]
+    metrics: dict[str, Any]
+    arrays: dict[str, np.ndarray]  # predictions.npz
+
+    def scores(self, space: str) -> dict[str, Any]:
+        """Of the test part, in the loss's space or in physical units."""
+        found: dict[str, Any] = self.metrics["test"]
+        return found if space == "loss" else found["physical"]
+
+    def test(self, space: str) -> tuple[np.ndarray, np.ndarray]:
+        """Labels and predictions, (n,) each, in the same space."""
+        label, prediction = self.arrays["test_label"], self.arrays["test_prediction"]
+        if space == "physical" or self.config.target.transform == "none":
+            return label, prediction
+        # Smearing belongs to physical units alone.
+        return np.log(label), np.log(prediction / self.description["scaling"]["target"].get("smearing", 1.0))
+
+    def blocks(self, block_s: float) -> np.ndarray:
+        """(n,) the bootstrap block of each test sample."""
+        flight = np.unique(self.arrays["test_flight"], return_inverse=True)[1]
+        return block_ids(self.arrays["test_time_s"], flight, np.zeros_like(flight), block_s)
+
+    def samples(self) -> list[tuple[str, float, float]]:
+        """What identifies each test sample: flight, time, label."""
+        columns = (self.arrays[f"test_{name}"].tolist() for name in ("flight", "time_s", "label"))
+        return list(zip(*columns, strict=True))
+
+
+def read_finished(folder: Path, name: str) -> Run:
+    """A run folder. Raises `RunError` for one that is not finished."""
+    config, description = read_run(folder)
+    check_of_sequences(folder, config)
+    if not (folder / "metrics.json").is_file() or not (folder / "predictions.npz").is_file():
+        raise RunError(f"{folder}: is not finished, so there is nothing to compare. `cloudml diagnose` says why.")
+    arrays = read_npz(folder / "predictions.npz")
+    return Run(name, folder, config, description, read_json(folder / "metrics.json"), arrays)
+
+
+def short_names(folders: list[Path]) -> list[str]:
+    """The last part of each path, with as many before it as it takes to tell them apart."""
+    parts = [folder.resolve().parts for folder in folders]
+    for length in range(1, max(map(len, parts)) + 1):
+        names = ["/".join(found[-length:]) for found in parts]
+        if len(set(names)) == len(names):
+            return names
+    raise RunError(f"{folders[0]}: is named twice. Give different runs.")
+
+
+def read_all(folders: list[Path]) -> list[Run]:
+    """Two runs or more, with names that tell them apart. Raises `RunError`."""
+    if len(folders) < 2:
+        raise RunError("compare needs two runs or more.")
+    return [read_finished(folder, name) for folder, name in zip(folders, short_names(folders), strict=True)]
+
+
+def compare(folders: list[Path], overrides: dict[str, Any] | None = None) -> dict[str, Any]:
+    """The table, tiers, differences and warnings. `overrides` change evaluation.* and seed of the bootstrap."""
+    runs = read_all(folders)
+    judged = read_run(folders[0], overrides)[0]
+    if len({run.config.target.name for run in runs}) > 1:
+        shown = ", ".join(f"{run.name}: {run.config.target.name}" for run in runs)
+        raise RunError(f"the runs predict different quantities ({shown}) and cannot be compared.")
+    space = space_of(runs)
+    return {
+        "runs": {run.name: str(run.folder) for run in runs},
+        "space": runs[0].metrics["space"][space],
+        "rows": [row(key, runs, space, judged) for key in ROWS],
+        "tier": {run.name: run.metrics["tier"]["name"] for run in runs},
+        "best_epoch": {run.name: run.metrics["training"]["best_epoch"] for run in runs},
+        "epochs": {run.name: run.metrics["training"]["epochs"] for run in runs},
+        "diagnosis": {run.name: run.metrics.get("diagnosis", {}).get("verdict") for run in runs},
+        "inflated": {run.name: _excess(run, space) for run in runs if _excess(run, space) > INFLATED},
+        "config_difference": config_difference(runs),
+        "warnings": [*warnings(runs), *_few_blocks(runs, judged)],
+    }
+
+
+def space_of(runs: list[Run]) -> str:
+    """The loss's, where it is the same for all; else physical units."""
+    return "loss" if len({run.metrics["space"]["loss"] for run in runs}) == 1 else "physical"
+
+
+def _excess(run: Run, space: str) -> float:
+    found = run.scores(space)
+    s, r = found["variance_ratio"], found["correlation"]
+    return float("nan") if s is None or r is None else float(s - r)
+
+
+def merit(key: str, value: Any, target_spread: float) -> Any:
+    """What of a score is the more the better; a number or an array."""
+    if key == "mae":
+        return -value
+    if key == "variance_ratio":
+        return -np.abs(value - 1.0)
+    return -np.abs(value - target_spread) if key == "pred_spread" else value
+
+
+def row(key: str, runs: list[Run], space: str, judged: Config) -> dict[str, Any]:
+    """One score of every run, who wins, by how much (in `merit`), and whether that is more than chance."""
+    found_scores = {run.name: run.scores(space) for run in runs}
+    values = {name: scored[key] for name, scored in found_scores.items()}
+    merits = {
+        name: merit(key, value, found_scores[name]["target_spread"])
+        for name, value in values.items()
+        if value is not None
+    }
+    ranked = sorted((run for run in runs if run.name in merits), key=lambda run: merits[run.name], reverse=True)
+    found: dict[str, Any] = {"metric": key, "label": ROWS[key], "values": values, "winner": None}
+    if len(ranked) < 2:
+        return {**found, "winner": ranked[0].name if ranked else None}
+    first, second = ranked[:2]
+    lead, ends, paired = lead_of(first, second, key, space, judged)
+    low, high = ends
+    return {
+        **found,
+        "winner": first.name,
+        "runner_up": second.name,
+        "lead": lead,
+        "interval": [low, high],
+        "paired": paired,
+        "exceeds_interval": low > 0,
+    }
+
+
+def lead_of(first: Run, second: Run, key: str, space: str, judged: Config) -> tuple[float, tuple[float, float], bool]:
+    """The first's merit minus the second's, its 95 % interval, and whether they are paired.
+
+    Paired: both on the test samples that they share, block by block. Where those are fewer than half, the two are
+    drawn independently; whatever is easier about one's samples is then in the lead as well.
+    """
+    a, b = first.samples(), second.samples()
+    shared = set(a) & set(b)
+    paired = len(shared) >= max(2, SMALLEST_SHARE * max(len(a), len(b)))
+    values, drawn = [], []
+    for number, (run, samples) in enumerate(((first, a), (second, b))):
+        here = np.array([not paired or sample in shared for sample in samples])
+        label, prediction = (found[here] for found in run.test(space))
+        scored = scores(label, prediction)
+        values.append(merit(key, scored[key], scored["target_spread"]))
+        seed, draws = judged.seed + (0 if paired else number), judged.evaluation.bootstrap_samples
+        blocks = run.blocks(judged.evaluation.block_s)[here]
+        scores_drawn = drawn_scores(label, prediction, blocks, draws, seed, (key,))[key]
+        drawn.append(merit(key, scores_drawn, scored["target_spread"]))
+    low, high = np.nanquantile(drawn[0] - drawn[1], [0.025, 0.975])
+    return values[0] - values[1], (float(low), float(high)), paired
+
+
+def config_difference(runs: list[Run]) -> dict[str, dict[str, Any]]:
+    """The fields in which the configurations differ, with each run's value. Where results are written is left out."""
+    each = {run.name: flat(run.config.model_dump(mode="json")) for run in runs}
+    fields = sorted({field for found in each.values() for field in found if not field.startswith("output.")})
+    return {
+        field: {name: found.get(field) for name, found in each.items()}
+        for field in fields
+        if len({json.dumps(found.get(field)) for found in each.values()}) > 1
+    }
+
+
+def warnings(runs: list[Run]) -> list[str]:
+    """Why the scores may not be comparable."""
+    found = []
+    first = runs[0]
+    for other in runs[1:]:
+        who = f"{first.name} and {other.name}"
+        splits = [{p: d["flights"] for p, d in run.description["split"].items()} for run in (first, other)]
+        changed = [part for part in splits[0] if splits[0][part] != splits[1].get(part)]
+        if changed:
+            shown = "; ".join(f"{p}: {', '.join(splits[0][p])} against {', '.join(splits[1][p])}" for p in changed)
+            found.append(f"splits differ: {who} ({shown})")
+        a, b = set(first.samples()), set(other.samples())
+        if "test" not in changed and a != b:
+            found.append(
+                f"test samples differ: {who} have {len(a & b)} in common, of {len(a)} and {len(b)}; leads are judged "
+                "on those, values are each run's own"
+            )
+        elif not changed and _other_data(first, other):
+            found.append(f"data differ: {who} were trained on other files, labels or sequences")
+    spaces = {run.metrics["space"]["loss"] for run in runs}
+    if len(spaces) > 1:
+        found.append(f"the losses work on {' and '.join(sorted(spaces))}: compared in physical units")
+    return found
+
+
+def _few_blocks(runs: list[Run], judged: Config) -> list[str]:
+    return few_blocks(min(len(np.unique(run.blocks(judged.evaluation.block_s))) for run in runs))
+
+
+def _other_data(first: Run, other: Run) -> bool:
+    """Whether fingerprints differ though sequences are of one length, or the training labels do."""
+    same_length = first.config.temporal_frames == other.config.temporal_frames
+    if first.description["fingerprint"] != other.description["fingerprint"] and same_length:
+        return True
+    return not np.array_equal(first.arrays["train_label"], other.arrays["train_label"])

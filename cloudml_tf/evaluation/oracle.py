@@ -1,0 +1,49 @@
+"""The ceiling on simulated flights: what a retrieval that knew the noise-free cloud would reach.
+
+The simulator keeps the true column optical depth, averaged over each lidar footprint. A straight line from it to the
+label, fitted on the training part, is the oracle; what it misses is the lidar's own noise.
+"""
+
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+from cloudml_tf.config.data import FlightFiles
+from cloudml_tf.config.schema import Config
+from cloudml_tf.data.readers import times
+from cloudml_tf.data.readers.lidar import read_profiles
+from cloudml_tf.data.samples import Samples
+from cloudml_tf.data.scaling import TargetScaling
+
+
+def oracle_predictions(
+    parts: dict[str, Samples], flights: dict[str, FlightFiles], scaling: TargetScaling, config: Config
+) -> dict[str, np.ndarray] | None:
+    """Standardised predictions of the oracle for each part; None where a flight has no truth file."""
+    if config.target.name != "optical_depth":
+        return None
+    truth_files = {name: next(Path(f.camera).parent.glob("TRUTH_*.h5"), None) for name, f in flights.items()}
+    if any(path is None for path in truth_files.values()):
+        return None
+    truth = {part: _truth_of(samples, flights, truth_files, config) for part, samples in parts.items()}
+    if config.target.transform == "log":
+        truth = {part: np.log(np.maximum(values, 1e-3)) for part, values in truth.items()}
+    slope, offset = np.polyfit(truth["train"], scaling.standardise(parts["train"].label), 1)
+    return {part: slope * values + offset for part, values in truth.items()}
+
+
+def _truth_of(
+    samples: Samples, flights: dict[str, FlightFiles], truth_files: dict[str, Path | None], config: Config
+) -> np.ndarray:
+    found = np.zeros(len(samples))
+    for number in np.unique(samples.flight):
+        name = samples.flight_names[number]
+        here = samples.flight == number
+        profiles = read_profiles(flights[name].lidar_path(), config.data.lidar, config.target, config.data.limits)
+        with h5py.File(truth_files[name], "r") as file:
+            footprint = file["truth/footprint_optical_depth"][()][profiles.order]
+        labelled = np.flatnonzero(np.isfinite(profiles.label))
+        index, _ = times.nearest(profiles.middle_s[labelled], samples.time_s[here])
+        found[here] = footprint[labelled][index]
+    return found

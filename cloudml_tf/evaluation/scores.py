@@ -1,0 +1,171 @@
+"""How good a set of predictions is: scores with intervals, tiers, and the acceptance of a run.
+
+Everything is a formula over the additive sums of `cloudml_tf.nn.moments`. Neighbouring samples are correlated, so
+intervals come from a bootstrap over blocks of track, and an effective sample size stands beside n.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from scipy.stats import rankdata
+
+from cloudml_tf.data.independence import effective_size
+from cloudml_tf.nn import moments as formulas
+from cloudml_tf.nn.moments import Moments, per_sample
+
+SCORES = (
+    "r2",
+    "variance_ratio",
+    "correlation",
+    "bias",
+    "pred_std",
+    "target_std",
+    "mae",
+    "rmse",
+    "r2_ceiling",
+    "spread_cost",
+)
+INTERVALS = ("r2", "rmse", "variance_ratio")
+FEWEST_BLOCKS = 10  # of track, for an interval that can be trusted
+
+# The original document's limits hold for its target: std 0.483 and spread 1.8. In brackets the same limits relative to
+# the target, which is how every target is judged: RMSE/std, MAE/std, spread/spread. "Strong" and "clear linear"
+# correlation are what the other limits of the tier imply.
+SEED_STD, SEED_SPREAD = 0.483, 1.8
+TIERS: dict[str, dict[str, float]] = {
+    "minimum": {"r2": 0.3, "variance_ratio": 0.70, "spread": 0.556, "rmse": 0.725, "mae": 0.518},
+    "good": {"r2": 0.5, "variance_ratio": 0.85, "spread": 0.778, "rmse": 0.621, "correlation": 0.79},
+    "excellent": {"r2": 0.7, "variance_ratio": 0.95, "rmse": 0.518, "correlation": 0.86},
+}
+ABSOLUTE_LIMITS: dict[str, dict[str, float]] = {
+    "minimum": {"pred_spread": 1.0, "rmse": 0.35, "mae": 0.25},
+    "good": {"pred_spread": 1.4, "rmse": 0.30},
+    "excellent": {"rmse": 0.25},
+}
+
+
+def scores(target: np.ndarray, prediction: np.ndarray) -> dict[str, float]:
+    """All scores of (n,) predictions. NaN where undefined (a correlation of constants)."""
+    m = formulas.moments(target, prediction)
+    found = {name: float(getattr(formulas, name)(m)) for name in SCORES}
+    found["pred_spread"] = float(np.ptp(prediction))
+    found["target_spread"] = float(np.ptp(target))
+    found["n"] = len(target)
+    return found
+
+
+def judge(
+    target: np.ndarray,
+    prediction: np.ndarray,
+    blocks: np.ndarray,
+    series: np.ndarray,
+    samples: int = 1000,
+    seed: int = 0,
+) -> dict[str, Any]:
+    """Scores with `n_eff`, `ci95` and the number of `blocks` behind that.
+
+    Args:
+        target, prediction: (n,), in order of time within each series.
+        blocks: (n,) the bootstrap block of each sample.
+        series: (n,) which flight each sample belongs to, for the autocorrelation.
+        samples: bootstrap draws.
+        seed: of the draws.
+    """
+    found: dict[str, Any] = scores(target, prediction)
+    found["n_eff"] = effective_size(target, series)
+    found["ci95"] = bootstrap(target, prediction, blocks, samples, seed)
+    found["blocks"] = len(np.unique(blocks))
+    return found
+
+
+def few_blocks(count: int) -> list[str]:
+    """What is to be said of intervals from so many blocks of track, if anything."""
+    if count >= FEWEST_BLOCKS:
+        return []
+    return [f"the test part has {count} blocks of track: intervals of so few are too narrow; see evaluation.block_s"]
+
+
+def bootstrap(
+    target: np.ndarray, prediction: np.ndarray, blocks: np.ndarray, samples: int, seed: int
+) -> dict[str, list[float]]:
+    """95 % intervals of R², RMSE and the variance ratio, drawing whole blocks with replacement."""
+    found = drawn_scores(target, prediction, blocks, samples, seed, INTERVALS)
+    quantiles = {name: np.nanquantile(values, [0.025, 0.975]) for name, values in found.items()}
+    return {name: [float(low), float(high)] for name, (low, high) in quantiles.items()}
+
+
+def drawn_scores(
+    target: np.ndarray, prediction: np.ndarray, blocks: np.ndarray, samples: int, seed: int, names: Sequence[str]
+) -> dict[str, np.ndarray]:
+    """Scores of each bootstrap draw, (samples,) a name. Equal blocks and seed give equal draws, so that the scores of
+    two predictors can be compared draw by draw. `names` are formulas of `moments`, or "pred_spread"."""
+    _, block = np.unique(blocks, return_inverse=True)
+    count = int(block.max()) + 1
+    draws = np.random.default_rng(seed).multinomial(count, np.full(count, 1.0 / count), size=samples)
+    summands = per_sample(target.astype("float64"), prediction.astype("float64"), np.ones(len(target)))
+    sums = np.stack([np.bincount(block, row, count) for row in summands])  # (8, blocks)
+    m = Moments(*(sums @ draws.T))  # each (samples,)
+    found = {name: getattr(formulas, name)(m) for name in names if name != "pred_spread"}
+    if "pred_spread" in names:
+        highest, lowest = np.full(count, -np.inf), np.full(count, np.inf)
+        np.maximum.at(highest, block, prediction)
+        np.minimum.at(lowest, block, prediction)
+        drawn = draws > 0
+        found["pred_spread"] = np.where(drawn, highest, -np.inf).max(1) - np.where(drawn, lowest, np.inf).min(1)
+    return found
+
+
+def tier(found: dict[str, Any]) -> dict[str, Any]:
+    """The highest tier whose conditions all hold, and the conditions that keep the next one away.
+
+    `found` are the scores of one split, in the space that the loss works in.
+    """
+    name, failed = "none", []
+    for candidate, limits in TIERS.items():
+        failed = [text for key, limit in limits.items() if (text := _fails(found, key, limit))]
+        if failed:
+            return {"name": name, "next": candidate, "failed": failed}
+        name = candidate
+    return {"name": name, "next": None, "failed": []}
+
+
+def _fails(found: dict[str, Any], key: str, limit: float) -> str:
+    whole = {"rmse": "target_std", "mae": "target_std", "spread": "target_spread"}
+    if key in whole:
+        of = found[whole[key]]  # 0 for constant labels: then nothing holds
+        value = found["pred_spread" if key == "spread" else key] / of if of > 0 else float("nan")
+    else:
+        value = found.get(key, float("nan"))
+    label = {"rmse": "rmse/std(t)", "mae": "mae/std(t)", "spread": "pred_spread/spread(t)"}.get(key, key)
+    below = key in ("rmse", "mae")
+    holds = value < limit if below else value > limit
+    return "" if holds else f"{label} {value:.3f}, needs {'under' if below else 'over'} {limit:g}"
+
+
+def phase3(found: dict[str, Any], history: Sequence[dict[str, float]], best_epoch: int | None) -> dict[str, Any]:
+    """The original's acceptance of the fix: R² > 0, s > 0.40, spread > 0.5 (relative: 0.278), s rising.
+
+    "Rising" is a rank correlation above 0 between the validation s and the epoch, up to the best epoch.
+    """
+    failed = [
+        text
+        for key, limit in (("r2", 0.0), ("variance_ratio", 0.40), ("spread", 0.5 / SEED_SPREAD))
+        if (text := _fails(found, key, limit))
+    ]
+    ratios = [row["val_variance_ratio"] for row in history][: None if best_epoch is None else best_epoch + 1]
+    trend = rank_correlation(np.arange(len(ratios)), np.asarray(ratios))
+    if not trend > 0:
+        failed.append(f"s over the epochs: rank correlation {trend:.2f}, needs over 0")
+    return {"passed": not failed, "failed": failed, "s_trend": trend}
+
+
+def rank_correlation(x: np.ndarray, y: np.ndarray) -> float:
+    """Spearman's; NaN under two points or for constants."""
+    finite = np.isfinite(y)
+    if finite.sum() < 2:
+        return float("nan")
+    first, second = (rankdata(v[finite]) for v in (x, y))
+    if np.ptp(first) == 0 or np.ptp(second) == 0:
+        return float("nan")
+    return float(np.corrcoef(first, second)[0, 1])

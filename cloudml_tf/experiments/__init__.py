@@ -1,0 +1,1 @@
+"""Whole trainings: one run, cross-validation, grids and searches."""

@@ -1,0 +1,117 @@
+"""Leave-one-flight-out: a training for each test flight, and what they say together."""
+
+import contextlib
+import re
+from pathlib import Path
+from typing import Any
+
+from cloudml_tf.config.data import FlightSplit, LeaveOneOut
+from cloudml_tf.config.load import parse_config
+from cloudml_tf.config.run_folder import WHOLE, has_begun, new_run, read_json
+from cloudml_tf.config.schema import Config
+from cloudml_tf.experiments.run import train
+from cloudml_tf.utils.console import Console
+from cloudml_tf.utils.errors import CloudMLError, ConfigError
+from cloudml_tf.utils.files import write_json
+from cloudml_tf.utils.locks import alone_in
+
+
+def leave_one_out(
+    config: Config, console: Console, names: list[str], run_dir: str | None, resume: bool = False
+) -> tuple[Path, dict[str, Any]]:
+    """One training for each test flight, and their scores joined.
+
+    Flights that the configuration keeps for its own test, or excludes, stay out of it unless they are named.
+    `resume` reads the finished folds of `run_dir` and goes on with the others.
+    """
+    from cloudml_tf.data.sources import available_flights
+
+    exclude = [name for name in _held_back(config) if name not in names]
+    available = sorted(available_flights(config, left_out={}))
+    wrong = sorted(set(names) - set(available))
+    if wrong:
+        raise ConfigError(f"--lofo names {', '.join(wrong)}; the flights are {', '.join(available)}.")
+    parent = Path(run_dir) if resume and run_dir is not None else new_run(config, run_dir)
+    try:
+        with alone_in(parent, "a leave-one-flight-out", below=False):
+            folds = {
+                name: _fold(config, exclude, name, console, parent / name)
+                for name in names or [name for name in available if name not in exclude]
+            }
+    except CloudMLError:
+        with contextlib.suppress(OSError):
+            parent.rmdir()  # only if it is empty: bad input must not leave a folder behind
+        raise
+    joined = join_folds(folds)
+    write_json(parent / WHOLE, joined)
+    return parent, joined
+
+
+def _fold(config: Config, exclude: list[str], name: str, console: Console, folder: Path) -> dict[str, Any]:
+    """The scores of one fold; a finished one is read, an interrupted one goes on."""
+    console.say(f"leave-one-flight-out: {name}", "bold")
+    changed = config.model_dump(mode="json")
+    changed["split"] = {"kind": "leave_one_out", "test": name, "exclude": exclude}
+    changed["experiment_name"] = re.sub(r"[^A-Za-z0-9._-]", "_", f"{config.experiment_name}_{name}")
+    fold = parse_config(changed, f"leave-one-flight-out, flight {name}")
+    if (folder / WHOLE).is_file():
+        found: dict[str, Any] = read_json(folder / WHOLE)
+        return found
+    return train(fold, console, str(folder), resume=has_begun(folder))[1]
+
+
+def _held_back(config: Config) -> list[str]:
+    split = config.split
+    if isinstance(split, LeaveOneOut):
+        return list(split.exclude)
+    return list(split.test) if isinstance(split, FlightSplit) else []
+
+
+def join_folds(folds: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """Mean and std over folds of the test scores of the network and each baseline."""
+    import numpy as np
+
+    def summary(found: list[dict[str, Any]]) -> dict[str, Any]:
+        keys = ("r2", "variance_ratio", "correlation", "bias", "rmse", "mae")
+        values = {key: np.asarray([f[key] for f in found], "float64") for key in keys}
+        return {
+            key: {"mean": float(v.mean()), "std": float(v.std(ddof=1)) if len(v) > 1 else 0.0}
+            for key, v in values.items()
+        }
+
+    first = next(iter(folds.values()))
+    joined: dict[str, Any] = {
+        "space": first["space"],
+        "network": summary([f["test"] for f in folds.values()]),
+    }
+    joined["baselines"] = {
+        name: summary([f["baselines"][name]["test"] for f in folds.values()]) for name in first.get("baselines", {})
+    }
+    joined["folds"] = {
+        name: {
+            "test": f["test"],
+            "tier": f["tier"],
+            "training": f["training"],
+            "baselines": {b: scores["test"] for b, scores in f.get("baselines", {}).items()},
+        }
+        for name, f in folds.items()
+    }
+    return joined
+
+
+def print_folds(console: Console, joined: dict[str, Any]) -> None:
+    """The joined table."""
+    rows = []
+    for name, fold in joined["folds"].items():
+        cells = [f"{fold['test'][key]:.3f}" for key in ("rmse", "r2", "variance_ratio", "correlation", "bias")]
+        references = [f"{scores['rmse']:.3f}" for b, scores in fold["baselines"].items() if b != "mean"]
+        rows.append([name, *cells, *references])
+    network = [f"{joined['network'][k]['mean']:.3f}" for k in ("rmse", "r2", "variance_ratio", "correlation", "bias")]
+    references = [f"{scores['rmse']['mean']:.3f}" for b, scores in joined["baselines"].items() if b != "mean"]
+    rows.append(["mean", *network, *references])
+    titles = [f"{name} RMSE" for name in joined["baselines"] if name != "mean"]
+    console.table(
+        f"leave-one-flight-out, {joined['space']['loss']}",
+        ["test flight", "RMSE", "R²", "s", "r", "bias", *titles],
+        rows,
+    )

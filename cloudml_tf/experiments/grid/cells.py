@@ -1,0 +1,272 @@
+"""Many small trainings as one: variants x rows x seeds, each cell an ordinary run folder.
+
+    grid file ─ cells (checked all at once) ─ worker processes ─ <folder>/<variant>/<row>/seed<k>/ ─ summary
+
+A cell is done when its metrics.json is there; a failed one leaves failed.json with the reason and stays in the tables.
+Whatever is killed is taken up again where it was.
+"""
+
+import contextlib
+import gc
+import json
+import multiprocessing
+import os
+import shutil
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field, ValidationError, model_validator
+
+from cloudml_tf.config.data import Settings
+from cloudml_tf.config.load import parse_config, read_content, set_by_path
+from cloudml_tf.config.run_folder import WHOLE, flat, has_begun, read_json
+from cloudml_tf.config.schema import Config
+from cloudml_tf.train.devices import refuse_workers
+from cloudml_tf.utils.console import Console
+from cloudml_tf.utils.errors import CloudMLError, ConfigError, RunError
+from cloudml_tf.utils.files import write_json
+
+FAILED, DONE = "failed.json", WHOLE
+ATTEMPTS = 2  # of a cell whose worker process dies
+TASKS = 16  # cells that a worker process trains, about; then new ones take over, with all memory given back
+
+
+class Row(Settings):
+    """One set of changes, trained with every seed."""
+
+    set: dict[str, Any] = Field({}, description="Overrides by dotted path, on top of the base and the variant.")
+    variants: tuple[str, ...] | None = Field(None, description="Only in these variants; in all by default.")
+    against: str | None = Field(None, description="The row that it is compared with, instead of `reference`.")
+    expected: str = Field("", description="What was expected of it, shown beside what came out.")
+    figures: dict[str, float] = Field({}, description="Scores published elsewhere, shown beside what came out.")
+    group: str = Field("", description="Rows of one group share a table.")
+
+
+class Grid(Settings):
+    """A grid file."""
+
+    experiment_name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    base: str | dict[str, Any] = Field(description="A configuration file beside the grid file, or a configuration.")
+    set: dict[str, Any] = Field({}, description="Overrides of the base, by dotted path.")
+    seeds: tuple[int, ...] = Field((1, 2, 3, 4, 5), min_length=1)
+    variants: dict[str, dict[str, Any]] = Field({}, description="Overrides by name, e.g. of the data.")
+    rows: dict[str, Row] = Field(min_length=1)
+    reference: str | None = Field(None, description="The row that the others are compared with, seed by seed.")
+    gate: str | None = Field(None, description="A row that must pass Phase 3's acceptance before the others run.")
+    runs: str = Field("runs", description="Where the grid's folder goes.")
+
+    @model_validator(mode="after")
+    def _names(self) -> "Grid":
+        for key in ("reference", "gate"):
+            name = getattr(self, key)
+            if name is not None and name not in self.rows:
+                raise ValueError(f"{key} names row '{name}'; the rows are {', '.join(self.rows)}")
+        for name, row in self.rows.items():
+            if row.against is not None and row.against not in self.rows:
+                raise ValueError(f"row {name} is against '{row.against}'; the rows are {', '.join(self.rows)}")
+        for name in [*self.rows, *self.variants]:
+            if not name.strip() or "/" in name or name.startswith("."):
+                raise ValueError(f"'{name}' names a folder, so it must not be empty, start with a dot or hold a slash")
+        for name, row in self.rows.items():
+            unknown = set(row.variants or ()) - set(self.variants)
+            if unknown:
+                raise ValueError(
+                    f"row {name} names variant {', '.join(sorted(unknown))}; there are {list(self.variants)}"
+                )
+        return self
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One training of a grid."""
+
+    variant: str  # "" where the grid has none
+    row: str
+    seed: int
+    config: Config
+
+    def folder(self, home: Path) -> Path:
+        """Where it is trained."""
+        return home / self.variant / self.row / f"seed{self.seed}"
+
+    @property
+    def name(self) -> str:
+        """For people."""
+        return f"{self.variant + ', ' if self.variant else ''}{self.row}, seed {self.seed}"
+
+
+def load_grid(path: Path, overrides: dict[str, Any]) -> Grid:
+    """Read a grid file. `overrides` are put into every cell's base."""
+    content = read_content(path)
+    try:
+        grid = Grid.model_validate(content)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise ConfigError(f"{path}: '{where}': {first['msg'].removeprefix('Value error, ')}.") from None
+    base = grid.base
+    if isinstance(base, str):
+        base = read_content(path.parent / base)
+    return grid.model_copy(update={"base": base, "set": {**grid.set, **overrides}})
+
+
+def cells(grid: Grid) -> list[Cell]:
+    """All of them, seeds outermost, so that every row has something early. Raises `ConfigError` for a bad one."""
+    found = []
+    for seed in grid.seeds:
+        for variant in grid.variants or {"": {}}:
+            for name, row in grid.rows.items():
+                if row.variants is not None and variant not in row.variants:
+                    continue
+                found.append(Cell(variant, name, seed, _config(grid, variant, name, seed)))
+    return found
+
+
+def _config(grid: Grid, variant: str, name: str, seed: int) -> Config:
+    content = json.loads(json.dumps(grid.base))
+    content.pop("$schema", None)
+    content["experiment_name"] = grid.experiment_name
+    for changes in (grid.set, grid.variants.get(variant, {}), grid.rows[name].set):
+        for key, value in changes.items():
+            set_by_path(content, key, value)
+    content["seed"] = seed
+    config = parse_config(content, source=f"row {name}{f' of {variant}' if variant else ''}")
+    refuse_workers(config.training, "a grid")
+    return config
+
+
+def run_cells(wanted: list[Cell], home: Path, jobs: int, console: Console, retry: bool = False) -> None:
+    """Train what is not done yet, `jobs` at a time, each in a process of its own with its share of the cores."""
+    check_unchanged(wanted, home)
+    waiting = [cell for cell in wanted if not is_done(cell, home, retry)]
+    if len(waiting) < len(wanted):
+        console.say(f"{len(wanted) - len(waiting)} of {len(wanted)} cells are done already")
+    todo, started = len(waiting), time.perf_counter()
+    deaths: dict[str, int] = {}
+    while waiting:
+        try:
+            with _workers(jobs) as pool:
+                for cell in _as_trained(pool, waiting[: jobs * TASKS], home):
+                    waiting.remove(cell)
+                    left_s = (time.perf_counter() - started) / (todo - len(waiting)) * len(waiting)
+                    place = f"{len(wanted) - len(waiting):>4}/{len(wanted)}"
+                    console.say(f"{place}  {cell.name}: {outcome(cell, home)}; about {left_s / 60:.0f} min left")
+        except BrokenProcessPool:
+            _count_deaths(waiting, home, deaths)
+            waiting = [cell for cell in waiting if not is_done(cell, home)]
+
+
+def _as_trained(pool: ProcessPoolExecutor, waiting: list[Cell], home: Path) -> Iterator[Cell]:
+    """Cells in the order in which they end."""
+    futures = {
+        pool.submit(train_cell, cell.config.model_dump(mode="json"), str(cell.folder(home))): cell for cell in waiting
+    }
+    for future in as_completed(futures):
+        future.result()
+        yield futures[future]
+
+
+def _count_deaths(waiting: list[Cell], home: Path, deaths: dict[str, int]) -> None:
+    """A cell that takes its process down more than once fails."""
+    for cell in waiting:
+        if not running_mark(cell.folder(home)).is_file() or is_done(cell, home):
+            continue
+        deaths[cell.name] = deaths.get(cell.name, 0) + 1
+        if deaths[cell.name] >= ATTEMPTS:
+            cell.folder(home).mkdir(parents=True, exist_ok=True)
+            write_json(cell.folder(home) / FAILED, {"error": "its process died twice; memory may be short: --jobs 1."})
+
+
+def running_mark(folder: Path) -> Path:
+    """A file beside a cell's folder, there while the cell is trained."""
+    return folder.with_name(f"{folder.name}.running")
+
+
+@contextlib.contextmanager
+def _workers(jobs: int) -> Iterator[ProcessPoolExecutor]:
+    threads = max((os.cpu_count() or 1) // jobs, 1)
+    context = multiprocessing.get_context("spawn")  # TensorFlow does not survive a fork
+    pool = ProcessPoolExecutor(jobs, mp_context=context, initializer=_begin_worker, initargs=(threads,))
+    try:
+        yield pool
+    except BaseException:
+        for child in multiprocessing.active_children():
+            child.terminate()  # Python would wait for the end of what they train
+        raise
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _begin_worker(threads: int) -> None:
+    """Before TensorFlow is loaded: its share of the cores, and a watch on the parent.
+
+    A worker that outlived a killed parent would write into folders that the next call takes up.
+    """
+    threading.Thread(target=_die_with, args=(os.getppid(),), daemon=True).start()
+    for name in ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"):
+        os.environ[name] = str(threads)
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+
+def _die_with(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(0.5)
+    os._exit(1)
+
+
+def train_cell(content: dict[str, Any], folder: str) -> None:
+    """In a worker: train one cell, or go on with it; what a user can mend is written down as a failure."""
+    from cloudml_tf.experiments.run import train
+
+    home = Path(folder)
+    home.parent.mkdir(parents=True, exist_ok=True)
+    running_mark(home).touch()
+    with open(home.with_name(f"{home.name}.log"), "a", encoding="utf-8") as log, contextlib.redirect_stdout(log):
+        try:
+            train(parse_config(content), Console(), folder, resume=has_begun(home))
+        except CloudMLError as error:
+            home.mkdir(exist_ok=True)
+            write_json(home / FAILED, {"error": str(error)})
+    running_mark(home).unlink()
+    gc.collect()  # a network is a circle of references
+
+
+def is_done(cell: Cell, home: Path, retry: bool = False) -> bool:
+    """Finished; or failed, unless it is to be tried again."""
+    folder = cell.folder(home)
+    if retry and (folder / FAILED).is_file() and not (folder / DONE).is_file():
+        shutil.rmtree(folder)
+    return (folder / DONE).is_file() or (folder / FAILED).is_file()
+
+
+def check_unchanged(wanted: list[Cell], home: Path) -> None:
+    """Refuse to mix cells of two different grids. Raises `RunError`."""
+    for cell in wanted:
+        path = cell.folder(home) / "config.json"
+        if not path.is_file():
+            continue
+        was, now = flat(read_json(path)), flat(cell.config.model_dump(mode="json"))
+        changed = [key for key in now if key in was and was[key] != now[key] and not key.startswith("output.")]
+        if changed:
+            raise RunError(
+                f"{path}: {changed[0]} was {was[changed[0]]}, and is {now[changed[0]]} in the grid now. Finish it as "
+                "it was, or give another --run-dir."
+            )
+
+
+def outcome(cell: Cell, home: Path) -> str:
+    """One line of what came out."""
+    folder = cell.folder(home)
+    if not (folder / DONE).is_file():
+        return f"failed: {read_json(folder / FAILED)['error'].splitlines()[0]}"
+    found = read_json(folder / DONE)
+    test = found["test"]
+    keys = {"r2": "R²", "variance_ratio": "s", "correlation": "r"}
+    numbers = [f"{name} {'-' if test[key] is None else format(test[key], '.3f')}" for key, name in keys.items()]
+    return f"{', '.join(numbers)}, tier {found['tier']['name']}, {found['training']['seconds']:.0f} s"

@@ -1,0 +1,155 @@
+"""How a grid's summary looks: tables for the terminal, a page with a dot for every seed."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cloudml_tf.experiments.grid.cells import Grid
+from cloudml_tf.experiments.grid.summary import COLUMNS, cells_of, with_std
+from cloudml_tf.reports import html
+from cloudml_tf.reports.figure import BLUE, GREEN, GREY, INK, ORANGE, Picture, panel, side_by_side, styled
+from cloudml_tf.utils.console import Console
+from cloudml_tf.utils.files import write_text
+
+SHOWN = {"r2": ("R²", BLUE), "variance_ratio": ("s", ORANGE), "correlation": ("r", GREEN)}
+LABELS = {
+    "r2": "R²",
+    "mae": "MAE",
+    "variance_ratio": "Variance Ratio",
+    "pred_spread": "Pred Spread",
+    "correlation": "Correlation",
+}
+FIGURES = {"r2": ".4f", "mae": ".4f", "variance_ratio": ".3f", "pred_spread": ".3f", "correlation": ".3f"}
+LOWER_IS_BETTER = ("mae",)
+
+
+def groups(rows: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Rows by group, in their order."""
+    found: dict[str, dict[str, Any]] = {}
+    for name, row in rows.items():
+        found.setdefault(row["group"], {})[name] = row
+    return found
+
+
+def winners(rows: Mapping[str, Any]) -> dict[str, str]:
+    """Of each score, the row whose median over seeds is best, as the original's table names it."""
+    found = {}
+    for key in FIGURES:
+        medians = {name: row[key]["median"] for name, row in rows.items() if row[key]["median"] is not None}
+        if medians:
+            found[key] = (min if key in LOWER_IS_BETTER else max)(medians, key=lambda name: medians[name])
+    return found
+
+
+def published(rows: Mapping[str, Any]) -> tuple[list[str], list[list[str]]] | None:
+    """The original's table, a metric a row: mean ± std here, what was published in brackets, and both winners.
+
+    None where no row has published figures. Winners are by the median over seeds, the highest (MAE: the lowest).
+    """
+    if not any(row["figures"] for row in rows.values()):
+        return None
+    best, cells = winners(rows), []
+    for key, form in FIGURES.items():
+        scale, unit = (100.0, " %") if key == "variance_ratio" else (1.0, "")
+        shown = []
+        for row in rows.values():
+            here = with_std(row[key], ".1f" if unit else form, scale) + unit
+            there = row["figures"].get(key)
+            shown.append(here if there is None else f"{here} ({format(scale * there, '.1f' if unit else form)}{unit})")
+        figures = {name: row["figures"][key] for name, row in rows.items() if key in row["figures"]}
+        theirs = (min if key in LOWER_IS_BETTER else max)(figures, key=lambda name: figures[name]) if figures else "-"
+        cells.append([LABELS[key], *shown, best.get(key, "-"), theirs])
+    return ["Metric", *rows, "Winner", "Winner there"], cells
+
+
+def title_of(variant: str, group: str) -> str:
+    """A table's."""
+    return ": ".join(part for part in (variant, group) if part) or "rows"
+
+
+def references(rows: Mapping[str, Any]) -> str:
+    """What the baselines and the oracle reach, from any row that has them."""
+    first = next((row for row in rows.values() if "ridge_r2" in row), None)
+    if first is None:
+        return ""
+    names = {"ridge_r2": "ridge", "gradient_boosting_r2": "gradient boosting", "oracle_r2": "oracle"}
+    told = [f"{name} {first[key]['mean']:.3f}" for key, name in names.items() if key in first]
+    return f"R² of {', '.join(told)}"
+
+
+def remarks(rows: Mapping[str, Any]) -> list[str]:
+    """Winners, verdicts, expectations and what was published elsewhere."""
+    lines = [references(rows)] if references(rows) else []
+    best = winners(rows)
+    if len(rows) > 1 and best:
+        lines.append("highest median (MAE: lowest): " + ", ".join(f"{key} {name}" for key, name in best.items()))
+    for name, row in rows.items():
+        told = []
+        if row["expected"]:
+            told.append(f"expected {row['expected']}")
+        if "verdicts" in row:
+            told.append("diagnosis " + ", ".join(f"{count} {verdict}" for verdict, count in row["verdicts"].items()))
+        if told:
+            lines.append(f"{name}: {'; '.join(told)}")
+    return lines
+
+
+def print_tables(console: Console, found: dict[str, Any]) -> None:
+    """On the terminal."""
+    for variant, rows in found["variants"].items():
+        for group, some in groups(rows).items():
+            cells = [cells_of(name, row) for name, row in some.items()]
+            console.table(f"{title_of(variant, group)} (test part, mean ± std over seeds)", COLUMNS, cells)
+            beside = published(some)
+            if beside is not None:
+                console.table("beside the original's figures, in brackets", *beside)
+            for line in remarks(some):
+                console.say(line)
+    for failure in found["failed"]:
+        console.warn(f"{failure['cell']} failed: {failure['error']}")
+
+
+def write(home: Path, found: dict[str, Any], grid: Grid) -> None:
+    """grid.html, which needs no other file, and its pictures."""
+    parts = [html.element("p", f"{found['done']} of {found['cells']} cells trained; {len(found['failed'])} failed.")]
+    number = 0
+    for variant, rows in found["variants"].items():
+        for group, some in groups(rows).items():
+            number += 1
+            reference = rows.get(grid.reference or "", {}).get("r2", {}).get("mean")
+            drawn = picture(f"grid_{number}", title_of(variant, group), some, reference)
+            drawn.write(home / "plots")
+            tables = [html.table(COLUMNS, [cells_of(name, row) for name, row in some.items()])]
+            beside = published(some)
+            if beside is not None:
+                tables += [html.element("p", "Mean ± std; in brackets what the original reports."), html.table(*beside)]
+            told = html.bullets(remarks(some))
+            parts.append(html.section(title_of(variant, group), *tables, told, side_by_side([drawn])))
+    if found["failed"]:
+        lines = [f"{failure['cell']}: {failure['error']}" for failure in found["failed"]]
+        parts.append(html.section("Failed cells", html.bullets(lines)))
+    parts.append(html.details("Grid", html.json_block(grid.model_dump(mode="json"))))
+    write_text(home / "grid.html", html.page(grid.experiment_name, *parts, data={"summary": found}))
+
+
+@styled()
+def picture(name: str, title: str, rows: Mapping[str, Any], reference: float | None = None) -> Picture:
+    """R², s and r of each row: mean, std and the ceiling r²; R² below -1 is cut. `reference`: R² of another row."""
+    made, (ax,) = panel((8.0, 0.9 + 0.42 * len(rows)))
+    height = np.arange(len(rows))[::-1]
+    for shift, (key, (label, colour)) in zip((0.22, 0.0, -0.22), SHOWN.items(), strict=True):
+        mean = np.array([np.nan if row[key]["mean"] is None else row[key]["mean"] for row in rows.values()])
+        std = np.array([np.nan if row[key]["std"] is None else row[key]["std"] for row in rows.values()])
+        ax.errorbar(mean, height + shift, xerr=std, fmt="o", color=colour, label=label, markersize=4, elinewidth=1.2)
+    ceiling = [np.nan if row["r2_ceiling"]["mean"] is None else row["r2_ceiling"]["mean"] for row in rows.values()]
+    ax.plot(ceiling, height + 0.22, "|", color=INK, markersize=10, label="ceiling r²")
+    ax.axvline(0, color=GREY, linewidth=1)
+    if reference is not None:
+        ax.axvline(reference, color=BLUE, linewidth=1, linestyle=":", label="R² of the reference")
+    low, high = ax.get_xlim()
+    ax.set(yticks=height, title=title, xlim=(max(low, -1.0), min(high, 2.0)))
+    ax.set_yticklabels(list(rows))
+    ax.legend(ncols=5, loc="lower center", bbox_to_anchor=(0.5, 1.06))
+    return Picture(name, "Mean and standard deviation over seeds.", made, wide=True)

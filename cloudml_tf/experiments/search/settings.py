@@ -1,0 +1,211 @@
+"""A search as a file: which configuration, which of its fields over which values, by which rule, how often.
+
+{"experiment_name": "search", "base": "tier1.json", "set": {"training.max_epochs": 20},
+ "space": {"loss.weight": [0, 0.5], "training.learning_rate": {"min": 3e-4, "max": 3e-3, "sampling": "log"}},
+ "tuner": {"kind": "random", "trials": 20}}
+"""
+
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, ValidationError, model_validator
+
+from cloudml_tf.config.data import Settings
+from cloudml_tf.config.load import explain, parse_config, read_content, set_by_path
+from cloudml_tf.config.schema import Config
+from cloudml_tf.train.devices import refuse_workers
+from cloudml_tf.utils.errors import ConfigError
+
+NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
+Objective = Literal["val_r2", "composite"]
+NOT_TRAINING = ("experiment_name", "output", "evaluation", "tracking")
+WHAT_IS_JUDGED = ("split", "target", "data.lidar", "data.path", "data.flights", "data.simulation", "data.camera")
+
+
+class Range(Settings):
+    """All numbers between two."""
+
+    min: float
+    max: float
+    sampling: Literal["linear", "log"] = "linear"
+
+    @model_validator(mode="after")
+    def _rising(self) -> "Range":
+        if self.min >= self.max:
+            raise ValueError(f"min {self.min:g} must be below max {self.max:g}")
+        if self.sampling == "log" and self.min <= 0:
+            raise ValueError(f"log sampling needs min above 0, not {self.min:g}")
+        return self
+
+
+class _Tuner(Settings):
+    objective: Objective = Field("val_r2", description="val_r2 (highest), or the original's val_loss - 2 R² (lowest).")
+    seed: int = Field(1, ge=0, le=2**31 - 2, description="Of the choice of values; `seed` is that of each training.")
+
+
+class Random(_Tuner):
+    """Values drawn at random, none twice."""
+
+    kind: Literal["random"] = "random"
+    trials: int = Field(20, ge=1, le=100_000)
+
+
+class Bayesian(_Tuner):
+    """A Gaussian process over the finished trials says where to look next."""
+
+    kind: Literal["bayesian"] = "bayesian"
+    trials: int = Field(20, ge=1, le=100_000)
+    initial_points: int | None = Field(None, ge=1, description="Random trials before; 3 a dimension by default.")
+
+
+class Hyperband(_Tuner):
+    """Many short trainings; the best are trained again, for longer."""
+
+    kind: Literal["hyperband"] = "hyperband"
+    max_epochs: int = Field(27, ge=2, description="Of the longest trials; takes the place of training.max_epochs.")
+    factor: int = Field(3, ge=2, description="One in `factor` goes on, for `factor` times the epochs.")
+    iterations: int = Field(1, ge=1, le=1000)
+
+
+class Grid(_Tuner):
+    """Every combination, in the order of the file."""
+
+    kind: Literal["grid"] = "grid"
+    trials: int | None = Field(None, ge=1, description="The first so many; all by default.")
+
+
+Tuner = Annotated[Random | Bayesian | Hyperband | Grid, Field(discriminator="kind")]
+Space = dict[str, tuple[Any, ...] | Range]
+
+
+class Search(Settings):
+    """A search. `load_search` puts the base's content in the place of its path, with `set` applied."""
+
+    experiment_name: str = Field(pattern=NAME)
+    base: str | dict[str, Any] = Field(description="A configuration, or its path as seen from this file.")
+    set: dict[str, Any] = Field({}, description="Dotted paths of the base that all trials have changed.")
+    space: Space = Field(min_length=1)
+    tuner: Tuner = Random()
+
+    def content(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """The base with some values put in, as a dictionary for `parse_config`."""
+        if not isinstance(self.base, dict):
+            raise TypeError("Search.content needs the base's content. Received its path; use load_search.")
+        changed: dict[str, Any] = json.loads(json.dumps(self.base))
+        for key, value in values.items():
+            set_by_path(changed, key, value)
+        return changed
+
+    def config(self, values: Mapping[str, Any] | None = None, source: str = "base") -> Config:
+        """The base, or a trial with some values. Raises `ConfigError` where they do not go together."""
+        config = parse_config(self.content(values or {}), source)
+        refuse_workers(config.training, "a search")
+        return config
+
+    def warnings(self) -> list[str]:
+        """What makes the scores of trials hard to compare."""
+        found = []
+        judged = [key for key in self.space if key.startswith(WHAT_IS_JUDGED)]
+        if judged:
+            found.append(f"space: {', '.join(judged)} changes what is judged; the scores of trials do not compare")
+        losses = [key for key in self.space if key.startswith(("loss", "model.head"))]
+        if self.tuner.objective == "composite" and losses:
+            found.append(f"tuner.objective composite compares losses, and {losses[0]} changes the loss; use val_r2")
+        return found
+
+    def points(self) -> int | None:
+        """How many combinations there are; None with a range."""
+        sizes = [None if isinstance(values, Range) else len(values) for values in self.space.values()]
+        return None if None in sizes else math.prod(size for size in sizes if size is not None)
+
+
+def load_search(path: str | Path, overrides: Mapping[str, Any] | None = None) -> Search:
+    """Read and check a search; `tuner.*` and `space.*` among the overrides are the search's, others the base's."""
+    path = Path(path)
+    content = read_content(path)
+    own = ("tuner.", "space.")
+    for key, value in (overrides or {}).items():
+        if key.startswith("tuner."):
+            set_by_path(content, key, value)
+        elif key.startswith("space.") and isinstance(content.get("space"), dict):
+            content["space"][key.removeprefix("space.")] = value
+    try:
+        search = Search.model_validate(content)
+    except ValidationError as error:
+        raise ConfigError(f"{path}: " + "\n  ".join(explain(error, Search).values())) from None
+    base = read_content(path.parent / search.base) if isinstance(search.base, str) else dict(search.base)
+    for key, value in {**search.set, **(overrides or {})}.items():
+        if not key.startswith(own):
+            set_by_path(base, key, value)
+    base["experiment_name"] = search.experiment_name
+    search = search.model_copy(update={"base": base, "set": {}})
+    check(search, str(path))
+    return search
+
+
+def check(search: Search, source: str) -> None:
+    """Refuse what no trial could run, before any does. Combinations are left to the trials."""
+    search.config(source=f"{source}, base")
+    for key, values in search.space.items():
+        if key.startswith(NOT_TRAINING):
+            raise ConfigError(f"{source}: space '{key}' does not change the training. Set it in the base.")
+        if not isinstance(values, Range):
+            _check_list(search, key, values, source)
+        else:
+            _check_range(search, key, values, source)
+    tuner, points = search.tuner, search.points()
+    if isinstance(tuner, Grid) and points is None:
+        ranges = [key for key, values in search.space.items() if isinstance(values, Range)]
+        raise ConfigError(f"{source}: a grid needs a list of values for each field; '{ranges[0]}' has a range.")
+    if isinstance(tuner, Random | Bayesian) and points is not None and points < tuner.trials:
+        raise ConfigError(f"{source}: tuner.trials is {tuner.trials}, but the space has {points} combinations.")
+    if isinstance(tuner, Hyperband) and "training.max_epochs" in search.space:
+        raise ConfigError(f"{source}: hyperband chooses training.max_epochs itself; take it out of the space.")
+
+
+def _check_list(search: Search, key: str, values: tuple[Any, ...], source: str) -> None:
+    texts = [repr(value) for value in values]
+    if not values or len(set(texts)) < len(texts):
+        raise ConfigError(f"{source}: space '{key}' needs one value or more, none twice. Received: {list(values)}")
+    for value in values:
+        wrong = refused(search, key, value)
+        if wrong:
+            raise ConfigError(f"{source}: space {wrong}")
+
+
+def _check_range(search: Search, key: str, values: Range, source: str) -> None:
+    whole = is_integer(search, key, values)
+    tried = [values.min, values.max] if not whole else range(int(values.min), min(int(values.max), 1000) + 1)
+    for value in tried:
+        wrong = refused(search, key, int(value) if whole else value)
+        if wrong and whole:
+            raise ConfigError(f"{source}: space {wrong} Give a list of values instead of a range.")
+        if wrong:
+            raise ConfigError(f"{source}: space {wrong}")
+
+
+def is_integer(search: Search, key: str, values: Range) -> bool:
+    """Whether a field takes whole numbers only: it refuses one between two that the range has."""
+    whole = values.min == int(values.min) and values.max == int(values.max)
+    return whole and bool(refused(search, key, values.min + 0.3728))
+
+
+def refused(search: Search, key: str, value: Any) -> str:
+    """Why a field cannot have a value, whatever the others have; "" if it can."""
+    try:
+        Config.model_validate(search.content({key: value}))
+    except ValidationError as error:
+        for where, text in explain(error).items():
+            if where and (f"{key}.".startswith(f"{where}.") or where.startswith(f"{key}.")):
+                return text
+    except ConfigError as error:
+        return f"'{key}': {error}"
+    return ""
+
+
+def read_search(path: Path) -> Search:
+    """A search that `load_search` has resolved and a search folder keeps."""
+    return Search.model_validate(read_content(path))

@@ -1,0 +1,49 @@
+"""The table of a search: a row for each trial, as the terminal and the page show it."""
+
+import json
+from typing import Any
+
+from cloudml_tf.experiments.search.settings import Search
+
+OPTIMISM = (
+    "The best of many trials is partly lucky: its validation score is too good by about the spread that a seed makes. "
+    "What it is worth says the test part, which no trial has seen: cloudml train best.json."
+)
+
+
+def columns(search: Search) -> list[str]:
+    """Of the table: short names, whole paths where two fields share one."""
+    names = [key.rpartition(".")[2] for key in search.space]
+    return [name if names.count(name) == 1 else key for name, key in zip(names, search.space, strict=True)]
+
+
+def cells(result: dict[str, Any], search: Search) -> list[str]:
+    """One row of the table."""
+
+    def shown(key: str, form: str) -> str:
+        value = result.get(key)
+        return "-" if value is None else format(value, form)
+
+    epochs = f"{result['best_epoch']} of {result['epochs']}" if "epochs" in result else "-"
+    values = [value_text(result["values"].get(key)) for key in search.space]
+    scores = [shown("val_r2", ".4f"), shown("composite", ".3f"), shown("val_variance_ratio", ".1%")]
+    scores += [shown("val_correlation", ".3f"), shown("val_bias", "+.3f")]
+    return [result["id"], result["status"], *scores, epochs, f"{result['seconds']:.0f}", *values]
+
+
+MOST_FIELDS = 5
+
+
+HEAD = ["trial", "", "R²", "composite", "s", "r", "bias", "best epoch", "seconds"]
+
+
+def value_text(value: Any) -> str:
+    """A value as the table has it."""
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def values_text(result: dict[str, Any]) -> str:
+    """The values of a trial as a line."""
+    return ", ".join(f"{key} {value_text(value)}" for key, value in result["values"].items())

@@ -1,0 +1,211 @@
+"""The trials of a search: KerasTuner chooses values, and each trial is trained by the room that `train` uses.
+
+A trial's folder is a run folder (config.json, history.csv, best.weights.h5 ...) with `result.json`, which is written
+last: its presence says that the trial is finished, whatever KerasTuner's own files say.
+"""
+
+import contextlib
+import datetime
+import json
+import math
+import os
+import shutil
+import time
+import traceback
+from pathlib import Path
+from typing import Any
+
+import keras
+import keras_tuner
+from keras_tuner.errors import FailedTrialError
+
+from cloudml_tf.callbacks import composite_score
+from cloudml_tf.config.run_folder import check_same, forget_previous, has_checkpoint, read_json, write_start
+from cloudml_tf.config.schema import Config
+from cloudml_tf.data.prepare import Prepared, prepare
+from cloudml_tf.experiments.search.oracles import make_oracle
+from cloudml_tf.experiments.search.settings import Search
+from cloudml_tf.experiments.search.space import declare, overrides
+from cloudml_tf.train import fit as training
+from cloudml_tf.train import network
+from cloudml_tf.train.devices import start
+from cloudml_tf.utils.console import Console
+from cloudml_tf.utils.errors import CloudMLError, NotFiniteError, RunError
+from cloudml_tf.utils.files import write_json, write_text
+from cloudml_tf.utils.tf_graphs import forgotten_graphs
+
+SCORES = ("val_r2", "val_loss", "val_variance_ratio", "val_correlation", "val_bias")
+NO_DATA = {"experiment_name", "seed", "model", "loss", "training", "augmentation", "evaluation", "tracking", "output"}
+
+
+class CloudHyperModel(keras_tuner.HyperModel):
+    """The models of a search's space: `build` makes one, `fit` trains it and returns its scores.
+
+    Args:
+        search: as `load_search` returns it.
+        prepared: the base's data, where they have been read already.
+    """
+
+    def __init__(self, search: Search, prepared: Prepared | None = None) -> None:
+        super().__init__(name=search.experiment_name)
+        self.search = search
+        self._prepared = None if prepared is None else (_data_key(search.config()), prepared)
+
+    def declare_hyperparameters(self, hp: Any) -> None:
+        """The whole space; no field of it depends on another."""
+        declare(hp, self.search.space)
+
+    def config(self, hp: Any) -> Config:
+        """The configuration of a trial. Raises `ConfigError` where its values do not go together."""
+        return self.search.config(overrides(hp, self.search), "trial")
+
+    def prepared(self, config: Config) -> Prepared:
+        """The data; those of the last configuration are kept, for the next one that differs in `NO_DATA` only."""
+        key = _data_key(config)
+        if self._prepared is None or self._prepared[0] != key:
+            self._prepared = None  # the old one may leave memory first
+            self._prepared = (key, prepare(config))
+        return self._prepared[1]
+
+    def build(self, hp: Any) -> keras.Model:
+        """A new network, not compiled: `fit` knows the loss."""
+        config = self.config(hp)
+        prepared = self.prepared(config)
+        keras.utils.clear_session()
+        start(config.training)
+        network.start_keras(config)
+        train = prepared.parts["train"]
+        return network.make_model(config, prepared.scaling, train.frame_shape, train.nadir)
+
+    @forgotten_graphs()
+    def fit(self, hp: Any, model: keras.Model, folder: Path, console: Console) -> dict[str, Any]:
+        """Train as `train` does, in a run folder; goes on where a killed trial stopped. The test part is not looked at.
+
+        Returns the scores of the best epoch on the validation part, and how the training ended.
+        """
+        config = self.config(hp)
+        prepared = self.prepared(config)
+        resume = begin(folder, config, prepared)
+        if config.pretraining.enabled:
+            from cloudml_tf.train.transfer import start_from_pretraining
+
+            start_from_pretraining(model, config, prepared, folder, console)
+        fitted = training.fit(model, config, prepared, folder, console, resume)
+        if fitted.best_epoch is None:
+            raise NotFiniteError("no epoch had a finite score.")
+        best = fitted.history[fitted.best_epoch]
+        scores = {name: best[name] for name in SCORES}
+        return {
+            **scores,
+            "composite": -composite_score(best["val_loss"], best["val_r2"]),
+            "status": "collapsed" if fitted.collapsed else "completed",
+            "reason": fitted.ending,
+            "epochs": len(fitted.history),
+            "best_epoch": fitted.best_epoch + 1,
+            "weights": model.count_params(),
+        }
+
+
+def _data_key(config: Config) -> dict[str, Any]:
+    return config.model_dump(mode="json", exclude=NO_DATA)
+
+
+def begin(folder: Path, config: Config, prepared: Prepared) -> bool:
+    """Make a trial's folder; True where there is a checkpoint of the same training to go on from."""
+    if has_checkpoint(folder):
+        with contextlib.suppress(RunError):
+            check_same(folder, config, prepared.fingerprint)
+            return True
+    shutil.rmtree(folder, ignore_errors=True)
+    write_start(folder, config, prepared.description())
+    return False
+
+
+class CloudTuner(keras_tuner.Tuner):
+    """Runs the trials that the oracle deals out, here or as a worker of a chief.
+
+    Args:
+        search: as `load_search` returns it.
+        folder: the search's; every worker sees the same.
+        prepared: the base's data, where they have been read already.
+    """
+
+    def __init__(self, search: Search, folder: Path, prepared: Prepared | None = None) -> None:
+        self.settings, self.folder = search, folder
+        model = CloudHyperModel(search, prepared)
+        super().__init__(make_oracle(search), model, directory=str(folder), project_name="tuner")
+
+    def _populate_initial_space(self) -> None:
+        """The oracle has the whole space; KerasTuner would build a model to find it."""
+
+    def save(self) -> None:
+        """Write the state, whole."""
+        if not self._is_worker():
+            self.oracle.save()
+        write_text(Path(self._get_tuner_fname()), json.dumps(self.get_state()))
+
+    def pre_create_trial(self) -> None:
+        """Breathe, where the oracle has nothing yet: KerasTuner would ask it again at once."""
+        time.sleep(0.05)
+
+    def _try_run_and_update_trial(self, trial: Any) -> None:
+        """KerasTuner's prints a traceback for each failed trial, and takes a chief that is gone for a failed trial."""
+        try:
+            self.oracle.update_trial(trial.trial_id, self.run_trial(trial))
+            trial.status = "COMPLETED"
+        except FailedTrialError as error:
+            trial.status, trial.message = "FAILED", str(error)
+
+    def run_trial(self, trial: Any) -> dict[str, float]:
+        """The scores of one trial; those in its folder, if it was finished before a kill."""
+        folder = self.folder / "trials" / trial.trial_id
+        values = overrides(trial.hyperparameters, self.settings)
+        result = finished_result(folder, values)
+        if result is None:
+            result = self._train(trial, folder, values)
+        if result["status"] != "completed":
+            raise FailedTrialError(result["reason"])
+        return {name: float(result[name]) for name in (*SCORES, "composite")}
+
+    def _train(self, trial: Any, folder: Path, values: dict[str, Any]) -> dict[str, Any]:
+        started, begun = datetime.datetime.now(datetime.UTC), time.perf_counter()
+        try:
+            model = self.hypermodel.build(trial.hyperparameters)
+            result = self.hypermodel.fit(trial.hyperparameters, model, folder, Console(quiet=True))
+        except NotFiniteError as error:
+            result = {"status": "not finite", "reason": str(error)}
+        except CloudMLError as error:
+            result = {"status": "failed", "reason": str(error)}
+        except Exception as error:  # of one combination, such as too large for memory: the others go on
+            result = {"status": "failed", "reason": f"{type(error).__name__}: {str(error).strip()[:500]}"}
+            write_text(folder / "error.txt", traceback.format_exc())
+        if result["status"] == "completed" and not math.isfinite(result["val_r2"]):
+            result.update(status="not finite", reason="the best epoch's R² is no number")
+        result = {
+            "id": trial.trial_id,
+            **result,
+            "values": values,
+            "seconds": time.perf_counter() - begun,
+            "started": started.isoformat(timespec="seconds"),
+            "worker": os.environ.get("KERASTUNER_TUNER_ID", "alone"),
+        }
+        write_json(folder / "result.json", result)
+        forget_previous(folder)
+        return result
+
+
+def finished_result(folder: Path, values: dict[str, Any]) -> dict[str, Any] | None:
+    """The result of a finished trial with these values, or None."""
+    if not (folder / "result.json").is_file():
+        return None
+    result: dict[str, Any] = read_json(folder / "result.json")
+    return result if _same(result["values"], values) else None
+
+
+def _same(first: dict[str, Any], second: dict[str, Any]) -> bool:
+    """Equal but for the digits that a drawn number loses on its way to a worker."""
+
+    def equal(a: Any, b: Any) -> bool:
+        return math.isclose(a, b, rel_tol=1e-5) if isinstance(a, float) and isinstance(b, float) else bool(a == b)
+
+    return first.keys() == second.keys() and all(equal(first[key], second[key]) for key in first)

@@ -1,1 +1,0 @@
-"""What `export` writes and reads: formats, conversion, comparison with Keras, the model card."""

@@ -1,0 +1,1 @@
+"""Finished models at work: prediction of flights, exports, ensembles, archives."""

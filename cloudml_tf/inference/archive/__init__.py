@@ -1,0 +1,1 @@
+"""Prediction of many flights by several workers, each flight once."""

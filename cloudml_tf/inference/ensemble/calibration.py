@@ -1,0 +1,184 @@
+"""How good an ensemble is: against its members, and how often its intervals hold on flights that nobody saw."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from statistics import NormalDist
+from typing import Any
+
+import numpy as np
+
+from cloudml_tf.config.schema import Config
+from cloudml_tf.data.samples import Samples
+from cloudml_tf.data.scaling import Scaling, TargetScaling
+from cloudml_tf.evaluation.collect import per_flight, score_part, smeared, spaces
+from cloudml_tf.evaluation.comparison import Run
+from cloudml_tf.evaluation.scores import rank_correlation, tier
+from cloudml_tf.evaluation.uncertainty import (
+    Pooling,
+    centre,
+    coverage_of,
+    crps,
+    flight_quantile,
+    interval_scores,
+    left_out,
+    spread,
+)
+from cloudml_tf.inference.ensemble.combination import Combination
+from cloudml_tf.utils.errors import RunError
+
+OWN = ("rmse", "r2", "variance_ratio", "correlation", "bias", "mae")
+MARGIN = 0.05  # intervals that cover less than promised by more than this fail; by as much more they are too wide
+
+
+@dataclass(frozen=True)
+class Judged:
+    """Samples, and what each member (or pass with dropout) answers there."""
+
+    samples: Samples
+    outputs: Sequence[np.ndarray]  # (n,·) each, standardised
+
+    def flights(self) -> np.ndarray:
+        """(n,) the flight of each sample, by name."""
+        return np.asarray(self.samples.flight_names)[self.samples.flight]
+
+
+def standardised(combination: Combination, judged: Judged, scaling: TargetScaling) -> np.ndarray:
+    """(n,) the ensemble's prediction in standard deviations of the target."""
+    found: np.ndarray = (centre(combination.members(judged.outputs)) - scaling.mean) / scaling.std
+    return found
+
+
+def with_smearing(combination: Combination, val: Judged, config: Config) -> Combination:
+    """The ensemble's own smearing factor, from the validation part, where the target has one."""
+    if not config.target.smearing:
+        return combination
+    target = smeared(combination.target, val.samples, standardised(combination, val, combination.target))
+    return replace(combination, target=target)
+
+
+def scores_of(
+    combination: Combination, test: Judged, members: Sequence[Run], config: Config, seen: dict[str, Any]
+) -> dict[str, Any]:
+    """The content of metrics.json, but for the intervals. `seen` is added as it is."""
+    scaling = combination.target
+    z = standardised(combination, test, scaling)
+    found: dict[str, Any] = {
+        "experiment": config.experiment_name,
+        "space": spaces(config),
+        "members": {run.name: str(run.folder) for run in members},
+        **seen,
+        "test": score_part(test.samples, z, scaling, config),
+        "per_flight": {"test": per_flight(test.samples, z, scaling)},
+    }
+    found["tier"] = tier(found["test"])
+    found |= against_members(found["test"], members)
+    target, each = scaling.transform(test.samples.label), combination.members(test.outputs)
+    error, between = centre(each) - target, spread(each)
+    found["crps"] = {"ensemble": crps(target, each), "mean_member": float(np.mean(np.abs(each - target)))}
+    found["spread"] = {
+        "rms": float(np.sqrt(np.mean(between**2))),
+        "rank_correlation_with_error": rank_correlation(between, np.abs(error)),
+    }
+    for name in ("baselines", "oracle"):  # of the same test samples, as the first member's run has them
+        if name in members[0].metrics:
+            found[name] = members[0].metrics[name]
+    return found
+
+
+def against_members(ensemble: dict[str, Any], members: Sequence[Run]) -> dict[str, Any]:
+    """Each member as its run was judged, their mean and std, and what the ensemble gains over the mean member."""
+    each = {run.name: {key: run.scores("loss")[key] for key in OWN} for run in members}
+    values = {key: np.array([found[key] for found in each.values()], "float64") for key in OWN}
+    mean = {
+        key: {"mean": float(v.mean()), "std": float(v.std(ddof=1)) if len(v) > 1 else 0.0} for key, v in values.items()
+    }
+    gain = {
+        "rmse_fall": 1.0 - ensemble["rmse"] / mean["rmse"]["mean"],
+        "r2_rise": ensemble["r2"] - mean["r2"]["mean"],
+        "better_than": sum(ensemble["rmse"] < found["rmse"] for found in each.values()),
+    }
+    return {"member_scores": each, "mean_member": mean, "gain": gain}
+
+
+def calibrate(combination: Combination, held_out: Judged, pooling: Pooling) -> tuple[Combination, dict[str, Any]]:
+    """The combination with the width that calibration flights ask for, and what is written down about it.
+
+    Raises `RunError` where no finite width can promise the level.
+    """
+    target, flights = combination.target.transform(held_out.samples.label), held_out.flights()
+    error = centre(combination.members(held_out.outputs)) - target
+    floor = float(np.sqrt(np.mean(error**2)))
+    combination = replace(combination, floor=floor)
+    band = combination.band(held_out.outputs)
+    q = flight_quantile(band.scores(target), flights, combination.level, pooling)
+    names, labels = np.unique(flights, return_counts=True)
+    if not np.isfinite(q):
+        raise RunError(
+            f"--pooling {pooling}: {len(names)} calibration flights with {labels.min()} labels or more cannot promise "
+            f"{percent(combination.level)} with a finite width. Give more with --calibrate, or use --pooling pooled."
+        )
+    record = {
+        "level": combination.level,
+        "scale": combination.scale,
+        "pooling": pooling,
+        "q": q,
+        "floor": floor,
+        "calibration": {str(name): int(count) for name, count in zip(names, labels, strict=True)},
+        "left_out": left_out(band, target, flights, combination.level, pooling),
+    }
+    return combination.calibrated(q), record
+
+
+def covered(combination: Combination, test: Judged) -> dict[str, Any]:
+    """Coverage, width and interval score of each test flight, in the loss's space, and their means over flights.
+
+    "spread_alone" is what mean ± z·spread covers, z of a normal distribution: members alone, without calibration.
+    """
+    if combination.q is None:
+        raise ValueError("these members are not calibrated")
+    target, flights = combination.target.transform(test.samples.label), test.flights()
+    low, high = combination.band(test.outputs).widened(combination.q)
+    each = combination.members(test.outputs)
+    reach = NormalDist().inv_cdf(0.5 + 0.5 * combination.level) * spread(each)
+    found = {}
+    for name in np.unique(flights):
+        here = flights == name
+        scores = interval_scores(target[here], low[here], high[here], combination.level)
+        alone = coverage_of(target[here], (centre(each) - reach)[here], (centre(each) + reach)[here])
+        found[str(name)] = {**scores, "spread_alone": alone}
+    keys = ("coverage", "width", "interval_score", "spread_alone")
+    mean = {key: float(np.mean([one[key] for one in found.values()])) for key in keys}
+    return {"test": found, "mean": mean}
+
+
+def in_words(intervals: dict[str, Any]) -> dict[str, Any]:
+    """The same with "words": where the intervals hold and where they fail."""
+    level = percent(intervals["level"])
+    names = ", ".join(intervals["calibration"])
+    early = "; early stopping saw them, so their errors are a little too small"
+    early = early if intervals["seen_by_early_stopping"] else ""
+    lines = [f"{level} intervals, calibrated on {names}{early}"]
+    if len(intervals["calibration"]) == 1:
+        lines.append("one calibration flight cannot tell how much flights differ: --calibrate takes further ones")
+    for name, coverage in intervals["left_out"].items():
+        lines.append(f"calibrated without {name}, they would cover {percent(coverage)} of it")
+    for name, found in intervals["test"].items():
+        says = {-1: ": they fail there", 0: "", 1: ": they are wider than need be"}
+        beyond = found["coverage"] - intervals["level"]
+        sign = 0 if abs(beyond) <= MARGIN else int(np.sign(beyond))
+        lines.append(f"{level} intervals cover {percent(found['coverage'])} of flight {name}{says[sign]}")
+    if len(intervals["test"]) > 1:
+        lines.append(
+            f"on the mean over {len(intervals['test'])} flights they cover {percent(intervals['mean']['coverage'])}"
+        )
+    return {**intervals, "words": lines}
+
+
+def percent(share: float) -> str:
+    """A share as whole per cent."""
+    return f"{100 * share:.0f} %"
+
+
+def first_target(members: Sequence[Run]) -> TargetScaling:
+    """The first member's target scaling, in whose units the ensemble is standardised; without smearing."""
+    return replace(Scaling.from_json(members[0].description["scaling"]).target, smearing=1.0)

@@ -1,0 +1,90 @@
+"""How members' answers become one: mean, spread and interval. The same lines serve the scores and the exported model.
+
+Everything is worked out in the loss's space, where the members were trained, and turned into physical units last: the
+ends of an interval go with it, since the logarithm keeps order. Smearing makes a mean of a median; ends are quantiles.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from cloudml_tf.data.scaling import TargetScaling
+from cloudml_tf.evaluation.uncertainty import Band, Scale, centre, spread
+from cloudml_tf.inference.heads import Voice
+from cloudml_tf.utils.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class Combination:
+    """One rule for all members.
+
+    Args:
+        voices: a member each.
+        target: log and smearing of the answer in physical units.
+        level: the share that an interval is to cover.
+        scale: what makes an interval wider here than there.
+        floor: what members get wrong together: a unit is √(spread² + floor²), as variances add up.
+        q: from calibration; None where there is none.
+    """
+
+    voices: tuple[Voice, ...]
+    target: TargetScaling
+    level: float = 0.9
+    scale: Scale = "spread"
+    floor: float = 0.0
+    q: float | None = None
+
+    def members(self, outputs: Sequence[Any], xp: Any = np) -> Any:
+        """Outputs of the m members -> (m,n) in the loss's space. Passes of one network share its voice."""
+        each = len(outputs) // len(self.voices)
+        return xp.stack([self.voices[i // each].point(output) for i, output in enumerate(outputs)])
+
+    def band(self, outputs: Sequence[Any], xp: Any = np) -> Band:
+        """What the interval grows from, in the loss's space."""
+        members = self.members(outputs, xp)
+        mean, between = centre(members, xp), spread(members, xp)
+        if self.scale == "spread":
+            return Band(mean, mean, xp.sqrt(between**2 + self.floor**2))
+        if self.scale == "constant":
+            return Band(mean, mean, xp.ones_like(mean))
+        each, tail = len(outputs) // len(self.voices), 0.5 * (1.0 - self.level)
+        ends = [
+            xp.stack([self.voices[i // each].quantile(output, level, xp) for i, output in enumerate(outputs)])
+            for level in (tail, 1.0 - tail)
+        ]
+        return Band(centre(ends[0], xp), centre(ends[1], xp), xp.ones_like(mean))
+
+    def physical(self, value: Any, xp: Any = np) -> Any:
+        """The loss's space -> physical units, of an answer."""
+        return self.turned_back(value, xp) * self.target.smearing if self.target.log else value
+
+    def turned_back(self, value: Any, xp: Any = np) -> Any:
+        """The loss's space -> physical units, of a quantile."""
+        return xp.exp(value) if self.target.log else value
+
+    def answer(self, outputs: Sequence[Any], xp: Any = np) -> dict[str, Any]:
+        """Physical units: "mean" and "spread", and "lower" and "upper" once calibrated. (n,) each."""
+        members = self.members(outputs, xp)
+        found = {"mean": self.physical(centre(members, xp), xp), "spread": spread(self.physical(members, xp), xp)}
+        if self.q is None:
+            return found
+        low, high = self.band(outputs, xp).widened(self.q, xp)
+        return {**found, "lower": self.turned_back(low, xp), "upper": self.turned_back(high, xp)}
+
+    def calibrated(self, q: float) -> "Combination":
+        """The same with a width."""
+        return replace(self, q=q)
+
+
+def choose_scale(asked: str, voices: Sequence[Voice], members: int) -> Scale:
+    """What widths follow: a head that has a distribution, else the spread between members."""
+    heads = all(voice.head != "point" for voice in voices)
+    if asked == "head" and not heads:
+        raise ConfigError("--scale head needs members with a quantile or histogram head. Use spread or constant.")
+    if asked == "spread" and members < 2:
+        raise ConfigError("--scale spread needs two members or more. Name further runs, or use --mc-dropout.")
+    if asked == "head" or (asked == "auto" and heads):
+        return "head"
+    return "constant" if asked == "constant" else "spread"

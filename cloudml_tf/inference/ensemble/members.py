@@ -1,0 +1,97 @@
+"""The members of an ensemble: finished runs that answer the same question, their networks and their answers."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from cloudml_tf.config.run_folder import flat
+from cloudml_tf.config.schema import Config
+from cloudml_tf.data.samples import Samples
+from cloudml_tf.evaluation.comparison import Run, read_finished, short_names
+from cloudml_tf.nn.layers import MirrorAverage
+from cloudml_tf.train.batches import Inputs
+from cloudml_tf.train.network import load_regressor
+from cloudml_tf.utils.errors import NotFiniteError, RunError
+
+# Members may differ in seed, training flights, network, loss and what they do to radiance; not in what they are asked.
+OWN_OF_DATA = {"cache", "memory_gb", "labels", "val_labels", "path", "flights"}
+TEST_COLUMNS = ("test_time_s", "test_flight", "test_label")
+
+
+def read_members(folders: list[Path]) -> list[Run]:
+    """Finished runs. Raises `RunError` where they cannot be joined."""
+    names = short_names(folders)
+    members = [read_finished(folder, name) for folder, name in zip(folders, names, strict=True)]
+    for other in members[1:]:
+        _check_alike(members[0], other)
+    return members
+
+
+def _check_alike(first: Run, other: Run) -> None:
+    asked = [question(run.config, run.description) for run in (first, other)]
+    changed = [key for key in sorted(asked[0].keys() | asked[1].keys()) if asked[0].get(key) != asked[1].get(key)]
+    if changed:
+        shown = "; ".join(f"{key} is {asked[0].get(key)!r} and {asked[1].get(key)!r}" for key in changed[:5])
+        raise RunError(
+            f"{first.name} and {other.name} cannot be one ensemble: {shown}. Members share test flights, target "
+            "and inputs; train them from one configuration with --seed 1, --seed 2, …"
+        )
+    if not all(np.array_equal(first.arrays[key], other.arrays[key]) for key in TEST_COLUMNS):
+        raise RunError(
+            f"{first.name} and {other.name} were judged on different test samples, though of the same flights: their "
+            "files have changed. Train both again."
+        )
+
+
+def question(config: Config, description: dict[str, Any]) -> dict[str, Any]:
+    """All that members must have in common, by dotted path."""
+    content = config.model_dump(mode="json")
+    data = {key: value for key, value in content["data"].items() if key not in OWN_OF_DATA}
+    shared = {
+        "target": content["target"],
+        "temporal_frames": content["temporal_frames"],
+        "data": data,
+        "split": content["split"] if content["split"]["kind"] == "time_blocks" else {"kind": "flights"},
+        "test_flights": description["split"]["test"]["flights"],
+        "frame_shape": description["frame_shape"],
+        "nadir": description["nadir"],
+    }
+    return flat(json.loads(json.dumps(shared)))
+
+
+def load_networks(members: list[Run], seed: int) -> list[keras.Model]:
+    """The regressors. Each draws its own dropout masks, from `seed` on."""
+    return [
+        load_regressor(run.folder, run.config.model_copy(update={"seed": seed + number}), run.description)
+        for number, run in enumerate(members)
+    ]
+
+
+def outputs(networks: list[keras.Model], samples: Samples, passes: int = 0) -> list[np.ndarray]:
+    """Standardised answers (n,1) or (n,1+K) of each network; with `passes`, of that many calls of each with dropout."""
+    batches, found = Inputs(samples), []
+    for network in networks:
+        for number in range(max(passes, 1)):
+            given = (batches[i][0] for i in range(len(batches)))
+            answers = [_answer(network, inputs, number if passes else None) for inputs in given]
+            found.append(np.concatenate(answers).astype("float64"))
+    if not all(np.isfinite(values).all() for values in found):
+        raise NotFiniteError("a member predicts values that are not finite; its weights or inputs are not finite.")
+    return found
+
+
+def _answer(network: keras.Model, inputs: dict[str, Any], number: int | None) -> np.ndarray:
+    """As in use; or, of that number, a pass with dropout (Gal and Ghahramani 2016), each of another network.
+
+    Passes see the image and its mirror image by turns, where the network averages over the two.
+    """
+    to_numpy = keras.ops.convert_to_numpy  # batch by batch: on PyTorch an answer keeps what its gradient would need
+    if number is None:
+        return to_numpy(network(inputs, training=False))
+    average = next((layer for layer in network.layers if isinstance(layer, MirrorAverage)), None)
+    if average is None:
+        return to_numpy(network(inputs, training=True))
+    return to_numpy(average.layer(average.mirrored(inputs) if number % 2 else inputs, training=True))

@@ -1,0 +1,97 @@
+"""The ensemble's tables and page."""
+
+from pathlib import Path
+from typing import Any
+
+from cloudml_tf.inference.ensemble.calibration import percent
+from cloudml_tf.reports import html, report, tables
+from cloudml_tf.reports.figure import Picture, side_by_side
+from cloudml_tf.utils.console import Console
+from cloudml_tf.utils.files import write_text
+
+COLUMNS = ["", "RMSE", "R²", "s", "r", "bias", "MAE"]
+FORMS = {
+    "rmse": ".3f",
+    "r2": ".3f",
+    "variance_ratio": ".1%",
+    "correlation": ".3f",
+    "bias": "+.3f",
+    "mae": ".3f",
+}
+INTERVAL_COLUMNS = ["test flight", "labels", "coverage", "width", "interval score", "spread alone covers"]
+
+
+def member_rows(metrics: dict[str, Any]) -> list[list[str]]:
+    """Each member, their mean ± std, the ensemble."""
+    rows = [
+        [name, *(tables.number(found[key], form) for key, form in FORMS.items())]
+        for name, found in metrics["member_scores"].items()
+    ]
+    mean = metrics["mean_member"]
+    both = {
+        key: [tables.number(mean[key][part], FORMS[key].replace("+", "")) for part in ("mean", "std")] for key in FORMS
+    }
+    rows.append(["mean member", *(" ± ".join(pair) for pair in both.values())])
+    rows.append(["ensemble", *(tables.number(metrics["test"][key], form) for key, form in FORMS.items())])
+    return rows
+
+
+def interval_rows(intervals: dict[str, Any]) -> list[list[str]]:
+    """A row a test flight, and the mean over flights."""
+    each = {**intervals["test"], "mean over flights": {"n": "", **intervals["mean"]}}
+    return [
+        [
+            name,
+            str(found["n"]),
+            percent(found["coverage"]),
+            f"{found['width']:.3f}",
+            f"{found['interval_score']:.3f}",
+            percent(found["spread_alone"]),
+        ]
+        for name, found in each.items()
+    ]
+
+
+def gain(metrics: dict[str, Any]) -> str:
+    """What the ensemble is worth, in words."""
+    found, members = metrics["gain"], len(metrics["member_scores"])
+    fall = found["rmse_fall"]
+    text = f"RMSE {abs(100 * fall):.1f} % {'below' if fall >= 0 else 'above'} the mean member's"
+    return text if members == 1 else f"{text}; better than {found['better_than']} of {members} members"
+
+
+def tell(console: Console, metrics: dict[str, Any]) -> None:
+    """On the terminal."""
+    console.table(f"test, {metrics['space']['loss']}", COLUMNS, member_rows(metrics))
+    console.say(gain(metrics))
+    if "intervals" in metrics:
+        console.table(f"intervals, {metrics['space']['loss']}", INTERVAL_COLUMNS, interval_rows(metrics["intervals"]))
+        for line in metrics["intervals"]["words"]:
+            (console.warn if "fail" in line else console.say)(line)
+
+
+def write_page(path: Path, metrics: dict[str, Any], chapters: list[report.Chapter], pictures: list[Picture]) -> None:
+    """report.html, which needs no other file."""
+    title = f"{metrics['experiment']}: ensemble of {len(metrics['member_scores'])}"
+    parts = [
+        *report.summary(metrics),
+        html.section(
+            "Members",
+            html.table(COLUMNS, member_rows(metrics), strong={"ensemble"}),
+            note=f"{gain(metrics)}. Below, 'network' is the ensemble.",
+        ),
+    ]
+    if "intervals" in metrics:
+        table = html.table(INTERVAL_COLUMNS, interval_rows(metrics["intervals"]))
+        note = "Widths and scores in the loss's space. Spread alone: mean ± z spread, without calibration."
+        parts.append(html.section("Intervals", html.bullets(metrics["intervals"]["words"]), table, note=note))
+    parts.append(html.section("Uncertainty", side_by_side(pictures)))
+    parts += report.tables(metrics)
+    parts += [
+        html.section(chapter.title, side_by_side(chapter.pictures), note=chapter.note)
+        for chapter in chapters
+        if chapter.pictures
+    ]
+    runs = html.bullets([f"{name}: {folder}" for name, folder in metrics["members"].items()])
+    parts.append(html.section("Details", html.details("members", runs)))
+    write_text(path, html.page(title, *parts, data={"metrics": metrics}))

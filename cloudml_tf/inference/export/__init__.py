@@ -1,0 +1,1 @@
+"""Exports: SavedModel, ONNX, LiteRT, their comparison with Keras, and the model card."""

@@ -1,0 +1,223 @@
+"""The model card beside every export: what it predicts, from what, how well, where not, and how to load it."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from cloudml_tf.config.schema import Config
+from cloudml_tf.inference.export import parity
+from cloudml_tf.inference.export.formats import FORMATS
+
+MEANINGS = {
+    "optical_depth": ("cloud optical depth at the lidar's wavelength, of the whole column", "none"),
+    "cloud_base_km": ("height of the cloud's base", "km"),
+    "cloud_top_km": ("height of the cloud's top", "km"),
+}
+PART = {"train": "training", "val": "validation (stops the training)", "test": "test (never seen)"}
+
+
+def model_card(
+    config: Config, description: dict[str, Any], metrics: dict[str, Any] | None, record: dict[str, Any]
+) -> str:
+    """Markdown.
+
+    Args:
+        config, description: of the run (config.json, data.json).
+        metrics: of the run or ensemble (metrics.json); None where there are none.
+        record: the content of cloudml.json: inputs, outputs, formats, parity, versions.
+    """
+    chapters = [
+        f"# {config.experiment_name}",
+        _predicts(config, record),
+        "## Inputs and outputs\n\n" + _signature(config, record),
+        "## Trained on\n\n" + _data(config, description),
+        "## Scores on the test flights\n\n" + scores_table(metrics),
+        "## Intervals\n\n" + _intervals(config, record, metrics),
+        "## Limits\n\n" + _limits(config, description),
+        "## Files\n\n" + files_of(record),
+        "## Loading\n\n" + loading(config, record),
+        "## Versions\n\n" + ", ".join(f"{name} {version}" for name, version in record["versions"].items()) + ".",
+    ]
+    return "\n\n".join(chapters) + "\n"
+
+
+def table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
+    """A Markdown table."""
+    lines = [columns, ["---"] * len(columns), *rows]
+    return "\n".join("| " + " | ".join(str(cell) for cell in line) + " |" for line in lines)
+
+
+def _predicts(config: Config, record: dict[str, Any]) -> str:
+    meaning, unit = MEANINGS[config.target.name]
+    frames, members = config.temporal_frames, record.get("members")
+    seen = "one camera frame" if frames == 1 else f"{frames} successive camera frames, for the middle one"
+    text = (
+        f"Predicts the {meaning}{' in km' * (unit == 'km')}, straight below the aircraft, as the lidar would have "
+        f"measured it, from {seen}."
+    )
+    if config.target.transform == "log":
+        mean = "the mean of" if config.target.smearing else "the median of"
+        text += f" It was trained on ln(value); the answer is {mean} the value."
+    if members:
+        text += f" It is the mean of {len(members)} networks."
+    return text + " Preprocessing is inside: inputs are raw, the answer is in physical units."
+
+
+def _signature(config: Config, record: dict[str, Any]) -> str:
+    names = ", ".join(feature.name for feature in config.data.features)
+    what = {
+        "frames": ("as the camera files give it", "radiance or reflectance: (n, frame, row, column, channel)"),
+        "sun_angles_deg": ("degrees", "solar zenith; solar azimuth minus heading: (n, frame, angle)"),
+        "features": ("as in the files", f"{names}: (n, frame, feature)"),
+    }
+    rows = [
+        [f"input `{name}`", "(n, " + ", ".join(str(size) for size in shape[1:]) + ")", *what[name]]
+        for name, shape in record["inputs"].items()
+    ]
+    unit = MEANINGS[config.target.name][1]
+    more = {"_spread": "std between the members", "_lower": "lower end of the interval", "_upper": "its upper end"}
+    for name in record["outputs"]:
+        meaning = next((text for ending, text in more.items() if name.endswith(ending)), "the prediction")
+        rows.append([f"output `{name}`", "(n, 1)", unit, meaning])
+    return table(["", "shape", "unit", ""], rows) + "\n\nAll are float32; n is any number of sequences."
+
+
+def _data(config: Config, description: dict[str, Any]) -> str:
+    rows = [
+        [
+            PART.get(part, part),
+            ", ".join(found["flights"]),
+            found["sequences"],
+            f"{found['label_mean']:.3f} ± {found['label_std']:.3f}",
+        ]
+        for part, found in description["split"].items()
+    ]
+    text = table(["part", "flights", "labelled sequences", "label, mean ± std"], rows)
+    if config.training.init_from is not None:
+        text += f"\n\nIt went on from the run {config.training.init_from}, which had flights of its own."
+    if config.pretraining.enabled:
+        text += "\n\nIts frame encoder was pretrained on frames without labels, also of the validation flights."
+    return text
+
+
+def scores_table(metrics: dict[str, Any] | None) -> str:
+    """The rows that the run printed: baselines, network, oracle; then tier and ceiling."""
+    if not metrics or "test" not in metrics:
+        return "Not recorded: the run's metrics.json is missing."
+    rows = [(name, parts["test"]) for name, parts in metrics.get("baselines", {}).items() if "test" in parts]
+    rows.append(("**this model**", metrics["test"]))
+    rows += [("oracle (knows the true scene)", metrics["oracle"]["test"])] if "oracle" in metrics else []
+    keys = ("r2", "variance_ratio", "correlation", "bias", "rmse", "mae")
+    lines = [[name, _interval(found), *(number(found.get(key)) for key in keys[1:])] for name, found in rows]
+    test, tier = metrics["test"], metrics.get("tier", {})
+    text = table(["", "R² (95 % interval)", "s", "r", "bias", "RMSE", "MAE"], lines)
+    text += (
+        f"\n\nIn {metrics['space']['loss']}; n = {test['n']}, effectively {number(test.get('n_eff'), 0)}. r is the "
+        "correlation and s = std(prediction)/std(label); R² = r² - (s - r)² - (bias/std)², so the ceiling of R² is "
+        f"r² = {number(test.get('r2_ceiling'))}."
+    )
+    failed = f" (for {tier['next']}: {'; '.join(tier['failed'])})" if tier.get("failed") else ""
+    return f"{text} Tier: {tier.get('name', 'not judged')}{failed}."
+
+
+def _interval(found: dict[str, Any]) -> str:
+    low, high = (found.get("ci95") or {}).get("r2") or (None, None)
+    return number(found.get("r2")) + ("" if low is None else f" [{number(low)}, {number(high)}]")
+
+
+def number(value: float | None, digits: int = 3) -> str:
+    """As text; a dash where it is not defined."""
+    return "-" if value is None or value != value else f"{value:.{digits}f}"
+
+
+def _intervals(config: Config, record: dict[str, Any], metrics: dict[str, Any] | None) -> str:
+    found = record.get("intervals")
+    if not found:
+        return (
+            "None: the answer is one number without an uncertainty. `cloudml ensemble` joins several runs and "
+            "calibrates intervals."
+        )
+    words = found.get("words") or [f"{100 * found['level']:.0f} %"]
+    name = config.target.name
+    return f"`{name}_lower` to `{name}_upper`: " + "; ".join(words) + "."
+
+
+def _limits(config: Config, description: dict[str, Any]) -> str:
+    target, lidar, ranges = config.target, config.data.lidar, description.get("ranges")
+    ends = [f"{word} {end:g}" for word, end in (("from", target.minimum), ("to", target.maximum)) if end is not None]
+    column = target.name == "optical_depth" and lidar.opaque_profiles == "drop"
+    simulated = config.data.path is None and config.data.flights is None
+    lines = [
+        (bool(ends), f"Trained on labels {' '.join(ends)} alone: beyond them nothing is known."),
+        (lidar.clear_sky == "unlabelled", "Clear sky was left out: over it the answer means nothing."),
+        (column, "Clouds that the lidar cannot see through were left out."),
+        (simulated, "Trained and tested on simulated flights; not tried on a real camera."),
+        (True, "Not tried on a camera, gain, frame size, altitude, season or surface other than those of its flights."),
+        (ranges is None, "The ranges of the training inputs are not recorded: the run is of an older version."),
+    ]
+    far = description.get("sun_outside_training", [])
+    lines += [(True, f"Judged under a sun that training has not shown: {text}.") for text in far]
+    text = "\n".join(f"- {line}" for applies, line in lines if applies)
+    if ranges is None:
+        return text
+    return f"{text}\n\nRanges in training, beyond which nothing is known:\n\n{_ranges(config, ranges)}"
+
+
+def _ranges(config: Config, ranges: dict[str, Any]) -> str:
+    """Of all but 0.1 % of the training part at either end."""
+    named = {f"mean of a frame, channel {n}": part for n, part in enumerate(ranges["radiance"])}
+    named["solar zenith, degrees"] = ranges["solar_zenith_deg"]
+    named["sun's azimuth from the heading, degrees, mirrored as in training"] = ranges["relative_azimuth_deg"]
+    named |= {feature.name: part for feature, part in zip(config.data.features, ranges["features"], strict=True)}
+    named[f"label `{config.target.name}`"] = ranges["label"]
+    rows = [[name, f"{part['low']:.4g}", f"{part['high']:.4g}"] for name, part in named.items() if part is not None]
+    return table(["", "from", "to"], rows)
+
+
+def files_of(record: dict[str, Any]) -> str:
+    """What lies beside the card, and how far each file is from the Keras model."""
+    found = record["parity"]
+    return (
+        table(parity.COLUMNS, parity.rows_of(found))
+        + f"\n\nEach file against the Keras model, on {found['sequences']} sequences {found['source']}; relative to "
+        f"the answer, which counts as {parity.SMALL:g} std of the target at least. An export above "
+        f"{parity.FAIL_ABOVE:g} is refused, one above {parity.WARN_ABOVE:g} warned about. `cloudml.json` holds all of "
+        "this for machines."
+    )
+
+
+LOADING = {
+    "savedmodel": """import tensorflow as tf
+
+model = tf.saved_model.load("{folder}")
+answer = model.signatures["serving_default"]({arguments})
+print(answer["{output}"].numpy())
+""",
+    "onnx": """import onnxruntime
+
+model = onnxruntime.InferenceSession("{folder}/model.onnx")
+answer = model.run(["{output}"], {{{pairs}}})
+print(answer[0])
+""",
+    "litert": """from ai_edge_litert.interpreter import Interpreter
+
+model = Interpreter(model_path="{folder}/model.tflite")
+answer = model.get_signature_runner("serving_default")({arguments})
+print(answer["{output}"])
+""",
+}
+
+
+def loading(config: Config, record: dict[str, Any]) -> str:
+    """Five lines a format; the inputs are NumPy arrays of the names above."""
+    names = list(record["inputs"])
+    filled = {
+        "folder": ".",
+        "output": config.target.name,
+        "arguments": ", ".join(f"{name}={name}" for name in names),
+        "pairs": ", ".join(f'"{name}": {name}' for name in names),
+    }
+    parts = [
+        f"{FORMATS[name].title}:\n\n```python\n{LOADING[name].format(**filled)}```"
+        for name in record["parity"]["formats"]
+    ]
+    return f"From this folder, with float32 arrays {', '.join(f'`{name}`' for name in names)}.\n\n" + "\n\n".join(parts)

@@ -1,0 +1,216 @@
+"""The formats of an export, what each needs, and readers that run each without Keras.
+
+All answer alike: named float32 inputs with any batch size, raw radiance and degrees in, physical units out.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from cloudml_tf.config.run_folder import EXPORT_FILES, RECORD
+from cloudml_tf.inference.export import trust
+from cloudml_tf.utils.errors import ConfigError, RunError
+from cloudml_tf.utils.tf_logging import held_back_stderr, quiet_tensorflow
+
+SHARED = "shared_frames"  # the signature of a SavedModel for sequences that share frames
+
+
+@dataclass(frozen=True)
+class Format:
+    """One format.
+
+    Args:
+        title: as people write it.
+        file: its name in the folder of the export; the SavedModel has the folder `variables` beside it.
+        packages: module -> the package that holds it, beyond what training needs.
+    """
+
+    title: str
+    file: str
+    packages: dict[str, str]
+
+    def missing(self) -> list[str]:
+        """Packages that are not installed."""
+        return [package for module, package in self.packages.items() if find_spec(module) is None]
+
+
+_PACKAGES: dict[str, tuple[str, dict[str, str]]] = {
+    "savedmodel": ("SavedModel", {}),
+    "onnx": ("ONNX", {"onnx": "onnx", "tf2onnx": "tf2onnx", "onnxruntime": "onnxruntime"}),
+    "litert": ("LiteRT", {"ai_edge_litert": "ai-edge-litert"}),
+}
+FORMATS = {name: Format(title, EXPORT_FILES[name], needed) for name, (title, needed) in _PACKAGES.items()}
+
+
+def parse_formats(text: str) -> tuple[str, ...]:
+    """ "savedmodel,onnx" -> the formats, in the order of `FORMATS`. Raises `ConfigError` for another one."""
+    asked = {name.strip().lower() for name in text.split(",") if name.strip()}
+    unknown = sorted(asked - FORMATS.keys())
+    if unknown or not asked:
+        raise ConfigError(f"--format takes one or several of {','.join(FORMATS)}. Received: {text!r}")
+    return tuple(name for name in FORMATS if name in asked)
+
+
+def check_packages(formats: Iterable[str]) -> None:
+    """Refuse formats whose packages are missing; before a training rather than after it. Raises `ConfigError`."""
+    missing = {name: FORMATS[name].missing() for name in formats if FORMATS[name].missing()}
+    if missing:
+        packages = sorted({package for lacking in missing.values() for package in lacking})
+        raise ConfigError(
+            f"the export formats {', '.join(missing)} need packages that are not installed: {', '.join(packages)}. Run "
+            "`pip install 'cloudml-tf[export]'` (in a clone: `pip install -e '.[export]'`), or leave these formats out "
+            "of --format and output.export_formats."
+        )
+
+
+def check_backend() -> None:
+    """Refuse to export where Keras does not run on TensorFlow; before a training. Raises `ConfigError`."""
+    quiet_tensorflow()
+    import keras
+
+    backend = keras.backend.backend()
+    if backend != "tensorflow":
+        raise ConfigError(
+            f"an export is written with TensorFlow, and Keras runs on {backend}. Train with --set output.export=false, "
+            "then run KERAS_BACKEND=tensorflow cloudml export RUN: the weights of a run fit every backend."
+        )
+
+
+def formats_in(folder: Path) -> tuple[str, ...]:
+    """The formats that lie in the folder of an export; none where it is something else."""
+    if not (folder / RECORD).is_file():
+        return ()
+    return tuple(name for name, form in FORMATS.items() if (folder / form.file).is_file())
+
+
+def files_of(folder: Path, name: str) -> list[Path]:
+    """The files of one format in the folder of an export, weights included."""
+    files = [folder / FORMATS[name].file]
+    return [*files, *((folder / "variables").rglob("*") if name == "savedmodel" else [])]
+
+
+def size(folder: Path, name: str) -> int:
+    """Bytes of one format in the folder of an export, weights included."""
+    return sum(file.stat().st_size for file in files_of(folder, name))
+
+
+class Reader(Protocol):
+    """An exported file, ready to answer."""
+
+    def outputs(self, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Every output by name, (n,) each, in physical units."""
+
+
+def answers(reader: Reader, batches: Iterable[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    """Every output by name, (n,) each, of inputs that come in batches."""
+    return joined_outputs(reader.outputs(batch) for batch in batches)
+
+
+def joined_outputs(parts: Iterable[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    """Outputs of several batches as one."""
+    found = list(parts)
+    return {name: np.concatenate([part[name] for part in found]) for name in found[0]}
+
+
+def open_export(folder: Path, name: str, threads: int | None = None) -> Reader:
+    """A reader of one format. `threads` bounds ONNX and LiteRT; TensorFlow has its own setting.
+
+    Raises `RunError` for what is no such file, is not the file that was exported, or does more than compute.
+    """
+    check_packages([name])
+    path = _there(folder, name)
+    trust.check_digests(folder, folder / RECORD, [path.name, *(["variables"] if name == "savedmodel" else [])])
+    if name == "savedmodel":
+        trust.check_savedmodel(path)
+    elif name == "onnx":
+        trust.check_onnx(path)
+    try:
+        return SavedModel(folder) if name == "savedmodel" else (Onnx if name == "onnx" else LiteRT)(folder, threads)
+    except Exception as error:  # whatever a runtime makes of a damaged file
+        reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
+        raise RunError(
+            f"{path}: cannot be loaded ({reason}). Copy the export again, or export the run anew."
+        ) from error
+
+
+class SavedModel:
+    """A SavedModel loaded without Keras, as any other process would."""
+
+    def __init__(self, folder: Path) -> None:
+        import tensorflow as tf
+
+        _there(folder, "savedmodel")
+        self._kept = tf.saved_model.load(str(folder))  # without this reference its variables are freed
+        self._serve = self._kept.signatures["serving_default"]
+        self._constant = tf.constant
+
+    def outputs(self, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Every output, (n,) each, in physical units."""
+        return self._called(self._serve, inputs)
+
+    @property
+    def shares_frames(self) -> bool:
+        """Whether it can take each frame once; a model of an earlier version cannot."""
+        return SHARED in self._kept.signatures
+
+    def shared_outputs(self, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """The same of sequences that share frames, `Samples.shared_inputs`."""
+        return self._called(self._kept.signatures[SHARED], inputs)
+
+    def _called(self, signature: Any, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        specs = signature.structured_input_signature[1]
+        tensors = {name: self._constant(value, specs[name].dtype) for name, value in inputs.items()}
+        return _flat({name: value.numpy() for name, value in signature(**tensors).items()})
+
+
+class Onnx:
+    """An ONNX file in ONNX Runtime, on the CPU. TensorFlow is not needed."""
+
+    def __init__(self, folder: Path, threads: int | None = None) -> None:
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads or 0  # 0: as many as there are cores
+        path = _there(folder, "onnx")
+        self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        self._names = [output.name for output in self._session.get_outputs()]
+
+    def outputs(self, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Every output, (n,) each, in physical units."""
+        values = self._session.run(None, _float32(inputs))
+        return _flat(dict(zip(self._names, values, strict=True)))
+
+
+class LiteRT:
+    """A LiteRT file. TensorFlow is not needed."""
+
+    def __init__(self, folder: Path, threads: int | None = None) -> None:
+        from ai_edge_litert.interpreter import Interpreter
+
+        with held_back_stderr():
+            self._interpreter = Interpreter(model_path=str(_there(folder, "litert")), num_threads=threads)
+            self._interpreter.allocate_tensors()  # here it greets on stderr, once
+            self._serve = self._interpreter.get_signature_runner("serving_default")
+
+    def outputs(self, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Every output, (n,) each, in physical units."""
+        return _flat(self._serve(**_float32(inputs)))
+
+
+def _there(folder: Path, name: str) -> Path:
+    path = folder / FORMATS[name].file
+    if not path.is_file():
+        raise RunError(f"{folder}: no {path.name} here; it is not an exported model in the format {name}.")
+    return path
+
+
+def _float32(inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    return {name: np.asarray(value, "float32") for name, value in inputs.items()}
+
+
+def _flat(outputs: dict[str, Any]) -> dict[str, np.ndarray]:
+    return {name: np.asarray(value).reshape(-1) for name, value in outputs.items()}

@@ -1,0 +1,165 @@
+"""Does an exported file answer as the Keras model does? The same sequences through both, and how far they differ."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+
+from cloudml_tf.config.data import FlightFiles
+from cloudml_tf.config.schema import Config
+from cloudml_tf.data.samples import Samples
+from cloudml_tf.data.scaling import Scaling, TargetScaling
+from cloudml_tf.inference.export.formats import FORMATS, Reader, answers
+from cloudml_tf.utils.console import Console
+from cloudml_tf.utils.errors import DataError, ParityError
+
+FAIL_ABOVE, WARN_ABOVE = 1e-3, 1e-4
+SEQUENCES = 200
+SMALL = 0.1  # answers nearer to 0 than this many std count as that many, or no relative difference were left
+Inputs = dict[str, np.ndarray]
+Answer = Callable[[Inputs], dict[str, Any]]  # inputs by name -> outputs by name, in physical units
+
+
+@dataclass(frozen=True)
+class Sequences:
+    """Raw inputs to compare on, n sequences of each, and where they come from, in words."""
+
+    inputs: Inputs
+    source: str
+
+    def __len__(self) -> int:
+        return len(next(iter(self.inputs.values())))
+
+    def batches(self, size: int = 50) -> list[Inputs]:
+        """The first one alone, then `size` at a time: a file must take any batch."""
+        ends = [0, *range(1, len(self), size), len(self)]
+        pieces = [slice(a, b) for a, b in pairwise(ends) if a < b]
+        return [{name: values[piece] for name, values in self.inputs.items()} for piece in pieces]
+
+    def shared(self) -> Inputs:
+        """The same as frames, and which of them make a sequence."""
+        count, steps = self.inputs["frames"].shape[:2]
+        frames = {name: values.reshape(-1, *values.shape[2:]) for name, values in self.inputs.items()}
+        return {**frames, "chosen_frames": np.arange(count * steps).reshape(count, steps)}
+
+
+def real_sequences(samples: Samples, count: int = SEQUENCES) -> Sequences:
+    """Sequences of flights, evenly spread."""
+    chosen = np.unique(np.linspace(0, len(samples) - 1, count).astype(int))
+    names = sorted({samples.flight_names[number] for number in samples.flight[chosen]})
+    return Sequences(samples.inputs(chosen), f"of flight {', '.join(names)}")
+
+
+def sequences_of_run(config: Config, description: dict[str, Any], count: int = SEQUENCES) -> Sequences | None:
+    """Sequences of a finished run's test flights; None where their files are gone, or are read otherwise by now."""
+    from cloudml_tf.data.sources import samples_of
+
+    names = description["split"]["test"]["flights"]
+    files = {name: FlightFiles.model_validate(description["files"][name]) for name in names}
+    try:
+        samples = samples_of(files, config)
+    except DataError:
+        return None
+    return real_sequences(samples, count) if list(samples.frame_shape) == description["frame_shape"] else None
+
+
+def drawn_sequences(
+    shapes: dict[str, tuple[int | None, ...]], scaling: Scaling, log_offset: float | None, seed: int, count: int
+) -> Sequences:
+    """Random inputs with the mean and spread of training, where no flight is at hand."""
+    rng = np.random.default_rng(seed)
+    inputs = {}
+    for name, sizes in shapes.items():
+        shape = (count, *(size for size in sizes[1:] if size is not None))
+        if name == "sun_angles_deg":
+            inputs[name] = rng.uniform((10.0, -180.0), (70.0, 180.0), shape).astype("float32")
+            continue
+        frames = name == "frames"
+        mean, std = (scaling.frame_mean, scaling.frame_std) if frames else (scaling.feature_mean, scaling.feature_std)
+        values = np.asarray(mean) + np.asarray(std) * rng.standard_normal(shape)
+        if frames:
+            values = values if log_offset is None else np.exp(values) - log_offset
+            values = values if scaling.flat_field is None else values * np.asarray(scaling.flat_field)
+        inputs[name] = values.astype("float32")
+    return Sequences(inputs, "drawn from the training statistics")
+
+
+@contextmanager
+def full_float32() -> Iterator[None]:
+    """Without the TensorFloat-32 of GPUs, which has three digits."""
+    import tensorflow as tf
+
+    usual = tf.config.experimental.tensor_float_32_execution_enabled()
+    tf.config.experimental.enable_tensor_float_32_execution(False)
+    try:
+        yield
+    finally:
+        tf.config.experimental.enable_tensor_float_32_execution(usual)
+
+
+def keras_answers(answer: Answer, sequences: Sequences) -> dict[str, np.ndarray]:
+    """Every number of each output, in a row: n of them, or n maps."""
+    found = [answer(batch) for batch in sequences.batches()]
+    joined = {name: np.concatenate([np.asarray(part[name]) for part in found]) for name in found[0]}
+    return {name: values.reshape(-1) for name, values in joined.items()}
+
+
+def file_answers(reader: Reader, sequences: Sequences) -> dict[str, np.ndarray]:
+    """(n,) of each output of an exported file."""
+    return answers(reader, sequences.batches())
+
+
+def difference(
+    ours: dict[str, np.ndarray], theirs: dict[str, np.ndarray], output: str, scaling: TargetScaling
+) -> dict[str, float]:
+    """The largest difference of any output of a file from Keras.
+
+    "max_relative": over the size of the answer (the output `output`), at least `SMALL` std of the target.
+    "max_std": in standard deviations of the target, in the loss's space.
+    """
+    if ours.keys() != theirs.keys():
+        raise ParityError(f"the export's outputs are {sorted(theirs)}, the model's are {sorted(ours)}; not exported.")
+    answer = np.abs(ours[output].astype("float64")) + scaling.log_offset  # what a logarithm was taken of
+    std = scaling.std * answer if scaling.log else np.full_like(answer, scaling.std)  # of physical units
+    gap = np.max([np.abs(ours[name].astype("float64") - theirs[name]) for name in ours], axis=0)
+    size = answer if scaling.log else np.maximum(answer, SMALL * std)
+    return {"max_relative": float(np.max(gap / size)), "max_std": float(np.max(gap / std))}
+
+
+def judge(found: dict[str, float], what: str) -> dict[str, Any]:
+    """The same with "within": whether both are below `WARN_ABOVE`. Raises `ParityError` above `FAIL_ABOVE`."""
+    worst = np.max([found["max_relative"], found["max_std"]])  # NaN stays NaN, and fails
+    if not worst <= FAIL_ABOVE:
+        raise ParityError(
+            f"{what} differs from the Keras model by {found['max_relative']:.2g} of the answer, {found['max_std']:.2g} "
+            f"std of the target; allowed is {FAIL_ABOVE:g}. Nothing was exported."
+        )
+    return {**found, "within": bool(worst <= WARN_ABOVE)}
+
+
+def rows_of(record: dict[str, Any]) -> list[list[str]]:
+    """The parity table: format, file, size, and both differences."""
+    return [
+        [
+            FORMATS[name].title,
+            FORMATS[name].file,
+            f"{found['bytes'] / 1024:.0f}",
+            f"{found['max_relative']:.1e}",
+            f"{found['max_std']:.1e}",
+        ]
+        for name, found in record["formats"].items()
+    ]
+
+
+COLUMNS = ["format", "file", "kB", "largest relative difference", "in std of the target"]
+
+
+def show(console: Console, record: dict[str, Any]) -> None:
+    """The table for people, and a warning for each format above `WARN_ABOVE`."""
+    console.table(f"against Keras, {record['sequences']} sequences {record['source']}", COLUMNS, rows_of(record))
+    for name, found in record["formats"].items():
+        if not found["within"]:
+            console.warn(f"{FORMATS[name].title} differs from Keras by more than {WARN_ABOVE:g}")

@@ -1,0 +1,263 @@
+"""Write a run as files that need none of this package: SavedModel, ONNX, LiteRT.
+
+    best weights ─ Keras model in physical units ─ SavedModel ─ ONNX, LiteRT ─ each compared with Keras ─ model card
+
+Raw radiance and degrees in, physical units out, preprocessing inside. `savedmodels/<experiment>/` holds the files,
+`model_card.md` for people, and `cloudml.json` for machines: how flights are to be read, and how far each file is from
+the Keras model. The signature takes float32 tensors named as the model's inputs, with any batch size.
+"""
+
+import platform
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from cloudml_tf.config.load import expand
+from cloudml_tf.config.run_folder import RECORD, read_json, run_id, versions
+from cloudml_tf.config.schema import Config
+from cloudml_tf.data.samples import Samples
+from cloudml_tf.data.scaling import Scaling
+from cloudml_tf.inference.export import parity, trust
+from cloudml_tf.inference.export.card import model_card
+from cloudml_tf.inference.export.convert import convert
+from cloudml_tf.inference.export.formats import (
+    FORMATS,
+    SHARED,
+    SavedModel,
+    check_packages,
+    files_of,
+    formats_in,
+    open_export,
+    size,
+)
+from cloudml_tf.utils.console import Console
+from cloudml_tf.utils.errors import RunError
+from cloudml_tf.utils.files import whole_folder, write_json, write_text
+from cloudml_tf.utils.locks import WRITING, alone_at
+
+CARD = "model_card.md"
+PACKAGES = ("cloudml-tf", "tensorflow", "keras", "numpy")
+
+
+@dataclass(frozen=True)
+class Source:
+    """What is exported.
+
+    Args:
+        models: all Keras models that `answer` calls; they take the same inputs.
+        answer: inputs by name -> outputs (B,1) by name, in physical units, one of them named as the target.
+        config, description, metrics: of the run; what metrics.json holds, None where there is none.
+        samples: sequences to compare on; without them those of the run's test flights, or drawn ones.
+        shared_answer: the same answer for sequences that share frames (`models.share_frames`).
+        more: for cloudml.json.
+        compared: sequences or scenes to compare on, where they are no `samples`.
+    """
+
+    models: Sequence[Any]
+    answer: parity.Answer
+    config: Config
+    description: dict[str, Any]
+    metrics: dict[str, Any] | None = None
+    samples: Samples | None = None
+    shared_answer: parity.Answer | None = None
+    more: dict[str, Any] = field(default_factory=dict)
+    compared: parity.Sequences | None = None
+
+    @property
+    def shapes(self) -> dict[str, tuple[int | None, ...]]:
+        """(None, T, ...) of each input by name."""
+        return {tensor.name: (None, *tensor.shape[1:]) for tensor in self.models[0].inputs}
+
+    @property
+    def shared_shapes(self) -> dict[str, tuple[int | None, ...]]:
+        """(None, ...) of each input by name, where sequences share frames; the indices (None, T) come last."""
+        frames = self.shapes["frames"][1]
+        return {**{name: (None, *shape[2:]) for name, shape in self.shapes.items()}, "chosen_frames": (None, frames)}
+
+    def sequences(self) -> parity.Sequences:
+        """What the files are compared on."""
+        if self.compared is not None:
+            return self.compared
+        if self.samples is not None:
+            return parity.real_sequences(self.samples)
+        found = parity.sequences_of_run(self.config, self.description)
+        if found is not None:
+            return found
+        scaling, offset = Scaling.from_json(self.description["scaling"]), self.config.preprocessing.log_offset
+        return parity.drawn_sequences(self.shapes, scaling, offset, self.config.seed, parity.SEQUENCES)
+
+
+def export_model(
+    model: Any,
+    folder: Path,
+    config: Config,
+    description: dict[str, Any],
+    metrics: dict[str, Any] | None = None,
+    samples: Samples | None = None,
+    formats: Sequence[str] | None = None,
+    run: Path | None = None,
+    keep: bool = False,
+) -> dict[str, Any]:
+    """Export a regressor (standardised output) in `formats`, by default the configuration's; returns the parity record.
+
+    With `keep` the formats that lie there are written too.
+
+    What was trained in bfloat16 is exported in float32. Raises `ParityError` where a file differs from Keras.
+    """
+    from cloudml_tf.models import share_frames
+    from cloudml_tf.train.network import with_units
+
+    network, scaling = in_float32(model, config, description), Scaling.from_json(description["scaling"])
+    physical, shared = with_units(network, scaling), with_units(share_frames(network), scaling)
+
+    def answer(inputs: dict[str, Any]) -> dict[str, Any]:
+        return {config.target.name: physical(inputs, training=False)}
+
+    def shared_answer(inputs: dict[str, Any]) -> dict[str, Any]:
+        return {config.target.name: shared(inputs, training=False)}
+
+    more = {} if run is None else {"run": run_id(config, run)}
+    source = Source([physical, shared], answer, config, description, metrics, samples, shared_answer, more)
+    return export(source, folder, formats or config.output.export_formats, keep)
+
+
+def export(source: Source, folder: Path, formats: Sequence[str], keep: bool = False) -> dict[str, Any]:
+    """Write all formats, the record and the card into `folder`, whole or not at all; returns the parity record.
+
+    The folder is replaced where it holds an export; with `keep`, in the formats that lie there too. Raises
+    `ParityError` where a file differs from Keras.
+    """
+    with alone_at(folder, "an export"):
+        check_replaceable(folder)
+        wanted = every_format(folder, formats) if keep else formats
+        check_packages(wanted)
+        return _export(source, folder, wanted)
+
+
+def every_format(folder: Path, formats: Sequence[str]) -> tuple[str, ...]:
+    """Some formats and those that lie in a folder, whose files are always of one run."""
+    return tuple(name for name in FORMATS if name in {*formats, *formats_in(folder)})
+
+
+def _export(source: Source, folder: Path, formats: Sequence[str]) -> dict[str, Any]:
+    sequences, target = source.sequences(), Scaling.from_json(source.description["scaling"]).target
+    with (
+        whole_folder(folder) as temporary,
+        tempfile.TemporaryDirectory(prefix=f"{WRITING}{folder.name}-", dir=folder.parent) as scratch,
+        parity.full_float32(),
+    ):
+        ours = parity.keras_answers(source.answer, sequences)
+        savedmodel = temporary if "savedmodel" in formats else Path(scratch)  # the others are made from it
+        write_savedmodel(source, savedmodel)
+        found: dict[str, Any] = {}
+        for name in formats:
+            if name != "savedmodel":
+                convert(savedmodel, name, temporary / FORMATS[name].file)
+            reader = open_export(temporary, name)
+            theirs = [parity.file_answers(reader, sequences)]
+            if isinstance(reader, SavedModel) and reader.shares_frames:
+                theirs.append(reader.shared_outputs(sequences.shared()))
+            gaps = [parity.difference(ours, each, source.config.target.name, target) for each in theirs]
+            gap = {key: max(one[key] for one in gaps) for key in gaps[0]}
+            found[name] = {**parity.judge(gap, f"{folder}: {FORMATS[name].title}"), "bytes": size(temporary, name)}
+        limits = {"warn_above": parity.WARN_ABOVE, "fail_above": parity.FAIL_ABOVE}
+        record = {"sequences": len(sequences), "source": sequences.source, **limits, "formats": found}
+        describe(source, temporary, record, list(ours))
+    return record
+
+
+def write_savedmodel(source: Source, folder: Path) -> None:
+    """The SavedModel, with the signatures `serving_default` and `shared_frames`."""
+    import tensorflow as tf
+    from keras.export import ExportArchive
+
+    archive = ExportArchive()
+    for model in source.models:
+        archive.track(model)
+    endpoints = [("serving_default", source.answer, source.shapes)]
+    if source.shared_answer is not None:
+        endpoints.append((SHARED, source.shared_answer, source.shared_shapes))
+    for name, answer, shapes in endpoints:
+        specs = [
+            tf.TensorSpec(shape, tf.int32 if key == "chosen_frames" else tf.float32, name=key)
+            for key, shape in shapes.items()
+        ]
+        archive.add_endpoint(name, partial(_called, answer, list(shapes)), input_signature=specs)
+    try:
+        archive.write_out(str(folder), verbose=False)
+    except tf.errors.OpError as error:  # TensorFlow's own words for a full disk
+        reason = error.message.splitlines()[0]
+        raise RunError(f"{folder.parent}: the SavedModel cannot be written ({reason}). Free some space.") from None
+
+
+def _called(answer: parity.Answer, names: list[str], *tensors: Any) -> dict[str, Any]:
+    return answer(dict(zip(names, tensors, strict=True)))
+
+
+def describe(source: Source, folder: Path, record: dict[str, Any], outputs: list[str]) -> None:
+    """cloudml.json and the model card."""
+    needed = [package for name in record["formats"] for package in FORMATS[name].packages.values()]
+    content = {
+        "inputs": source.shapes,
+        "output": source.config.target.name,
+        "outputs": outputs,
+        "files": {name: FORMATS[name].file for name in record["formats"]},
+        trust.SHA256: trust.digests([path for name in record["formats"] for path in files_of(folder, name)], folder),
+        "parity": record,
+        "versions": {"python": platform.python_version(), **versions([*PACKAGES, *needed])},
+        "data": source.description,
+        **source.more,
+    }
+    write_json(folder / RECORD, {**content, "config": source.config.model_dump(mode="json")})
+    if source.config.target.coverage == "swath":
+        from cloudml_tf.inference.export.scene_card import swath_card as card
+    else:
+        card = model_card
+    write_text(folder / CARD, card(source.config, source.description, source.metrics, content))
+
+
+def in_float32(model: Any, config: Config, description: dict[str, Any]) -> Any:
+    """The same regressor computing in float32, where it was trained in bfloat16. Its weights are float32 already."""
+    if not config.training.mixed_precision:
+        return model
+    import keras
+
+    from cloudml_tf.train.network import make_model
+
+    usual = keras.config.dtype_policy()
+    keras.config.set_dtype_policy("float32")
+    try:
+        scaling, shape = Scaling.from_json(description["scaling"]), tuple(description["frame_shape"])
+        twin = make_model(config, scaling, shape, tuple(description["nadir"]))
+    finally:
+        keras.config.set_dtype_policy(usual)
+    twin.set_weights(model.get_weights())
+    return twin
+
+
+def check_replaceable(folder: Path) -> None:
+    """An export may take the place of an export, of nothing, and of nothing else."""
+    if folder.exists() and not formats_in(folder) and (not folder.is_dir() or any(folder.iterdir())):
+        raise RunError(f"{folder}: is there and is no exported model; it will not be overwritten. Name another folder.")
+
+
+def run_of_export(folder: Path) -> str | None:
+    """Which run the export in a folder is of; None where there is none."""
+    found = read_json(folder / RECORD).get("run") if formats_in(folder) else None
+    return None if found is None else str(found)
+
+
+def show_export(console: Console, written: dict[str, Any]) -> None:
+    """The parity table, the folder and what lay there, as metrics.json has them under "export"."""
+    parity.show(console, written["parity"])
+    if written.get("replaced") is not None:
+        console.say(f"{written['folder']} held the export of {written['replaced']}, which is replaced")
+    console.say(f"export: {written['folder']}; for a flight: cloudml predict {written['folder']} FLIGHT -o out.nc")
+
+
+def target_folder(config: Config, chosen: str | None = None) -> Path:
+    """Where the export of an experiment goes."""
+    return Path(chosen) if chosen is not None else expand(config.output.savedmodels) / config.experiment_name

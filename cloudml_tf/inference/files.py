@@ -1,0 +1,103 @@
+"""What a prediction leaves: the quick look, then the NetCDF file, which says of what it was made; and its warnings."""
+
+import datetime
+import hashlib
+import shlex
+import sys
+from pathlib import Path
+from typing import Any
+
+import h5py
+
+from cloudml_tf.config.data import FlightFiles
+from cloudml_tf.inference.flags import counts
+from cloudml_tf.inference.flight import Predicted
+from cloudml_tf.inference.model import Model
+
+PIECES, PIECE_BYTES = 16, 2**20  # of a file that are looked at: all of one up to 16 MB
+MADE_OF = {  # global attributes of a file that say what it was made of, and what each is
+    "source": "the version of cloudml_tf, or the model's name",
+    "model_sha256": "the model",
+    "config_fingerprint": "the settings",
+    "input_fingerprint": "the flight's files",
+}
+
+
+def write(path: Path, predicted: Predicted, model: Model, files: FlightFiles, command: str) -> dict[str, Any]:
+    """Write both. The NetCDF file comes last, so that where it is there, all is. Returns a record of them."""
+    from cloudml_tf.inference.netcdf import QUANTITIES, write_netcdf
+    from cloudml_tf.inference.quicklook import quick_look
+
+    flight = predicted.flight
+    record: dict[str, Any] = {"flight": flight.name, "file": str(path), "frames": len(flight)}
+    record |= {"predicted": int(predicted.valid.sum()), "flags": counts(predicted.flags)}
+    if model.config.output.report and len(flight) > 1:
+        quantity = QUANTITIES[model.config.target.name]
+        label = quantity.long_name if quantity.units == "1" else f"{quantity.long_name}, {quantity.units}"
+        interval = f"{100 * (model.level or 0):g} % interval"
+        record["picture"] = str(quick_look(predicted, path.stem, label, interval).write(path.parent))
+    now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+    write_netcdf(path, predicted, model, f"{now} {command}", input_fingerprint(files))
+    return record
+
+
+def command_line() -> str:
+    """Of this process, for the history of a file."""
+    return shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
+
+
+def warnings_of(predicted: Predicted, model: Model, files: FlightFiles) -> list[str]:
+    """What is missing, and inputs of most frames that the training has not shown; a sentence each."""
+    from cloudml_tf.data.readers.navigation import why_no_positions
+    from cloudml_tf.data.training_ranges import far_light, far_sun
+    from cloudml_tf.inference.netcdf import has_positions
+
+    flight, config, found = predicted.flight, model.config, []
+    if not has_positions(predicted):
+        found.append(f"{flight.name}: no positions: {why_no_positions(files, config.data.navigation)}")
+    if not predicted.valid.any():
+        found.append(f"{flight.name}: not one frame has a whole sequence around it; the flags say why.")
+    if model.ranges is None:
+        return found
+    sun = far_sun(flight.sun_angles_deg, model.ranges, config.augmentation)
+    return found + [
+        f"{flight.name}: most frames are outside of the training: {said}. Their answers extrapolate."
+        for said in (sun, far_light(predicted.light, model.ranges))
+        if said
+    ]
+
+
+def input_fingerprint(files: FlightFiles) -> str:
+    """Changes with the files of a flight: with their sizes, and with what stands in 16 MB spread over each."""
+    digest = hashlib.sha256()
+    for role, name in files.model_dump().items():
+        if name is None:
+            continue
+        size = Path(name).stat().st_size
+        digest.update(f"{role} {size}".encode())
+        with open(name, "rb") as file:
+            for piece in range(PIECES):
+                file.seek(max(size - PIECE_BYTES, 0) * piece // (PIECES - 1))
+                digest.update(file.read(PIECE_BYTES))
+    return digest.hexdigest()[:16]
+
+
+def what_changed(path: Path, files: FlightFiles, provenance: dict[str, str]) -> str:
+    """What a file was made of that is otherwise now, in words; "" where this model would make the same again."""
+    try:
+        with h5py.File(path, "r") as file:
+            found = {name: file.attrs.get(name) for name in MADE_OF}
+    except OSError:
+        return "the file that is there cannot be read"
+    now = {**provenance, "input_fingerprint": input_fingerprint(files)}
+    changed = [words for name, words in MADE_OF.items() if found[name] != now[name]]
+    return f"{' and '.join(changed)} changed" if changed else ""
+
+
+def read_record(path: Path) -> dict[str, Any]:
+    """The record of a file that was written earlier."""
+    with h5py.File(path, "r") as file:
+        valid, flags = file["valid"][()], file["quality_flag"][()]
+    record = {"flight": path.stem, "file": str(path), "frames": len(valid), "predicted": int(valid.sum())}
+    picture = path.with_suffix(".png")
+    return {**record, "flags": counts(flags), **({"picture": str(picture)} if picture.is_file() else {})}

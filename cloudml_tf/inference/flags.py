@@ -1,0 +1,111 @@
+"""What is to be said against a frame's value: one bit each, as CF's flag_masks. NumPy only."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from cloudml_tf.config.schema import Config
+from cloudml_tf.data.readers.flights import Flight
+from cloudml_tf.data.samples import known_inputs
+from cloudml_tf.data.training_ranges import TrainingRanges, outside_sun
+
+FLAGS = (
+    "black_frame",
+    "saturated_frame",
+    "gap",
+    "missing_angles",
+    "sun_outside_training",
+    "radiance_outside_training",
+    "feature_outside_training",
+    "glint",
+    "opaque",
+    "below_training_labels",
+)
+MASKS = np.array([1 << bit for bit in range(len(FLAGS))], "int16")
+NO_VALUE = FLAGS[:4]  # with one of these a frame has no value
+
+
+@dataclass(frozen=True)
+class Frames:
+    """What was found of a flight's N frames. C channels."""
+
+    saturated: np.ndarray  # (N,) bool
+    no_image: np.ndarray  # (N,) bool
+    light: np.ndarray  # (N,C) mean radiance
+    value: np.ndarray  # (N,) predictions, NaN where there is none
+
+
+def quality_flags(flight: Flight, frames: Frames, config: Config, ranges: TrainingRanges | None) -> np.ndarray:
+    """(N,) int16. Without `ranges` the bits that compare with the training stay 0."""
+    known, bad = known_inputs(flight), frames.saturated | frames.no_image
+    raised = {
+        "black_frame": frames.no_image & ~frames.saturated,
+        "saturated_frame": frames.saturated,
+        "gap": ~whole_around(flight.piece, known & ~bad, config.temporal_frames),
+        "missing_angles": ~known,
+        "glint": glint_possible(flight, config.prediction.glint_angle_deg),
+        "opaque": opaque(frames.value, config, ranges),
+        "below_training_labels": below_labels(frames.value, config, ranges),
+    }
+    if ranges is not None:
+        raised |= _outside_training(flight, frames, config, ranges)
+    flags = np.zeros(len(flight), "int16")
+    for name, mask in zip(FLAGS, MASKS, strict=True):
+        flags |= np.where(raised.get(name, False), mask, 0).astype("int16")
+    return flags
+
+
+def whole_around(piece: np.ndarray, usable: np.ndarray, temporal_frames: int) -> np.ndarray:
+    """(N,), (N,) -> (N,): all other frames of the sequence around a frame are there, usable and of its piece."""
+    whole, half, here = np.ones(len(piece), bool), temporal_frames // 2, np.arange(len(piece))
+    for step in (step for step in range(-half, half + 1) if step):
+        other = np.clip(here + step, 0, len(piece) - 1)
+        whole &= (other == here + step) & usable[other] & (piece[other] == piece)
+    return whole
+
+
+def glint_possible(flight: Flight, limit_deg: float) -> np.ndarray:
+    """(N,): over water the sun's mirror image may shine into the nadir pixel.
+
+    The glint angle lies between the view and the direct reflection of the sun off a level sea. The view at nadir is
+    straight down, so it is the solar zenith angle.
+    """
+    if flight.sun_angles_deg is None:
+        return np.zeros(len(flight), bool)
+    found: np.ndarray = flight.sun_angles_deg[:, 0] < limit_deg
+    return found
+
+
+def opaque(value: np.ndarray, config: Config, ranges: TrainingRanges | None) -> np.ndarray:
+    """(N,): an optical depth at the top of the training labels or above, or beyond `target.maximum`: a lower limit."""
+    tops = [] if config.target.maximum is None else [config.target.maximum]
+    tops += [] if ranges is None else [ranges.label.high]
+    if config.target.name != "optical_depth" or not tops:
+        return np.zeros(len(value), bool)
+    found: np.ndarray = value >= min(tops)
+    return found
+
+
+def below_labels(value: np.ndarray, config: Config, ranges: TrainingRanges | None) -> np.ndarray:
+    """(N,): thinner, or lower, than any label of the training, or than `target.minimum`; may be under 0."""
+    bottoms = [] if config.target.minimum is None else [config.target.minimum]
+    bottoms += [] if ranges is None else [ranges.label.low]
+    found: np.ndarray = value < max(bottoms, default=-np.inf)
+    return found
+
+
+def _outside_training(flight: Flight, frames: Frames, config: Config, ranges: TrainingRanges) -> dict[str, np.ndarray]:
+    light = [part.outside(frames.light[:, c]) for c, part in enumerate(ranges.radiance)]
+    features = flight.features.astype("float32")  # as the network and the ranges have them
+    others = [part.outside(features[:, f]) for f, part in enumerate(ranges.features)]
+    found = {"radiance_outside_training": np.any(light, axis=0) & ~frames.no_image}
+    if others:
+        found["feature_outside_training"] = np.any(others, axis=0)
+    if flight.sun_angles_deg is not None:
+        found["sun_outside_training"] = outside_sun(flight.sun_angles_deg, ranges, config.augmentation).any(axis=1)
+    return found
+
+
+def counts(flags: np.ndarray) -> dict[str, int]:
+    """How many frames have each flag."""
+    return {name: int((flags & mask).astype(bool).sum()) for name, mask in zip(FLAGS, MASKS, strict=True)}

@@ -1,0 +1,37 @@
+"""Read the outputs of a network's head: the point value, its spread and its quantiles."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from cloudml_tf.config.schema import Config
+from cloudml_tf.evaluation.uncertainty import quantile_of_quantiles, quantile_of_shares
+from cloudml_tf.nn.heads import POINT, quantile_levels
+
+
+@dataclass(frozen=True)
+class Voice:
+    """How to read one member's output (n,1) or (n,1+K)."""
+
+    mean: float  # of its training target, in the loss's space
+    std: float
+    head: str = "point"
+    bin_range: tuple[float, float] = (0.0, 0.0)
+
+    @classmethod
+    def of(cls, config: Config, description: dict[str, Any]) -> "Voice":
+        """Of a run."""
+        target = description["scaling"]["target"]
+        return cls(target["mean"], target["std"], config.model.head, config.model.bin_range)
+
+    def point(self, output: Any) -> Any:
+        """(n,·) -> (n,) in the loss's space."""
+        return output[:, POINT] * self.std + self.mean
+
+    def quantile(self, output: Any, level: float, xp: Any = np) -> Any:
+        """(n,1+K) -> (n,) in the loss's space, of the head's distribution."""
+        columns = output[:, POINT + 1 :]
+        if self.head == "histogram":
+            return quantile_of_shares(columns, level, *self.bin_range, xp=xp) * self.std + self.mean
+        return quantile_of_quantiles(columns, level, quantile_levels(columns.shape[-1]), xp) * self.std + self.mean

@@ -1,0 +1,129 @@
+"""A prediction as a NetCDF file after the CF conventions 1.10: a trajectory where positions are known."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from cloudml_tf.config.data import TargetName
+from cloudml_tf.inference.flags import FLAGS, MASKS
+from cloudml_tf.inference.flight import Predicted
+from cloudml_tf.inference.model import Model
+from cloudml_tf.utils.files import whole_file
+
+
+@dataclass(frozen=True)
+class Quantity:
+    """How CF names what a network was trained on."""
+
+    name: str
+    standard_name: str
+    long_name: str
+    units: str
+
+
+QUANTITIES: dict[TargetName, Quantity] = {
+    "optical_depth": Quantity(
+        "cloud_optical_depth", "atmosphere_optical_thickness_due_to_cloud", "cloud optical depth", "1"
+    ),
+    "cloud_base_km": Quantity("cloud_base_altitude", "cloud_base_altitude", "cloud base altitude", "km"),
+    "cloud_top_km": Quantity("cloud_top_altitude", "cloud_top_altitude", "cloud top altitude", "km"),
+}
+REFERENCES = (
+    "docs/predict.md of cloudml_tf; glint: Ackerman et al. (2010), Discriminating clear sky from clouds with MODIS, "
+    "Algorithm Theoretical Basis Document MOD35, version 6.1"
+)
+
+
+def write_netcdf(path: Path, predicted: Predicted, model: Model, history: str, input_fingerprint: str = "") -> None:
+    """Write the file, whole. `history` is the line that says when and by which command."""
+    content = dataset(predicted, model, history).assign_attrs(input_fingerprint=input_fingerprint)
+    packed = {"zlib": True, "complevel": 4}
+    encoding: dict[str, dict[str, Any]] = {str(name): dict(packed) for name, v in content.variables.items() if v.ndim}
+    encoding["time"]["_FillValue"] = None  # a coordinate has no missing values
+    with whole_file(path) as temporary:
+        content.to_netcdf(temporary, engine="h5netcdf", format="NETCDF4", encoding=encoding)
+
+
+def dataset(predicted: Predicted, model: Model, history: str) -> xr.Dataset:
+    """The content of the file."""
+    quantity = QUANTITIES[model.config.target.name]
+    return xr.Dataset(
+        {**_answers(predicted, model, quantity), **_masks(predicted, quantity)},
+        coords=_coordinates(predicted),
+        attrs=_global_attributes(predicted, model, quantity, history),
+    )
+
+
+def has_positions(predicted: Predicted) -> bool:
+    """Whether it is known where the frames were taken."""
+    flight = predicted.flight
+    return bool(np.isfinite(flight.latitude_deg).any() and np.isfinite(flight.longitude_deg).any())
+
+
+def _coordinates(predicted: Predicted) -> dict[str, Any]:
+    flight = predicted.flight
+    time = {"standard_name": "time", "long_name": "time of the frame", "axis": "T"}
+    time |= {"units": "seconds since 1970-01-01 00:00:00 UTC", "calendar": "standard"}
+    found: dict[str, Any] = {"time": ("time", flight.time_s, time)}
+    if has_positions(predicted):
+        for name, values, units in (
+            ("latitude", flight.latitude_deg, "degrees_north"),
+            ("longitude", flight.longitude_deg, "degrees_east"),
+        ):
+            attributes = {"standard_name": name, "long_name": f"{name} of the aircraft", "units": units}
+            found[name] = ("time", values, attributes)
+        found["trajectory"] = ((), flight.name, {"cf_role": "trajectory_id", "long_name": "name of the flight"})
+    return found
+
+
+def _answers(predicted: Predicted, model: Model, quantity: Quantity) -> dict[str, Any]:
+    """The value first, then what the model knows of its uncertainty."""
+    said = {
+        "lower": f"lower end of the {100 * (model.level or 0):g} % interval",
+        "upper": f"upper end of the {100 * (model.level or 0):g} % interval",
+        "spread": "standard deviation between the members",
+    }
+    attributes = {"standard_name": quantity.standard_name, "long_name": quantity.long_name, "units": quantity.units}
+    found = {quantity.name: ("time", predicted.values["value"].astype("float32"), attributes)}
+    for key in (key for key in said if key in predicted.values):
+        about = {"long_name": f"{quantity.long_name}, {said[key]}", "units": quantity.units}
+        if key != "spread":
+            about["comment"] = f"interval {model.interval}"
+        found[f"{quantity.name}_{key}"] = ("time", predicted.values[key].astype("float32"), about)
+    attributes["ancillary_variables"] = " ".join([*list(found)[1:], "valid", "quality_flag"])
+    return found
+
+
+def _masks(predicted: Predicted, quantity: Quantity) -> dict[str, Any]:
+    valid = {
+        "standard_name": "status_flag",
+        "long_name": f"whether the frame has a value of {quantity.name}",
+        "flag_values": np.array([0, 1], "int8"),
+        "flag_meanings": "no_value value",
+    }
+    quality = {
+        "standard_name": "quality_flag",
+        "long_name": f"what is to be said against {quantity.name}",
+        "flag_masks": MASKS,
+        "flag_meanings": " ".join(FLAGS),
+    }
+    return {
+        "valid": ("time", predicted.valid.astype("int8"), valid),
+        "quality_flag": ("time", predicted.flags, quality),
+    }
+
+
+def _global_attributes(predicted: Predicted, model: Model, quantity: Quantity, history: str) -> dict[str, Any]:
+    found = {
+        "Conventions": "CF-1.10",
+        "title": f"{quantity.long_name} from camera frames, flight {predicted.flight.name}",
+        "history": history,
+        "references": REFERENCES,
+        "camera_file": predicted.flight.camera_path.name,
+        "glint_angle_limit_deg": model.config.prediction.glint_angle_deg,
+        **model.provenance,
+    }
+    return {**found, "featureType": "trajectory"} if has_positions(predicted) else found

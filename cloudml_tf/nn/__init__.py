@@ -1,0 +1,1 @@
+"""Inner parts of networks, losses and metrics. Keras and NumPy only."""

@@ -1,0 +1,82 @@
+"""Inside a regressor: its parts, its weights, and what its attention looks at.
+
+regressor ─ [MirrorAverage] ─ core ─┬─ frame model ─ frame encoder
+                                    └─ [AlongTrack] ─ sequence model
+"""
+
+from typing import Any
+
+import keras
+from keras import layers
+
+from cloudml_tf.nn.layers import MirrorAverage
+from cloudml_tf.nn.nadir import AlongTrack
+
+
+def copy_weights(source: keras.Model, target: keras.Model) -> None:
+    """Give a regressor the weights of another that differs in its offsets, or shares frames. Raises `ValueError`.
+
+    What is known of places beside nadir stays behind.
+    """
+    given, own = (
+        {w.path: w for w in model.weights if "seed_generator" not in w.path and not w.path.endswith("/places")}
+        for model in (source, target)
+    )
+    if given.keys() != own.keys():
+        raise ValueError(f"regressors differ in {sorted(given.keys() ^ own.keys())}")
+    for path, weight in own.items():
+        weight.assign(given[path])
+
+
+def mirror_average(model: keras.Model) -> MirrorAverage | None:
+    """The layer that averages over mirror images, if a regressor has one."""
+    return next((layer for layer in model.layers if isinstance(layer, MirrorAverage)), None)
+
+
+def core_of(model: keras.Model) -> keras.Model:
+    """The regressor itself, without the average over mirror images."""
+    wrapped = mirror_average(model)
+    return model if wrapped is None else wrapped.layer
+
+
+def frame_model_of(model: keras.Model) -> keras.Model:
+    """The frame model inside a regressor."""
+    return core_of(model).get_layer("frame_model")
+
+
+def sequence_model_of(model: keras.Model) -> keras.Model:
+    """The sequence model inside a regressor."""
+    last = last_of(core_of(model))
+    return last.layer if isinstance(last, AlongTrack) else last
+
+
+def last_of(core: keras.Model) -> keras.layers.Layer:
+    """What follows the frame model: the sequence model, or what asks it at several places."""
+    return next(layer for layer in core.layers if layer.name in ("sequence_model", "along_track"))
+
+
+def frame_encoder_of(model: keras.Model) -> keras.Model:
+    """The frame encoder (H,W,C') -> (D) inside a regressor: what pretraining trains."""
+    return frame_model_of(model).get_layer("encode_frames").layer
+
+
+def attention_weights(model: keras.Model, inputs: dict[str, Any]) -> Any:
+    """How much of each frame the attention mixes into the middle one, (n,T), rows sum to 1; None without attention.
+
+    This is the middle frame's row of the attention, averaged over heads and, under `MirrorAverage`, over both images.
+    It is not all that the answer looks at: that also uses the mean over all frames.
+    """
+    wrapped = mirror_average(model)
+    frame_model, sequence_model = frame_model_of(model), sequence_model_of(model)
+    attention = next((layer for layer in sequence_model.layers if isinstance(layer, layers.MultiHeadAttention)), None)
+    if attention is None:
+        return None
+    attended = keras.Model(sequence_model.inputs, attention.input[0])
+    images = [inputs] if wrapped is None else [inputs, wrapped.mirrored(inputs)]
+    total = 0.0
+    for image in images:
+        x = attended(frame_model(image, training=False), training=False)
+        scores = attention(x, x, return_attention_scores=True, training=False)[1]  # (n,heads,T,T)
+        middle = keras.ops.cast(scores[:, :, scores.shape[2] // 2], "float32")  # (n,heads,T)
+        total += keras.ops.convert_to_numpy(keras.ops.mean(middle, axis=1))
+    return total / len(images)

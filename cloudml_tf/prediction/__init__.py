@@ -1,1 +1,0 @@
-"""What `cloudml predict` reads, works out, and writes."""

@@ -1,0 +1,167 @@
+"""One HTML page that needs no other file and no network: elements, tables, badges, pictures, dark and light.
+
+Functions give `Markup`; whatever else they are handed is text and is escaped. A report is
+
+    page("title", badge("good", "good"), section("Scores", table(columns, rows)), data={"metrics": metrics})
+"""
+
+import json
+import re
+from collections.abc import Collection, Sequence
+from typing import Any
+
+from markupsafe import Markup, escape
+
+from cloudml_tf.utils.files import finite
+
+# Each colour as (light, dark). Pictures are drawn in the light one; `inline_svg` puts the name in its place.
+COLOURS: dict[str, tuple[str, str]] = {
+    "page": ("#fefefe", "#15181b"),
+    "soft": ("#f3f5f7", "#20252a"),
+    "line": ("#dfe3e7", "#363d44"),
+    "ink": ("#1c2024", "#e7eaed"),
+    "muted": ("#626a73", "#a0a9b3"),
+    "grey": ("#8a8f98", "#858e98"),
+    "blue": ("#2563a8", "#74b3f5"),
+    "orange": ("#b9591b", "#f0a15c"),
+    "green": ("#2c7a4b", "#6fcf97"),
+    "red": ("#b3261e", "#f28b82"),
+    "amber": ("#875800", "#eec45c"),
+    "violet": ("#7747a8", "#c09bec"),
+    "teal": ("#0c7480", "#5fcbd5"),
+}
+TONES = {"good": "green", "fair": "amber", "bad": "red", "plain": "muted"}
+
+STYLE = """
+:root { color-scheme: light dark; %s }
+@media (prefers-color-scheme: dark) { :root { %s } }
+* { box-sizing: border-box; }
+body { font: 15px/1.5 system-ui, -apple-system, "Segoe UI", "DejaVu Sans", sans-serif; margin: 0 auto; max-width: 78rem;
+  padding: 1.5rem 1rem 4rem; color: var(--ink); background: var(--page); overflow-wrap: anywhere; }
+h1 { font-size: 1.5rem; line-height: 1.25; margin: 0 0 .75rem; }
+h2 { font-size: 1.15rem; margin: 2.5rem 0 .5rem; padding-top: .75rem; border-top: 1px solid var(--line); }
+h3 { font-size: 1rem; margin: 1rem 0 .25rem; }
+p, ul { margin: .4rem 0; max-width: 68ch; }
+ul { padding-left: 1.2rem; }
+.muted, figcaption, .numbers small { color: var(--muted); }
+.badge { display: inline-block; font-weight: 600; padding: .1rem .7rem; margin: 0 .4rem .4rem 0; border-radius: 1rem;
+  color: var(--page); }
+%s
+.numbers { display: flex; flex-wrap: wrap; gap: .5rem 2.25rem; margin: 1rem 0; }
+.numbers div { display: flex; flex-direction: column; }
+.numbers b { font-size: 1.7rem; line-height: 1.2; font-weight: 600; font-variant-numeric: tabular-nums; }
+.scroll { overflow-x: auto; max-width: 100%%; }
+table { border-collapse: separate; border-spacing: 0; margin: .5rem 0; font-variant-numeric: tabular-nums; }
+th, td { padding: .3rem .8rem .3rem 0; border-bottom: 1px solid var(--line); text-align: right; white-space: nowrap; }
+th { color: var(--muted); font-weight: 500; }
+th:first-child, td:first-child { text-align: left; position: sticky; left: 0; background: var(--page); }
+tr.strong td { font-weight: 650; }
+.pictures { display: grid; gap: 1rem 1.5rem;
+  grid-template-columns: repeat(auto-fit, minmax(min(100%%, var(--least)), 1fr)); }
+figure { margin: .5rem 0; min-width: 0; max-width: calc(1.5 * var(--least)); }
+figure svg { display: block; width: 100%%; height: auto; }
+figure.wide { grid-column: 1 / -1; max-width: none; }
+.wide svg { min-width: 50rem; }
+svg text { font-family: inherit !important; }
+pre { overflow: auto; background: var(--soft); padding: 1rem; max-height: 30rem; font-size: .85rem; }
+code { background: var(--soft); padding: 0 .3rem; }
+summary { cursor: pointer; padding: .3rem 0; }
+"""
+
+# The policy forbids what the page does not need: anything from elsewhere, and any script that runs.
+HEAD = """<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
+<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'; img-src data:">
+<link rel="icon" href="data:,"><title>%s</title><style>%s</style></head><body>
+"""
+
+
+def element(name: str, *content: Any, **attributes: str) -> Markup:
+    """One element; a trailing underscore of an attribute is dropped: `class_="muted"`."""
+    named = "".join(f' {key.rstrip("_")}="{escape(value)}"' for key, value in attributes.items() if value)
+    return Markup(f"<{name}{named}>{''.join(map(escape, content))}</{name}>")
+
+
+def page(title: str, *content: Any, data: dict[str, Any] | None = None) -> str:
+    """The whole document. `data` is put in as JSON, a script element a key, for programs that read the page."""
+    themes = ["".join(f"--{name}: {pair[i]}; " for name, pair in COLOURS.items()) for i in (0, 1)]
+    tones = " ".join(f".{tone} {{ background: var(--{colour}); }}" for tone, colour in TONES.items())
+    found = [element("h1", title), *map(escape, content)]
+    for name, values in (data or {}).items():
+        text = json.dumps(finite(values), allow_nan=False).replace("<", "\\u003c")
+        found.append(Markup(f'<script type="application/json" id="{escape(name)}">{text}</script>'))
+    return HEAD % (escape(title), STYLE % (*themes, tones)) + "\n".join(found) + "\n</body></html>\n"
+
+
+def section(title: str, *content: Any, note: str = "") -> Markup:
+    """A heading, a line on how to read what follows, and what follows."""
+    lead = [element("p", note, class_="muted")] if note else []
+    return element("section", element("h2", title), *lead, *content)
+
+
+def badge(text: str, tone: str = "plain") -> Markup:
+    """A word that is seen first. `tone` is a key of `TONES`."""
+    return element("span", text, class_=f"badge {tone}")
+
+
+def numbers(items: Sequence[tuple[str, str, str]]) -> Markup:
+    """A few big numbers, each (name, value, what stands small below)."""
+    return element(
+        "div",
+        *[element("div", element("small", n), element("b", v), element("small", note)) for n, v, note in items],
+        class_="numbers",
+    )
+
+
+def table(columns: Sequence[Any], rows: Sequence[Sequence[Any]], strong: Collection[str] = ()) -> Markup:
+    """A table in a box that scrolls; the rows whose first cell is in `strong` stand out."""
+    head = element("tr", *[element("th", cell) for cell in columns])
+    body = [
+        element("tr", *[element("td", cell) for cell in row], class_="strong" if row[0] in strong else "")
+        for row in rows
+    ]
+    inside = element("table", element("thead", head), element("tbody", *body))
+    return element("div", inside, class_="scroll", tabindex="0")
+
+
+def picture(svg: Markup, caption: str = "", wide: bool = False) -> Markup:
+    """A picture and its caption. A wide one keeps its size and scrolls where the window is narrow."""
+    box = element("div", svg, class_="scroll", tabindex="0") if wide else svg
+    below = [element("figcaption", caption)] if caption else []
+    return element("figure", box, *below, class_="wide" if wide else "")
+
+
+def pictures(*content: Any, least_rem: float = 16.5) -> Markup:
+    """Pictures side by side, as many as fit with that width each."""
+    return element("div", *content, class_="pictures", style=f"--least: {least_rem:.1f}rem")
+
+
+def bullets(items: Sequence[Any]) -> Markup:
+    """A list."""
+    return element("ul", *[element("li", item) for item in items])
+
+
+def details(summary: str, *content: Any) -> Markup:
+    """What is folded away at first."""
+    return element("details", element("summary", summary), *content)
+
+
+def json_block(content: Any) -> Markup:
+    """Nested values as indented JSON."""
+    return element("pre", json.dumps(finite(content), indent=2, ensure_ascii=False))
+
+
+def inline_svg(text: str, label: str) -> Markup:
+    """An SVG file's text as an element of the page: scales with its box, follows the theme, is named for readers.
+
+    Its identifiers stay only where something refers to them, since a page must not have one twice.
+    """
+    text = re.sub(r"<metadata>.*?</metadata>|<!--.*?-->", "", text[text.index("<svg") :], flags=re.DOTALL)
+    used = set(re.findall(r'url\(#([^)]+)\)|href="#([^"]+)"', text))
+    kept = {name for pair in used for name in pair}
+    text = re.sub(r' id="([^"]*)"', lambda found: found[0] if found[1] in kept else "", text)
+    for name, (light, _) in COLOURS.items():
+        text = text.replace(light, f"var(--{name})")
+    box = re.search(r'viewBox="[^"]*"', text)
+    head = f'<svg role="img" aria-label="{escape(label)}" {box[0] if box else ""}>'
+    return Markup(head + re.sub(r"^<svg[^>]*>", "", text).replace("xlink:href", "href").strip())

@@ -1,0 +1,215 @@
+"""The report of a run or an evaluation: tables for the terminal, pictures, and one HTML page with everything inside."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cloudml_tf.data.samples import Samples
+from cloudml_tf.data.scaling import TargetScaling
+from cloudml_tf.evaluation.collect import table_rows
+from cloudml_tf.reports import html, images, plots, shift
+from cloudml_tf.reports.figure import Picture, side_by_side, worded
+from cloudml_tf.reports.html import Markup
+from cloudml_tf.reports.tables import COLUMNS, IDENTITY, TIER_TONES, interval, number, reasons, score_cells
+from cloudml_tf.utils.files import write_text
+
+ATTENTION = (
+    "Bars: the attention of the middle frame, averaged over heads, that is how much of each frame is mixed into the "
+    "middle one. The answer also uses the mean over all frames. "
+)
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What the pictures of a report are drawn from; "test" is needed, the rest is drawn where it is there."""
+
+    parts: dict[str, Samples]
+    predictions: dict[str, np.ndarray]  # standardised, of each part
+    scaling: TargetScaling
+    across_track_axis: str = "rows"  # of the image
+    history: Sequence[Mapping[str, float]] = ()
+    best_epoch: int | None = None  # 0-based
+    snapshots: Mapping[int, np.ndarray] = field(default_factory=dict)  # epoch -> standardised, of "val"
+    attend: Callable[[dict[str, np.ndarray]], np.ndarray | None] | None = None  # inputs of k sequences -> (k, T)
+
+
+@dataclass(frozen=True)
+class Chapter:
+    """Pictures under a heading, with a line on how to read them."""
+
+    title: str
+    note: str
+    pictures: list[Picture]
+
+
+def draw(folder: Path, metrics: dict[str, Any], evidence: Evidence) -> list[Chapter]:
+    """All pictures that the results allow; each is also written as a file below plots/."""
+    unit, test, scaling = worded(metrics["space"]["loss"]), evidence.parts["test"], evidence.scaling
+    target, prediction = scaling.transform(test.label), scaling.unscale(evidence.predictions["test"])
+    test_of = (target, prediction, metrics["test"], unit)
+    of_scores = [plots.scatter(*test_of), *plots.residuals(*test_of)]
+    along = images.time_series(test, target, prediction, unit, evidence.across_track_axis)
+    chapters = [
+        *_of_training(evidence, unit),
+        Chapter("Predictions and lidar", "The test part.", [*of_scores, plots.taylor(table_rows(metrics))]),
+        Chapter("Flights", "", plots.flight_bars(metrics["per_flight"])),
+        Chapter(
+            "Along a flight", "Above, what the camera saw at the labelled frames; the dashed line is nadir.", along
+        ),
+        *_of_cases(evidence, target, prediction),
+    ]
+    for chapter in chapters:
+        for picture in chapter.pictures:
+            picture.write(folder / "plots")
+    return chapters
+
+
+def _of_training(evidence: Evidence, unit: str) -> list[Chapter]:
+    """Curves and distributions over the epochs, for a run that was trained here."""
+    chapters = []
+    if evidence.history:
+        note = "The dotted line is the best epoch, whose weights are judged below."
+        chapters.append(Chapter("Training", note, plots.curves(evidence.history, evidence.best_epoch)))
+    if evidence.snapshots and "val" in evidence.parts:
+        scaling = evidence.scaling
+        val = scaling.transform(evidence.parts["val"].label)
+        steps = {epoch: scaling.unscale(z) for epoch, z in evidence.snapshots.items()}
+        drawn = plots.distributions(val, steps, scaling.unscale(evidence.predictions["val"]), unit)
+        note = "Predictions and labels of the validation part: a collapse is a spike where the labels are spread out."
+        chapters.append(Chapter("Distributions", note, drawn))
+    return chapters
+
+
+def _of_cases(evidence: Evidence, target: np.ndarray, prediction: np.ndarray) -> list[Chapter]:
+    """The sequences of the test part with the largest and the smallest errors."""
+    test = evidence.parts["test"]
+    chapters = []
+    for name, worst in (("worst", True), ("best", False)):
+        chosen = images.cases(test, prediction - target, worst)
+        attention = None if evidence.attend is None else evidence.attend(test.inputs(chosen))
+        note = f"The {'largest' if worst else 'smallest'} errors of the test part, a minute or more apart. "
+        note += ATTENTION if attention is not None and worst else ""
+        drawn = images.film(test, chosen, target, prediction, attention, name)
+        chapters.append(Chapter(f"{name.capitalize()} cases", note + "The ring is nadir.", drawn))
+    return chapters
+
+
+def write_html(
+    path: Path, title: str, metrics: dict[str, Any], chapters: Sequence[Chapter], extra: Mapping[str, Any]
+) -> None:
+    """One page that needs no other file. Its numbers are those of `metrics`, which it also holds as JSON."""
+    shown = [
+        html.section(chapter.title, side_by_side(chapter.pictures), note=chapter.note)
+        for chapter in chapters
+        if chapter.pictures
+    ]
+    if "pretraining" in metrics:
+        shown.insert(0, _pretraining(metrics))
+    if "shift" in metrics:
+        shown.insert(0, shift.section(metrics["shift"]))
+    folded = [html.details(name, html.json_block(content)) for name, content in extra.items()]
+    content = [*summary(metrics), *tables(metrics), *shown, html.section("Details", *folded)]
+    write_text(path, html.page(title, *content, data={"metrics": metrics}))
+
+
+def _pretraining(metrics: dict[str, Any]) -> Markup:
+    """Hidden patches beside their references, and what the encoder was worth beside random weights."""
+    found = metrics["pretraining"]
+    errors = [[name.replace("_", " "), number(error, ".4f")] for name, error in found["errors"].items()]
+    columns = ["", "R²", "s", "r", "RMSE"]
+    keys = ("r2", "variance_ratio", "correlation", "rmse")
+    rows = [
+        [f"{part}: linear probe, {name}", *(number(scored[key], ".3f") for key in keys)]
+        for part, by_name in (("val", found["probe"]),)
+        for name, scored in by_name.items()
+    ]
+    for part in ("val", "test"):
+        rows.append([f"{part}: pretrained", *(number(metrics[part][key], ".3f") for key in keys)])
+        if "control" in found:
+            control = found["control"][part]
+            rows.append([f"{part}: control, random weights", *(number(control[key], ".3f") for key in keys)])
+    return html.section(
+        "Pretraining",
+        html.element("p", found["verdict"]),
+        html.table(["hidden patches of validation frames", "mean squared error"], errors),
+        html.table(columns, rows, strong={"test: pretrained"}),
+        note="The encoder learned to paint hidden patches of frames without labels. Its worth is the difference to the "
+        "control: the same network, trained alike from random weights.",
+    )
+
+
+def summary(metrics: dict[str, Any]) -> list[Markup]:
+    """Verdict, diagnosis and the few numbers that matter most."""
+    found, training = metrics["test"], metrics.get("training")
+    badges = []
+    if "tier" in metrics:
+        name = metrics["tier"]["name"]
+        badges.append(html.badge("no tier" if name == "none" else f"tier: {name}", TIER_TONES[name]))
+    if "phase3" in metrics:
+        passed = metrics["phase3"]["passed"]
+        badges.append(html.badge(f"phase 3: {'passed' if passed else 'failed'}", "good" if passed else "bad"))
+    if training and training["collapsed"]:
+        badges.append(html.badge("collapsed", "bad"))
+    diagnosis = metrics.get("diagnosis")
+    if diagnosis:
+        badges.append(html.badge(diagnosis["verdict"], "good" if diagnosis["verdict"] == "healthy" else "bad"))
+    lines = [html.element("p", line) for line in reasons(metrics)]
+    lines += [html.element("p", f"flight {n} was left out: {why}") for n, why in metrics.get("left_out", {}).items()]
+    if training:
+        lines.append(html.element("p", _trained(training), class_="muted"))
+    unit = metrics["space"]["loss"]
+    big = [
+        ("R²", number(found["r2"], ".3f"), interval(found, "r2")),
+        (
+            "s, spread",
+            f"{number(100 * found['variance_ratio'], '.1f')} %",
+            interval(found, "variance_ratio", 100, ".1f"),
+        ),
+        ("r, correlation", number(found["correlation"], ".3f"), f"ceiling r² {number(found['r2_ceiling'], '.3f')}"),
+        (f"RMSE, {unit}", number(found["rmse"], ".3f"), interval(found, "rmse")),
+    ]
+    return [html.element("p", *badges), *_diagnosed(diagnosis), html.numbers(big), *lines]
+
+
+def _trained(training: Mapping[str, Any]) -> str:
+    best = "" if training["best_epoch"] is None else f", best epoch {training['best_epoch']}"
+    return f"{training['weights']:,} weights, {training['seconds']:.0f} s{best}; {training['ending']}"
+
+
+def _diagnosed(diagnosis: Mapping[str, Any] | None) -> list[Markup]:
+    """What went wrong, what speaks for it, what to set, and what is worth knowing."""
+    if not diagnosis:
+        return []
+    found = [html.element("p", diagnosis["summary"])]
+    for finding in diagnosis["findings"]:
+        changes = " ".join(f"--set {change}" for change in finding["set"])
+        remedy = [finding["remedy"], " ", html.element("code", changes)] if changes else [finding["remedy"]]
+        found += [
+            html.element("h3", finding["name"]),
+            html.bullets(finding["evidence"]),
+            html.element("p", *remedy),
+        ]
+    return found + ([html.bullets(diagnosis["notes"])] if diagnosis.get("notes") else [])
+
+
+def tables(metrics: dict[str, Any]) -> list[Markup]:
+    """Scores of the test part in each space; those of the other parts folded away."""
+    spaces = {name: space for space, name in reversed(metrics["space"].items())}  # one, where both have one name
+    words = {"loss": ", in which the loss works and the tier is judged" if len(spaces) > 1 else "", "physical": ""}
+
+    def of(part: str) -> list[Markup]:
+        found = []
+        for name, space in sorted(spaces.items(), key=lambda pair: pair[1]):
+            rows = [score_cells(n, f if space == "loss" else f["physical"]) for n, f in table_rows(metrics, part)]
+            found += [
+                html.element("h3", f"{part}: {name}{words[space]}"),
+                html.table(COLUMNS, rows, strong={"network"}),
+            ]
+        return found
+
+    others = [one for part in ("val", "train") if part in metrics for one in of(part)]
+    folded = [html.details("Validation and training part", *others)] if others else []
+    return [html.section("Scores", *of("test"), *folded, note=IDENTITY)]

@@ -1,0 +1,27 @@
+"""The report's section on inputs and labels that differ from the training's."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from markupsafe import Markup
+
+from cloudml_tf.evaluation.shift import NOTE
+from cloudml_tf.reports import html
+
+
+def section(found: Mapping[str, Any]) -> Markup:
+    """For the report."""
+    lines = [html.element("p", html.badge("shift", "fair"), found["meaning"])] if found["warnings"] else []
+    rows = [
+        [
+            f"{row['name']}: {', '.join(row['flights'])}",
+            *(" to ".join(f"{row[side][end]:.3g}" for end in (0, 2)) for side in ("training", "here")),
+            f"{row['stds']:+.2f}",
+            f"{row['distance']:.2f}",
+            "-" if row["chance"] is None else f"{row['chance']:.2g}",
+        ]
+        for row in found["compared"]
+    ]
+    columns = ["", "training, 5 to 95 %", "here, 5 to 95 %", "median, std", "distance", "chance"]
+    bullets = [html.bullets(found["warnings"])] if found["warnings"] else []
+    return html.section("Inputs and labels beside the training", *lines, *bullets, html.table(columns, rows), note=NOTE)

@@ -1,1 +1,0 @@
-"""A simulator of flights with known truth: clouds, light, camera, lidar, files."""

@@ -1,0 +1,1 @@
+"""Training: batches, network, fit, callbacks, checkpoints, pretraining, several devices."""

@@ -1,0 +1,115 @@
+"""The callbacks of a training: what guards it, what it remembers, and what a person sees of it."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import numpy as np
+
+from cloudml_tf.callbacks import CollapseAbort, PenaltySchedule, R2EarlyStopping, WeightAverage
+from cloudml_tf.config.schema import Config
+from cloudml_tf.losses import VariancePreservingLoss
+from cloudml_tf.nn.monitors import LayerMonitor, PredictionSnapshots
+from cloudml_tf.nn.nan_guard import NotFinite
+from cloudml_tf.train.batches import Batches, EpochOrder
+from cloudml_tf.train.distribute import OnOneDevice
+from cloudml_tf.train.loaders import Material
+from cloudml_tf.train.scene_batches import SceneBatches
+from cloudml_tf.train.tf_dataset import feed
+from cloudml_tf.utils.console import TrainingProgress
+
+
+@dataclass
+class Guards:
+    """The callbacks that decide or remember something during a training."""
+
+    stopping: R2EarlyStopping
+    collapse: CollapseAbort
+    snapshots: PredictionSnapshots
+    not_finite: NotFinite
+    penalty: PenaltySchedule
+    layers: LayerMonitor
+    average: WeightAverage | None
+
+    @classmethod
+    def of(cls, config: Config, loss: VariancePreservingLoss, material: Material, several: bool = False) -> "Guards":
+        """As configured, watching the validation part. On `several` devices no step is done again."""
+        training, term = config.training, config.loss
+        return cls(
+            stopping=R2EarlyStopping(training.early_stopping_patience, training.early_stopping_monitor),
+            collapse=CollapseAbort(training.collapse_threshold, training.collapse_grace_epochs),
+            snapshots=PredictionSnapshots(feed(material.shown), keep=material.keep),
+            not_finite=NotFinite(None if several else material.batches),
+            penalty=PenaltySchedule(loss, term.schedule, term.ramp_epochs, term.gate_correlation),
+            layers=LayerMonitor(*material.batches.probe()),
+            average=WeightAverage(training.ema_momentum) if training.ema_momentum is not None else None,
+        )
+
+    def stateful(self) -> dict[str, keras.callbacks.Callback]:
+        """Those that a resumed run has to put back."""
+        found = {
+            "stopping": self.stopping,
+            "collapse": self.collapse,
+            "snapshots": self.snapshots,
+            "penalty": self.penalty,
+        }
+        return found if self.average is None else {**found, "average": self.average}
+
+    def in_order(
+        self, batches: Batches | SceneBatches, copy: keras.Model | None = None
+    ) -> list[keras.callbacks.Callback]:
+        """`NotFinite` first, so that the average never sees a bad step; then the average, so that the others see the
+        weights that were validated. A `copy` on one device serves those that look into a network on several."""
+        average = [] if self.average is None else [self.average]
+        looking = [self.layers, self.snapshots]
+        return [
+            self.not_finite,
+            *average,
+            EpochOrder(batches),
+            LearningRate(),
+            self.penalty,
+            *(looking if copy is None else [OnOneDevice(copy, looking)]),
+            self.stopping,
+            self.collapse,
+        ]
+
+
+class LearningRate(keras.callbacks.Callback):
+    """Puts the learning rate of the epoch's last step into the log."""
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """For history.csv and the table."""
+        if logs is not None:
+            logs["learning_rate"] = float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate))
+
+
+class EpochRows(keras.callbacks.Callback):
+    """Feeds the rows and the bar that a person sees."""
+
+    def __init__(self, progress: TrainingProgress) -> None:
+        super().__init__()
+        self.progress = progress
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """A new bar."""
+        self.progress.begin(epoch)
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+        """One step on."""
+        self.progress.step()
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """A row."""
+        self.progress.end(epoch, logs or {})
+
+
+class LastWeights(keras.callbacks.Callback):
+    """Keeps the weights of the last epoch, as they were validated, for last.weights.h5."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weights: list[np.ndarray] | None = None
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """A copy; the checkpoint holds them too, should the process end here."""
+        self.weights = self.model.get_weights()

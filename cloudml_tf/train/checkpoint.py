@@ -1,0 +1,163 @@
+"""Everything that a training has at the end of an epoch, in one file, so that it can go on as if never stopped.
+
+`checkpoint.npz` holds all variables of the model (weights, seed generators), the optimizer's, the states of the
+callbacks and the history. It is plain arrays and JSON: loading it runs no code. Each epoch writes a new one, and keeps
+the one before as `checkpoint.previous.npz`: a disk may damage what lies on it, which the sum at the end of each tells.
+"""
+
+import hashlib
+import io
+import json
+import os
+import struct
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from cloudml_tf.config.run_folder import CHECKPOINT, PREVIOUS, write_history
+from cloudml_tf.data.readers.arrays import read_npz
+from cloudml_tf.utils.errors import RunError
+from cloudml_tf.utils.files import whole_file
+
+
+class Checkpoint(keras.callbacks.Callback):
+    """Writes the checkpoint and `history.csv` after each epoch. Put it last, so that it sees the others' decisions.
+
+    Args:
+        folder: the run folder.
+        stateful: callbacks by name; those with `get_state` and `set_state`.
+        saved: what `load` returned, to go on from; None starts anew.
+        writes: whether it writes, or only restores and keeps the history: of several workers the chief alone writes.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        stateful: dict[str, keras.callbacks.Callback],
+        saved: dict[str, Any] | None = None,
+        writes: bool = True,
+    ) -> None:
+        super().__init__()
+        self.folder, self.stateful, self.saved, self.writes = folder, stateful, saved, writes
+        self.history: list[dict[str, float]] = []
+
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
+        """Restore, after the other callbacks have reset themselves."""
+        if self.saved is None:
+            return
+        _assign("model", self.model.variables, self.saved["model"])
+        _assign("optimizer", self.model.optimizer.variables, self.saved["optimizer"])
+        for name, state in self.saved["states"].items():
+            self.stateful[name].set_state(state)
+        self.history = list(self.saved["history"])
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Write, if the epoch ended well: a NaN is no place to go on from."""
+        self.history.append({"epoch": float(epoch + 1), **{k: float(v) for k, v in (logs or {}).items()}})
+        if not self.writes:
+            return
+        write_history(self.folder, self.history)
+        model = [keras.ops.convert_to_numpy(v) for v in self.model.variables]
+        optimizer = [keras.ops.convert_to_numpy(v) for v in self.model.optimizer.variables]
+        if not all(np.isfinite(values).all() for values in (self.history[-1].get("loss", 0.0), *model, *optimizer)):
+            return
+        content = {
+            "epoch": epoch + 1,
+            "stopped": bool(self.model.stop_training),
+            "history": self.history,
+            "model": model,
+            "optimizer": optimizer,
+            "states": {name: callback.get_state() for name, callback in self.stateful.items()},
+        }
+        keep(self.folder, content)
+
+
+def replay_end(model: keras.Model, last: Checkpoint, callbacks: list[keras.callbacks.Callback]) -> None:
+    """Take up a training that had already ended when it was interrupted: a `fit` of no epoch would lose its last."""
+    for callback in callbacks:
+        callback.set_model(model)
+    last.on_train_begin()
+
+
+def keep(folder: Path, content: Any) -> None:
+    """Write a new checkpoint, and keep the last one as the one before. Between the two renames that one is alone."""
+    with whole_file(folder / CHECKPOINT) as temporary:
+        save(temporary, content)
+        if (folder / CHECKPOINT).exists():
+            os.replace(folder / CHECKPOINT, folder / PREVIOUS)
+
+
+def newest(folder: Path, warn: Callable[[str], None]) -> dict[str, Any] | None:
+    """The last checkpoint of a run, or where it is damaged the one before, or None; `warn` is told."""
+    for path in (folder / CHECKPOINT, folder / PREVIOUS):
+        if not path.exists():
+            continue
+        try:
+            return load(path)
+        except RunError as error:
+            warn(f"{error} Going on from before it.")
+            path.unlink()  # lest it become the one before the next
+    warn(f"{folder}: there is no checkpoint; the training begins with its first epoch.")
+    return None
+
+
+def save(path: Path, content: Any) -> None:
+    """Write nested dictionaries and lists of plain values and arrays, with their SHA-256 as the comment of the zip."""
+    arrays: dict[str, np.ndarray] = {}
+    text, written = json.dumps(_strip(content, arrays)), io.BytesIO()
+    np.savez(written, _json=np.frombuffer(text.encode(), "uint8"), **arrays)  # type: ignore[arg-type]
+    body = written.getvalue()[:-2]  # without the length of the comment, which is 0
+    path.write_bytes(body + _seal(body))
+
+
+def load(path: Path) -> dict[str, Any]:
+    """The inverse of `save`. Raises `RunError` where the file is damaged: nothing of that is looked at."""
+    try:
+        read = path.read_bytes()
+    except OSError as error:
+        raise RunError(f"{path}: the checkpoint cannot be read ({error.strerror}).") from None
+    body = read[: -len(_seal(b""))]
+    if read != body + _seal(body):
+        raise RunError(f"{path}: the checkpoint is damaged: its {len(read):,} bytes do not have the sum they had.")
+    arrays = read_npz(path, "checkpoint")
+    try:
+        content = json.loads(bytes(arrays["_json"]).decode())
+    except (ValueError, KeyError, RecursionError) as error:
+        raise RunError(f"{path}: the checkpoint is damaged ({error}). Start the run again.") from None
+    restored: dict[str, Any] = _restore(content, arrays)
+    return restored
+
+
+def _seal(body: bytes) -> bytes:
+    """The end of a zip file: the comment's length, two bytes, and the comment."""
+    found = hashlib.sha256(body).hexdigest().encode()
+    return struct.pack("<H", len(found)) + found
+
+
+def _strip(value: Any, arrays: dict[str, np.ndarray]) -> Any:
+    """Put arrays aside, each replaced by its number."""
+    if isinstance(value, np.ndarray):
+        arrays[f"a{len(arrays)}"] = value
+        return {"_array": f"a{len(arrays) - 1}"}
+    if isinstance(value, dict):
+        return {key: _strip(part, arrays) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [_strip(part, arrays) for part in value]
+    return value
+
+
+def _restore(value: Any, arrays: dict[str, np.ndarray]) -> Any:
+    if isinstance(value, dict):
+        return arrays[value["_array"]] if "_array" in value else {k: _restore(v, arrays) for k, v in value.items()}
+    return [_restore(part, arrays) for part in value] if isinstance(value, list) else value
+
+
+def _assign(what: str, variables: list[Any], values: list[np.ndarray]) -> None:
+    shapes = [tuple(variable.shape) for variable in variables]
+    if shapes != [value.shape for value in values]:
+        raise RunError(f"the checkpoint's {what} variables do not fit: another version of cloudml_tf wrote it.")
+    for variable, value in zip(variables, values, strict=True):
+        variable.assign(value)

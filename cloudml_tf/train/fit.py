@@ -1,0 +1,181 @@
+"""The room that knows both the data and the model: build, compile, fit."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import keras
+import numpy as np
+
+from cloudml_tf.callbacks import CollapseAbort, R2EarlyStopping
+from cloudml_tf.config.schema import Config
+from cloudml_tf.data.prepare import Prepared
+from cloudml_tf.data.scene_preparation import PreparedScenes
+from cloudml_tf.losses import VariancePreservingLoss
+from cloudml_tf.metrics import regression_metrics
+from cloudml_tf.models import share_frames
+from cloudml_tf.nn.heads import POINT
+from cloudml_tf.nn.introspection import copy_weights, frame_encoder_of
+from cloudml_tf.train import checkpoint
+from cloudml_tf.train.callbacks import EpochRows, Guards, LastWeights
+from cloudml_tf.train.checkpoint import Checkpoint
+from cloudml_tf.train.devices import Devices, check_alike, from_chief, start, told_of_lost_workers
+from cloudml_tf.train.distribute import InStep
+from cloudml_tf.train.loaders import Material
+from cloudml_tf.train.network import make_loss, make_model, make_optimizer
+from cloudml_tf.train.tf_dataset import feed
+from cloudml_tf.train.tracking import Tracker
+from cloudml_tf.utils.console import Console
+from cloudml_tf.utils.errors import NotFiniteError
+from cloudml_tf.utils.files import whole_file
+
+
+@dataclass
+class Fitted:
+    """What came out of a training. The model holds the best weights."""
+
+    model: keras.Model
+    history: list[dict[str, float]]
+    best_epoch: int | None  # 0-based
+    seconds: float
+    ending: str
+    collapsed: bool = False
+    snapshots: dict[int, np.ndarray] = field(default_factory=dict)  # epoch -> standardised validation predictions
+
+
+def network_to_train(
+    model: keras.Model, config: Config, prepared: Prepared | PreparedScenes, anew: bool = False
+) -> keras.Model:
+    """The regressor itself, or its twin that answers along the track, encodes shared frames once, or is `anew`.
+
+    A twin begins with the regressor's weights. What is trained along the track, or on several devices, has weights of
+    its own, which `introspection.copy_weights` brings back.
+    """
+    if isinstance(prepared, PreparedScenes):
+        return model
+    trained, track = model, prepared.track
+    if track is not None or anew:
+        offsets = (0,) if track is None else track.offsets
+        trained = make_model(config, prepared.scaling, *prepared.geometry, offsets)
+        copy_weights(model, trained)
+        frame_encoder_of(trained).trainable = frame_encoder_of(model).trainable
+    return trained if config.training.run_length == 1 else share_frames(trained)
+
+
+@told_of_lost_workers()
+def fit(
+    model: keras.Model,
+    config: Config,
+    prepared: Prepared | PreparedScenes,
+    folder: Path,
+    console: Console,
+    resume: bool = False,
+    track: Tracker | None = None,
+) -> Fitted:
+    """Train; the model ends with its best weights, which are written, as are the last ones. `track` sees each epoch.
+
+    Of several workers that train together each calls this; the chief alone writes into the folder.
+    Raises `NotFiniteError` where the loss stops being a number.
+    """
+    training, devices = config.training, start(config.training)
+    material = Material.of(config, prepared)
+    batches = material.batches
+    saved = checkpoint.newest(folder, console.warn) if resume else None
+    first_epoch = saved["epoch"] if saved else 0
+    check_alike(devices, config, prepared.fingerprint, first_epoch)
+    plain = network_to_train(model, config, prepared)
+    with devices.scope():
+        loss = make_loss(config, batches.variance())
+        trained = plain if devices.strategy is None else network_to_train(model, config, prepared, anew=True)
+        run = _compiled(trained, loss, config, material, devices)
+    if devices.strategy is not None:
+        trained.set_weights(from_chief(devices, plain.get_weights()))
+        plain.compile(loss=loss)
+    guards = Guards.of(config, loss, material, several=devices.strategy is not None)
+    last = Checkpoint(folder, guards.stateful(), saved, writes=devices.chief)
+    ended = LastWeights()
+    shown = console.training(training.max_epochs, len(batches), first_epoch)
+    with shown as progress:
+        looking = guards.in_order(batches, None if trained is plain else plain)
+        tracking = [] if track is None else track.callbacks(guards.snapshots)
+        callbacks = [*looking, *tracking, EpochRows(progress), ended, last]
+        started = time.perf_counter()
+        if saved is not None and (saved["stopped"] or first_epoch >= training.max_epochs):
+            checkpoint.replay_end(trained, last, callbacks)
+        else:
+            run(first_epoch, callbacks)
+        seconds = time.perf_counter() - started
+    _keep_weights(model, trained, ended, guards, folder, devices.chief)
+    return Fitted(
+        model=model,
+        history=last.history,
+        best_epoch=guards.stopping.best_epoch,
+        seconds=seconds,
+        ending=_ending(guards.stopping, guards.collapse, last.history),
+        collapsed=guards.collapse.collapsed,
+        snapshots=guards.snapshots.predictions,
+    )
+
+
+def _compiled(
+    trained: keras.Model,
+    loss: VariancePreservingLoss,
+    config: Config,
+    material: Material,
+    devices: Devices,
+) -> Callable[[int, list[keras.callbacks.Callback]], None]:
+    """Compile; what trains it, given the first epoch and the callbacks."""
+    epochs, batches, validation = config.training.max_epochs, material.batches, material.validation
+    replicas = None if devices.strategy is None else devices.replicas
+    optimizer = make_optimizer(config.training, len(batches), replicas)
+    metrics = regression_metrics(None if config.model.head == "point" else POINT)
+    judged = {"weighted_metrics" if material.weighted else "metrics": metrics} if devices.strategy is None else {}
+    trained.compile(optimizer=optimizer, loss=loss, **judged)
+    optimizer.build(trained.trainable_variables)
+    if devices.strategy is not None:
+        in_step = InStep(devices.strategy, trained, loss, metrics, material.weighted)
+        return lambda first_epoch, callbacks: in_step.fit(batches, validation, epochs, first_epoch, callbacks)
+    return lambda first_epoch, callbacks: trained.fit(
+        feed(batches),
+        validation_data=feed(validation),
+        epochs=epochs,
+        initial_epoch=first_epoch,
+        callbacks=callbacks,
+        shuffle=False,  # Keras would shuffle the batches once more, in an order that no checkpoint knows
+        verbose=0,
+    )
+
+
+def _keep_weights(
+    model: keras.Model, trained: keras.Model, ended: LastWeights, guards: Guards, folder: Path, writes: bool
+) -> None:
+    """Write the last weights and the best ones, with which the model ends. Raises `NotFiniteError`."""
+    message = guards.not_finite.message
+    if ended.weights is not None:
+        trained.set_weights(ended.weights)
+    guards.not_finite.restore()
+    copy_weights(trained, model)
+    if writes:
+        _save_weights(model, folder / "last.weights.h5")
+    guards.stopping.restore_best()
+    copy_weights(trained, model)
+    if message and guards.stopping.best_epoch is None:
+        raise NotFiniteError(f"{message} No epoch ended before that.")
+    if writes:
+        _save_weights(model, folder / "best.weights.h5")
+    if message:
+        raise NotFiniteError(f"{message} The best weights so far are in {folder}.")
+
+
+def _ending(stopping: R2EarlyStopping, collapse: CollapseAbort, history: list[dict[str, float]]) -> str:
+    if collapse.collapsed:
+        return collapse.message
+    if stopping.stopped_epoch is not None:
+        return f"stopped at epoch {len(history)}: no better {stopping.monitor} for {stopping.patience} epochs"
+    return f"all {len(history)} epochs"
+
+
+def _save_weights(model: keras.Model, path: Path) -> None:
+    with whole_file(path) as temporary:
+        model.save_weights(temporary, overwrite=True)

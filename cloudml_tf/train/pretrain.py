@@ -1,0 +1,240 @@
+"""Pretrain the frame encoder on all frames: `cloudml pretrain configs/pretrain.json`; also a step of `train`.
+
+    frames of training and validation flights ─ masked reconstruction ─ verdict ─ encoder.npz ─ hand-over
+
+A pretraining folder holds pretraining.json (verdict, losses, errors beside their references), encoder.npz,
+and pictures. What an encoder is worth in a regressor: `cloudml_tf.train.transfer`.
+"""
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cloudml_tf.config.run_folder import forget_checkpoints, has_checkpoint, read_json
+from cloudml_tf.config.schema import Config
+from cloudml_tf.data.prepare import Prepared, prepare_frames
+from cloudml_tf.data.readers.arrays import read_npz
+from cloudml_tf.data.readers.frames import camera_fingerprint
+from cloudml_tf.data.sources import available_flights
+from cloudml_tf.data.unlabelled import FrameChunks
+from cloudml_tf.nn.optimizers import adamw
+from cloudml_tf.utils.console import Console
+from cloudml_tf.utils.errors import PretrainingError
+from cloudml_tf.utils.files import whole_file, write_json
+from cloudml_tf.utils.tf_logging import quiet_tensorflow
+
+NAME, WEIGHTS = "pretraining.json", "encoder.npz"
+JUDGED = 600  # validation frames whose hidden patches are compared with the references
+SHOWN = 4  # of them, in the picture
+
+
+@dataclass(frozen=True)
+class Pretrained:
+    """A finished pretraining: what pretraining.json says, and where the weights lie."""
+
+    folder: Path
+    found: dict[str, Any]
+
+    @property
+    def converged(self) -> bool:
+        """The verdict."""
+        return bool(self.found["converged"])
+
+    def weights(self) -> list[np.ndarray]:
+        """The encoder's, in its own order."""
+        arrays = read_npz(self.folder / WEIGHTS)
+        return [arrays[f"arr_{n}"] for n in range(len(arrays))]
+
+
+def pretrain(config: Config, prepared: Prepared, folder: Path, console: Console) -> Pretrained:
+    """Train the encoder on hidden patches; write the folder. A finished folder is read instead.
+
+    One that was interrupted goes on where it was. Raises `PretrainingError` where no epoch gave a finite loss.
+    """
+    if (folder / NAME).is_file():
+        return Pretrained(folder, read_json(folder / NAME))
+    with console.progress("reading all frames") as progress:
+        chunks = prepare_frames(config, progress)
+    quiet_tensorflow()
+    from cloudml_tf.nn.introspection import frame_encoder_of, frame_model_of
+    from cloudml_tf.train import network
+
+    network.start_keras(config)
+    regressor = network.make_model(without_dropout(config), prepared.scaling, *prepared.geometry)
+    encoder = frame_encoder_of(regressor)
+    model = reconstruction_of(config, frame_model_of(regressor), encoder)
+    console.say(
+        f"pretraining on {chunks['train'].index.size:,} frames of {', '.join(chunks['train'].flights)}; "
+        f"validation {chunks['val'].index.size:,} of {', '.join(chunks['val'].flights)}"
+    )
+    folder.mkdir(parents=True, exist_ok=True)
+    history, seconds = _fit(model, config, chunks, folder, console)
+    judged = _judge(model, chunks["val"])
+    found = _summary(history, judged, chunks, config, prepared, seconds)
+    with whole_file(folder / WEIGHTS) as temporary, open(temporary, "wb") as file:
+        np.savez(file, *encoder.get_weights())
+    _draw(folder, judged, history)
+    write_json(folder / NAME, found)  # its presence says that the folder is whole
+    forget_checkpoints(folder)
+    return Pretrained(folder, found)
+
+
+def without_dropout(config: Config) -> Config:
+    """Frames are many: what is dropped from the vector would only blur what it has to keep."""
+    return config.model_copy(update={"model": config.model.model_copy(update={"dropout": 0.0})})
+
+
+def reconstruction_of(config: Config, frame_model: Any, encoder: Any) -> Any:
+    """The masked reconstruction around a regressor's encoder, with that regressor's own first layers."""
+    from cloudml_tf.nn.masked_reconstruction import MaskedReconstruction, build_decoder, build_painter
+
+    chosen = config.pretraining
+    named = {layer.name: layer for layer in frame_model.layers}
+    frames = frame_model.input["frames"].shape
+    autoencoder = build_decoder(encoder, frames[-1], chosen.decoder_width)
+    return MaskedReconstruction(
+        autoencoder,
+        painter=None if chosen.focus is None else build_painter(encoder),
+        scaler=named.get("standardize_frames"),
+        contrast=named.get("local_contrast"),
+        patch=chosen.patch,
+        mask_ratio=chosen.mask_ratio,
+        frames=chosen.frames,
+        focus=chosen.focus or 1.0,  # without a painter nothing is weighted
+        patch_weight=chosen.patch_weight,
+        seed=config.seed,
+    )
+
+
+def _fit(
+    model: Any, config: Config, chunks: dict[str, FrameChunks], folder: Path, console: Console
+) -> tuple[dict[str, list[float]], float]:
+    import keras
+
+    from cloudml_tf.callbacks import R2EarlyStopping
+    from cloudml_tf.train.batches import EpochOrder, FrameBatches
+    from cloudml_tf.train.checkpoint import Checkpoint, newest, replay_end
+    from cloudml_tf.train.tf_dataset import feed
+
+    chosen = config.pretraining
+    a_batch = max(chosen.batch_frames // config.temporal_frames, 1)
+    an_epoch = chosen.frames_per_epoch and max(chosen.frames_per_epoch // config.temporal_frames, 1)
+    augmentation, axis = config.augmentation, config.data.camera.across_track_axis
+    batches = FrameBatches(chunks["train"], a_batch, config.seed, an_epoch, augmentation, axis)
+    validation = FrameBatches(chunks["val"], a_batch, None, an_epoch)
+    _compile(model, config, chosen.max_epochs * len(batches))
+    rows = keras.callbacks.LambdaCallback(
+        on_epoch_end=lambda epoch, logs: console.say(
+            f"{epoch + 1:>5}/{chosen.max_epochs}  hidden patches: loss {logs['loss']:.4f}  val {logs['val_loss']:.4f}"
+        )
+    )
+    stopping = R2EarlyStopping(chosen.patience, "val_loss")
+    saved = newest(folder, console.warn) if has_checkpoint(folder) else None
+    last = Checkpoint(folder, {"stopping": stopping}, saved)
+    callbacks = [keras.callbacks.TerminateOnNaN(), EpochOrder(batches), rows, stopping, last]
+    started, first_epoch = time.perf_counter(), saved["epoch"] if saved else 0
+    if saved is not None and (saved["stopped"] or first_epoch >= chosen.max_epochs):
+        replay_end(model, last, callbacks)
+    else:
+        model.fit(
+            feed(batches),
+            validation_data=feed(validation),
+            epochs=chosen.max_epochs,
+            initial_epoch=first_epoch,
+            callbacks=callbacks,
+            shuffle=False,
+            verbose=0,
+        )
+    stopping.restore_best()
+    history = {key: [row[key] for row in last.history] for key in ("loss", "val_loss")}
+    return history, time.perf_counter() - started
+
+
+def _compile(model: Any, config: Config, steps: int) -> None:
+    """With the optimizer's variables made, which a checkpoint has to find."""
+    import keras
+
+    chosen = config.pretraining
+    schedule = keras.optimizers.schedules.CosineDecay(chosen.learning_rate, steps)
+    model.compile(adamw(schedule, chosen.weight_decay, clip_norm=1.0))
+    model.optimizer.build(model.trainable_variables)
+
+
+def _judge(model: Any, val: FrameChunks) -> dict[str, Any]:
+    """Hidden patches of validation frames, painted by the network and by the references."""
+    import keras
+
+    from cloudml_tf.train import reconstruction_references
+
+    chosen = np.unique(np.linspace(0, len(val) - 1, max(JUDGED // val.index.shape[1], 1)).astype(int))
+    frames = val.frames(chosen)
+    whole = frames.reshape(-1, 1, *frames.shape[2:])  # every frame is judged, whichever were trained on
+    pieces = [model(whole[i : i + 64], training=False) for i in range(0, len(whole), 64)]
+    target, painted, mask = (
+        np.concatenate([keras.ops.convert_to_numpy(piece[key]) for piece in pieces])
+        for key in ("target", "frame", "mask")
+    )
+    hidden = mask[..., 0] > 0.5
+    errors = {
+        "network": reconstruction_references.masked_error(target, painted, hidden),
+        **reconstruction_references.references(target, hidden),
+    }
+    return {"errors": errors, "target": target, "painted": painted, "hidden": hidden}
+
+
+def _summary(
+    history: dict[str, list[float]],
+    judged: dict[str, Any],
+    chunks: dict[str, FrameChunks],
+    config: Config,
+    prepared: Prepared,
+    seconds: float,
+) -> dict[str, Any]:
+    from cloudml_tf.nn.masked_reconstruction import convergence
+
+    errors = judged["errors"]
+    verdict = convergence(history["val_loss"], errors["network"], errors["mean_of_visible"])
+    if verdict.best_epoch == 0:
+        raise PretrainingError(f"pretraining {verdict.text}. Lower pretraining.learning_rate.")
+    best = min(errors["mean_of_visible"], errors["interpolation"])
+    files = available_flights(config, left_out={})
+    return {
+        "converged": verdict.converged,
+        "verdict": verdict.text,
+        "best_epoch": verdict.best_epoch,
+        "epochs": len(history["val_loss"]),
+        "seconds": seconds,
+        "errors": errors,
+        "relative_error": errors["network"] / best,
+        "frames": {part: int(chunk.index.size) for part, chunk in chunks.items()},
+        "flights": {part: list(chunk.flights) for part, chunk in chunks.items()},
+        "cameras": {camera_fingerprint(Path(files[name].camera)): name for name in chunks["train"].flights},
+        "split": config.split.model_dump(mode="json"),
+        "settings": config.pretraining.model_dump(mode="json"),
+        "scaling": {"mean": prepared.scaling.to_json()["frame_mean"], "std": prepared.scaling.to_json()["frame_std"]},
+        "history": {key: [float(v) for v in values] for key, values in history.items()},
+    }
+
+
+def _draw(folder: Path, judged: dict[str, Any], history: dict[str, list[float]]) -> None:
+    for picture in pictures(judged["target"], judged["painted"], judged["hidden"], history):
+        picture.write(folder / "plots")
+
+
+def pictures(target: np.ndarray, painted: np.ndarray, hidden: np.ndarray, history: dict[str, list[float]]) -> list[Any]:
+    """The reconstructions and the losses."""
+    from cloudml_tf.reports import images, plots
+    from cloudml_tf.reports.figure import BLUE, GREY
+
+    busiest = np.argsort(target[..., 0].std(axis=(1, 2)))[::-1]
+    chosen = busiest[: len(busiest) // 2][:: max(len(busiest) // 2 // SHOWN, 1)][:SHOWN]
+    rows = [{"epoch": float(n + 1)} for n in range(len(history["loss"]))]
+    series = [
+        (label, rows, np.asarray(history[key]), colour)
+        for key, label, colour in (("loss", "training", GREY), ("val_loss", "validation", BLUE))
+    ]
+    losses = plots.lines("pretraining_loss", "Error of hidden patches", series)
+    return [images.reconstructions(target[chosen], painted[chosen], hidden[chosen]), losses]

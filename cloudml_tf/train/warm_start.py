@@ -1,0 +1,62 @@
+"""Going on from a finished run: `training.init_from`. Its weights, and the scaling that belongs to them.
+
+A network's weights were fitted to frames and targets in certain units: the means and standard deviations of the flights
+that it was trained on. They are kept. New statistics would move every input and every answer before the first step, and
+a few labels are too few to measure them. The scores of a run that goes on are therefore in the old run's units inside,
+and in the target's own units wherever they are shown.
+"""
+
+from typing import Any
+
+from cloudml_tf.config.load import expand, parse_config
+from cloudml_tf.config.run_folder import read_run
+from cloudml_tf.config.schema import Config
+from cloudml_tf.data.inherited import _source
+from cloudml_tf.utils.errors import RunError
+
+GENTLER = 0.3  # of the configuration's learning rate: --init-from starts near a solution
+
+
+def gentle(config: Config, run: str, chosen: bool) -> Config:
+    """The configuration that goes on from a run, at a gentler learning rate unless one was chosen by hand."""
+    changed = config.model_dump(mode="json")
+    changed["training"]["init_from"] = str(expand(run).resolve())
+    if not chosen:
+        changed["training"]["learning_rate"] *= GENTLER
+    return parse_config(changed, f"--init-from {run}")
+
+
+def first_model(config: Config, prepared: Any) -> Any:
+    """The network before its first step: drawn by the seed, or as the run of `training.init_from` left it."""
+    from cloudml_tf.train import network
+
+    weights = None if config.training.init_from is None else inherited_weights(config)
+    network.start_keras(config)
+    train_part = prepared.parts["train"]
+    model = network.make_model(config, prepared.scaling, train_part.frame_shape, train_part.nadir)
+    if weights is not None:
+        put_weights(model, weights, config)
+    return model
+
+
+def inherited_weights(config: Config) -> list[Any]:
+    """Its best weights, one array a variable. Sets Keras up for that run: call `start_keras` afterwards."""
+    from cloudml_tf.train.network import load_regressor
+
+    source = _source(config)
+    weights: list[Any] = load_regressor(source, *read_run(source)).get_weights()
+    return weights
+
+
+def put_weights(model: Any, weights: list[Any], config: Config) -> None:
+    """Start a model from them. Raises `RunError` where a shape differs."""
+    here = [tuple(variable.shape) for variable in model.weights]
+    there = [values.shape for values in weights]
+    if here != there:
+        wrong = [f"{a} there and {b} here" for a, b in zip(there, here, strict=False) if a != b]
+        raise RunError(
+            f"{_source(config)}: its {len(there)} arrays of weights do not fit this network's {len(here)} "
+            f"({'; '.join(wrong[:3]) or 'shapes agree as far as they go'}). Take over the settings under model from "
+            "that run's config.json."
+        )
+    model.set_weights(weights)

@@ -1,0 +1,135 @@
+"""Every file appears whole or not at all: written beside its place, then renamed into it.
+
+What has its name is on the disk, not only on its way there, so it survives a power cut too. What a killed process left
+half-written keeps its temporary name, and goes when the next one takes up the folder (`cloudml_tf.utils.locks`).
+"""
+
+import contextlib
+import ctypes
+import json
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from cloudml_tf.utils.errors import RunError
+from cloudml_tf.utils.locks import OLD, WRITING
+
+
+@contextlib.contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """Give a temporary path (same folder, same ending) to write; rename it to `path` if the block succeeds."""
+    path = Path(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=WRITING, suffix="-" + path.name, dir=path.parent)
+    except OSError as error:
+        raise _unwritable(path, error) from None
+    os.close(handle)
+    os.chmod(name, 0o644)
+    try:
+        yield Path(name)
+        _to_disk(Path(name))
+        os.replace(name, path)
+        _to_disk(path.parent)
+    except OSError as error:
+        raise _unwritable(path, error) from error
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(name)
+
+
+@contextlib.contextmanager
+def whole_folder(path: Path) -> Iterator[Path]:
+    """Give a temporary folder to fill; it takes the place of `path`, and of all in it, if the block succeeds."""
+    path = Path(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(prefix=f"{WRITING}{path.name}-", dir=path.parent))
+    except OSError as error:
+        raise _unwritable(path, error) from None
+    os.chmod(temporary, 0o755)
+    try:
+        yield temporary
+        for part in [*temporary.rglob("*"), temporary]:
+            _to_disk(part)
+        _put(temporary, path)
+        _to_disk(path.parent)
+    except OSError as error:
+        raise _unwritable(path, error) from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _to_disk(path: Path) -> None:
+    """Have a file, or the names in a folder, written to the disk itself. Raises `OSError` where it is full."""
+    if os.name != "posix":
+        return
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    except OSError:
+        if not path.is_dir():  # some file systems do not sync folders
+            raise
+    finally:
+        os.close(handle)
+
+
+def _put(new: Path, path: Path) -> None:
+    """Rename a folder into its place, whatever is there; the caller removes what then bears the name `new`."""
+    if not path.exists():
+        os.replace(new, path)
+        return
+    if _swapped(new, path):
+        return
+    old = Path(tempfile.mkdtemp(prefix=f"{OLD}{path.name}-", dir=path.parent))
+    os.replace(path, old / path.name)
+    try:
+        os.replace(new, path)
+    except OSError:
+        os.replace(old / path.name, path)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _swapped(new: Path, path: Path) -> bool:
+    """Exchange two folders in one step, so that there is one at every moment. False where the system cannot."""
+    here, exchange = -100, 2  # AT_FDCWD, RENAME_EXCHANGE of Linux
+    try:
+        rename = ctypes.CDLL(None).renameat2
+    except (AttributeError, OSError, TypeError):
+        return False
+    done: int = rename(here, os.fsencode(new), here, os.fsencode(path), exchange)
+    return done == 0
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file, whole."""
+    with whole_file(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write JSON, whole. NaN and infinity become null, so that every reader can read it."""
+    write_text(path, json.dumps(finite(content), indent=2, allow_nan=False) + "\n")
+
+
+def finite(value: Any) -> Any:
+    """The same nested structure with None for each number that is not finite."""
+    if isinstance(value, dict):
+        return {str(key): finite(part) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(part) for part in value]
+    if isinstance(value, float) and not (float("-inf") < value < float("inf")):
+        return None
+    return value
+
+
+def _unwritable(path: Path, error: OSError) -> RunError:
+    told = re.search(r"errno = (\d+)", str(error))  # HDF5 says it within a text of its own
+    number = int(told[1]) if told else error.errno
+    reason = os.strerror(number) if number else str(error).splitlines()[0]
+    return RunError(f"{path}: cannot be written ({reason}). Choose a writable folder or free some space.")
