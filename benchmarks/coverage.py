@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from cloudml_tf.commands.ensemble import Wish, ensemble
+from cloudml_tf.commands.ensemble import EnsembleOptions, ensemble
 from cloudml_tf.commands.simulate import simulation_config
 from cloudml_tf.config.load import parse_config
 from cloudml_tf.data.simulation.simulator import simulate_flights
@@ -124,8 +124,8 @@ def main() -> None:
         flights = [Path(flight) for flight in simulated]
         runs = tuple(members(flights, home / "runs", args.members))
         console = Console(machine=True)
-        alone = ensemble(Wish(runs), {}, console).metrics["intervals"]
-        found = ensemble(Wish(runs, tuple(str(flights[i]) for i in CALIBRATE)), {}, console)
+        alone = ensemble(EnsembleOptions(runs), {}, console).metrics["intervals"]
+        found = ensemble(EnsembleOptions(runs, tuple(str(flights[i]) for i in CALIBRATE)), {}, console)
         tell(found, alone, args.out)
 
 

@@ -22,7 +22,7 @@ from cloudml_tf.inference.export.writer import export_model
 from cloudml_tf.models import share_frames
 from cloudml_tf.train.batches import Inputs
 from cloudml_tf.train.network import make_model, start_keras
-from cloudml_tf.train.tf_dataset import answers
+from cloudml_tf.train.tf_dataset import predict_batches
 from cloudml_tf.utils.tf_logging import quiet_tensorflow
 
 
@@ -49,7 +49,7 @@ def main() -> None:
 
     def keras_work(model: keras.Model, share: bool) -> Callable[[], float]:
         def work() -> float:
-            answers(model, Inputs(samples, args.batch_size, shared=share))
+            predict_batches(model, Inputs(samples, args.batch_size, shared=share))
             return float(len(samples))
 
         return work

@@ -26,7 +26,7 @@ from cloudml_tf.data.sources import available_flights, read_flights
 from cloudml_tf.train.fit import fit
 from cloudml_tf.train.loaders import training_batches
 from cloudml_tf.train.network import make_model, start_keras
-from cloudml_tf.train.tf_dataset import feed
+from cloudml_tf.train.tf_dataset import as_dataset
 from cloudml_tf.train.tracking import Tracker
 from cloudml_tf.utils.console import Console
 from cloudml_tf.utils.tf_logging import quiet_tensorflow
@@ -72,7 +72,7 @@ def cached(config: Config, rounds: int) -> str:
         return float(len(batches) * size)
 
     def fed() -> float:
-        return float(sum(len(target) for _, target, *_ in feed(batches)))
+        return float(sum(len(target) for _, target, *_ in as_dataset(batches)))
 
     work = {"NumPy gather": gather, "batches": drawn, "batches as tensors": fed}
     return take_turns(work, "windows", rounds).table()

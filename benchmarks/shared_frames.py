@@ -17,7 +17,7 @@ from cloudml_tf.losses import VariancePreservingLoss
 from cloudml_tf.train.fit import network_to_train
 from cloudml_tf.train.loaders import training_batches
 from cloudml_tf.train.network import make_model, make_optimizer, start_keras
-from cloudml_tf.train.tf_dataset import feed
+from cloudml_tf.train.tf_dataset import as_dataset
 from cloudml_tf.utils.tf_logging import quiet_tensorflow
 
 
@@ -59,7 +59,7 @@ def epoch(config: Config, prepared: Prepared) -> Callable[[], float]:
         nonlocal done
         batches.set_epoch(done)
         done += 1
-        model.fit(feed(batches), shuffle=False, verbose=0, callbacks=[keras.callbacks.Callback()])
+        model.fit(as_dataset(batches), shuffle=False, verbose=0, callbacks=[keras.callbacks.Callback()])
         return float(len(batches) * config.training.batch_size)
 
     return train

@@ -175,7 +175,7 @@ def our_step(name: str, frames: int, data: Path) -> tuple[dict[str, Any], Callab
     config = load_config(CONFIG, {"temporal_frames": frames})
     network.start_keras(config)
     prepared = prepare.prepare(config)
-    used = loaders.Material.of(config, prepared)
+    used = loaders.Loaders.of(config, prepared)
     batches = used.batches
     model = network.make_model(config, prepared.scaling, *prepared.geometry)
     loss = network.make_loss(config, batches.variance())
@@ -197,7 +197,7 @@ def our_step(name: str, frames: int, data: Path) -> tuple[dict[str, Any], Callab
     model.make_train_function()
     if name == OURS:
         return first, lambda: model.train_function(turns)["loss"]
-    guards = callbacks_module.Guards.of(config, loss, used)
+    guards = callbacks_module.TrainingCallbacks.of(config, loss, used)
     callbacks = keras.callbacks.CallbackList(guards.in_order(batches), model=model)
     callbacks.on_train_begin()
     callbacks.on_epoch_begin(0)

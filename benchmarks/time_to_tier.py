@@ -115,7 +115,7 @@ def our_training(config: Any, prepared: Any, at_goal: Goal) -> dict[str, Any]:
     from cloudml_tf.train import fit
     from cloudml_tf.train import network as network_module
     from cloudml_tf.train.batches import Inputs
-    from cloudml_tf.train.tf_dataset import answers
+    from cloudml_tf.train.tf_dataset import predict_batches
     from cloudml_tf.utils.console import Console
 
     test = prepared.parts["test"]
@@ -126,7 +126,7 @@ def our_training(config: Any, prepared: Any, at_goal: Goal) -> dict[str, Any]:
         """Stops at the goal."""
 
         def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-            if at_goal(label, answers(self.model, Inputs(test, shared=shares_frames(self.model)))[:, 0]):
+            if at_goal(label, predict_batches(self.model, Inputs(test, shared=shares_frames(self.model)))[:, 0]):
                 reached.append(time.perf_counter())
                 self.model.stop_training = True
 

@@ -13,7 +13,7 @@ from cloudml_tf.data.augmentation import augment
 from cloudml_tf.data.samples import Samples, build_samples
 from cloudml_tf.data.sources import available_flights, read_flights
 from cloudml_tf.train.batches import Batches, EpochOrder
-from cloudml_tf.train.tf_dataset import feed
+from cloudml_tf.train.tf_dataset import as_dataset
 
 OFF = {"mirror_across_track": False, "mirror_along_track": False}
 SHAPE = (200, 3, 7, 9, 2)  # (B,T,H,W,C)
@@ -181,7 +181,7 @@ def test_the_samples_themselves_are_left_as_they_were(tmp_path: Path) -> None:
 def test_a_model_is_fed_the_same_batches_in_the_same_order(tmp_path: Path) -> None:
     samples = small_samples(tmp_path)
     batches = Batches(samples, np.arange(10, dtype="float32"), 4)
-    fed = feed(batches)
+    fed = as_dataset(batches)
     assert len(fed) == 3
     for _ in range(2):  # epoch after epoch
         for (inputs, target), (expected, expected_target) in zip(fed, (batches[n] for n in range(3)), strict=True):

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from conftest import TINY, merged
 
-from cloudml_tf.commands.ensemble import Wish
+from cloudml_tf.commands.ensemble import EnsembleOptions
 from cloudml_tf.commands.main import main
 from cloudml_tf.data.scaling import TargetScaling
 from cloudml_tf.evaluation.comparison import read_finished
@@ -19,7 +19,7 @@ from cloudml_tf.inference.ensemble import calibration, flights
 from cloudml_tf.inference.ensemble.combination import Combination, choose_scale
 from cloudml_tf.inference.ensemble.members import load_networks, outputs
 from cloudml_tf.inference.export.formats import open_export
-from cloudml_tf.inference.heads import Voice
+from cloudml_tf.inference.heads import MemberHead
 from cloudml_tf.utils.console import Console
 from cloudml_tf.utils.errors import ConfigError
 from cloudml_tf.utils.files import write_json
@@ -227,11 +227,11 @@ def test_one_run_with_dropout_is_an_ensemble_without_export(pair: list[Path], tm
 )
 def test_wishes_that_make_no_sense(arguments: dict, text: str) -> None:
     with pytest.raises(ConfigError, match=text):
-        Wish(**arguments)
+        EnsembleOptions(**arguments)
 
 
 def test_what_widths_follow() -> None:
-    point, head = Voice(0.0, 1.0), Voice(0.0, 1.0, "quantile")
+    point, head = MemberHead(0.0, 1.0), MemberHead(0.0, 1.0, "quantile")
     assert choose_scale("auto", [point, point], 2) == "spread"
     assert choose_scale("auto", [head, head], 2) == "head"
     assert choose_scale("spread", [head, head], 2) == "spread"
@@ -255,7 +255,7 @@ def test_keras_and_numpy_combine_alike_in_physical_units(target: TargetScaling, 
     given = [
         np.concatenate([c.mean(-1, keepdims=True), m], -1).astype("float32") for c, m in zip(columns, more, strict=True)
     ]
-    voices = tuple(Voice(target.mean + 0.1 * i, target.std, head, (-4.0, 4.0)) for i in range(3))
+    voices = tuple(MemberHead(target.mean + 0.1 * i, target.std, head, (-4.0, 4.0)) for i in range(3))
     combination = Combination(voices, target, 0.9, scale, floor=0.05, q=0.4)
     ours = combination.answer(given)
     theirs = combination.answer([keras.ops.convert_to_tensor(one) for one in given], keras.ops)
@@ -269,7 +269,7 @@ def test_keras_and_numpy_combine_alike_in_physical_units(target: TargetScaling, 
 def test_smearing_moves_the_answer_and_not_the_ends_of_its_interval() -> None:
     outputs = [np.array([[0.1], [0.4]]), np.array([[0.2], [0.3]])]
     plain, smeared = (
-        Combination((Voice(0.5, 2.0),) * 2, TargetScaling(0.5, 2.0, True, factor), 0.9, "constant", q=0.3).answer(
+        Combination((MemberHead(0.5, 2.0),) * 2, TargetScaling(0.5, 2.0, True, factor), 0.9, "constant", q=0.3).answer(
             outputs
         )
         for factor in (1.0, 1.2)

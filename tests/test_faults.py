@@ -122,7 +122,7 @@ def test_one_or_two_threads_that_draw_batches_give_the_same_bits(tiny, tmp_path:
 
     from cloudml_tf.data.prepare import prepare
     from cloudml_tf.train.batches import Batches
-    from cloudml_tf.train.tf_dataset import feed
+    from cloudml_tf.train.tf_dataset import as_dataset
 
     drawn_by = set()
 
@@ -136,7 +136,7 @@ def test_one_or_two_threads_that_draw_batches_give_the_same_bits(tiny, tmp_path:
         config = tiny(training=training, augmentation={"gain_std": 0.05, "noise_std": 0.1}, **QUICK)
         train(config, Console(quiet=True), str(tmp_path / f"{threads}"))
     samples = prepare(config).parts["train"]
-    for _ in feed(Told(samples, samples.label, 2, workers=config.training.data_threads)):
+    for _ in as_dataset(Told(samples, samples.label, 2, workers=config.training.data_threads)):
         pass
     assert len(drawn_by - {threading.get_ident()}) > 1
     same(tmp_path / "1", tmp_path / "2")

@@ -12,7 +12,7 @@ import pytest
 from cloudml_tf.commands.predict import predict
 from cloudml_tf.experiments.run import train
 from cloudml_tf.train.network import start_keras
-from cloudml_tf.train.tf_dataset import feed
+from cloudml_tf.train.tf_dataset import as_dataset
 from cloudml_tf.utils.console import Console
 from cloudml_tf.utils.tf_graphs import forgotten_graphs
 
@@ -59,7 +59,7 @@ def test_a_training_leaves_no_names_and_no_functions_behind(tiny, tmp_path: Path
 
 
 def test_data_live_as_long_as_what_is_fed_with_them() -> None:
-    fed = feed(Numbers())
+    fed = as_dataset(Numbers())
     assert [float(x[0, 0]) for x, _ in fed] == [0.0, 1.0, 2.0]
     batches = weakref.ref(fed.batches)
     gc.collect()

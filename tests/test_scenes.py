@@ -14,7 +14,7 @@ from cloudml_tf.data.scene_preparation import prepare_scenes
 from cloudml_tf.data.scenes import Scenes, on_lines, read_scenes, split_scenes
 from cloudml_tf.data.sources import available_flights
 from cloudml_tf.evaluation.maps import score_maps
-from cloudml_tf.train.scene_batches import Changes, SceneBatches, scene_batches, training_weight
+from cloudml_tf.train.scene_batches import MapAugmentation, SceneBatches, scene_batches, training_weight
 from cloudml_tf.utils.errors import ConfigError, DataError
 
 
@@ -147,7 +147,7 @@ def batches_of(config: Config, **settings) -> SceneBatches:
     prepared = prepare_scenes(config)
     train = prepared.parts["train"]
     scenes = config.data.scenes.model_copy(update=settings)
-    changes = Changes(config.augmentation, scenes, np.ones(2))
+    changes = MapAugmentation(config.augmentation, scenes, np.ones(2))
     return SceneBatches(train, prepared.scaling.target, training_weight(train, config), 2, changes, 5, 12)
 
 

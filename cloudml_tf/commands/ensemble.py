@@ -22,11 +22,11 @@ from cloudml_tf.utils.files import write_json
 from cloudml_tf.utils.tf_logging import quiet_tensorflow
 
 if TYPE_CHECKING:
-    from cloudml_tf.inference.ensemble.outputs import Found
+    from cloudml_tf.inference.ensemble.outputs import Ensemble
 
 
 @dataclass(frozen=True)
-class Wish:
+class EnsembleOptions:
     """What a command line asks for."""
 
     folders: tuple[Path, ...]
@@ -45,14 +45,14 @@ class Wish:
             raise ConfigError("an ensemble needs two runs or more, or one run with --mc-dropout 20.")
 
 
-def ensemble(wish: Wish, overrides: dict[str, Any], console: Console) -> "Found":
+def ensemble(wish: EnsembleOptions, overrides: dict[str, Any], console: Console) -> "Ensemble":
     """Read the members, judge their mean, calibrate its intervals and see how often they hold."""
     quiet_tensorflow()
     from cloudml_tf.inference.ensemble import calibration, flights
     from cloudml_tf.inference.ensemble.combination import Combination, choose_scale
     from cloudml_tf.inference.ensemble.members import load_networks, outputs, read_members
-    from cloudml_tf.inference.ensemble.outputs import Found
-    from cloudml_tf.inference.heads import Voice
+    from cloudml_tf.inference.ensemble.outputs import Ensemble
+    from cloudml_tf.inference.heads import MemberHead
 
     members = read_members(list(wish.folders))
     config = read_run(wish.folders[0], overrides)[0]
@@ -66,7 +66,7 @@ def ensemble(wish: Wish, overrides: dict[str, Any], console: Console) -> "Found"
         return calibration.Judged(samples, outputs(networks, samples, wish.passes))
 
     val, test = answered(prepared.parts["val"]), answered(prepared.parts["test"])
-    voices = tuple(Voice.of(run.config, run.description) for run in members)
+    voices = tuple(MemberHead.of(run.config, run.description) for run in members)
     scale = choose_scale(wish.scale, voices, len(test.outputs))
     combination = Combination(voices, calibration.first_target(members), wish.level, scale)
     val_unknown = flights.validation_is_unknown(members, prepared, console)
@@ -83,7 +83,7 @@ def ensemble(wish: Wish, overrides: dict[str, Any], console: Console) -> "Found"
         combination, record = calibration.calibrate(combination, parts["calibration"], wish.pooling)
         record["seen_by_early_stopping"] = not wish.calibrate
         metrics["intervals"] = calibration.in_words({**record, **calibration.covered(combination, test)})
-    return Found(config, members, networks, combination, parts, metrics)
+    return Ensemble(config, members, networks, combination, parts, metrics)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -115,7 +115,7 @@ def run(args: argparse.Namespace) -> int:
     console, overrides = Console(machine=args.json), overrides_from(args)
     check_overrides(overrides)
     folders = tuple(Path(path) for path in args.runs)
-    wish = Wish(folders, tuple(args.calibrate), args.level, args.scale, args.pooling, args.mc_dropout)
+    wish = EnsembleOptions(folders, tuple(args.calibrate), args.level, args.scale, args.pooling, args.mc_dropout)
     found = ensemble(wish, overrides, console)
     from cloudml_tf.inference.ensemble.outputs import export, save_predictions, write_report
     from cloudml_tf.inference.ensemble.tables import tell

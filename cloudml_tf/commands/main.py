@@ -14,7 +14,7 @@ from typing import NoReturn
 
 from cloudml_tf.commands.arguments import exit_code_table, print_json
 from cloudml_tf.utils.errors import EXIT_BAD_INPUT, EXIT_INTERRUPTED, EXIT_TERMINATED, CloudMLError, ConfigError
-from cloudml_tf.utils.signals import Terminated, told_to_end
+from cloudml_tf.utils.signals import Terminated, raise_on_sigterm
 
 VERBS = {
     "init": (
@@ -141,7 +141,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         if unknown:
             raise ConfigError(_unknown_arguments(args, unknown))
-        with told_to_end():
+        with raise_on_sigterm():
             return int(args.run(args))
     except CloudMLError as error:
         return _refuse(f"cloudml {args.verb}", str(error), error.exit_code, args.json)

@@ -21,9 +21,9 @@ from cloudml_tf.experiments.search.table import OPTIMISM, values_text
 from cloudml_tf.experiments.search.workers import (
     follow_parent,
     is_child,
+    lost_chief_as_error,
     role,
     run_workers,
-    told_of_chief,
     wait_for_chief,
 )
 from cloudml_tf.utils.console import Console
@@ -82,7 +82,7 @@ def run_trials(search: Search, folder: Path, console: Console, prepared: "Prepar
         tuner = CloudTuner(search, folder, prepared)
     if role() != "worker":
         tuner.oracle.on_end = Rows(console, folder, search)
-    with told_of_chief():
+    with lost_chief_as_error():
         tuner.search()
 
 

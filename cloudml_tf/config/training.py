@@ -131,7 +131,7 @@ class Pretraining(Settings):
         "fine_tune", description="Train the encoder on with the labels, or keep it as it is (frozen)."
     )
     control: bool = Field(True, description="Train the same network from random weights beside it, to compare.")
-    force: bool = Field(False, description="Hand over an encoder whose pretraining did not converge.")
+    force: bool = Field(False, description="RayPredictor over an encoder whose pretraining did not converge.")
 
 
 class Tracking(Settings):

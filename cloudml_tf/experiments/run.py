@@ -60,7 +60,7 @@ def train(
         for text in prepared.remarks():
             console.warn(text)
         console.say(f"run folder: {folder}")
-        metrics = fit_and_judge(config, prepared, folder, console, resume)
+        metrics = fit_and_evaluate(config, prepared, folder, console, resume)
         forget_previous(folder)
     return folder, metrics
 
@@ -77,24 +77,24 @@ def _prepared(config: Config, progress: Any) -> Any:
 
 
 @forgotten_graphs()
-def fit_and_judge(config: Config, prepared: Any, folder: Path, console: Console, resume: bool) -> dict[str, Any]:
+def fit_and_evaluate(config: Config, prepared: Any, folder: Path, console: Console, resume: bool) -> dict[str, Any]:
     """Fit, score, diagnose, draw, report and export; writes everything that is known after training."""
     quiet_tensorflow()
     from cloudml_tf.train.tracking import tracker
 
     with tracker(config, folder) as track:
         if config.target.coverage == "swath":
-            from cloudml_tf.experiments.scene_run import fit_and_judge as of_scenes
+            from cloudml_tf.experiments.scene_run import fit_and_evaluate as of_scenes
 
             metrics = of_scenes(config, prepared, folder, console, resume, track)
         else:
-            metrics = _fit_and_judge(config, prepared, folder, console, resume, track)
+            metrics = _fit_and_evaluate(config, prepared, folder, console, resume, track)
         exported = metrics.get("export")
         track.results(metrics, Path(exported["folder"]) if exported else None)
     return metrics
 
 
-def _fit_and_judge(
+def _fit_and_evaluate(
     config: Config, prepared: Any, folder: Path, console: Console, resume: bool, track: "Tracker"
 ) -> dict[str, Any]:
     from cloudml_tf.diagnostics.diagnosis.verdict import diagnose_training

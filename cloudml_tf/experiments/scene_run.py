@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from cloudml_tf.train.tracking import Tracker
 
 
-def fit_and_judge(
+def fit_and_evaluate(
     config: Config, prepared: PreparedScenes, folder: Path, console: Console, resume: bool, track: "Tracker"
 ) -> dict[str, Any]:
     """Fit, score, draw, report and export; writes everything that is known after training."""

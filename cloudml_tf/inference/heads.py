@@ -11,7 +11,7 @@ from cloudml_tf.nn.heads import POINT, quantile_levels
 
 
 @dataclass(frozen=True)
-class Voice:
+class MemberHead:
     """How to read one member's output (n,1) or (n,1+K)."""
 
     mean: float  # of its training target, in the loss's space
@@ -20,7 +20,7 @@ class Voice:
     bin_range: tuple[float, float] = (0.0, 0.0)
 
     @classmethod
-    def of(cls, config: Config, description: dict[str, Any]) -> "Voice":
+    def of(cls, config: Config, description: dict[str, Any]) -> "MemberHead":
         """Of a run."""
         target = description["scaling"]["target"]
         return cls(target["mean"], target["std"], config.model.head, config.model.bin_range)

@@ -85,20 +85,20 @@ def open_model(source: Path, overrides: dict[str, Any], threads: int | None = No
 
 def _run(source: Path, config: Config, description: dict[str, Any]) -> Callable[[Samples], Values]:
     from cloudml_tf.data.scaling import Scaling
-    from cloudml_tf.inference.heads import Voice
+    from cloudml_tf.inference.heads import MemberHead
     from cloudml_tf.models import share_frames
     from cloudml_tf.nn.heads import POINT
     from cloudml_tf.train.batches import Inputs
     from cloudml_tf.train.network import load_regressor
-    from cloudml_tf.train.tf_dataset import answers
+    from cloudml_tf.train.tf_dataset import predict_batches
 
     network = share_frames(load_regressor(source, config, description))
-    voice, target = Voice.of(config, description), Scaling.from_json(description["scaling"]).target
+    voice, target = MemberHead.of(config, description), Scaling.from_json(description["scaling"]).target
     tail = 0.5 * (1.0 - config.prediction.level)
 
     def answer(samples: Samples) -> Values:
         inputs = Inputs(samples, _batch_size(samples), shared=True)
-        output = answers(network, inputs)  # (n,1) or (n,1+K)
+        output = predict_batches(network, inputs)  # (n,1) or (n,1+K)
         found = {"value": target.physical(output[:, POINT])}
         if voice.head != "point":  # a logarithm keeps order, so that quantiles need no smearing
             ends = {"lower": voice.quantile(output, tail), "upper": voice.quantile(output, 1.0 - tail)}

@@ -13,14 +13,14 @@ from cloudml_tf.nn.monitors import LayerMonitor, PredictionSnapshots
 from cloudml_tf.nn.nan_guard import NotFinite
 from cloudml_tf.train.batches import Batches, EpochOrder
 from cloudml_tf.train.distribute import OnOneDevice
-from cloudml_tf.train.loaders import Material
+from cloudml_tf.train.loaders import Loaders
 from cloudml_tf.train.scene_batches import SceneBatches
-from cloudml_tf.train.tf_dataset import feed
+from cloudml_tf.train.tf_dataset import as_dataset
 from cloudml_tf.utils.console import TrainingProgress
 
 
 @dataclass
-class Guards:
+class TrainingCallbacks:
     """The callbacks that decide or remember something during a training."""
 
     stopping: R2EarlyStopping
@@ -32,16 +32,18 @@ class Guards:
     average: WeightAverage | None
 
     @classmethod
-    def of(cls, config: Config, loss: VariancePreservingLoss, material: Material, several: bool = False) -> "Guards":
+    def of(
+        cls, config: Config, loss: VariancePreservingLoss, loaders: Loaders, several: bool = False
+    ) -> "TrainingCallbacks":
         """As configured, watching the validation part. On `several` devices no step is done again."""
         training, term = config.training, config.loss
         return cls(
             stopping=R2EarlyStopping(training.early_stopping_patience, training.early_stopping_monitor),
             collapse=CollapseAbort(training.collapse_threshold, training.collapse_grace_epochs),
-            snapshots=PredictionSnapshots(feed(material.shown), keep=material.keep),
-            not_finite=NotFinite(None if several else material.batches),
+            snapshots=PredictionSnapshots(as_dataset(loaders.shown), keep=loaders.keep),
+            not_finite=NotFinite(None if several else loaders.batches),
             penalty=PenaltySchedule(loss, term.schedule, term.ramp_epochs, term.gate_correlation),
-            layers=LayerMonitor(*material.batches.probe()),
+            layers=LayerMonitor(*loaders.batches.probe()),
             average=WeightAverage(training.ema_momentum) if training.ema_momentum is not None else None,
         )
 

@@ -263,7 +263,7 @@ def from_chief(devices: Devices, values: Sequence[Any]) -> list[Any]:
 
 
 @contextlib.contextmanager
-def told_of_lost_workers() -> Iterator[None]:
+def lost_worker_as_error() -> Iterator[None]:
     """A worker that is gone is the user's matter, not a traceback's. Raises `RunError`."""
     try:
         yield

@@ -14,7 +14,7 @@ from typing import Any
 
 import keras
 
-from cloudml_tf.train.tf_dataset import feed
+from cloudml_tf.train.tf_dataset import as_dataset
 
 
 class InStep:
@@ -48,7 +48,7 @@ class InStep:
         """Train as `model.fit` would, on batches of (inputs by name, target[, sample weight])."""
         model, steps = self.model, len(batches)
         told = keras.callbacks.CallbackList(list(callbacks), model=model, verbose=0, epochs=epochs, steps=steps)
-        training, held_out = feed(batches), feed(validation)
+        training, held_out = as_dataset(batches), as_dataset(validation)
         model.stop_training = False
         told.on_train_begin()
         logs: dict[str, float] = {}

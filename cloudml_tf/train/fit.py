@@ -18,13 +18,13 @@ from cloudml_tf.models import share_frames
 from cloudml_tf.nn.heads import POINT
 from cloudml_tf.nn.introspection import copy_weights, frame_encoder_of
 from cloudml_tf.train import checkpoint
-from cloudml_tf.train.callbacks import EpochRows, Guards, LastWeights
+from cloudml_tf.train.callbacks import EpochRows, LastWeights, TrainingCallbacks
 from cloudml_tf.train.checkpoint import Checkpoint
-from cloudml_tf.train.devices import Devices, check_alike, from_chief, start, told_of_lost_workers
+from cloudml_tf.train.devices import Devices, check_alike, from_chief, lost_worker_as_error, start
 from cloudml_tf.train.distribute import InStep
-from cloudml_tf.train.loaders import Material
+from cloudml_tf.train.loaders import Loaders
 from cloudml_tf.train.network import make_loss, make_model, make_optimizer
-from cloudml_tf.train.tf_dataset import feed
+from cloudml_tf.train.tf_dataset import as_dataset
 from cloudml_tf.train.tracking import Tracker
 from cloudml_tf.utils.console import Console
 from cloudml_tf.utils.errors import NotFiniteError
@@ -63,7 +63,7 @@ def network_to_train(
     return trained if config.training.run_length == 1 else share_frames(trained)
 
 
-@told_of_lost_workers()
+@lost_worker_as_error()
 def fit(
     model: keras.Model,
     config: Config,
@@ -79,8 +79,8 @@ def fit(
     Raises `NotFiniteError` where the loss stops being a number.
     """
     training, devices = config.training, start(config.training)
-    material = Material.of(config, prepared)
-    batches = material.batches
+    loaders = Loaders.of(config, prepared)
+    batches = loaders.batches
     saved = checkpoint.newest(folder, console.warn) if resume else None
     first_epoch = saved["epoch"] if saved else 0
     check_alike(devices, config, prepared.fingerprint, first_epoch)
@@ -88,11 +88,11 @@ def fit(
     with devices.scope():
         loss = make_loss(config, batches.variance())
         trained = plain if devices.strategy is None else network_to_train(model, config, prepared, anew=True)
-        run = _compiled(trained, loss, config, material, devices)
+        run = _compiled(trained, loss, config, loaders, devices)
     if devices.strategy is not None:
         trained.set_weights(from_chief(devices, plain.get_weights()))
         plain.compile(loss=loss)
-    guards = Guards.of(config, loss, material, several=devices.strategy is not None)
+    guards = TrainingCallbacks.of(config, loss, loaders, several=devices.strategy is not None)
     last = Checkpoint(folder, guards.stateful(), saved, writes=devices.chief)
     ended = LastWeights()
     shown = console.training(training.max_epochs, len(batches), first_epoch)
@@ -122,23 +122,23 @@ def _compiled(
     trained: keras.Model,
     loss: VariancePreservingLoss,
     config: Config,
-    material: Material,
+    loaders: Loaders,
     devices: Devices,
 ) -> Callable[[int, list[keras.callbacks.Callback]], None]:
     """Compile; what trains it, given the first epoch and the callbacks."""
-    epochs, batches, validation = config.training.max_epochs, material.batches, material.validation
+    epochs, batches, validation = config.training.max_epochs, loaders.batches, loaders.validation
     replicas = None if devices.strategy is None else devices.replicas
     optimizer = make_optimizer(config.training, len(batches), replicas)
     metrics = regression_metrics(None if config.model.head == "point" else POINT)
-    judged = {"weighted_metrics" if material.weighted else "metrics": metrics} if devices.strategy is None else {}
+    judged = {"weighted_metrics" if loaders.weighted else "metrics": metrics} if devices.strategy is None else {}
     trained.compile(optimizer=optimizer, loss=loss, **judged)
     optimizer.build(trained.trainable_variables)
     if devices.strategy is not None:
-        in_step = InStep(devices.strategy, trained, loss, metrics, material.weighted)
+        in_step = InStep(devices.strategy, trained, loss, metrics, loaders.weighted)
         return lambda first_epoch, callbacks: in_step.fit(batches, validation, epochs, first_epoch, callbacks)
     return lambda first_epoch, callbacks: trained.fit(
-        feed(batches),
-        validation_data=feed(validation),
+        as_dataset(batches),
+        validation_data=as_dataset(validation),
         epochs=epochs,
         initial_epoch=first_epoch,
         callbacks=callbacks,
@@ -148,7 +148,7 @@ def _compiled(
 
 
 def _keep_weights(
-    model: keras.Model, trained: keras.Model, ended: LastWeights, guards: Guards, folder: Path, writes: bool
+    model: keras.Model, trained: keras.Model, ended: LastWeights, guards: TrainingCallbacks, folder: Path, writes: bool
 ) -> None:
     """Write the last weights and the best ones, with which the model ends. Raises `NotFiniteError`."""
     message = guards.not_finite.message

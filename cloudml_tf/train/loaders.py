@@ -20,7 +20,7 @@ VALIDATION_BATCH = 256
 
 
 @dataclass(frozen=True)
-class Material:
+class Loaders:
     """What a training works on.
 
     Args:
@@ -37,7 +37,7 @@ class Material:
     weighted: bool = False
 
     @classmethod
-    def of(cls, config: Config, prepared: Prepared | PreparedScenes) -> "Material":
+    def of(cls, config: Config, prepared: Prepared | PreparedScenes) -> "Loaders":
         """Of sequences or of scenes."""
         if isinstance(prepared, PreparedScenes):
             return cls(*scene_batches(config, prepared), weighted=True)

@@ -22,7 +22,7 @@ from cloudml_tf.nn.optimizers import UNDECAYED, adamw
 from cloudml_tf.nn.unet import physical_map_model
 from cloudml_tf.train.batches import Inputs
 from cloudml_tf.train.swath_network import make_network
-from cloudml_tf.train.tf_dataset import answers
+from cloudml_tf.train.tf_dataset import predict_batches
 from cloudml_tf.utils.errors import NotFiniteError, RunError
 
 
@@ -132,7 +132,7 @@ def make_optimizer(training: Training, steps_per_epoch: int, replicas: int | Non
 
 def predict(model: keras.Model, samples: Samples) -> np.ndarray:
     """(n,) standardised predictions, in bounded memory."""
-    values = first_column(answers(model, Inputs(samples, shared=shares_frames(model))))
+    values = first_column(predict_batches(model, Inputs(samples, shared=shares_frames(model))))
     if not np.isfinite(values).all():
         raise NotFiniteError("the model predicts values that are not finite; its weights or inputs are not finite.")
     return values

@@ -117,7 +117,7 @@ def _fit(
     from cloudml_tf.callbacks import R2EarlyStopping
     from cloudml_tf.train.batches import EpochOrder, FrameBatches
     from cloudml_tf.train.checkpoint import Checkpoint, newest, replay_end
-    from cloudml_tf.train.tf_dataset import feed
+    from cloudml_tf.train.tf_dataset import as_dataset
 
     chosen = config.pretraining
     a_batch = max(chosen.batch_frames // config.temporal_frames, 1)
@@ -140,8 +140,8 @@ def _fit(
         replay_end(model, last, callbacks)
     else:
         model.fit(
-            feed(batches),
-            validation_data=feed(validation),
+            as_dataset(batches),
+            validation_data=as_dataset(validation),
             epochs=chosen.max_epochs,
             initial_epoch=first_epoch,
             callbacks=callbacks,

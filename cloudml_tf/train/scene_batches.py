@@ -37,7 +37,7 @@ class SceneBatches(keras.utils.PyDataset):
         scaling: TargetScaling,
         weight: np.ndarray,
         batch_size: int,
-        changes: "Changes | None" = None,
+        changes: "MapAugmentation | None" = None,
         seed: int | None = None,
         per_epoch: int | None = None,
         workers: int = 1,
@@ -96,7 +96,7 @@ class SceneInputs(keras.utils.PyDataset):
         return ({"frames": self.frames[number * self.batch_size : (number + 1) * self.batch_size]},)
 
 
-class Changes:
+class MapAugmentation:
     """Random changes of scenes that leave what is true of each pixel.
 
     Where scenes are periodic they are shifted along both axes; where they end, a window may be cut out around a
@@ -190,7 +190,9 @@ def scene_batches(
         target,
         training_weight(train, config),
         config.training.batch_size,
-        Changes(config.augmentation, scene_file(config), frame_std, window_of(config, train.frame_shape), train.single),
+        MapAugmentation(
+            config.augmentation, scene_file(config), frame_std, window_of(config, train.frame_shape), train.single
+        ),
         config.seed,
         config.training.sequences_per_epoch,
         config.training.data_threads,

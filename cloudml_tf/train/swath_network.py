@@ -9,7 +9,7 @@ from cloudml_tf.data.scene_preparation import scene_file
 from cloudml_tf.nn.layers import Standardize
 from cloudml_tf.nn.unet import build_swath_network
 from cloudml_tf.train.scene_batches import SceneInputs, across_sun
-from cloudml_tf.train.tf_dataset import answers
+from cloudml_tf.train.tf_dataset import predict_batches
 from cloudml_tf.utils.errors import NotFiniteError
 
 
@@ -36,7 +36,7 @@ def make_network(config: Config, scaling: Scaling, frame_shape: tuple[int | None
 
 def predict_scenes(model: keras.Model, frames: np.ndarray) -> np.ndarray:
     """(n,H,W,C) -> (n,H,W), in standard deviations of the target. Raises `NotFiniteError`."""
-    values = answers(model, SceneInputs(frames))
+    values = predict_batches(model, SceneInputs(frames))
     if not np.isfinite(values).all():
         raise NotFiniteError("the model predicts values that are not finite; its weights or inputs are not finite.")
     return values

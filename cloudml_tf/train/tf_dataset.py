@@ -9,7 +9,7 @@ import numpy as np
 AHEAD = 6  # batches that lie ready: with two, a step in three waits where training keeps every core busy
 
 
-def feed(batches: keras.utils.PyDataset) -> Any:
+def as_dataset(batches: keras.utils.PyDataset) -> Any:
     """The same batches in the same order, to hand to a Keras model.
 
     On TensorFlow, Keras would wrap them in a `tf.data` pipeline that tunes itself, and whose tuner takes up to a
@@ -44,7 +44,7 @@ def feed(batches: keras.utils.PyDataset) -> Any:
     return fed
 
 
-def answers(model: keras.Model, batches: keras.utils.PyDataset) -> np.ndarray:
+def predict_batches(model: keras.Model, batches: keras.utils.PyDataset) -> np.ndarray:
     """What a model answers to the inputs of all batches, (n,...).
 
     As `model.predict`, which would set up a pipeline for each call: a fifth of the time of a thousand small frames.

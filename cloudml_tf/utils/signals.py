@@ -17,7 +17,7 @@ class Terminated(BaseException):
 
 
 @contextlib.contextmanager
-def told_to_end() -> Iterator[None]:
+def raise_on_sigterm() -> Iterator[None]:
     """Raise `Terminated` where SIGTERM arrives. What does not end by that within `GRACE_S` ends as if killed."""
     if threading.current_thread() is not threading.main_thread():
         yield  # only the main thread may have handlers

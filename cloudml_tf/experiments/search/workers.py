@@ -66,7 +66,7 @@ def wait_for_chief(folder: Path, console: Console, patience_s: float = 600.0) ->
 
 
 @contextlib.contextmanager
-def told_of_chief() -> Iterator[None]:
+def lost_chief_as_error() -> Iterator[None]:
     """A chief that is gone is the user's matter, not a traceback's."""
     import grpc
 

@@ -152,7 +152,7 @@ def on_ray(job: Job, tasks: Sequence[Task], workers: int) -> Generator[Outcome, 
     names = dict.fromkeys(THREADS, "1")
     ray.init(log_to_driver=False, logging_level="error", runtime_env={"env_vars": names}, **here)
     try:
-        actor = ray.remote(num_cpus=1)(Hand)
+        actor = ray.remote(num_cpus=1)(RayPredictor)
         one = replace(job, threads=1)
         yield from share_out(tasks, lambda: RayWorker(ray, actor, one), workers, (ray.exceptions.RayActorError,))
     except ray.exceptions.RayTaskError as error:
@@ -161,7 +161,7 @@ def on_ray(job: Job, tasks: Sequence[Task], workers: int) -> Generator[Outcome, 
         ray.shutdown()
 
 
-class Hand:
+class RayPredictor:
     """What Ray keeps in a process of its own. The model is opened with the first flight, so that errors come back."""
 
     def predict(self, job: Job, task: Task) -> Outcome:

@@ -12,7 +12,7 @@ import numpy as np
 
 from cloudml_tf.data.scaling import TargetScaling
 from cloudml_tf.evaluation.uncertainty import Band, Scale, centre, spread
-from cloudml_tf.inference.heads import Voice
+from cloudml_tf.inference.heads import MemberHead
 from cloudml_tf.utils.errors import ConfigError
 
 
@@ -29,7 +29,7 @@ class Combination:
         q: from calibration; None where there is none.
     """
 
-    voices: tuple[Voice, ...]
+    voices: tuple[MemberHead, ...]
     target: TargetScaling
     level: float = 0.9
     scale: Scale = "spread"
@@ -78,7 +78,7 @@ class Combination:
         return replace(self, q=q)
 
 
-def choose_scale(asked: str, voices: Sequence[Voice], members: int) -> Scale:
+def choose_scale(asked: str, voices: Sequence[MemberHead], members: int) -> Scale:
     """What widths follow: a head that has a distribution, else the spread between members."""
     heads = all(voice.head != "point" for voice in voices)
     if asked == "head" and not heads:

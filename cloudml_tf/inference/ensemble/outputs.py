@@ -23,7 +23,7 @@ from cloudml_tf.utils.files import whole_file
 
 
 @dataclass(frozen=True)
-class Found:
+class Ensemble:
     """An ensemble that was judged."""
 
     config: Config
@@ -34,7 +34,7 @@ class Found:
     metrics: dict[str, Any]
 
 
-def export(found: Found, folder: Path) -> dict[str, Any]:
+def export(found: Ensemble, folder: Path) -> dict[str, Any]:
     """One export with all members inside; mean, spread and, once calibrated, lower and upper."""
     name, keys = found.config.target.name, ("spread", "lower", "upper")
     networks = [
@@ -67,7 +67,7 @@ def export(found: Found, folder: Path) -> dict[str, Any]:
     return write_export(source, folder, found.config.output.export_formats)
 
 
-def save_predictions(folder: Path, found: Found) -> None:
+def save_predictions(folder: Path, found: Ensemble) -> None:
     """predictions.npz: as a run's, with spread, lower, upper and every member (m,n), in physical units."""
     arrays: dict[str, Any] = {}
     for part, judged in found.parts.items():
@@ -81,7 +81,7 @@ def save_predictions(folder: Path, found: Found) -> None:
         np.savez_compressed(file, **arrays)
 
 
-def write_report(folder: Path, found: Found) -> None:
+def write_report(folder: Path, found: Ensemble) -> None:
     """Pictures, and report.html with all of them."""
     target = found.combination.target
     evidence = report.Evidence(
