@@ -44,7 +44,7 @@ def main() -> None:
     flown = prepared.parts["train"]
     samples = flown.take(np.arange(min(args.sequences, len(flown))))
     start_keras(config)
-    regressor = make_model(config, prepared.scaling, *prepared.geometry)
+    regressor = make_model(config, prepared.scaling, **prepared.geometry)
     shared = share_frames(regressor)
 
     def keras_work(model: keras.Model, share: bool) -> Callable[[], float]:

@@ -127,7 +127,7 @@ def profile(config: Config, steps: int, kept: Path) -> tuple[list[float], list[f
     config = parse_config(content)
     prepared = prepare(config)
     start_keras(config)
-    model = make_model(config, prepared.scaling, *prepared.geometry)
+    model = make_model(config, prepared.scaling, **prepared.geometry)
     with tempfile.TemporaryDirectory() as folder:
         tracker = Tracker(config, Path(folder))
         fit(model, config, prepared, Path(folder), Console(quiet=True), track=tracker)

@@ -80,7 +80,7 @@ def trained(weight: float, case: str, seed: int, folder: Path) -> dict[str, floa
     prepared = prepare(config)
     keras.utils.clear_session()
     network.start_keras(config)
-    model = network.make_model(config, prepared.scaling, *prepared.geometry)
+    model = network.make_model(config, prepared.scaling, **prepared.geometry)
     folder.mkdir(parents=True, exist_ok=True)
     try:
         fitted = fit.fit(model, config, prepared, folder, Console(quiet=True))

@@ -50,7 +50,7 @@ def main() -> None:
 def epoch(config: Config, prepared: Prepared) -> Callable[[], float]:
     """A function that trains for an epoch and says on how many sequences."""
     start_keras(config)
-    model = network_to_train(make_model(config, prepared.scaling, *prepared.geometry), config, prepared)
+    model = network_to_train(make_model(config, prepared.scaling, **prepared.geometry), config, prepared)
     batches = training_batches(config, prepared)
     model.compile(make_optimizer(config.training, len(batches)), VariancePreservingLoss(target_variance=1.0))
     done = 0

@@ -177,7 +177,7 @@ def our_step(name: str, frames: int, data: Path) -> tuple[dict[str, Any], Callab
     prepared = prepare.prepare(config)
     used = loaders.Loaders.of(config, prepared)
     batches = used.batches
-    model = network.make_model(config, prepared.scaling, *prepared.geometry)
+    model = network.make_model(config, prepared.scaling, **prepared.geometry)
     loss = network.make_loss(config, batches.variance())
     optimizer = network.make_optimizer(config.training, len(batches))
     model.compile(optimizer=optimizer, loss=loss, metrics=regression_metrics())

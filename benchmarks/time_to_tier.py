@@ -140,7 +140,7 @@ def our_training(config: Any, prepared: Any, at_goal: Goal) -> dict[str, Any]:
 
     started = time.perf_counter()
     network_module.start_keras(config)
-    model = network_module.make_model(config, prepared.scaling, *prepared.geometry)
+    model = network_module.make_model(config, prepared.scaling, **prepared.geometry)
     with tempfile.TemporaryDirectory() as folder:
         fitted = fit.fit(model, config, prepared, Path(folder), Console(quiet=True), track=watch)
     found = outcome(started, len(fitted.history), bool(reached))
@@ -159,7 +159,7 @@ def torch_training(config: Any, prepared: Any, at_goal: Goal) -> dict[str, Any]:
     from cloudml_tf.train import network as network_module
 
     network_module.start_keras(config)
-    keras_model = network_module.make_model(config, prepared.scaling, *prepared.geometry)
+    keras_model = network_module.make_model(config, prepared.scaling, **prepared.geometry)
     weights = {v.path: v.value.detach().numpy() for v in keras_model.trainable_variables}
     batches = loaders.training_batches(config, prepared)
     test, scaling = prepared.parts["test"], prepared.scaling

@@ -66,7 +66,7 @@ def trained(name: str, seed: int) -> dict[str, float]:
     config = load_config(CONFIG, {**ARMS[name], "seed": seed})
     prepared, further = prepare(config), prepare(load_config(CONFIG, FURTHER))
     start_keras(config)
-    model = make_model(config, prepared.scaling, *prepared.geometry)
+    model = make_model(config, prepared.scaling, **prepared.geometry)
     with tempfile.TemporaryDirectory() as folder:
         fitted = fit(model, config, prepared, Path(folder), Console(quiet=True))
     found = {"validation": max(row["val_r2"] for row in fitted.history)}

@@ -342,7 +342,7 @@ def test_without_a_focus_hidden_patches_are_the_only_task(tiny) -> None:
     for focus in (3.0, None):
         config = tiny(pretraining={"enabled": True, "focus": focus})
         prepared = prepare(config)
-        model = make_model(config, prepared.scaling, *prepared.geometry)
+        model = make_model(config, prepared.scaling, **prepared.geometry)
         learners.append(reconstruction_of(config, frame_model_of(model), frame_encoder_of(model)))
     assert learners[0].painter is not None
     assert learners[1].painter is None

@@ -4,7 +4,7 @@ import argparse
 import json
 from typing import TYPE_CHECKING, Any
 
-from cloudml_tf.utils.errors import EXIT_CODES
+from cloudml_tf.utils.errors import EXIT_CODES, ConfigError
 
 if TYPE_CHECKING:  # help should not wait for the configuration's models
     from cloudml_tf.config.schema import Config
@@ -42,6 +42,12 @@ def config_from(args: argparse.Namespace) -> "Config":
     from cloudml_tf.config.load import load_config
 
     return load_config(args.config, overrides_from(args))
+
+
+def check_one_place(output: str | None, run_dir: str | None) -> None:
+    """Refuse two places to write to. Raises `ConfigError`."""
+    if output is not None and run_dir is not None:
+        raise ConfigError("-o and --run-dir both say where to write; keep one.")
 
 
 def print_json(content: Any) -> None:

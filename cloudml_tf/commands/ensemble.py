@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 from cloudml_tf.commands.arguments import add_common, overrides_from, print_json
 from cloudml_tf.config.load import expand
 from cloudml_tf.config.run_folder import check_overrides, environment, new_run, read_run
-from cloudml_tf.data.samples import Samples
+from cloudml_tf.config.targets import check_dropout_passes
+from cloudml_tf.data.samples import Examples
 from cloudml_tf.evaluation.uncertainty import Pooling
 from cloudml_tf.inference.export.formats import check_backend, check_packages
 from cloudml_tf.utils.console import Console
@@ -59,11 +60,13 @@ def ensemble(wish: EnsembleOptions, overrides: dict[str, Any], console: Console)
     if config.output.export and not wish.passes:
         check_packages(config.output.export_formats)
         check_backend()
+    if wish.passes:
+        check_dropout_passes(config)
     prepared = flights.read_again(members[0], config, console)
     networks = load_networks(members, config.seed)
 
-    def answered(samples: Samples) -> calibration.Judged:
-        return calibration.Judged(samples, outputs(networks, samples, wish.passes))
+    def answered(examples: Examples) -> calibration.Judged:
+        return calibration.Judged(examples, outputs(networks, examples, wish.passes))
 
     val, test = answered(prepared.parts["val"]), answered(prepared.parts["test"])
     voices = tuple(MemberHead.of(run.config, run.description) for run in members)
@@ -75,8 +78,7 @@ def ensemble(wish: EnsembleOptions, overrides: dict[str, Any], console: Console)
     metrics = calibration.scores_of(combination, test, members, config, {"passes": wish.passes})
     parts = {"test": test}
     if wish.calibrate:
-        further = flights.further_flights(wish.calibrate, members, prepared, config, console)
-        parts["calibration"] = answered(further)
+        parts["calibration"] = answered(flights.further_examples(wish.calibrate, members, config, console))
     elif val_unknown:
         parts["calibration"] = val
     if "calibration" in parts:

@@ -46,13 +46,7 @@ def run(args: argparse.Namespace) -> int:
     model = load_regressor(path, config, description)
     metrics = read_json(path / "metrics.json") if (path / "metrics.json").is_file() else None
     replaced = run_of_export(folder)
-    if config.target.coverage == "swath":
-        from cloudml_tf.inference.export.swath_graph import check_formats, export_networks
-
-        check_formats(asked)
-        record = export_networks([model], folder, config, description, metrics, run=path)
-    else:
-        record = export_model(model, folder, config, description, metrics, formats=asked, run=path, keep=True)
+    record = export_model(model, folder, config, description, metrics, formats=asked, run=path, keep=True)
     show_export(console, {"folder": str(folder), "parity": record, "replaced": replaced})
     if args.json:
         files = {name: str(folder / FORMATS[name].file) for name in record["formats"]}

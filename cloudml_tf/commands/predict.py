@@ -9,9 +9,10 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cloudml_tf.commands.arguments import add_common, overrides_from, print_json
-from cloudml_tf.config.run_folder import check_frames, check_overrides, is_swath, new_run, read_json, read_model
+from cloudml_tf.commands.arguments import add_common, check_one_place, overrides_from, print_json
+from cloudml_tf.config.run_folder import ModelRecord, check_overrides, new_run, read_json, read_model
 from cloudml_tf.config.schema import Config
+from cloudml_tf.config.targets import check_archive
 from cloudml_tf.data.left_out import LeftOut, leave_out
 from cloudml_tf.utils.console import Console
 from cloudml_tf.utils.errors import EXIT_OK, ConfigError, FlightError, of_flight
@@ -20,9 +21,6 @@ from cloudml_tf.utils.tf_logging import quiet_tensorflow
 
 if TYPE_CHECKING:
     from cloudml_tf.inference.archive.archive import Archive
-from cloudml_tf.data.sources import check_some, read_unlabelled
-
-BOTH_PLACES = "-o and --run-dir both say where to write; keep one."
 
 
 @forgotten_graphs()
@@ -34,25 +32,55 @@ def predict(
     run_dir: str | None,
     console: Console,
 ) -> list[dict[str, Any]]:
-    """Predict every flight that is named and write a file for each; what was written, a record a flight."""
-    from cloudml_tf.data.sources import find_named
-
+    """Predict every flight that is named and write a file for each, or one for all scenes; a record for each file."""
     check_overrides(overrides)
-    config, description, _ = read_model(source, overrides)
-    left_out: LeftOut = {}
+    record = read_model(source, overrides)
+    if record.config.target.coverage == "swath":
+        return [_predict_scenes(record, words, output, run_dir, console)]
+    return _predict_flights(record, words, output, run_dir, console)
+
+
+def _predict_scenes(
+    record: ModelRecord, words: list[str], output: str | None, run_dir: str | None, console: Console
+) -> dict[str, Any]:
+    """Every pixel of the scenes that are named, in one file."""
+    from cloudml_tf.data.named import named_scenes
+    from cloudml_tf.inference.files import command_line
+    from cloudml_tf.inference.model import open_record
+    from cloudml_tf.inference.netcdf import write_scenes
+
+    scenes = named_scenes(words, record.config, record.description, labels=False)
+    path = places(["scenes"], output, run_dir, record.config)[0]
+    quiet_tensorflow()
+    with console.progress("predicting scenes"):
+        model = open_record(record)
+        values = model.predict(scenes)
+    write_scenes(path, scenes, values, model, command_line())
+    return {"file": str(path), "scenes": list(scenes.names), "pixels": int(values["value"].size)}
+
+
+def _predict_flights(
+    record: ModelRecord, words: list[str], output: str | None, run_dir: str | None, console: Console
+) -> list[dict[str, Any]]:
+    """Every frame of the flights that are named, in a file for each."""
+    from cloudml_tf.data.named import check_frames
+    from cloudml_tf.data.sources import check_some, find_named, read_flights
+
+    config, left_out = record.config, LeftOut()
     refused = left_out if config.data.bad_flights == "skip" else None
-    files = find_named(words, config, description["files"], labels=False, refused=refused)
-    flights = read_unlabelled(files, config, left_out)
+    files = find_named(words, config, record.description["files"], labels=False, refused=refused)
+    flights = read_flights(files, sorted(files), config, left_out, labels=False)
+    check_some(flights, left_out)
     for flight in flights:
-        check_frames(source, flight.frame_shape, description)
+        check_frames(record, flight.frame_shape)
     paths = places([flight.name for flight in flights], output, run_dir, config)
     quiet_tensorflow()
     from cloudml_tf.inference.files import command_line, warnings_of, write
     from cloudml_tf.inference.flight import predict_flight
-    from cloudml_tf.inference.model import open_model
+    from cloudml_tf.inference.model import open_record
 
-    model = open_model(source, overrides)
-    warn_without_ranges(source, description, console)
+    model = open_record(record)
+    warn_without_ranges(record, console)
     records = []
     for flight, path in zip(flights, paths, strict=True):
         try:
@@ -74,36 +102,35 @@ def predict_many(args: argparse.Namespace, console: Console) -> "Archive":
     from cloudml_tf.inference.archive.archive import check_options, predict_archive
     from cloudml_tf.inference.archive.work import Job, Task
     from cloudml_tf.inference.files import command_line
-    from cloudml_tf.inference.model import name_of_run, provenance
+    from cloudml_tf.inference.model import provenance
 
     source, overrides = Path(args.model), overrides_from(args)
     check_overrides(overrides)
-    if args.output is not None and args.run_dir is not None:
-        raise ConfigError(BOTH_PLACES)
+    check_one_place(args.output, args.run_dir)
     folder = check_options(args.workers, args.output, args.run_dir)
-    config, description, exported = read_model(source, overrides)
+    record = read_model(source, overrides)
+    check_archive(record.config)
     refused: dict[str, str] = {}
-    files = find_named(args.flights, config, description["files"], labels=False, refused=refused)
-    warn_without_ranges(source, description, console)
-    made_by = provenance(source, config, description, name_of_run(source, config, exported))
+    files = find_named(args.flights, record.config, record.description["files"], labels=False, refused=refused)
+    warn_without_ranges(record, console)
     job = Job(source, overrides, folder, command_line())
     tasks = [Task(name, files[name]) for name in sorted(files)]
+    made_by = provenance(record)
     return predict_archive(job, tasks, refused, made_by, args.workers, args.engine or "local", console)
 
 
-def warn_without_ranges(source: Path, description: dict[str, Any], console: Console) -> None:
+def warn_without_ranges(record: ModelRecord, console: Console) -> None:
     """Say so where a model is older than the training ranges."""
-    if "ranges" not in description:
+    if "ranges" not in record.description:
         console.warn(
-            f"{source}: was trained before training ranges were kept; nothing is compared with the training. "
+            f"{record.source}: was trained before training ranges were kept; nothing is compared with the training. "
             "Train it again for the flags …_outside_training."
         )
 
 
 def places(names: list[str], output: str | None, run_dir: str | None, config: Config) -> list[Path]:
     """Where each flight's file goes. Raises `ConfigError` where several flights would share one file."""
-    if output is not None and run_dir is not None:
-        raise ConfigError(BOTH_PLACES)
+    check_one_place(output, run_dir)
     if output is None:
         folder = new_run(config, run_dir, prefix="prediction-")
     elif Path(output).suffix != ".nc" or Path(output).is_dir():
@@ -124,6 +151,9 @@ def tell(records: list[dict[str, Any]], console: Console) -> None:
         if "left_out" in record:
             console.warn(f"flight {record['flight']} is left out (data.bad_flights): {record['left_out']}")
             continue
+        if "pixels" in record:
+            console.say(f"{record['file']}: {len(record['scenes'])} scenes, {record['pixels']} pixels predicted")
+            continue
         console.say(f"{record['file']}: {record['predicted']} of {record['frames']} frames predicted")
         raised = [f"{name} {count}" for name, count in record["flags"].items() if count]
         console.say(f"  flags: {', '.join(raised) or 'none'}")
@@ -133,6 +163,8 @@ def summary(source: Path, records: list[dict[str, Any]]) -> dict[str, Any]:
     """For machines: every file, and the sums."""
     left_out = {record["flight"]: record["left_out"] for record in records if "left_out" in record}
     records = [record for record in records if "left_out" not in record]
+    if "pixels" in records[0]:
+        return {"model": str(source), **records[0]}
     names = records[0]["flags"]
     return {
         "model": str(source),
@@ -195,16 +227,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Predict, write, tell."""
     console, source = Console(machine=args.json), Path(args.model)
-    if is_swath(source, overrides_from(args)):
-        from cloudml_tf.inference.scene_prediction import predict_scenes_to_file
-
-        overrides = overrides_from(args)
-        check_overrides(overrides)
-        record = predict_scenes_to_file(source, args.flights, overrides, args.output, args.run_dir, console)
-        console.say(f"{record['file']}: {len(record['scenes'])} scenes, {record['pixels']} pixels predicted")
-        if args.json:
-            print_json({"model": str(source), **record})
-        return EXIT_OK
     if args.archive or args.workers is not None or args.engine is not None:
         return tell_archive(predict_many(args, console), args.json, console)
     records = predict(source, args.flights, overrides_from(args), args.output, args.run_dir, console)

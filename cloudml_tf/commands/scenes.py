@@ -12,11 +12,11 @@ from typing import Any
 
 import numpy as np
 
-from cloudml_tf.commands.arguments import add_common, overrides_from, print_json
+from cloudml_tf.commands.arguments import add_common, check_one_place, overrides_from, print_json
 from cloudml_tf.config.data import FlightFiles
 from cloudml_tf.config.load import expand, load_config, parse_config
 from cloudml_tf.config.schema import Config
-from cloudml_tf.data.flight_scenes import SUN, FlightScenes, scenes_of_flight, write_scenes
+from cloudml_tf.data.flight_scenes import FlightScenes, reading, scenes_of_flight, write_scenes
 from cloudml_tf.data.left_out import LeftOut, leave_out
 from cloudml_tf.data.samples import check_same_frames
 from cloudml_tf.utils.console import Console
@@ -24,14 +24,6 @@ from cloudml_tf.utils.errors import EXIT_OK, ConfigError, FlightError, of_flight
 from cloudml_tf.utils.files import whole_file
 
 PLAIN = {"experiment_name": "scenes", "split": {"kind": "time_blocks"}}  # reads flights by the defaults
-
-
-def reading(config: Config) -> Config:
-    """How flights are read for a configuration: one frame at a time, with the sun where it or its scenes have it."""
-    scenes = config.data.scenes
-    sun = config.data.sun_angles or (scenes is not None and bool(set(SUN) & set(scenes.channels)))
-    data = config.data.model_copy(update={"scenes": None, "sun_angles": sun})
-    return config.model_copy(update={"data": data, "temporal_frames": 1})
 
 
 def make_scenes(
@@ -56,7 +48,7 @@ def make_scenes(
 
     Raises `ConfigError`, and `DataError` for flights that cannot be used where data.bad_flights is "stop".
     """
-    from cloudml_tf.data.sources import check_some, read_flights, read_unlabelled
+    from cloudml_tf.data.sources import check_some, read_flights
 
     if not 0.0 <= overlap <= 0.9:
         raise ConfigError(
@@ -67,11 +59,8 @@ def make_scenes(
             f"scenes are labelled with optical_depth. Received: target.name {config.target.name}. Give --no-lidar for "
             "scenes without labels, or another configuration."
         )
-    if labels:
-        flights = read_flights(files, sorted(files), config, left_out)
-        check_some(flights, left_out)
-    else:
-        flights = read_unlabelled(files, config, left_out)
+    flights = read_flights(files, sorted(files), config, left_out, labels)
+    check_some(flights, left_out)
     check_same_frames(flights)
     number = {name: n for n, name in enumerate(sorted(files), 1)}  # of all, lest one that is left out shifts the others
     found: dict[int, FlightScenes] = {}
@@ -163,8 +152,7 @@ def run(args: argparse.Namespace) -> int:
 
 def place(output: str | None, run_dir: str | None, config: Config) -> Path:
     """Where the file goes: -o, scenes.h5 in --run-dir, or where the configuration reads it. Raises `ConfigError`."""
-    if output is not None and run_dir is not None:
-        raise ConfigError("-o and --run-dir both say where to write; keep one.")
+    check_one_place(output, run_dir)
     if output is not None:
         return Path(output)
     if run_dir is not None:

@@ -45,7 +45,7 @@ def run(args: argparse.Namespace) -> int:
         raise ConfigError("--lofo --resume needs --run-dir, the folder that holds the folds.")
     console = Console(machine=args.json)
     if args.lofo is None and not devices.is_chief(config.training):
-        from cloudml_tf.experiments.worker import work
+        from cloudml_tf.experiments.run import work
 
         return work(config, console, args.run_dir, args.resume)
     if args.lofo is not None:

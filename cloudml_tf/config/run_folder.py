@@ -15,6 +15,7 @@ import platform
 import shlex
 import sys
 from collections.abc import Iterable
+from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -213,38 +214,35 @@ def _lying_in(path: Path, shown: int = 5) -> str:
     return f" Name one that lies in it: {', '.join(map(str, found[-shown:]))}{more}." if found else ""
 
 
-def read_model(source: Path, overrides: dict[str, Any] | None = None) -> tuple[Config, dict[str, Any], dict[str, Any]]:
-    """Configuration, data description and `cloudml.json` (empty for a run) of a run or of an exported model."""
+@dataclass(frozen=True)
+class ModelRecord:
+    """What is written down about a finished run or an exported model.
+
+    Args:
+        source: its folder.
+        config, description: of the run (config.json, data.json).
+        export: the content of cloudml.json; empty for a run.
+    """
+
+    source: Path
+    config: Config
+    description: dict[str, Any]
+    export: dict[str, Any]
+
+    @property
+    def run(self) -> str:
+        """Experiment and folder of what was trained. An ensemble's export names its members itself."""
+        return self.export.get("run") or run_id(self.config, self.source)
+
+
+def read_model(source: Path, overrides: dict[str, Any] | None = None) -> ModelRecord:
+    """The record of a run or of an exported model. `overrides` change how data are read, scored and written."""
     if not looks_exported(source):
-        return *read_run(source, overrides), {}
+        return ModelRecord(source, *read_run(source, overrides), {})
     record = read_json(source / RECORD)
     for key, value in (overrides or {}).items():
         set_by_path(record["config"], key, value)
-    return parse_config(record["config"], str(source / RECORD)), record["data"], record
-
-
-def is_swath(source: Path, overrides: dict[str, Any] | None = None) -> bool:
-    """Whether a run or an exported model answers for every pixel of a scene."""
-    return read_model(source, overrides)[0].target.coverage == "swath"
-
-
-def check_of_sequences(folder: Path, config: Config) -> None:
-    """Refuse a run of scenes where runs of sequences are asked for. Raises `RunError`."""
-    if config.target.coverage == "swath":
-        raise RunError(
-            f"{folder}: is a run of scenes (target.coverage 'swath'), and this command knows runs of sequences alone. "
-            "Its scores are in metrics.json and report.html; `cloudml evaluate` judges it on other scenes."
-        )
-
-
-def check_frames(source: Path, frame_shape: tuple[int, ...], description: dict[str, Any]) -> None:
-    """Refuse frames (H, W, C) of another shape than the model was trained on. Raises `RunError`."""
-    expected = tuple(description["frame_shape"])
-    if frame_shape != expected:
-        raise RunError(
-            f"{source}: was trained on frames of shape {expected} (rows, columns, channels); these flights have "
-            f"{frame_shape}. Set data.camera.rows, columns, downsample or channels with --set."
-        )
+    return ModelRecord(source, parse_config(record["config"], str(source / RECORD)), record["data"], record)
 
 
 def check_overrides(overrides: dict[str, Any]) -> None:
@@ -279,8 +277,10 @@ def flat(content: Any, prefix: str = "") -> dict[str, Any]:
 
 def as_it_was(config: Config, description: dict[str, Any]) -> Config:
     """The configuration with the run's own files and flights, so that nothing is searched or simulated again."""
-    files = {name: FlightFiles.model_validate(found) for name, found in description["files"].items()}
-    data = config.data.model_copy(update={"flights": files, "path": None})
+    data = config.data
+    if "files" in description:  # a file of scenes is named by the configuration itself
+        files = {name: FlightFiles.model_validate(found) for name, found in description["files"].items()}
+        data = data.model_copy(update={"flights": files, "path": None})
     split = config.split
     if not isinstance(split, TimeBlocks):
         split = FlightSplit(**{part: tuple(found["flights"]) for part, found in description["split"].items()})

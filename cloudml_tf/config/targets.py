@@ -1,6 +1,12 @@
-"""Which fields of a configuration a swath leaves alone: none is accepted and then ignored."""
+"""What the targets nadir, track and swath can do, and the reason where one cannot. No field is accepted and ignored."""
 
 from typing import Any
+
+from cloudml_tf.config.data import SceneFile
+from cloudml_tf.utils.errors import ConfigError
+
+LIDAR, TRUTH = "lidar_optical_depth", "optical_depth_truth"  # datasets (scene, row, column) of scenes of flights
+SUN = ("sun_ahead", "sun_aside", "sun_cos_zenith")  # datasets (scene,): towards the sun, ahead, to the right and up
 
 # Of `Model`: what describes a network that reads sequences for one place, and means nothing for a whole swath.
 OF_SEQUENCES = ("architecture", "footprint", "encoder_features", "heads", "head", "contrast_boxes", "nadir_linear")
@@ -58,3 +64,34 @@ def check_swath(config: Any) -> None:
         )
     if config.output.export_formats != ("savedmodel",):
         raise ValueError("target.coverage 'swath' is exported as a SavedModel: leave output.export_formats at that")
+
+
+def check_archive(config: Any) -> None:
+    """Refuse an archive of maps. Raises `ConfigError`."""
+    if config.target.coverage == "swath":
+        raise ConfigError(
+            "--archive writes a file along the track for each flight, and this model predicts scenes (target.coverage "
+            "'swath'): leave --archive, --workers and --engine out."
+        )
+
+
+def check_dropout_passes(config: Any) -> None:
+    """Refuse dropout while predicting maps. Raises `ConfigError`."""
+    if config.target.coverage == "swath":
+        raise ConfigError(
+            "--mc-dropout calls a network as in training, where the network of scenes (target.coverage 'swath') "
+            "normalises each batch by itself, so that its predictions would be others. Join several runs instead."
+        )
+
+
+def scene_settings(config: Any) -> SceneFile:
+    """How a `schema.Config` with coverage "swath" reads scenes: `data.scenes`, or what scenes of its flights hold.
+
+    Scenes of flights end at their borders, the lidar's labels lie on the nadir line, and light comes from anywhere.
+    """
+    if config.data.scenes is not None:
+        found: SceneFile = config.data.scenes
+        return found
+    sun = SUN if config.data.sun_angles else ()
+    channels = (*config.data.camera.channels, *sun)
+    return SceneFile(path="", channels=channels, label=LIDAR, group="flight", periodic=False, sun_axis=None)

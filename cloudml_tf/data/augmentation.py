@@ -1,10 +1,109 @@
-"""Random changes of training sequences that leave their labels: mirror images, gain, noise. NumPy only."""
+"""Random changes of training batches that keep their labels true: mirror images, shifts, windows, gain, noise.
+
+NumPy only. `SequenceAugmentation` changes sequences about nadir, `MapAugmentation` scenes together with their labels.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
 from cloudml_tf.config.training import Augmentation
 
 Inputs = dict[str, np.ndarray]
+Batch = tuple[Inputs, np.ndarray, np.ndarray]  # inputs, target, weight
+Augment = Callable[[Inputs, np.ndarray, np.ndarray, np.random.Generator, np.ndarray], Batch]  # ..., rng, run
+
+
+@dataclass(frozen=True)
+class SequenceAugmentation:
+    """`augment` for batches of sequences: the labels, which stand at nadir, stay.
+
+    Args:
+        settings: of the configuration.
+        nadir: (row, column), about which images are mirrored.
+        frame_std: (C,) the training std of raw radiance, the unit of `noise_std`.
+        across_track_axis: "rows" or "columns" of the image.
+    """
+
+    settings: Augmentation
+    nadir: tuple[int, int]
+    frame_std: np.ndarray
+    across_track_axis: str = "rows"
+
+    def __call__(
+        self, inputs: Inputs, target: np.ndarray, weight: np.ndarray, rng: np.random.Generator, run: np.ndarray
+    ) -> Batch:
+        """Change the inputs; sequences of one `run` (b,) change together."""
+        changed = augment(inputs, self.settings, rng, self.nadir, self.frame_std, self.across_track_axis, run)
+        return changed, target, weight
+
+
+@dataclass(frozen=True)
+class MapAugmentation:
+    """Random changes of scenes, of images and maps of labels together.
+
+    Periodic scenes are shifted along both axes; of scenes that end, a window may be cut out around a labelled pixel.
+    Mirror images flip the axis across the sun's, so that light still comes from the same side. Gain and noise change
+    the images alone, and no channel of one number a scene.
+
+    Args:
+        settings: of the configuration.
+        frame_std: (C,) of the channels.
+        mirrored: the image axis that mirror images flip, "rows" or "columns".
+        periodic: whether scenes continue at the other side.
+        window: (rows, columns) that are cut out; None leaves whole scenes.
+        single: channels of one number a scene.
+    """
+
+    settings: Augmentation
+    frame_std: np.ndarray
+    mirrored: str
+    periodic: bool
+    window: tuple[int, int] | None = None
+    single: Sequence[int] = ()
+
+    def __call__(
+        self, inputs: Inputs, target: np.ndarray, weight: np.ndarray, rng: np.random.Generator, run: np.ndarray
+    ) -> Batch:
+        """Frames (b,H,W,C) or (b,T,H,W,C), target and weight (b,H,W) -> the same; `run` is not used."""
+        frames = inputs["frames"]
+        steps = frames.shape[1] if frames.ndim == 5 else 1
+        stacked = frames if frames.ndim == 4 else np.concatenate(np.moveaxis(frames, 1, 0), axis=-1)  # (b,H,W,T*C)
+        maps = np.concatenate([stacked, target[..., None], weight[..., None]], axis=-1)
+        changed = np.stack([self._moved(each, rng) for each in maps])
+        images, image = changed[..., :-2], np.tile(self._image, steps)
+        if self.settings.gain_std:
+            gain = np.exp(self.settings.gain_std * rng.standard_normal((len(images), 1, 1, 1)))
+            images = images * np.where(image, gain, 1.0).astype("float32")
+        if self.settings.noise_std:
+            noise = rng.standard_normal(images.shape, dtype="float32")
+            std = np.tile(self.frame_std * self._image, steps)
+            images = images + noise * (self.settings.noise_std * std).astype("float32")
+        if frames.ndim == 5:
+            images = np.stack(np.split(images, steps, axis=-1), axis=1)  # (b,T,H,W,C)
+        return {**inputs, "frames": np.ascontiguousarray(images)}, changed[..., -2], changed[..., -1]
+
+    @property
+    def _image(self) -> np.ndarray:
+        """(C,) which channels are images."""
+        return ~np.isin(np.arange(len(self.frame_std)), self.single)
+
+    def _moved(self, maps: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        if self.settings.mirror_across_track and rng.random() < 0.5:
+            maps = np.flip(maps, axis=0 if self.mirrored == "rows" else 1)
+        if self.periodic:
+            maps = np.roll(maps, rng.integers(maps.shape[:2]), axis=(0, 1))
+        return maps if self.window is None else _cut(maps, self.window, rng)
+
+
+def _cut(maps: np.ndarray, window: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
+    """A window around some labelled pixel, which may lie anywhere in it: labels of one line then stand at every row."""
+    labelled = np.argwhere(maps[..., -1] > 0)
+    pixel, size = labelled[rng.integers(len(labelled))], np.asarray(window)
+    least, most = np.maximum(pixel - size + 1, 0), np.minimum(pixel, np.asarray(maps.shape[:2]) - size)
+    row, column = rng.integers(least, most + 1)
+    return maps[row : row + window[0], column : column + window[1]]
 
 
 def augment(

@@ -12,24 +12,24 @@ import numpy as np
 
 from cloudml_tf.config.data import Data
 from cloudml_tf.config.schema import Config
+from cloudml_tf.config.targets import LIDAR, SUN, TRUTH, scene_settings
 from cloudml_tf.data.readers import hdf5
 from cloudml_tf.data.readers.flights import Flight
 from cloudml_tf.data.readers.frames import build_table, downsample
 from cloudml_tf.data.samples import check_sequences, nadir_pixel, samples_of_table, sequences, sequences_around
+from cloudml_tf.data.scenes import Scenes
 from cloudml_tf.data.track import along_track, pixels_per_s, seen_labels
-from cloudml_tf.utils.errors import DataError
+from cloudml_tf.utils.errors import ConfigError, DataError
 
-LIDAR, TRUTH = "lidar_optical_depth", "optical_depth_truth"  # datasets (scene, row, column)
-SUN = ("sun_ahead", "sun_aside", "sun_cos_zenith")  # datasets (scene,): towards the sun, ahead, to the right and up
 FRAMES_A_FLIGHT = 1_000_000  # a scene is called flight number * this + row of the camera file
 SIMULATED = "truth/swath_optical_depth"
 
 
 @dataclass(frozen=True)
 class FlightScenes:
-    """n frames of one flight, of H x W pixels."""
+    """n frames of one flight, of H x W pixels, or n sequences of T."""
 
-    frames: np.ndarray  # (n,H,W,C) as the reader calibrates them
+    frames: np.ndarray  # (n,H,W,C) as the reader calibrates them; (n,T,H,W,C) with more than one temporal_frames
     row: np.ndarray  # (n,) in the camera file
     time_s: np.ndarray  # (n,) seconds since 1970 UTC
     label: np.ndarray | None  # (n,H,W) of the lidar, NaN where there is none; None without a lidar
@@ -49,7 +49,7 @@ def scenes_of_flight(
 
     Args:
         flight: as it was read.
-        config: how it was read; its temporal_frames is 1.
+        config: how it was read, as `reading` makes it.
         labels: place the flight's labels, one at least.
         overlap: 0 to below 1, of a frame along the track.
         progress: is told (frames decoded, of all).
@@ -58,8 +58,8 @@ def scenes_of_flight(
     """
     if labels:
         check_sequences(flight, sequences(flight, 1), config)
-    windows = sequences_around(flight, np.arange(len(flight)), 1)
-    table = build_table([flight], {flight.name: windows[:, 0]}, config.data, progress)
+    windows = sequences_around(flight, np.arange(len(flight)), config.temporal_frames)
+    table = build_table([flight], {flight.name: np.unique(windows)}, config.data, progress)
     samples = samples_of_table([flight], {flight.name: windows}, table, config)
     if len(samples) < 2:
         raise DataError(
@@ -69,17 +69,57 @@ def scenes_of_flight(
     speed = pixels_per_s(samples, config)
     side = flight.frame_shape[along_track(config)]
     chosen = far_apart(samples.time_s, (1.0 - overlap) * side / abs(speed))
-    frame, time_s = samples.index[chosen, 0], samples.time_s[chosen]
+    steps, time_s = samples.index[chosen], samples.time_s[chosen]  # (n,T)
+    middle = steps[:, steps.shape[1] // 2]
     row = flight.row[np.searchsorted(flight.time_s, time_s)]
-    sun = None if samples.sun_angles_deg is None else towards_sun(samples.sun_angles_deg[frame])
+    sun = None if samples.sun_angles_deg is None else towards_sun(samples.sun_angles_deg[middle])
     return FlightScenes(
-        frames=np.asarray(samples.table[frame]),
+        frames=np.asarray(samples.table[middle if steps.shape[1] == 1 else steps]),
         row=row,
         time_s=time_s,
         label=_on_the_nadir_line(flight, time_s, speed, config) if labels else None,
         truth=_simulated_truth(flight, row, config.data),
         sun=sun,
         pixels_per_s=speed,
+    )
+
+
+def reading(config: Config) -> Config:
+    """How flights are read for scenes: with the sun where the configuration or its scenes have it."""
+    scenes = config.data.scenes
+    sun = config.data.sun_angles or (scenes is not None and bool(set(SUN) & set(scenes.channels)))
+    data = config.data.model_copy(update={"scenes": None, "sun_angles": sun})
+    return config.model_copy(update={"data": data})
+
+
+def scenes_in_memory(flights: Mapping[str, FlightScenes], config: Config) -> Scenes:
+    """The scenes of flights, by name, as a network of `config` reads them; its groups are the flights.
+
+    Raises `ConfigError` for a channel that flights do not have.
+    """
+    settings, found = scene_settings(config), list(flights.values())
+    images = np.concatenate([each.frames for each in found])  # (n,H,W,C) or (n,T,H,W,C)
+    known = {name: images[..., number] for number, name in enumerate(config.data.camera.channels)}
+    if all(each.sun is not None for each in found):
+        sun = np.concatenate([np.asarray(each.sun) for each in found])
+        spread = sun.reshape(len(sun), *(1,) * (images.ndim - 2), len(SUN))
+        known |= {name: np.broadcast_to(spread[..., n], images.shape[:-1]) for n, name in enumerate(SUN)}
+    missing = [name for name in settings.channels if name not in known]
+    if missing:
+        raise ConfigError(
+            f"data.scenes.channels names {', '.join(missing)}; scenes of these flights have {', '.join(known)}. The "
+            "sun needs a navigation file with data.navigation.sun_zenith and sun_azimuth."
+        )
+    shapes = [(len(each.frames), *each.frames.shape[-3:-1]) for each in found]
+    label = np.concatenate([_or_unknown(each.label, shape) for each, shape in zip(found, shapes, strict=True)])
+    return Scenes.of(
+        frames=np.stack([known[name] for name in settings.channels], axis=-1).astype("float32"),
+        label=label,
+        target=config.target,
+        names=tuple(f"{name} row {row}" for name, each in flights.items() for row in each.row),
+        groups=tuple(name for name, each in flights.items() for _ in each.row),
+        single=tuple(n for n, name in enumerate(settings.channels) if name in SUN),
+        time_s=np.concatenate([each.time_s for each in found]),
     )
 
 
@@ -146,7 +186,7 @@ def write_scenes(
     maps = {channel: frames[..., number] for number, channel in enumerate(channels)}
     for name, parts in ((LIDAR, [each.label for each in found]), (TRUTH, [each.truth for each in found])):
         if any(part is not None for part in parts):
-            shapes = [each.frames.shape[:3] for each in found]
+            shapes = [(len(each.frames), *each.frames.shape[-3:-1]) for each in found]
             maps[name] = np.concatenate([_or_unknown(*both) for both in zip(parts, shapes, strict=True)])
     number = np.concatenate([np.full(len(each.row), n) for n, each in flights.items()])
     row = np.concatenate([each.row for each in found])

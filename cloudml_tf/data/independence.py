@@ -2,11 +2,18 @@
 
 import numpy as np
 
+LEAST_GROUPS = 5  # fewer groups of scenes make no interval
+
 
 def block_ids(time_s: np.ndarray, flight: np.ndarray, piece: np.ndarray, block_s: float) -> np.ndarray:
     """Blocks of track: `block_s` long, ending at gaps and flights. (n,) each -> (n,)."""
     keys = np.stack([flight, piece, np.floor(time_s / block_s).astype("int64")], axis=1)
     return np.unique(keys, axis=0, return_inverse=True)[1].reshape(-1)
+
+
+def scene_blocks(group: np.ndarray) -> np.ndarray:
+    """(n,) groups of scenes, where there are `LEAST_GROUPS`; else each scene by itself."""
+    return group if len(np.unique(group)) >= LEAST_GROUPS else np.arange(len(group))
 
 
 def effective_size(target: np.ndarray, series: np.ndarray) -> float:

@@ -1,9 +1,13 @@
-"""Weights for rare labels by label distribution smoothing (Yang et al. 2021, arXiv 2102.09554)."""
+"""Weights of labels: of high labels and named flights, and of rare labels.
+
+Rare labels are weighted by label distribution smoothing (Yang et al. 2021, arXiv 2102.09554).
+"""
 
 import numpy as np
 from scipy.ndimage import gaussian_filter1d
 
 from cloudml_tf.config.data import LabelDensity
+from cloudml_tf.config.schema import Config
 
 
 def density_weights(label: np.ndarray, settings: LabelDensity) -> np.ndarray:
@@ -19,3 +23,11 @@ def density_weights(label: np.ndarray, settings: LabelDensity) -> np.ndarray:
     for _ in range(20):  # bounding moves the mean, and the mean the bound
         weight = np.minimum(weight / weight.mean(), settings.largest)
     return (weight / weight.mean()).astype("float32")
+
+
+def overweight(label: np.ndarray, named: np.ndarray, config: Config) -> np.ndarray:
+    """Weights of labels (n, *P): `overweight_factor` for high ones, and where `named` (n, ...) is True; else 1."""
+    chosen, threshold = np.broadcast_to(named, label.shape), config.overweight.threshold
+    if threshold is not None:
+        chosen = chosen | (label >= threshold)
+    return np.where(chosen, config.overweight_factor, 1.0).astype("float32")

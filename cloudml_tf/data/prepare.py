@@ -1,106 +1,127 @@
-"""From a configuration to samples that are ready to train on. NumPy only."""
+"""From a configuration to labelled examples that are ready to train on: flights or scenes. NumPy only."""
 
 import hashlib
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from cloudml_tf.config.data import FlightFiles
+from cloudml_tf.config.data import FlightFiles, FlightSplit
+from cloudml_tf.config.load import expand
 from cloudml_tf.config.schema import Config
+from cloudml_tf.config.targets import scene_settings
 from cloudml_tf.data.drift import fit_distributions
+from cloudml_tf.data.flight_scenes import FlightScenes, reading, scenes_in_memory, scenes_of_flight
 from cloudml_tf.data.inherited import check_unseen, inherited_scaling
 from cloudml_tf.data.label_weights import density_weights
-from cloudml_tf.data.left_out import LeftOut, flights_left, leave_out, of_the_split, tell
+from cloudml_tf.data.left_out import LeftOut, flights_left, of_the_split, tell
 from cloudml_tf.data.readers.flights import Flight
 from cloudml_tf.data.readers.frames import camera_fingerprint
-from cloudml_tf.data.samples import Samples, build_samples
+from cloudml_tf.data.readers.scenes import read_scenes
+from cloudml_tf.data.samples import Examples, Samples, counts_of, labelled_windows, samples_of_table, table_of
 from cloudml_tf.data.scaling import Scaling, fit_scaling
-from cloudml_tf.data.sources import Progress, available_flights, read_flights
+from cloudml_tf.data.scenes import (
+    Scenes,
+    check_levels,
+    check_logarithm,
+    judged_by,
+    on_lines,
+    scene_fingerprint,
+    split_scenes,
+    training_weight,
+)
+from cloudml_tf.data.sources import Progress, available_flights, check_some, read_flights, without_bad_flights
 from cloudml_tf.data.splits import PARTS, keep_labels, split_samples
-from cloudml_tf.data.track import TrackLabels, track_labels
-from cloudml_tf.data.training_ranges import FAR_SUN, TrainingRanges, far_flights, fit_ranges
+from cloudml_tf.data.track import track_samples, track_windows
+from cloudml_tf.data.training_ranges import FAR_SUN, far_flights, fit_ranges
 from cloudml_tf.data.unlabelled import FrameChunks, check_extra_flights, frame_chunks
-from cloudml_tf.utils.errors import DataError, FlightError, of_flight
+from cloudml_tf.utils.errors import DataError, of_flight
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """Everything that training needs, and what is written down about it."""
+    """Everything that training needs, and what is written down about it.
 
-    parts: dict[str, Samples]
+    Args:
+        parts: the examples of each split, by "train", "val" and "test": what is scored.
+        fitted: the examples that the network is fitted to; those of "train", but along the track.
+        scaling: fitted to the training split.
+        fingerprint: changes with the files, the labels and the split.
+        flights: the files of each flight; empty where a file of scenes was read.
+        left_out: flights that data.bad_flights left out, and why.
+        far: held-out flights whose sun the training has not shown, a sentence each.
+        details: what else the run folder keeps: files, counts, ranges and distributions of the inputs.
+    """
+
+    parts: Mapping[str, Examples]
+    fitted: Examples
     scaling: Scaling
-    ranges: TrainingRanges  # what the training part has shown the network
-    distributions: dict[str, Any]  # the same more closely, of every input and of the label; see `data.skew`
-    far: list[str]  # held-out flights whose sun it has not shown, a sentence each
-    counts: dict[str, dict[str, int]]  # per flight: what was read and what was left out
-    fingerprint: str  # changes with the files, the labels and the split
-    flights: dict[str, FlightFiles]
-    left_out: LeftOut  # flights that data.bad_flights left out, and why
-    track: TrackLabels | None = None  # with target.coverage "track": what the training part is trained on
+    fingerprint: str
+    flights: Mapping[str, FlightFiles] = field(default_factory=dict)
+    left_out: LeftOut = field(default_factory=dict)
+    far: Sequence[str] = ()
+    details: Mapping[str, Any] = field(default_factory=dict)
 
     @property
-    def geometry(self) -> tuple[tuple[int, int, int], tuple[int, int]]:
-        """(H, W, C) of a frame, and the nadir pixel."""
-        return self.parts["train"].frame_shape, self.parts["train"].nadir
+    def geometry(self) -> dict[str, Any]:
+        """What the network is built for."""
+        return self.parts["train"].geometry
 
     def remarks(self) -> list[str]:
-        """What a person has to know of these flights before the training."""
+        """What a person has to know of these data before the training."""
         left_out = [f"flight {name} is left out (data.bad_flights): {why}" for name, why in self.left_out.items()]
         far = [f"the sun is not that of the training: {'; '.join(self.far)}; {FAR_SUN}"] if self.far else []
         return left_out + far
 
     def description(self) -> dict[str, Any]:
         """For the run folder."""
-        parts = {
-            part: {
-                "flights": sorted({samples.flight_names[n] for n in samples.flight}),
-                "sequences": len(samples),
-                "label_mean": float(samples.label.mean()),
-                "label_std": float(samples.label.std()),
-            }
-            for part, samples in self.parts.items()
-        }
-        train = self.parts["train"]
         return {
             "fingerprint": self.fingerprint,
-            "split": parts,
-            "files": {name: files.model_dump() for name, files in self.flights.items()},
-            "counts": self.counts,
+            "split": {part: _described(examples) for part, examples in self.parts.items()},
             "scaling": self.scaling.to_json(),
-            "ranges": self.ranges.to_json(),
-            "distributions": self.distributions,
-            "sun_outside_training": self.far,
-            "frame_shape": list(train.frame_shape),
-            "nadir": list(train.nadir),
+            **self.geometry,
+            **self.details,
             **({"left_out": self.left_out} if self.left_out else {}),
-            **({} if self.track is None else {"track": self.track.description()}),
         }
+
+
+def _described(examples: Examples) -> dict[str, Any]:
+    """One split: its flights or groups of scenes, how many examples and labels, and their mean and spread."""
+    label = examples.label[examples.known]
+    names = [name for number, name in enumerate(examples.group_names) if number in examples.group]
+    return {
+        "flights": sorted(names) if examples.label.ndim == 1 else names,
+        "sequences": len(examples),
+        **({} if examples.label.ndim == 1 else {"labels": len(label)}),
+        "label_mean": float(label.mean()),
+        "label_std": float(label.std()),
+    }
 
 
 def prepare(config: Config, simulating: Progress | None = None, decoding: Progress | None = None) -> Prepared:
-    """Read the flights of the split, cut the parts, check for leaks and fit the scaling on the training part.
+    """Read the flights or scenes, cut them into splits, check for leaks, and fit the scaling on the training split.
 
-    A run that goes on from another (`training.init_from`) keeps that one's scaling. Where a flight turns bad while its
-    frames are read, and data.bad_flights is "skip", all begins again without it.
+    A run that continues from another (`training.init_from`) keeps that one's scaling. Where a flight turns bad while
+    its frames are read, and data.bad_flights is "skip", all begins again without it.
     """
-    left_out: LeftOut = {}
-    while True:
-        try:
-            return _prepare(config, left_out, simulating, decoding)
-        except FlightError as error:
-            leave_out(error, left_out, config)
+    if config.data.scenes is not None:
+        path = expand(config.data.scenes.path)
+        source = {"scenes": config.data.scenes.path}
+        return _prepare_scenes(config, *_scenes_of_file(config, path), [camera_fingerprint(path)], details=source)
+    if config.target.coverage == "swath":
+        return without_bad_flights(lambda left_out: _swath(config, left_out, simulating, decoding), config)
+    return without_bad_flights(lambda left_out: _sequences(config, left_out, simulating, decoding), config)
 
 
-def _prepare(config: Config, left_out: LeftOut, simulating: Progress | None, decoding: Progress | None) -> Prepared:
-    files = available_flights(config, simulating, left_out)
-    needed = flights_left(config, list(files), left_out)
-    check_overweight(config, [*files, *left_out])
-    names = sorted({name for part in PARTS for name in needed[part]})
-    flights = read_flights(files, names, config, left_out)
-    needed = flights_left(config, list(files), left_out)
-    samples, counts = build_samples(flights, config, decoding)
+def _sequences(config: Config, left_out: LeftOut, simulating: Progress | None, decoding: Progress | None) -> Prepared:
+    files, needed, flights = _read(config, left_out, simulating)
+    windows = labelled_windows(flights, config)
+    track = track_windows(flights, needed["train"], config) if config.target.coverage == "track" else {}
+    table = table_of(flights, [windows, track], config, decoding)
+    counts = counts_of(flights, windows, table)
+    samples = samples_of_table(flights, windows, table, config)
     parts = keep_labels(split_samples(samples, config.split, needed), config.data, config.seed)
     if config.training.init_from is None:
         scaling = fit_scaling(parts["train"], config.target, config.preprocessing)
@@ -111,38 +132,104 @@ def _prepare(config: Config, left_out: LeftOut, simulating: Progress | None, dec
         train = parts["train"]
         density = density_weights(scaling.target.transform(train.label), config.label_density)
         parts["train"] = replace(train, weight=train.weight * density)
-    track = track_labels(flights, parts["train"], config, decoding) if config.target.coverage == "track" else None
+    along = track_samples(flights, track, parts["train"], table, config) if track else None
     ranges = fit_ranges(parts["train"], config)
+    far = far_flights(parts, ranges, config)
+    used = {flight.name: files[flight.name] for flight in flights}
     return Prepared(
         parts=parts,
+        fitted=parts["train"] if along is None else along,
         scaling=scaling,
-        ranges=ranges,
-        distributions=fit_distributions(parts["train"], config),
-        far=far_flights(parts, ranges, config),
-        counts=counts,
         fingerprint=_fingerprint(flights, parts),
-        flights={flight.name: files[flight.name] for flight in flights},
+        flights=used,
         left_out=of_the_split(config, list(files), left_out),
-        track=track,
+        far=far,
+        details={
+            "files": {name: found.model_dump() for name, found in used.items()},
+            "counts": counts,
+            "ranges": ranges.to_json(),
+            "distributions": fit_distributions(parts["train"], config),
+            "sun_outside_training": far,
+            **({} if along is None else {"track": along.description()}),
+        },
     )
+
+
+def _read(
+    config: Config, left_out: LeftOut, simulating: Progress | None
+) -> tuple[dict[str, FlightFiles], dict[str, list[str]], list[Flight]]:
+    """The files of all flights, the flights of each split, and these, read."""
+    files = available_flights(config, simulating, left_out)
+    needed = flights_left(config, list(files), left_out)
+    check_overweight(config, [*files, *left_out])
+    names = sorted({name for part in PARTS for name in needed[part]})
+    flights = read_flights(files, names, config, left_out)
+    return files, flights_left(config, list(files), left_out), flights
+
+
+def _swath(config: Config, left_out: LeftOut, simulating: Progress | None, decoding: Progress | None) -> Prepared:
+    """Scenes of flights, in memory."""
+    files, _, flights = _read(reading(config), left_out, simulating)
+    scenes = scenes_of_flights(flights, config, decoding)
+    used = {flight.name: files[flight.name] for flight in flights}
+    content = [camera_fingerprint(flight.camera_path) for flight in flights]
+    details = {"files": {name: found.model_dump() for name, found in used.items()}}
+    prepared = _prepare_scenes(config, scenes, None, content, details)
+    return replace(prepared, flights=used, left_out=of_the_split(config, list(files), left_out))
+
+
+def scenes_of_flights(
+    flights: Sequence[Flight], config: Config, progress: Progress | None = None, labels: bool = True
+) -> Scenes:
+    """The scenes of flights for a network with coverage "swath", without a file between them."""
+    found: dict[str, FlightScenes] = {}
+    for flight in flights:
+        with of_flight(flight.name):
+            found[flight.name] = scenes_of_flight(flight, reading(config), labels, progress=progress)
+    check_some(found, {})
+    return scenes_in_memory(found, config)
+
+
+def _scenes_of_file(config: Config, path: Path) -> tuple[Scenes, Scenes | None]:
+    """The scenes of a file; and once more with the labels that the test split is scored with, where it has its own."""
+    settings = scene_settings(config)
+    scenes = read_scenes(path, settings, config.target, limits=config.data.limits)
+    if settings.test_label is None:
+        return scenes, None
+    return scenes, read_scenes(path, judged_by(settings), config.target, limits=config.data.limits)
+
+
+def _prepare_scenes(
+    config: Config, scenes: Scenes, judged: Scenes | None, content: Sequence[str], details: Mapping[str, Any]
+) -> Prepared:
+    settings, split = scene_settings(config), config.split
+    assert isinstance(split, FlightSplit)  # config.targets
+    parts = split_scenes(scenes, split, judged)
+    check_levels(parts["train"], config)
+    check_logarithm(parts["train"], config)
+    for number, part in enumerate(("train", "val")):
+        if settings.line_spacing > 1:
+            parts[part] = on_lines(parts[part], settings.line_spacing, np.random.default_rng([config.seed, number]))
+    fingerprint = scene_fingerprint(content, parts)
+    parts["train"] = replace(parts["train"], weight=training_weight(parts["train"], config))
+    scaling = fit_scaling(parts["train"], config.target, config.preprocessing)
+    return Prepared(parts, parts["train"], scaling, fingerprint, details=details)
 
 
 def prepare_frames(config: Config, decoding: Progress | None = None) -> dict[str, FrameChunks]:
     """All frames of the training and validation flights, labelled or not, in chunks: what pretraining sees."""
-    left_out: LeftOut = {}
-    while True:
+
+    def build(left_out: LeftOut) -> dict[str, FrameChunks]:
         files = available_flights(config, left_out=left_out)
         needed = flights_left(config, list(files), left_out)
         check_extra_flights(config, needed, [*files, *left_out])
         names = {*needed["train"], *needed["val"], *config.pretraining.extra_flights} - set(left_out)
-        try:
-            flights = read_flights(files, sorted(names), config, left_out)
-            chunks = frame_chunks(flights, flights_left(config, list(files), left_out), config, decoding)
-        except FlightError as error:
-            leave_out(error, left_out, config)
-            continue
+        flights = read_flights(files, sorted(names), config, left_out)
+        chunks = frame_chunks(flights, flights_left(config, list(files), left_out), config, decoding)
         tell(left_out)
         return chunks
+
+    return without_bad_flights(build, config)
 
 
 def check_overweight(config: Config, available: list[str]) -> None:

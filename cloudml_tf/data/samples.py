@@ -1,17 +1,116 @@
-"""Sequences of frames with a label: what a network, a baseline and a score all work on."""
+"""Labelled examples: what a network, a baseline and a score all work on. Here, sequences of frames of flights.
+
+Every target is a value at one or several locations of an example: at nadir (n,), along the nadir line (n,P), at every
+pixel of a scene (n,H,W). `Examples` is what training and evaluation know of them; `Samples` are sequences of flights,
+`cloudml_tf.data.scenes.Scenes` are gridded scenes.
+"""
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Protocol, Self
 
 import numpy as np
 
 from cloudml_tf.config.data import Data
 from cloudml_tf.config.schema import Config
+from cloudml_tf.data.augmentation import Augment, SequenceAugmentation
+from cloudml_tf.data.independence import block_ids, effective_size
+from cloudml_tf.data.label_weights import overweight
 from cloudml_tf.data.readers.flights import Flight
 from cloudml_tf.data.readers.frames import FrameTable, build_table, camera_fingerprint
+from cloudml_tf.data.statistics import image_statistics
 from cloudml_tf.utils.errors import DataError, FlightError, of_flight
+
+
+class Examples(Protocol):
+    """n labelled examples of one split, with labels of shape (n, *P): one number for each, or one for each location."""
+
+    @property
+    def label(self) -> np.ndarray:
+        """(n, *P) in the target's own unit; not to be read where `weight` is 0."""
+
+    @property
+    def weight(self) -> np.ndarray:
+        """(n, *P) in the loss; 0 where there is no label."""
+
+    @property
+    def known(self) -> np.ndarray:
+        """(n, *P) bool: where there is a label."""
+
+    @property
+    def group(self) -> np.ndarray:
+        """(n,) the flight, or the group of scenes, of each example: an index into `group_names`."""
+
+    @property
+    def group_names(self) -> tuple[str, ...]:
+        """The names by which a split chooses examples."""
+
+    @property
+    def time_s(self) -> np.ndarray | None:
+        """(n,) seconds since 1970 UTC; None of scenes that have no time."""
+
+    @property
+    def segment(self) -> np.ndarray:
+        """(n,) rising numbers of the gap-free segments in time; examples of two segments share no frame."""
+
+    @property
+    def frame_shape(self) -> tuple[int, ...]:
+        """(H, W, C), or (T, H, W, C) of scenes of several frames."""
+
+    @property
+    def offsets(self) -> tuple[int, ...]:
+        """Of labels along the track, the locations in pixels ahead of nadir; (0,) of all others."""
+
+    @property
+    def geometry(self) -> dict[str, Any]:
+        """What a network is built for: `frame_shape` and, for sequences, `nadir`. Written into the run folder."""
+
+    @property
+    def single(self) -> tuple[int, ...]:
+        """Channels that hold one number for each example."""
+
+    @property
+    def batch_size(self) -> int:
+        """How many examples are predicted at once."""
+
+    def __len__(self) -> int: ...
+
+    def keys(self) -> dict[str, np.ndarray]:
+        """What identifies each example in predictions.npz, (n,) each: `flight`, and `time_s` or `scene`."""
+
+    def take(self, chosen: Any) -> Self:
+        """Some of the examples, by a mask or indices."""
+
+    def inputs(self, chosen: Any = slice(None)) -> dict[str, np.ndarray]:
+        """What the network takes, by name."""
+
+    def shared_inputs(self, chosen: Any = slice(None), run: np.ndarray | None = None) -> dict[str, np.ndarray]:
+        """The same with each frame once, for a network of `models.share_frames`."""
+
+    def training_frames(self) -> Iterator[np.ndarray]:
+        """Every frame once, in chunks (k,H,W,C)."""
+
+    def frame_features(self) -> np.ndarray:
+        """(k,F) the further features of these frames; F is 0 where there are none."""
+
+    def radiance_at_labels(self) -> np.ndarray:
+        """(k,C) mean radiance of 3 x 3 pixels around each of the k known labels."""
+
+    def blocks(self, block_s: float) -> np.ndarray:
+        """(n, *P) the bootstrap block of each label: neighbours are correlated, blocks are not."""
+
+    def effective_size(self, target: np.ndarray) -> float:
+        """How many independent numbers the known labels are worth; `target` (k,) are these in the loss's space."""
+
+    def augmentation(self, config: Config) -> Augment:
+        """Random changes of training batches that keep the labels true."""
+
+    def baseline_features(self, log_offset: float | None) -> Mapping[str, np.ndarray]:
+        """What baselines see: by kind, (k,S) for the k known labels, or (n, *P) of another method."""
+
+
+MOST_SEQUENCES = 512  # that are predicted at once
 
 
 @dataclass(frozen=True)
@@ -22,8 +121,8 @@ class Samples:
     sun_angles_deg: np.ndarray | None  # (M, 2)
     features: np.ndarray  # (M, F)
     index: np.ndarray  # (n, T) rows of the table
-    label: np.ndarray  # (n,) of the middle frame, in the target's own unit
-    weight: np.ndarray  # (n,)
+    label: np.ndarray  # (n,) of the middle frame, in the target's own unit; (n,P) along the nadir line
+    weight: np.ndarray  # as `label`; 0 where there is none
     time_s: np.ndarray  # (n,) of the middle frame
     flight: np.ndarray  # (n,) index into flight_names
     piece: np.ndarray  # (n,) gap-free piece within the flight
@@ -33,7 +132,7 @@ class Samples:
     def __len__(self) -> int:
         return len(self.label)
 
-    def take(self, chosen: np.ndarray) -> "Samples":
+    def take(self, chosen: Any) -> Self:
         """A part of the sequences, by a mask or indices; the table stays shared."""
         names = ("index", "label", "weight", "time_s", "flight", "piece")
         return replace(self, **{name: getattr(self, name)[chosen] for name in names})
@@ -66,13 +165,101 @@ class Samples:
         return found
 
     def rows_at_once(self, budget_bytes: int = 2**26) -> int:
-        """How many frames fit into a piece of work of about 64 MB."""
+        """How many frames fit into about 64 MB of work."""
         return max(budget_bytes // max(int(np.prod(self.table.shape[1:])) * 8, 1), 1)
+
+    @property
+    def known(self) -> np.ndarray:
+        """(n,) or (n,P) bool: where there is a label."""
+        return self.weight > 0
+
+    @property
+    def group(self) -> np.ndarray:
+        """(n,) the flight of each sequence."""
+        return self.flight
+
+    @property
+    def group_names(self) -> tuple[str, ...]:
+        """The flights."""
+        return self.flight_names
+
+    @property
+    def segment(self) -> np.ndarray:
+        """(n,) rising numbers of the gap-free segments, counted over all flights."""
+        return np.cumsum(np.r_[0, (np.diff(self.flight) != 0) | (np.diff(self.piece) != 0)])
 
     @property
     def frame_shape(self) -> tuple[int, int, int]:
         """(H, W, C)."""
         return self.table.shape[1:]
+
+    @property
+    def geometry(self) -> dict[str, Any]:
+        """What a network is built for."""
+        return {"frame_shape": list(self.frame_shape), "nadir": list(self.nadir)}
+
+    @property
+    def offsets(self) -> tuple[int, ...]:
+        """Labels stand at nadir."""
+        return (0,)
+
+    @property
+    def single(self) -> tuple[int, ...]:
+        """None: every channel is an image."""
+        return ()
+
+    @property
+    def batch_size(self) -> int:
+        """Fewer sequences of large frames: their feature maps take many times the memory of the frames."""
+        return int(np.clip(self.rows_at_once() // self.index.shape[1], 1, MOST_SEQUENCES))
+
+    def keys(self) -> dict[str, np.ndarray]:
+        """Flight and time of each sequence."""
+        return {"time_s": self.time_s, "flight": np.asarray(self.flight_names)[self.flight]}
+
+    def training_frames(self) -> Iterator[np.ndarray]:
+        """Every frame once, however many sequences hold it, in chunks (k,H,W,C)."""
+        rows = np.unique(self.index)
+        for chunk in np.array_split(rows, len(rows) // self.rows_at_once() + 1):
+            yield self.table[chunk]
+
+    def frame_features(self) -> np.ndarray:
+        """(k,F) of the same frames."""
+        return self.features[np.unique(self.index)]
+
+    def radiance_at_labels(self) -> np.ndarray:
+        """(n,C) around nadir in the middle frames."""
+        rows, columns = (slice(max(i - 1, 0), i + 2) for i in self.nadir)
+        middle = self.index[:, self.index.shape[1] // 2]
+        found: np.ndarray = self.table[middle, rows, columns].mean(axis=(1, 2))
+        return found
+
+    def blocks(self, block_s: float) -> np.ndarray:
+        """(n,) `block_s` seconds of track, ending at gaps and flights."""
+        return block_ids(self.time_s, self.flight, self.piece, block_s)
+
+    def effective_size(self, target: np.ndarray) -> float:
+        """By the autocorrelation of the labels along each flight."""
+        return effective_size(target, self.flight)
+
+    def augmentation(self, config: Config) -> SequenceAugmentation:
+        """Mirror images about nadir, gain and noise."""
+        rows = np.unique(self.index)
+        rows = rows[:: max(len(rows) // self.rows_at_once(), 1)]
+        frame_std = self.table[rows].std(axis=(0, 1, 2), dtype="float64")  # of raw radiance: the unit of the noise
+        return SequenceAugmentation(config.augmentation, self.nadir, frame_std, config.data.camera.across_track_axis)
+
+    def baseline_features(self, log_offset: float | None) -> dict[str, np.ndarray]:
+        """Image statistics, sine and cosine of the sun's angles, and the features of the middle frame, (n,S)."""
+        chunks, middle = [], self.index.shape[1] // 2
+        for first in range(0, len(self), self.rows_at_once()):
+            index = self.index[first : first + self.rows_at_once()]  # (k,T)
+            columns = image_statistics(self.table[index], self.nadir, log_offset)
+            if self.sun_angles_deg is not None:
+                angles = np.deg2rad(self.sun_angles_deg[index[:, middle]])
+                columns += [*np.sin(angles).T, *np.cos(angles).T]
+            chunks.append(np.stack([*columns, *self.features[index[:, middle]].T], axis=1))
+        return {"image_statistics": np.concatenate(chunks).astype("float32")}
 
 
 def sequences(flight: Flight, temporal_frames: int) -> np.ndarray:
@@ -99,15 +286,38 @@ def build_samples(
     flights: list[Flight], config: Config, progress: Callable[[int, int], None] | None = None
 ) -> tuple[Samples, dict[str, dict[str, int]]]:
     """All sequences of the flights, in order of flight and time, and what was left out of each flight, by reason."""
+    windows = labelled_windows(flights, config)
+    table = table_of(flights, [windows], config, progress)
+    return samples_of_table(flights, windows, table, config), counts_of(flights, windows, table)
+
+
+def labelled_windows(flights: list[Flight], config: Config) -> dict[str, np.ndarray]:
+    """Flight -> (n,T) frame indices around each labelled frame. Raises `DataError` for a flight without any."""
     check_same_frames(flights)
     found = {flight.name: sequences(flight, config.temporal_frames) for flight in flights}
     for flight in flights:
         with of_flight(flight.name):
             check_sequences(flight, found[flight.name], config)
-    wanted = {name: np.unique(windows) for name, windows in found.items()}
-    table = build_table(flights, wanted, config.data, progress)
-    counts = {flight.name: _counted(flight, found[flight.name], table) for flight in flights}
-    return samples_of_table(flights, found, table, config), counts
+    return found
+
+
+def table_of(
+    flights: list[Flight],
+    windows: Sequence[Mapping[str, np.ndarray]],
+    config: Config,
+    progress: Callable[[int, int], None] | None = None,
+) -> FrameTable:
+    """Every frame of some windows, decoded once."""
+    wanted = {
+        flight.name: np.unique(np.concatenate([each[flight.name].ravel() for each in windows if flight.name in each]))
+        for flight in flights
+    }
+    return build_table(flights, wanted, config.data, progress)
+
+
+def counts_of(flights: list[Flight], windows: Mapping[str, np.ndarray], table: FrameTable) -> dict[str, dict[str, int]]:
+    """Flight -> what was left out of it, by reason. Raises `DataError` where nothing is left."""
+    return {flight.name: _counted(flight, windows[flight.name], table) for flight in flights}
 
 
 def _counted(flight: Flight, windows: np.ndarray, table: FrameTable) -> dict[str, int]:
@@ -129,7 +339,7 @@ def _counted(flight: Flight, windows: np.ndarray, table: FrameTable) -> dict[str
 
 
 def samples_of_table(
-    flights: list[Flight], windows: dict[str, np.ndarray], table: FrameTable, config: Config
+    flights: list[Flight], windows: Mapping[str, np.ndarray], table: FrameTable, config: Config
 ) -> Samples:
     """The sequences `windows` (n,T) of each flight whose frames are all good; labels are those of the middle frames."""
     parts = []
@@ -140,13 +350,14 @@ def samples_of_table(
         which = np.full(len(middle), number)
         parts.append((index[good], flight.label[middle], flight.time_s[middle], which, flight.piece[middle]))
     index, label, time_s, which, piece = (np.concatenate(column) for column in zip(*parts, strict=True))
+    named = [number for number, flight in enumerate(flights) if flight.name in config.overweight.flights]
     return Samples(
         table=table.radiance,
         sun_angles_deg=_per_frame(flights, table.frames, "sun_angles_deg") if config.data.sun_angles else None,
         features=_per_frame(flights, table.frames, "features"),
         index=index,
         label=label,
-        weight=_weights(label, which, flights, config),
+        weight=overweight(label, np.isin(which, named), config),
         time_s=time_s,
         flight=which,
         piece=piece,
@@ -203,15 +414,6 @@ def check_sequences(flight: Flight, windows: np.ndarray, config: Config) -> None
 
 def _per_frame(flights: list[Flight], wanted: dict[str, np.ndarray], name: str) -> np.ndarray:
     return np.concatenate([getattr(flight, name)[wanted[flight.name]] for flight in flights]).astype("float32")
-
-
-def _weights(label: np.ndarray, which: np.ndarray, flights: list[Flight], config: Config) -> np.ndarray:
-    """1, or `overweight_factor` for high labels and named flights."""
-    rule = config.overweight
-    chosen = np.isin(which, [n for n, flight in enumerate(flights) if flight.name in rule.flights])
-    if rule.threshold is not None:
-        chosen |= label >= rule.threshold
-    return np.where(chosen, config.overweight_factor, 1.0).astype("float32")
 
 
 def nadir_pixel(frame_shape: tuple[int, int, int], data: Data) -> tuple[int, int]:

@@ -1,12 +1,14 @@
-"""Means and standard deviations of the training part, and of nothing else."""
+"""Means and standard deviations of the training split, and of nothing else."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from cloudml_tf.config.data import Preprocessing, Target
-from cloudml_tf.data.samples import Samples
+from cloudml_tf.data.samples import Examples
+
+SMALLEST_STD = 1e-6  # of a channel
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,12 @@ class TargetScaling:
         value = np.exp(value) * self.smearing
         return np.maximum(value - self.log_offset, 0.0) if self.log_offset else value
 
+    def clipped(self, z: np.ndarray) -> np.ndarray:
+        """Standardised predictions as the exported model gives them: with an offset, no value is below 0."""
+        if not self.log_offset:
+            return z
+        return np.maximum(z, (np.log(self.log_offset / self.smearing) - self.mean) / self.std)
+
 
 @dataclass(frozen=True)
 class Scaling:
@@ -61,16 +69,15 @@ class Scaling:
         return cls(**{**content, "target": TargetScaling(**content["target"])})
 
 
-def fit_scaling(train: Samples, target: Target, preprocessing: Preprocessing) -> Scaling:
-    """Fit on the training part alone; every frame counts once, however many sequences hold it."""
-    log = target.transform == "log"
-    label = np.log(train.label) if log else train.label
-    rows, at_once = np.unique(train.index), train.rows_at_once()
-    flat_field = _flat_field(train.table, rows, at_once) if preprocessing.flat_field else None
-    frame_mean, frame_std = _frame_statistics(train.table, rows, at_once, preprocessing.log_offset, flat_field)
-    features = train.features[rows].astype("float64")
+def fit_scaling(train: Examples, target: Target, preprocessing: Preprocessing) -> Scaling:
+    """Fit on the training split alone; every frame counts once, and of the labels those that are known."""
+    unit = TargetScaling(0.0, 1.0, target.transform == "log", log_offset=target.log_offset)
+    label = unit.transform(train.label[train.known])
+    flat_field = _flat_field(train) if preprocessing.flat_field else None
+    frame_mean, frame_std = _frame_statistics(train, preprocessing.log_offset, flat_field)
+    features = train.frame_features().astype("float64")
     return Scaling(
-        target=TargetScaling(float(label.mean()), float(label.std()), log),
+        target=replace(unit, mean=float(label.mean()), std=float(label.std())),
         frame_mean=frame_mean,
         frame_std=frame_std,
         flat_field=None if flat_field is None else flat_field.tolist(),
@@ -80,30 +87,33 @@ def fit_scaling(train: Samples, target: Target, preprocessing: Preprocessing) ->
 
 
 def _safe_std(features: np.ndarray) -> list[float]:
-    """(n,F) -> F standard deviations; 1 for a feature that does not vary, lest rounding be blown up."""
+    """(n,F) -> F standard deviations; 1 for a feature that does not vary, or rounding would be blown up."""
     std, size = features.std(axis=0), np.abs(features).max(axis=0)
     return np.where(std > 1e-6 * size, std, 1.0).tolist()
 
 
-def _flat_field(table: np.ndarray, rows: np.ndarray, at_once: int) -> np.ndarray:
+def _flat_field(train: Examples) -> np.ndarray:
     """Mean image over its own mean, a channel at a time: the camera's relative response. (H,W,C)."""
-    total = np.zeros(table.shape[1:], "float64")
-    for chunk in np.array_split(rows, len(rows) // at_once + 1):
-        total += table[chunk].sum(axis=0, dtype="float64")
-    mean = total / len(rows)
+    total, count = np.zeros(train.frame_shape, "float64"), 0
+    for frames in train.training_frames():
+        total, count = total + frames.sum(axis=0, dtype="float64"), count + len(frames)
+    mean = total / count
     return np.maximum(mean / mean.mean(axis=(0, 1), keepdims=True), 0.05)
 
 
 def _frame_statistics(
-    table: np.ndarray, rows: np.ndarray, at_once: int, log_offset: float | None, flat_field: np.ndarray | None
+    train: Examples, log_offset: float | None, flat_field: np.ndarray | None
 ) -> tuple[list[float], list[float]]:
+    """Mean and standard deviation of each channel; 1 for a number of a whole scene that is the same in all scenes:
+    what it means otherwise is unknown."""
     total, squares, count = 0.0, 0.0, 0
-    for chunk in np.array_split(rows, len(rows) // at_once + 1):
-        x = table[chunk].astype("float64")
+    for frames in train.training_frames():
+        x = frames.astype("float64")
         x = x if flat_field is None else x / flat_field
         x = x if log_offset is None else np.log(np.maximum(x, 0.0) + log_offset)
         total, squares = total + x.sum(axis=(0, 1, 2)), squares + (x * x).sum(axis=(0, 1, 2))
         count += x[..., 0].size
     mean = np.asarray(total) / count
-    std = np.sqrt(np.maximum(np.asarray(squares) / count - mean**2, 1e-12))
-    return mean.tolist(), std.tolist()
+    std = np.sqrt(np.maximum(np.asarray(squares) / count - mean**2, SMALLEST_STD**2))
+    constant = np.isin(np.arange(len(std)), train.single) & (std <= SMALLEST_STD * np.maximum(np.abs(mean), 1.0))
+    return mean.tolist(), np.where(constant, 1.0, std).tolist()

@@ -1,36 +1,52 @@
-"""Gridded scenes: images with the truth at every pixel, instead of flights with a lidar's line. NumPy only.
+"""Gridded scenes: images with a label at every pixel, or at those of the lidar's line. NumPy only.
 
-file ─ `read_scenes` ─ `Scenes`, cut by name into parts ─ labels in range, or only those of some rows
+file of scenes, or flights ─ `Scenes`, cut by name into splits ─ all labels, or only those of some rows
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-import h5py
 import numpy as np
+from scipy.ndimage import uniform_filter
 
-from cloudml_tf.config.data import FlightSplit, Limits, Preprocessing, SceneFile, Target
-from cloudml_tf.data.readers.frames import camera_fingerprint
-from cloudml_tf.data.readers.hdf5 import open_file, read
-from cloudml_tf.data.scaling import Scaling, TargetScaling
+from cloudml_tf.config.data import FlightSplit, SceneFile, Target
+from cloudml_tf.config.schema import Config
+from cloudml_tf.config.targets import scene_settings
+from cloudml_tf.data.augmentation import MapAugmentation
+from cloudml_tf.data.independence import scene_blocks
+from cloudml_tf.data.label_weights import overweight
 from cloudml_tf.data.splits import PARTS, flights_needed
-from cloudml_tf.utils.errors import DataError
+from cloudml_tf.utils.errors import ConfigError, DataError
+
+BATCH = 10  # scenes that are predicted at once
 
 
 @dataclass(frozen=True)
 class Scenes:
-    """n scenes of H x W pixels. A pixel of weight 0 has no label; its `label` is not to be read."""
+    """n scenes of H x W pixels, each with one image or T of them. A pixel of weight 0 has no label.
 
-    frames: np.ndarray  # (n, H, W, C) radiance or reflectance
+    They are `cloudml_tf.data.samples.Examples`: what training and evaluation ask of them is said there.
+    """
+
+    frames: np.ndarray  # (n, H, W, C) radiance or reflectance; (n, T, H, W, C) of several frames
     label: np.ndarray  # (n, H, W) in the target's own unit
     weight: np.ndarray  # (n, H, W)
     names: tuple[str, ...]
     retrieval: np.ndarray | None = None  # (n, H, W) of another method, in the target's own unit
-    groups: tuple[str, ...] | None = None  # the group of each scene, where the file has them
+    groups: tuple[str, ...] | None = None  # the group of each scene, where there are some
     single: tuple[int, ...] = ()  # channels that hold one number a scene, everywhere in the image
+    time_s: np.ndarray | None = None  # (n,) seconds since 1970 UTC, of scenes of flights
+
+    @classmethod
+    def of(cls, frames: np.ndarray, label: np.ndarray, target: Target, **more: Any) -> "Scenes":
+        """Scenes whose labels (n,H,W) may be NaN; those that are, or lie out of the target's range, get weight 0."""
+        with np.errstate(invalid="ignore"):
+            known = np.isfinite(label)
+            known &= label >= (-np.inf if target.minimum is None else target.minimum)
+            known &= label <= (np.inf if target.maximum is None else target.maximum)
+        return cls(frames, np.where(known, label, 0.0), known.astype("float32"), **more)
 
     def __len__(self) -> int:
         return len(self.frames)
@@ -39,6 +55,100 @@ class Scenes:
     def split_names(self) -> tuple[str, ...]:
         """What a split names each scene by: its group, or itself where there are none."""
         return self.names if self.groups is None else self.groups
+
+    @property
+    def group_names(self) -> tuple[str, ...]:
+        """The names by which a split chooses scenes."""
+        return tuple(dict.fromkeys(self.split_names))
+
+    @property
+    def group(self) -> np.ndarray:
+        """(n,) the number of each scene's group."""
+        numbers = {name: number for number, name in enumerate(self.group_names)}
+        return np.array([numbers[name] for name in self.split_names])
+
+    @property
+    def segment(self) -> np.ndarray:
+        """(n,) each scene by itself: none shares a frame with another."""
+        return np.arange(len(self))
+
+    @property
+    def known(self) -> np.ndarray:
+        """(n, H, W) whether a pixel has a label."""
+        return self.weight > 0
+
+    @property
+    def frame_shape(self) -> tuple[int, ...]:
+        """(H, W, C), or (T, H, W, C)."""
+        return self.frames.shape[1:]
+
+    @property
+    def offsets(self) -> tuple[int, ...]:
+        """A scene is predicted as a whole."""
+        return (0,)
+
+    @property
+    def geometry(self) -> dict[str, Any]:
+        """What a network is built for; its weights fit any number of pixels."""
+        return {"frame_shape": list(self.frame_shape)}
+
+    @property
+    def batch_size(self) -> int:
+        """How many scenes are predicted at once."""
+        return BATCH
+
+    def keys(self) -> dict[str, np.ndarray]:
+        """Name and group of each scene."""
+        return {"scene": np.asarray(self.names), "flight": np.asarray(self.split_names)}
+
+    def inputs(self, chosen: Any = slice(None)) -> dict[str, np.ndarray]:
+        """What the network takes: frames (k,H,W,C) or (k,T,H,W,C)."""
+        return {"frames": self.frames[chosen]}
+
+    def shared_inputs(self, chosen: Any = slice(None), run: np.ndarray | None = None) -> dict[str, np.ndarray]:
+        """The same: no frame is in two scenes."""
+        return self.inputs(chosen)
+
+    def training_frames(self) -> Iterator[np.ndarray]:
+        """Every image once, in chunks (k,H,W,C)."""
+        for first in range(0, len(self), BATCH):
+            yield self.frames[first : first + BATCH].reshape(-1, *self.frame_shape[-3:])
+
+    def frame_features(self) -> np.ndarray:
+        """None: numbers of a whole scene are channels."""
+        return np.zeros((len(self), 0))
+
+    def radiance_at_labels(self) -> np.ndarray:
+        """(k,C) around each labelled pixel, in the middle of several frames."""
+        middle = self.frames if self.frames.ndim == 4 else self.frames[:, self.frames.shape[1] // 2]
+        found: np.ndarray = uniform_filter(middle, (1, 3, 3, 1), mode="nearest")[self.known]
+        return found
+
+    def blocks(self, block_s: float) -> np.ndarray:
+        """(n, H, W): pixels of a scene are drawn together; and scenes of a group, where there are enough groups."""
+        return np.broadcast_to(scene_blocks(self.group)[:, None, None], self.label.shape)
+
+    def effective_size(self, target: np.ndarray) -> float:
+        """How many scenes, or groups of them, are drawn."""
+        return len(np.unique(self.blocks(0.0)[self.known]))
+
+    def augmentation(self, config: Config) -> MapAugmentation:
+        """Mirror images, shifts or windows, gain and noise."""
+        scenes = scene_settings(config)
+        return MapAugmentation(
+            config.augmentation,
+            self.frames.std(axis=tuple(range(self.frames.ndim - 1)), dtype="float64"),
+            mirrored=across_sun(scenes),
+            periodic=scenes.periodic,
+            window=window_of(config, self.frame_shape),
+            single=self.single,
+        )
+
+    def baseline_features(self, log_offset: float | None) -> dict[str, np.ndarray]:
+        """The channels of each labelled pixel (k,C), and the file's own retrieval (n,H,W)."""
+        middle = self.frames if self.frames.ndim == 4 else self.frames[:, self.frames.shape[1] // 2]
+        found = {"pixels": middle[self.known]}
+        return found if self.retrieval is None else {**found, "retrieval": self.retrieval}
 
     def take(self, chosen: Any) -> "Scenes":
         """Some scenes, by a mask or indices."""
@@ -51,6 +161,7 @@ class Scenes:
             names=tuple(self.names[n] for n in numbers),
             retrieval=None if self.retrieval is None else self.retrieval[numbers],
             groups=None if self.groups is None else tuple(self.groups[n] for n in numbers),
+            time_s=None if self.time_s is None else self.time_s[numbers],
         )
 
     def named(self, names: Sequence[str]) -> "Scenes":
@@ -60,113 +171,17 @@ class Scenes:
         """
         unknown = [name for name in names if name not in self.split_names]
         if unknown:
-            known, what = ", ".join(dict.fromkeys(self.split_names)), "scene" if self.groups is None else "group"
+            known, what = ", ".join(self.group_names), "scene" if self.groups is None else "group"
             raise DataError(f"no {what} is called {', '.join(unknown)}. There are {known}.")
         return self.take([number for name in names for number, own in enumerate(self.split_names) if own == name])
 
     def labelled(self) -> "Scenes":
         """Those that have a label."""
-        return self.take(self.seen.any(axis=(1, 2)))
+        return self.take(self.known.any(axis=(1, 2)))
 
-    def known(self, where: np.ndarray) -> "Scenes":
+    def only(self, where: np.ndarray) -> "Scenes":
         """The same with the labels at some pixels (n,H,W) alone."""
         return replace(self, weight=self.weight * where.astype("float32"))
-
-    @property
-    def seen(self) -> np.ndarray:
-        """(n, H, W) whether a pixel has a label."""
-        return self.weight > 0
-
-    @property
-    def frame_shape(self) -> tuple[int, int, int]:
-        """(H, W, C)."""
-        return self.frames.shape[1:]
-
-
-def read_scenes(
-    path: Path, settings: SceneFile, target: Target, labels: bool = True, limits: Limits | None = None
-) -> Scenes:
-    """All scenes of a file; pixels whose label is missing or out of the target's range get the weight 0.
-
-    Without `labels` none are read, and all weights are 0; `limits` are what the file may ask for. Raises `DataError`.
-    """
-    with open_file(path, limits) as file:
-        frames, single = _channels(file, path, settings.channels)
-        names = _names(file, settings, len(frames))
-        groups = None if settings.group is None else _numbers(file, settings.group, "group", len(frames))
-        label = _maps(file, settings.label, "data.scenes.label") if labels else np.full(frames.shape[:3], np.nan)
-        wanted = labels and settings.retrieval is not None
-        other = _maps(file, str(settings.retrieval), "data.scenes.retrieval") if wanted else None
-    found = {settings.label: label.shape} | ({} if other is None else {str(settings.retrieval): other.shape})
-    _check_shapes(path, [_first_image(settings, single), *found], [frames.shape[:3], *found.values()])
-    bad = ~np.isfinite(frames).all(axis=(1, 2, 3))
-    if bad.any():
-        raise DataError(f"{path}: scene {names[int(bad.argmax())]} has pixels that are no numbers. Take it out.")
-    with np.errstate(invalid="ignore"):
-        known = np.isfinite(label)
-        known &= label >= (-np.inf if target.minimum is None else target.minimum)
-        known &= label <= (np.inf if target.maximum is None else target.maximum)
-    return Scenes(frames, np.where(known, label, 0.0), known.astype("float32"), names, other, groups, single)
-
-
-def _channels(file: h5py.File, path: Path, names: Sequence[str]) -> tuple[np.ndarray, tuple[int, ...]]:
-    """(n,H,W,C), and which channels are one number a scene."""
-    channels = [read(file, name, (1, 3), "data.scenes.channels") for name in names]
-    single = tuple(number for number, values in enumerate(channels) if values.ndim == 1)
-    images = [number for number in range(len(names)) if number not in single]
-    if not images:
-        raise DataError(f"{path}: data.scenes.channels names no image (scene, row, column). Received: {list(names)}.")
-    shape = channels[images[0]].shape
-    _check_shapes(path, [names[n] for n in images], [channels[n].shape for n in images])
-    for number in single:
-        if len(channels[number]) != shape[0]:
-            raise DataError(
-                f"{path}: '{names[number]}' must have a number for each of the {shape[0]} scenes. "
-                f"Received: {len(channels[number])}."
-            )
-        channels[number] = np.broadcast_to(channels[number][:, None, None], shape)
-    return np.stack(channels, axis=-1).astype("float32"), single
-
-
-def _first_image(settings: SceneFile, single: Sequence[int]) -> str:
-    return next(name for number, name in enumerate(settings.channels) if number not in single)
-
-
-def _maps(file: h5py.File, name: str, field: str) -> np.ndarray:
-    found: np.ndarray = read(file, name, 3, field)
-    return found
-
-
-def _check_shapes(path: Path, names: Sequence[str], shapes: Sequence[tuple[int, ...]]) -> None:
-    for name, shape in zip(names, shapes, strict=True):
-        if shape != shapes[0]:
-            raise DataError(
-                f"{path}: '{name}' must have the shape of '{names[0]}', (scene, row, column) = {shapes[0]}. "
-                f"Received: {shape}."
-            )
-
-
-def _names(file: h5py.File, settings: SceneFile, count: int) -> tuple[str, ...]:
-    if settings.name is None:
-        return tuple(str(number + 1) for number in range(count))
-    numbers = _numbers(file, settings.name, "name", count)
-    if len(set(numbers)) != count:
-        raise DataError(
-            f"{file.filename}: '{settings.name}' (configuration field data.scenes.name) must hold a whole number of "
-            f"its own for each of the {count} scenes. Set it to null to count them from 1."
-        )
-    return numbers
-
-
-def _numbers(file: h5py.File, name: str, field: str, count: int) -> tuple[str, ...]:
-    """Whole numbers, one a scene, as text."""
-    numbers = read(file, name, 1, f"data.scenes.{field}")
-    if len(numbers) != count or not np.equal(numbers, np.rint(numbers)).all():
-        raise DataError(
-            f"{file.filename}: '{name}' (configuration field data.scenes.{field}) must hold a whole number for each "
-            f"of the {count} scenes. Set it to null, or name another dataset."
-        )
-    return tuple(str(int(number)) for number in numbers)
 
 
 def split_scenes(scenes: Scenes, split: FlightSplit, judged: Scenes | None = None) -> dict[str, Scenes]:
@@ -174,7 +189,7 @@ def split_scenes(scenes: Scenes, split: FlightSplit, judged: Scenes | None = Non
 
     `judged` are the same scenes with other labels, for the test part. Raises `DataError` for an unknown name or a leak.
     """
-    needed = flights_needed(split, list(dict.fromkeys(scenes.split_names)))
+    needed = flights_needed(split, list(scenes.group_names))
     whole = {"train": scenes, "val": scenes, "test": judged or scenes}
     parts = {part: whole[part].named(needed[part]).labelled() for part in PARTS}
     content: dict[bytes, str] = {}
@@ -185,7 +200,7 @@ def split_scenes(scenes: Scenes, split: FlightSplit, judged: Scenes | None = Non
             if first != part:
                 raise DataError(f"leak: scene {name} of the {part} part is, pixel by pixel, one of the {first} part.")
     for part, chosen in parts.items():
-        label = chosen.label[chosen.seen]
+        label = chosen.label[chosen.known]
         if len(label) < 2 or np.ptp(label) == 0:
             raise DataError(
                 f"the {part} part has {len(label)} labelled pixels, and no two labels that differ: nothing can be "
@@ -199,38 +214,65 @@ def on_lines(scenes: Scenes, spacing: int, rng: np.random.Generator) -> Scenes:
     rows = np.arange(scenes.frames.shape[1])[None, :]
     first = rng.integers(spacing, size=(len(scenes), 1))
     kept = (rows - first) % spacing == 0  # (n,H)
-    return scenes.known(np.broadcast_to(kept[:, :, None], scenes.label.shape))
+    return scenes.only(np.broadcast_to(kept[:, :, None], scenes.label.shape))
 
 
-def fit_scene_scaling(train: Scenes, target: Target, preprocessing: Preprocessing) -> Scaling:
-    """Means and standard deviations of the training part: of all pixels for the frames, of labels for the target."""
-    x = train.frames.astype("float64")
-    x = x if preprocessing.log_offset is None else np.log(np.maximum(x, 0.0) + preprocessing.log_offset)
-    log = target.transform == "log"
-    unit = TargetScaling(0.0, 1.0, log, log_offset=target.log_offset)
-    label = unit.transform(train.label[train.seen])
-    return Scaling(
-        target=replace(unit, mean=float(label.mean()), std=float(label.std())),
-        frame_mean=x.mean(axis=(0, 1, 2)).tolist(),
-        frame_std=_spread(x, train.single).tolist(),
-        flat_field=None,
-        feature_mean=[],
-        feature_std=[],
-    )
-
-
-def _spread(x: np.ndarray, single: tuple[int, ...]) -> np.ndarray:
-    """(C,) standard deviations; 1 for a number that is the same in all scenes: what it means otherwise is unknown."""
-    std = x.std(axis=(0, 1, 2))
-    constant = np.isin(np.arange(len(std)), single) & (std < 1e-6)
-    return np.where(constant, 1.0, np.maximum(std, 1e-6))
-
-
-def scene_fingerprint(path: Path, parts: dict[str, Scenes]) -> str:
-    """Changes with the file, the labels and the split."""
-    digest = hashlib.sha256(camera_fingerprint(path).encode())
+def scene_fingerprint(content: Sequence[str], parts: Mapping[str, Scenes]) -> str:
+    """Changes with the files, whose fingerprints are the `content`, the labels and the split."""
+    digest = hashlib.sha256("".join(content).encode())
     for part in PARTS:
         digest.update(" ".join(parts[part].names).encode())
-        for array in (parts[part].label, parts[part].weight):
+        for array in (parts[part].label, parts[part].known.astype("float32")):
             digest.update(np.ascontiguousarray(array).tobytes())
     return digest.hexdigest()[:16]
+
+
+def judged_by(settings: SceneFile) -> SceneFile:
+    """The same file with the labels that a network is judged by."""
+    return settings.model_copy(update={"label": settings.test_label or settings.label})
+
+
+def check_logarithm(scenes: Scenes, config: Config) -> None:
+    """Refuse the logarithm of what is no light. Raises `ConfigError`."""
+    if scenes.single and config.preprocessing.log_offset is not None:
+        names = ", ".join(scene_settings(config).channels[number] for number in scenes.single)
+        raise ConfigError(
+            f"data.scenes.channels {names} is one number a scene, which may be negative, and preprocessing.log_offset "
+            "takes the logarithm of all channels. Set log_offset to null, or leave that channel out."
+        )
+
+
+def levels_step(config: Config) -> int:
+    """What rows and columns must be multiples of."""
+    return 2 ** (len(config.model.widths) - 1)
+
+
+def check_levels(scenes: Scenes, config: Config) -> None:
+    """Refuse scenes that the network cannot halve often enough. Raises `DataError`."""
+    rows, columns, _ = scenes.frame_shape[-3:]
+    step = levels_step(config)
+    if rows % step or columns % step:
+        raise DataError(
+            f"scenes of {rows} x {columns} pixels cannot be halved {len(config.model.widths) - 1} times: with "
+            f"{len(config.model.widths)} model.widths, rows and columns must be multiples of {step}. Give fewer widths."
+        )
+
+
+def window_of(config: Config, frame_shape: tuple[int, ...]) -> tuple[int, int] | None:
+    """(rows, columns) of a training image by augmentation.window, as the network can halve them; None for all."""
+    share, step = config.augmentation.window, levels_step(config)
+    if share is None:
+        return None
+    rows, columns = (min(max(round(share * side / step), 1) * step, side) for side in frame_shape[-3:-1])
+    return rows, columns
+
+
+def across_sun(scenes: SceneFile) -> Literal["rows", "columns"]:
+    """The image axis that mirror images turn round."""
+    return "rows" if scenes.sun_axis == "columns" else "columns"
+
+
+def training_weight(scenes: Scenes, config: Config) -> np.ndarray:
+    """(n,H,W): more for high labels, and for all of the named scenes or groups, as `overweight` says."""
+    named = np.isin(scenes.split_names, config.overweight.flights)[:, None, None]
+    return scenes.weight * overweight(scenes.label, named, config)

@@ -1,9 +1,9 @@
 """The flights that a configuration or a command line names, found and read."""
 
 import contextlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Sized
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
 from cloudml_tf.config.data import FlightFiles
 from cloudml_tf.config.load import expand
@@ -15,9 +15,10 @@ from cloudml_tf.data.readers.sandbox import read_flight
 from cloudml_tf.data.samples import Samples, build_samples
 from cloudml_tf.data.simulation.simulator import simulate_flights
 from cloudml_tf.data.splits import check_labels
-from cloudml_tf.utils.errors import ConfigError, DataError, FlightError, of_flight
+from cloudml_tf.utils.errors import DataError, FlightError, of_flight
 
 Progress = Callable[[int, int], None]
+Result = TypeVar("Result")
 
 
 def available_flights(
@@ -28,7 +29,6 @@ def available_flights(
     With data.bad_flights "skip" those of which a file is missing are put into `left_out`.
     """
     data = config.data
-    check_flights(config)
     left_out = left_out if data.bad_flights == "skip" else None
     if data.flights is not None:
         if not data.flights:
@@ -40,34 +40,46 @@ def available_flights(
     return find_flights(Path(folders[0]).parent, data)
 
 
-def check_flights(config: Config) -> None:
-    """Refuse a configuration of scenes where flights are read. Raises `ConfigError`."""
-    if config.data.scenes is not None:
-        raise ConfigError(
-            "this command reads flights, and the configuration names scenes (data.scenes, target.coverage 'swath'). "
-            "For scenes there are train, evaluate, export and predict."
-        )
-
-
 def _expanded(files: FlightFiles) -> FlightFiles:
     """With `~` and ${NAME} replaced, as in `data.path`."""
     return FlightFiles(**{role: path and str(expand(path)) for role, path in files.model_dump().items()})
 
 
 def read_flights(
-    files: dict[str, FlightFiles], names: list[str], config: Config, left_out: LeftOut | None = None
+    files: Mapping[str, FlightFiles],
+    names: Sequence[str],
+    config: Config,
+    left_out: LeftOut | None = None,
+    labels: bool = True,
 ) -> list[Flight]:
-    """Load flights by name. With `left_out`, those that cannot be used are put there if the configuration says so."""
+    """Load flights by name; without `labels` no lidar file is needed.
+
+    With `left_out`, those that cannot be used are put there if data.bad_flights says so.
+    """
     found = []
     for name in names:
         try:
             with of_flight(name):
-                found.append(read_flight(name, files[name], config.data, config.target))
+                found.append(read_flight(name, files[name], config.data, config.target, labels=labels))
         except FlightError as error:
             if left_out is None:
                 raise
             leave_out(error, left_out, config)
     return found
+
+
+def without_bad_flights(build: Callable[[LeftOut], Result], config: Config) -> Result:
+    """What `build` returns for the flights that can be used.
+
+    A flight may turn out to be bad only while its frames are decoded. With data.bad_flights "skip" it is then put into
+    `left_out`, and all is built again without it.
+    """
+    left_out: LeftOut = {}
+    while True:
+        try:
+            return build(left_out)
+        except FlightError as error:
+            leave_out(error, left_out, config)
 
 
 def find_named(
@@ -88,7 +100,6 @@ def find_named(
 
     Raises `DataError` for a word that is none of these, and for two flights of one name.
     """
-    check_flights(config)
     found: dict[str, FlightFiles] = {}
     for word in words:
         for name, files in _named(word, config, known, labels, refused).items():
@@ -127,39 +138,22 @@ def _named(
     )
 
 
-def samples_of(files: dict[str, FlightFiles], config: Config, decoding: Progress | None = None) -> Samples:
+def samples_of(files: Mapping[str, FlightFiles], config: Config, decoding: Progress | None = None) -> Samples:
     """All labelled sequences of the given flights; of those that can be used, where data.bad_flights is "skip"."""
-    left_out: LeftOut = {}
-    while True:
+
+    def build(left_out: LeftOut) -> Samples:
         flights = read_flights(files, sorted(files.keys() - left_out), config, left_out)
-        if not flights:
-            raise DataError("no flight is left: " + "; ".join(f"{name}: {why}" for name, why in left_out.items()))
-        try:
-            samples = build_samples(flights, config, decoding)[0]
-        except FlightError as error:
-            leave_out(error, left_out, config)
-            continue
+        check_some(flights, left_out)
+        samples = build_samples(flights, config, decoding)[0]
         tell(left_out)
-        check_labels(samples, "the judged flights")
         return samples
 
-
-def read_unlabelled(files: dict[str, FlightFiles], config: Config, left_out: LeftOut) -> list[Flight]:
-    """The flights, in order of name; no lidar file is needed. Raises `DataError`, or puts them into `left_out`."""
-    from cloudml_tf.data.readers.sandbox import read_flight
-
-    found = []
-    for name in sorted(files):
-        try:
-            with of_flight(name):
-                found.append(read_flight(name, files[name], config.data, config.target, labels=False))
-        except FlightError as error:
-            leave_out(error, left_out, config)
-    check_some(found, left_out)
-    return found
+    samples = without_bad_flights(build, config)
+    check_labels(samples, "the judged flights")
+    return samples
 
 
-def check_some(found: list[Any], left_out: LeftOut) -> None:
+def check_some(found: Sized, left_out: LeftOut) -> None:
     """Raises `DataError` where every flight is left out."""
     if not found:
         raise DataError("no flight is left: " + "; ".join(f"{name}: {why}" for name, why in left_out.items()))

@@ -75,7 +75,7 @@ def keep_labels(parts: dict[str, Samples], data: Data, seed: int) -> dict[str, S
     wanted = {"train": ("data.labels", data.labels), "val": ("data.val_labels", data.val_labels)}
     kept = dict(parts)
     for number, (part, (field, count)) in enumerate(wanted.items()):
-        if count is None:
+        if count is None or part not in parts:
             continue
         n, there = (round(count * len(parts[part])) if isinstance(count, float) else count), len(parts[part])
         if not 2 <= n <= there:

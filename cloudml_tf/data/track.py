@@ -5,8 +5,8 @@ time s stands, in a frame of time t, `pixels_per_s` (s - t) pixels ahead of nadi
 from the images, so that clouds are found where they are seen: a high cloud is nearer to the camera and moves faster.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,7 @@ import numpy as np
 from cloudml_tf.config.schema import Config
 from cloudml_tf.data.motion import fine_shift
 from cloudml_tf.data.readers.flights import Flight
-from cloudml_tf.data.readers.frames import build_table
+from cloudml_tf.data.readers.frames import FrameTable
 from cloudml_tf.data.samples import Samples, samples_of_table, sequences_around
 from cloudml_tf.utils.errors import DataError
 
@@ -23,24 +23,26 @@ PAIRS, LEAST_PAIRS = 60, 5  # of frames that a flight's motion is measured from
 
 
 @dataclass(frozen=True)
-class TrackLabels:
+class TrackSamples(Samples):
     """Sequences around frames of the training flights, labelled or not, with the labels that their frame shows.
 
-    n sequences, P places; a place without a label has the weight 0.
+    `label` and `weight` are (n,P) for P locations; a location without a label has the weight 0.
     """
 
-    samples: Samples  # its own labels are those at nadir, NaN where there is none
-    offsets: tuple[int, ...]  # (P,) pixels ahead of nadir, 0 first
-    label: np.ndarray  # (n,P)
-    weight: np.ndarray  # (n,P)
+    locations: tuple[int, ...]  # (P,) pixels ahead of nadir, 0 first
     pixels_per_s: dict[str, float]  # of each flight
+
+    @property
+    def offsets(self) -> tuple[int, ...]:
+        """(P,) pixels ahead of nadir, 0 first."""
+        return self.locations
 
     def description(self) -> dict[str, Any]:
         """For the run folder."""
         return {
             "offsets": list(self.offsets),
-            "sequences": len(self.samples),
-            "labels_a_sequence": float((self.weight > 0).sum() / len(self.samples)),
+            "sequences": len(self),
+            "labels_a_sequence": float(self.known.sum() / len(self)),
             "pixels_per_s": self.pixels_per_s,
         }
 
@@ -60,35 +62,40 @@ def offsets_of(frame_shape: tuple[int, int, int], config: Config) -> tuple[int, 
     return (0, *(sign * step for step in steps for sign in (1, -1)))
 
 
-def track_labels(
-    flights: list[Flight], train: Samples, config: Config, progress: Callable[[int, int], None] | None = None
-) -> TrackLabels:
-    """The labels of the training part as each frame of its flights shows them.
+def track_windows(flights: list[Flight], names: Sequence[str], config: Config) -> dict[str, np.ndarray]:
+    """Flight -> (n,T) frame indices around every frame of these training flights, labelled or not."""
+    used = [flight for flight in flights if flight.name in names]
+    return {flight.name: sequences_around(flight, np.arange(len(flight)), config.temporal_frames) for flight in used}
+
+
+def track_samples(
+    flights: list[Flight], windows: Mapping[str, np.ndarray], train: Samples, table: FrameTable, config: Config
+) -> TrackSamples:
+    """The labels of the training split as each frame of its flights shows them.
 
     Only labels of `train` are used, and only sequences between a flight's first and last, so that a split stays one.
     Raises `DataError` where the motion of a flight cannot be seen in its images.
     """
     offsets = offsets_of(train.frame_shape, config)
-    names = [train.flight_names[number] for number in np.unique(train.flight)]
-    used = [flight for flight in flights if flight.name in names]
-    ends = {name: train.time_s[train.flight == train.flight_names.index(name)][[0, -1]] for name in names}
-    windows = {}
-    for flight in used:
-        first, last = ends[flight.name]
-        middle = np.flatnonzero((flight.time_s >= first) & (flight.time_s <= last))
-        windows[flight.name] = sequences_around(flight, middle, config.temporal_frames)
-    table = build_table(used, {name: np.unique(found) for name, found in windows.items()}, config.data, progress)
-    samples = samples_of_table(used, windows, table, config)
+    chosen = {}
+    for number, flight in enumerate(flights):
+        labelled_s = train.time_s[train.flight == number]
+        found = windows.get(flight.name, np.zeros((0, config.temporal_frames), int))
+        middle_s = flight.time_s[found[:, found.shape[1] // 2]]
+        inside = (middle_s >= labelled_s[0]) & (middle_s <= labelled_s[-1]) if len(labelled_s) else np.zeros(len(found))
+        chosen[flight.name] = found[inside.astype(bool)]
+    samples = samples_of_table(flights, chosen, table, config)
     label, weight = np.full((len(samples), len(offsets)), np.nan), np.zeros((len(samples), len(offsets)), "float32")
     speed = {}
-    for number, flight in enumerate(used):
-        here = np.flatnonzero(samples.flight == number)
-        speed[flight.name] = pixels_per_s(samples.take(here), config)
-        labels = train.take(train.flight == train.flight_names.index(flight.name))
-        found, there = seen_labels(samples.time_s[here], labels.time_s, offsets, speed[flight.name], STEP_PX)
+    for number in np.unique(train.flight):
+        here, name = np.flatnonzero(samples.flight == number), samples.flight_names[number]
+        speed[name] = pixels_per_s(samples.take(here), config)
+        labels = train.take(train.flight == number)
+        found, there = seen_labels(samples.time_s[here], labels.time_s, offsets, speed[name], STEP_PX)
         label[here], weight[here] = labels.label[found], np.where(there, labels.weight[found], 0.0)
-    seen = np.asarray((weight > 0).any(axis=1))
-    return TrackLabels(samples.take(seen), offsets, np.where(weight > 0, label, np.nan)[seen], weight[seen], speed)
+    label = np.where(weight > 0, label, np.nan)
+    plain = {field.name: getattr(samples, field.name) for field in fields(samples)} | {"label": label, "weight": weight}
+    return TrackSamples(**plain, locations=offsets, pixels_per_s=speed).take((weight > 0).any(axis=1))
 
 
 def seen_labels(

@@ -1,21 +1,25 @@
-"""The scores of a run, in the loss's space and in physical units, for every part, baseline and ceiling."""
+"""The scores of a run, in the loss's space and in physical units, for every split, baseline and ceiling.
 
+One path for all targets: labels (n, *P) are scored where they are known, with intervals by the blocks of the examples.
+"""
+
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
-from cloudml_tf.config.data import FlightFiles
 from cloudml_tf.config.schema import Config
-from cloudml_tf.data.independence import block_ids
 from cloudml_tf.data.prepare import Prepared
-from cloudml_tf.data.samples import Samples
+from cloudml_tf.data.samples import Examples
 from cloudml_tf.data.scaling import TargetScaling
 from cloudml_tf.evaluation import baselines
 from cloudml_tf.evaluation.oracle import oracle_predictions
-from cloudml_tf.evaluation.scores import judge, phase3, scores, tier
+from cloudml_tf.evaluation.scores import phase3, scores, scores_with_intervals, tier
 
-Predictions = dict[str, np.ndarray]  # part -> (n,) standardised predictions
+Predictions = Mapping[str, np.ndarray]  # split -> (n, *P) standardised predictions
+EDGES = (0.0, 0.1, 1.0, 10.0, 100.0, np.inf)  # of decades, in the target's own unit
 
 
 def spaces(config: Config) -> dict[str, str]:
@@ -25,81 +29,123 @@ def spaces(config: Config) -> dict[str, str]:
     return {"loss": f"ln({inside})" if config.target.transform == "log" else name, "physical": name}
 
 
-def score_part(samples: Samples, z: np.ndarray, scaling: TargetScaling, config: Config) -> dict[str, Any]:
-    """Scores of standardised predictions: in the loss's space (its own units, unscaled), and under `physical`."""
-    blocks = block_ids(samples.time_s, samples.flight, samples.piece, config.evaluation.block_s)
-    options = {"samples": config.evaluation.bootstrap_samples, "seed": config.seed}
-    found = judge(scaling.transform(samples.label), scaling.unscale(z), blocks, samples.flight, **options)
-    found["physical"] = judge(samples.label, scaling.physical(z), blocks, samples.flight, **options)
+def score_split(
+    examples: Examples, z: np.ndarray, scaling: TargetScaling, config: Config, where: np.ndarray | None = None
+) -> dict[str, Any]:
+    """Scores of standardised predictions (n, *P): in the loss's space (its own units), and under `physical`.
+
+    `where` (n, *P) leaves out labels for which a retrieval has no value.
+    """
+    known = examples.known if where is None else examples.known & where
+    label, found = examples.label[known], z[known]
+    blocks = examples.blocks(config.evaluation.block_s)[known]
+
+    def of(target: np.ndarray, prediction: np.ndarray) -> dict[str, Any]:
+        n_eff = examples.effective_size(target)
+        draws = config.evaluation.bootstrap_samples
+        return scores_with_intervals(target, prediction, blocks, n_eff, draws, config.seed)
+
+    return {
+        **of(scaling.transform(label), scaling.unscale(found)),
+        "physical": of(label, scaling.physical(found)),
+    }
+
+
+def per_group(examples: Examples, z: np.ndarray, scaling: TargetScaling) -> dict[str, dict[str, float]]:
+    """Scores of each flight, or group of scenes, that has labels, in the loss's space."""
+    found = {}
+    for number, name in enumerate(examples.group_names):
+        here = examples.group == number
+        known = examples.known[here]
+        if known.any():
+            label, values = examples.label[here][known], z[here][known]
+            found[name] = scores(scaling.transform(label), scaling.unscale(values))
     return found
 
 
-def per_flight(samples: Samples, z: np.ndarray, scaling: TargetScaling) -> dict[str, dict[str, float]]:
-    """Scores of each flight of a part, in the loss's space."""
-    target, prediction = scaling.transform(samples.label), scaling.unscale(z)
-    found = {}
-    for number in np.unique(samples.flight):
-        here = samples.flight == number
-        found[samples.flight_names[number]] = scores(target[here], prediction[here])
+def decades(examples: Examples, z: np.ndarray, scaling: TargetScaling) -> list[dict[str, float]]:
+    """Bias and RMSE in the loss's space, of the labels whose *predicted* value lies in each decade.
+
+    Binned by the truth even a perfect conditional mean looks biased, high below and low above. Decades without a label
+    are left out.
+    """
+    known = examples.known
+    target, prediction = scaling.transform(examples.label[known]), scaling.unscale(z[known])
+    value = scaling.physical(z[known])
+    rows = []
+    for low, high in pairwise(EDGES):
+        here = (value >= low) & (value < high)
+        if here.any():
+            error = prediction[here] - target[here]
+            row = {"from": low, "to": high, "n": int(here.sum()), "bias": float(error.mean())}
+            rows.append({**row, "rmse": float(np.sqrt(np.mean(error**2)))})
+    return rows
+
+
+def collect_scores(
+    parts: Mapping[str, Examples], predictions: Predictions, scaling: TargetScaling, config: Config
+) -> dict[str, Any]:
+    """The scores of the network on each split, for metrics.json; "test" is needed. Maps have their bias by decade."""
+    found: dict[str, Any] = {"experiment": config.experiment_name, "space": spaces(config)}
+    for part, examples in parts.items():
+        found[part] = score_split(examples, predictions[part], scaling, config)
+    found["per_flight"] = {part: per_group(each, predictions[part], scaling) for part, each in parts.items()}
+    if parts["test"].label.ndim == 3:
+        found["decades"] = {part: decades(each, predictions[part], scaling) for part, each in parts.items()}
+    found["tier"] = tier(found["test"])
     return found
 
 
 def collect(
-    parts: dict[str, Samples],
+    parts: Mapping[str, Examples],
     predictions: Predictions,
     scaling: TargetScaling,
     config: Config,
-    history: list[dict[str, float]],
+    history: Sequence[dict[str, float]],
     best_epoch: int | None,
 ) -> dict[str, Any]:
-    """The content of metrics.json, but for the baselines."""
-    found: dict[str, Any] = {
-        "experiment": config.experiment_name,
-        "seed": config.seed,
-        "space": spaces(config),
-    }
-    for part, samples in parts.items():
-        found[part] = score_part(samples, predictions[part], scaling, config)
-    found["tier"] = tier(found["test"])
+    """The content of metrics.json after a training, but for the baselines."""
+    found = {**collect_scores(parts, predictions, scaling, config), "seed": config.seed}
     found["phase3"] = phase3(found["test"], history, best_epoch)
-    found["per_flight"] = {part: per_flight(s, predictions[part], scaling) for part, s in parts.items()}
     return found
 
 
-def collect_baselines(parts: dict[str, Samples], scaling: TargetScaling, config: Config) -> dict[str, Any]:
-    """Scores of each baseline on each part; `parts` has train, and any others."""
+def collect_baselines(parts: Mapping[str, Examples], scaling: TargetScaling, config: Config) -> dict[str, Any]:
+    """Scores of each baseline on each split; `parts` has train, and any others.
+
+    A retrieval that has gaps is scored where it has none.
+    """
     predictions = baselines.fit_predict(parts, scaling, config.preprocessing.log_offset, config.seed)
-    return {name: _score_parts(parts, z, scaling, config) for name, z in predictions.items()}
+    return {name: _score_splits(parts, z, scaling, config) for name, z in predictions.items()}
 
 
-def collect_oracle(
-    parts: dict[str, Samples], flights: dict[str, FlightFiles], scaling: TargetScaling, config: Config
-) -> dict[str, Any] | None:
-    """Scores of the oracle on each part; None where there is no truth."""
-    predictions = oracle_predictions(parts, flights, scaling, config)
-    return None if predictions is None else _score_parts(parts, predictions, scaling, config)
+def collect_oracle(prepared: Prepared, config: Config) -> dict[str, Any] | None:
+    """Scores of the oracle on each split; None where there is no truth."""
+    scaling = prepared.scaling.target
+    predictions = oracle_predictions(prepared.parts, prepared.flights, scaling, config)
+    return None if predictions is None else _score_splits(prepared.parts, predictions, scaling, config)
 
 
-def _score_parts(
-    parts: dict[str, Samples], predictions: Predictions, scaling: TargetScaling, config: Config
+def _score_splits(
+    parts: Mapping[str, Examples], predictions: Predictions, scaling: TargetScaling, config: Config
 ) -> dict[str, Any]:
     if config.target.smearing:  # each predictor has residuals of its own
         reference = "val" if "val" in parts else "train"
         scaling = smeared(scaling, parts[reference], predictions[reference])
-    return {part: score_part(parts[part], z, scaling, config) for part, z in predictions.items()}
+    return {part: score_split(parts[part], z, scaling, config, np.isfinite(z)) for part, z in predictions.items()}
 
 
-def smeared(scaling: TargetScaling, samples: Samples, z: np.ndarray) -> TargetScaling:
+def smeared(scaling: TargetScaling, examples: Examples, z: np.ndarray) -> TargetScaling:
     """The same with a smearing factor, the mean of exp(residual) (Duan 1983).
 
     exp of a predicted mean log is a median; times this factor it is a mean.
     """
-    residual = scaling.transform(samples.label) - scaling.unscale(z)
+    residual = scaling.transform(examples.label[examples.known]) - scaling.unscale(z[examples.known])
     return replace(scaling, smearing=float(np.mean(np.exp(residual))))
 
 
 def with_smearing(prepared: Prepared, val_predictions: np.ndarray) -> Prepared:
-    """The same with the network's smearing factor, from the validation part, in its scaling."""
+    """The same with the network's smearing factor, from the validation split, in its scaling."""
     target = smeared(prepared.scaling.target, prepared.parts["val"], val_predictions)
     return replace(prepared, scaling=replace(prepared.scaling, target=target))
 

@@ -13,10 +13,11 @@ from typing import Any
 
 import numpy as np
 
-from cloudml_tf.config.run_folder import check_of_sequences, flat, read_json, read_run
+from cloudml_tf.config.run_folder import flat, read_json, read_run
 from cloudml_tf.config.schema import Config
-from cloudml_tf.data.independence import block_ids
+from cloudml_tf.data.independence import block_ids, scene_blocks
 from cloudml_tf.data.readers.arrays import read_npz
+from cloudml_tf.data.scaling import Scaling
 from cloudml_tf.evaluation.scores import drawn_scores, few_blocks, scores
 from cloudml_tf.utils.errors import RunError
 
@@ -47,29 +48,45 @@ class Run:
         found: dict[str, Any] = self.metrics["test"]
         return found if space == "loss" else found["physical"]
 
-    def test(self, space: str) -> tuple[np.ndarray, np.ndarray]:
-        """Labels and predictions, (n,) each, in the same space."""
-        label, prediction = self.arrays["test_label"], self.arrays["test_prediction"]
-        if space == "physical" or self.config.target.transform == "none":
+    @property
+    def known(self) -> np.ndarray:
+        """(n, *P) bool: where the test split has labels."""
+        return np.isfinite(self.arrays["test_label"])
+
+    def test(self, space: str, chosen: Any = slice(None)) -> tuple[np.ndarray, np.ndarray]:
+        """Labels and predictions, (k,) each, in the same space; of some examples of the test split, or of all."""
+        known = self.known[chosen]
+        label, prediction = (self.arrays[f"test_{name}"][chosen][known] for name in ("label", "prediction"))
+        if space == "physical":
             return label, prediction
+        scaling = Scaling.from_json(self.description["scaling"]).target
         # Smearing belongs to physical units alone.
-        return np.log(label), np.log(prediction / self.description["scaling"]["target"].get("smearing", 1.0))
+        return scaling.transform(label), scaling.transform(prediction / scaling.smearing)
 
-    def blocks(self, block_s: float) -> np.ndarray:
-        """(n,) the bootstrap block of each test sample."""
-        flight = np.unique(self.arrays["test_flight"], return_inverse=True)[1]
-        return block_ids(self.arrays["test_time_s"], flight, np.zeros_like(flight), block_s)
+    def blocks(self, block_s: float, chosen: Any = slice(None)) -> np.ndarray:
+        """(k,) the bootstrap block of each of these labels."""
+        label = self.arrays["test_label"]
+        flight = self.arrays["test_flight" if "test_flight" in self.arrays else "test_scene"]
+        number = np.unique(flight, return_inverse=True)[1]
+        if "test_time_s" in self.arrays:
+            number = block_ids(self.arrays["test_time_s"], number, np.zeros_like(number), block_s)
+        else:
+            number = scene_blocks(number)
+        spread = number.reshape(-1, *(1,) * (label.ndim - 1))
+        found: np.ndarray = np.broadcast_to(spread, label.shape)[chosen][self.known[chosen]]
+        return found
 
-    def samples(self) -> list[tuple[str, float, float]]:
-        """What identifies each test sample: flight, time, label."""
-        columns = (self.arrays[f"test_{name}"].tolist() for name in ("flight", "time_s", "label"))
-        return list(zip(*columns, strict=True))
+    def samples(self) -> list[tuple[str, Any, bytes]]:
+        """What identifies each test example: flight or group, time or scene, and its labels."""
+        times = self.arrays["test_time_s" if "test_time_s" in self.arrays else "test_scene"].tolist()
+        flights = self.arrays["test_flight" if "test_flight" in self.arrays else "test_scene"].tolist()
+        labels = [label.tobytes() for label in self.arrays["test_label"]]
+        return list(zip(flights, times, labels, strict=True))
 
 
 def read_finished(folder: Path, name: str) -> Run:
     """A run folder. Raises `RunError` for one that is not finished."""
     config, description = read_run(folder)
-    check_of_sequences(folder, config)
     if not (folder / "metrics.json").is_file() or not (folder / "predictions.npz").is_file():
         raise RunError(f"{folder}: is not finished, so there is nothing to compare. `cloudml diagnose` says why.")
     arrays = read_npz(folder / "predictions.npz")
@@ -174,11 +191,11 @@ def lead_of(first: Run, second: Run, key: str, space: str, judged: Config) -> tu
     values, drawn = [], []
     for number, (run, samples) in enumerate(((first, a), (second, b))):
         here = np.array([not paired or sample in shared for sample in samples])
-        label, prediction = (found[here] for found in run.test(space))
+        label, prediction = run.test(space, here)
         scored = scores(label, prediction)
         values.append(merit(key, scored[key], scored["target_spread"]))
         seed, draws = judged.seed + (0 if paired else number), judged.evaluation.bootstrap_samples
-        blocks = run.blocks(judged.evaluation.block_s)[here]
+        blocks = run.blocks(judged.evaluation.block_s, here)
         scores_drawn = drawn_scores(label, prediction, blocks, draws, seed, (key,))[key]
         drawn.append(merit(key, scores_drawn, scored["target_spread"]))
     low, high = np.nanquantile(drawn[0] - drawn[1], [0.025, 0.975])
@@ -230,4 +247,4 @@ def _other_data(first: Run, other: Run) -> bool:
     same_length = first.config.temporal_frames == other.config.temporal_frames
     if first.description["fingerprint"] != other.description["fingerprint"] and same_length:
         return True
-    return not np.array_equal(first.arrays["train_label"], other.arrays["train_label"])
+    return not np.array_equal(first.arrays["train_label"], other.arrays["train_label"], equal_nan=True)

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 from scipy.stats import rankdata
 
-from cloudml_tf.data.independence import effective_size
 from cloudml_tf.nn import moments as formulas
 from cloudml_tf.nn.moments import Moments, per_sample
 
@@ -55,25 +54,25 @@ def scores(target: np.ndarray, prediction: np.ndarray) -> dict[str, float]:
     return found
 
 
-def judge(
+def scores_with_intervals(
     target: np.ndarray,
     prediction: np.ndarray,
     blocks: np.ndarray,
-    series: np.ndarray,
+    n_eff: float,
     samples: int = 1000,
     seed: int = 0,
 ) -> dict[str, Any]:
     """Scores with `n_eff`, `ci95` and the number of `blocks` behind that.
 
     Args:
-        target, prediction: (n,), in order of time within each series.
+        target, prediction: (n,) in one space.
         blocks: (n,) the bootstrap block of each sample.
-        series: (n,) which flight each sample belongs to, for the autocorrelation.
+        n_eff: how many independent samples they are worth.
         samples: bootstrap draws.
         seed: of the draws.
     """
     found: dict[str, Any] = scores(target, prediction)
-    found["n_eff"] = effective_size(target, series)
+    found["n_eff"] = n_eff
     found["ci95"] = bootstrap(target, prediction, blocks, samples, seed)
     found["blocks"] = len(np.unique(blocks))
     return found

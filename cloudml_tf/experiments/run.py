@@ -1,15 +1,18 @@
-"""Train, judge and export: `python -m cloudml_tf.train configs/tier1.json`.
+"""One run, from files to a report and an export: `python -m cloudml_tf.train configs/tier1.json`.
 
-    flights ─ samples ─ split ─ fit ─ scores, baselines, tiers ─ report ─ export
+    flights or scenes ─ examples ─ splits ─ fit ─ scores, baselines, tiers ─ report ─ export
 
-Functions first, the thin door last. Keras is loaded only once there is something to train.
+Keras is loaded only once there is something to train.
 """
 
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from cloudml_tf.config.run_folder import (
+    WHOLE,
     check_same,
     check_unused,
     forget_previous,
@@ -20,18 +23,21 @@ from cloudml_tf.config.run_folder import (
     write_start,
 )
 from cloudml_tf.config.schema import Config
+from cloudml_tf.data.prepare import Prepared, prepare
 from cloudml_tf.inference.export.formats import check_backend, check_packages
 from cloudml_tf.train import devices
 from cloudml_tf.train.warm_start import first_model
 from cloudml_tf.utils.console import Console
+from cloudml_tf.utils.errors import EXIT_COLLAPSED, EXIT_OK
 from cloudml_tf.utils.files import whole_file, write_json
 from cloudml_tf.utils.locks import alone_in
 from cloudml_tf.utils.tf_graphs import forgotten_graphs
 from cloudml_tf.utils.tf_logging import quiet_tensorflow
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # Keras is loaded late
+    from cloudml_tf.train.fit import Fitted
+    from cloudml_tf.train.pretrain import Pretrained
     from cloudml_tf.train.tracking import Tracker
-from cloudml_tf.experiments.finish import finish, summary_of
 
 
 def train(
@@ -44,7 +50,7 @@ def train(
         check_packages(config.output.export_formats)
     resumed = run_to_resume(config, run_dir) if resume else None
     with console.progress("reading flights") as progress:
-        prepared = _prepared(config, progress)
+        prepared = prepare(config, progress, progress)
     if resumed is not None:
         check_same(resumed, config, prepared.fingerprint)
     if config.output.export:
@@ -65,54 +71,32 @@ def train(
     return folder, metrics
 
 
-def _prepared(config: Config, progress: Any) -> Any:
-    """Sequences of flights, or scenes."""
-    if config.target.coverage == "swath":
-        from cloudml_tf.data.scene_preparation import prepare_scenes
-
-        return prepare_scenes(config)
-    from cloudml_tf.data.prepare import prepare
-
-    return prepare(config, progress, progress)
-
-
 @forgotten_graphs()
-def fit_and_evaluate(config: Config, prepared: Any, folder: Path, console: Console, resume: bool) -> dict[str, Any]:
+def fit_and_evaluate(
+    config: Config, prepared: Prepared, folder: Path, console: Console, resume: bool
+) -> dict[str, Any]:
     """Fit, score, diagnose, draw, report and export; writes everything that is known after training."""
     quiet_tensorflow()
     from cloudml_tf.train.tracking import tracker
 
-    with tracker(config, folder) as track:
-        if config.target.coverage == "swath":
-            from cloudml_tf.experiments.scene_run import fit_and_evaluate as of_scenes
-
-            metrics = of_scenes(config, prepared, folder, console, resume, track)
-        else:
-            metrics = _fit_and_evaluate(config, prepared, folder, console, resume, track)
+    with tracker(config, folder) as tracked:
+        metrics = _fit_and_evaluate(config, prepared, folder, console, resume, tracked)
         exported = metrics.get("export")
-        track.results(metrics, Path(exported["folder"]) if exported else None)
+        tracked.results(metrics, Path(exported["folder"]) if exported else None)
     return metrics
 
 
 def _fit_and_evaluate(
-    config: Config, prepared: Any, folder: Path, console: Console, resume: bool, track: "Tracker"
+    config: Config, prepared: Prepared, folder: Path, console: Console, resume: bool, tracker: "Tracker"
 ) -> dict[str, Any]:
     from cloudml_tf.diagnostics.diagnosis.verdict import diagnose_training
     from cloudml_tf.evaluation import collect
-    from cloudml_tf.train import fit, network
+    from cloudml_tf.train import network, transfer
 
-    devices.begin(config.training, console)
-    model = first_model(config, prepared)
-    console.say(f"model: {model.count_params():,} weights")
-    pretrained = None
-    if config.pretraining.enabled:
-        from cloudml_tf.train import transfer
-
-        pretrained = transfer.start_from_pretraining(model, config, prepared, folder, console)
-    fitted = fit.fit(model, config, prepared, folder, console, resume, track)
+    fitted, pretrained = fit_first_model(config, prepared, folder, console, resume, tracker)
     _say_ending(console, fitted)
-
-    predictions = {part: network.predict(model, samples) for part, samples in prepared.parts.items()}
+    clipped = prepared.scaling.target.clipped
+    predictions = {part: clipped(network.predict(fitted.model, each)) for part, each in prepared.parts.items()}
     prepared = collect.with_smearing(prepared, predictions["val"]) if config.target.smearing else prepared
     description, scaling = prepared.description(), prepared.scaling.target
     write_json(folder / "data.json", description)
@@ -124,21 +108,75 @@ def _fit_and_evaluate(
         metrics["pretraining"] = transfer.collect(pretrained, config, prepared, folder, console)
     _add_references(metrics, prepared, config)
     metrics["diagnosis"] = diagnose_training(metrics, fitted.history, config, prepared)
-    _save_predictions(folder, prepared, predictions, scaling)
+    _save_predictions(folder, prepared, predictions)
     if config.output.report:
         _write_report(folder, metrics, prepared, predictions, fitted, config)
-
-    def export(home: Path) -> dict[str, Any]:
-        from cloudml_tf.inference.export.writer import export_model
-
-        return export_model(model, home, config, description, metrics, prepared.parts["test"], run=folder)
-
-    finish(config, folder, metrics, export, console)
+    _finish(fitted, config, description, metrics, prepared, folder, console)
     return metrics
 
 
+def fit_first_model(
+    config: Config, prepared: Prepared, folder: Path, console: Console, resume: bool, tracker: "Tracker | None" = None
+) -> "tuple[Fitted, Pretrained | None]":
+    """Build the network, pretrain or warm-start it as configured, and fit it."""
+    from cloudml_tf.train import fit, transfer
+
+    devices.begin(config.training, console)
+    model = first_model(config, prepared)
+    console.say(f"model: {model.count_params():,} weights")
+    pretrained = None
+    if config.pretraining.enabled:
+        pretrained = transfer.start_from_pretraining(model, config, prepared, folder, console)
+    return fit.fit(model, config, prepared, folder, console, resume, tracker), pretrained
+
+
+def work(config: Config, console: Console, run_dir: str | None = None, resume: bool = False) -> int:
+    """Take part in a training as a worker that is not the chief; the exit code.
+
+    It reads the same configuration and data as the chief, trains in step with it, and writes nothing: scores, report
+    and export are the chief's. With `resume` it reads the chief's checkpoint.
+    """
+    folder = run_to_resume(config, run_dir) if resume else Path()
+    with console.progress("reading flights") as progress:
+        prepared = prepare(config, progress, progress)
+    if resume:
+        check_same(folder, config, prepared.fingerprint)
+    quiet_tensorflow()
+    fitted, _ = fit_first_model(config, prepared, folder, console, resume)
+    console.say(f"{fitted.ending.rstrip('.')}; the chief writes the results")
+    return EXIT_COLLAPSED if fitted.collapsed else EXIT_OK
+
+
+def _finish(
+    fitted: "Fitted",
+    config: Config,
+    description: dict[str, Any],
+    metrics: dict[str, Any],
+    prepared: Prepared,
+    folder: Path,
+    console: Console,
+) -> None:
+    """Export, if the configuration says so, then write metrics.json, whose presence says that the run is whole."""
+    from cloudml_tf.inference.export.writer import export_model, run_of_export, show_export, target_folder
+
+    try:
+        if config.output.export:
+            home, test = target_folder(config), prepared.parts["test"]
+            replaced = run_of_export(home)
+            parity = export_model(fitted.model, home, config, description, metrics, test, run=folder)
+            metrics["export"] = {"folder": str(home), "parity": parity, "replaced": replaced}
+            show_export(console, metrics["export"])
+    finally:
+        write_json(folder / WHOLE, metrics)  # also where the export fails: what was trained and scored stays so
+
+
 def _write_report(
-    folder: Path, metrics: dict[str, Any], prepared: Any, predictions: dict[str, Any], fitted: Any, config: Config
+    folder: Path,
+    metrics: dict[str, Any],
+    prepared: Prepared,
+    predictions: dict[str, np.ndarray],
+    fitted: "Fitted",
+    config: Config,
 ) -> None:
     """Pictures, and report.html with all of them."""
     from cloudml_tf.nn.introspection import attention_weights
@@ -160,32 +198,45 @@ def _write_report(
     report.write_html(folder / "report.html", f"{config.experiment_name} {folder.name}", metrics, chapters, details)
 
 
-def _add_references(metrics: dict[str, Any], prepared: Any, config: Config) -> None:
+def summary_of(fitted: "Fitted") -> dict[str, Any]:
+    """What metrics.json says of a training."""
+    import keras
+
+    return {
+        "backend": keras.backend.backend(),
+        "seconds": fitted.seconds,
+        "epochs": len(fitted.history),
+        "best_epoch": None if fitted.best_epoch is None else fitted.best_epoch + 1,
+        "ending": fitted.ending,
+        "collapsed": fitted.collapsed,
+        "weights": fitted.model.count_params(),
+    }
+
+
+def _add_references(metrics: dict[str, Any], prepared: Prepared, config: Config) -> None:
     """Baselines below the network, and the oracle above it where the flights are simulated."""
     from cloudml_tf.evaluation import collect
 
-    parts, scaling = prepared.parts, prepared.scaling.target
     if config.evaluation.baselines:
-        metrics["baselines"] = collect.collect_baselines(parts, scaling, config)
-    oracle = collect.collect_oracle(parts, prepared.flights, scaling, config)
+        metrics["baselines"] = collect.collect_baselines(prepared.parts, prepared.scaling.target, config)
+    oracle = collect.collect_oracle(prepared, config)
     if oracle is not None:
         metrics["oracle"] = oracle
 
 
-def _save_predictions(folder: Path, prepared: Any, predictions: dict[str, Any], scaling: Any) -> None:
-    """predictions.npz: time_s, flight, label and prediction (physical units) of each part."""
-    import numpy as np
-
-    arrays = {}
-    for part, samples in prepared.parts.items():
-        arrays[f"{part}_time_s"], arrays[f"{part}_label"] = samples.time_s, samples.label
-        arrays[f"{part}_flight"] = np.asarray(samples.flight_names)[samples.flight]
-        arrays[f"{part}_prediction"] = scaling.physical(predictions[part])
+def _save_predictions(folder: Path, prepared: Prepared, predictions: dict[str, np.ndarray]) -> None:
+    """predictions.npz: label and prediction (n, *P) in physical units of each split, and what identifies an example."""
+    arrays: dict[str, np.ndarray] = {}
+    for part, examples in prepared.parts.items():
+        arrays |= {f"{part}_{key}": values for key, values in examples.keys().items()}
+        arrays[f"{part}_label"] = np.where(examples.known, examples.label, np.nan)
+        arrays[f"{part}_prediction"] = prepared.scaling.target.physical(predictions[part])
     with whole_file(folder / "predictions.npz") as temporary, open(temporary, "wb") as file:
-        np.savez_compressed(file, **arrays)
+        np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
 
 
 def _say_data(console: Console, description: dict[str, Any]) -> None:
+    """The flights, examples and labels of each split."""
     for part, found in description["split"].items():
         what = f"scenes with {found['labels']} labels:" if "labels" in found else "sequences of"
         console.say(
@@ -200,6 +251,6 @@ def _say_data(console: Console, description: dict[str, Any]) -> None:
         )
 
 
-def _say_ending(console: Console, fitted: Any) -> None:
+def _say_ending(console: Console, fitted: "Fitted") -> None:
     kept = "" if fitted.best_epoch is None else f"; kept: epoch {fitted.best_epoch + 1}"
     console.say(fitted.ending.rstrip(".") + kept)

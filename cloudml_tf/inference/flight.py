@@ -48,7 +48,7 @@ def predict_flight(model: Model, flight: Flight, progress: Callable[[int, int], 
         strip[rows] = _nadir_line(block, flight, config)[new]
         good = block.good_sequences(sequences)
         if len(good):
-            for key, found in model.answer(samples_of_block(block, good, flight, config.data)).items():
+            for key, found in model.predict(samples_of_block(block, good, flight, config.data)).items():
                 values.setdefault(key, np.full(count, np.nan))[good[:, good.shape[1] // 2]] = found
         if progress is not None:
             progress(block.end, count)

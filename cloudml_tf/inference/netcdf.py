@@ -1,5 +1,6 @@
 """A prediction as a NetCDF file after the CF conventions 1.10: a trajectory where positions are known."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -8,9 +9,10 @@ import numpy as np
 import xarray as xr
 
 from cloudml_tf.config.data import TargetName
+from cloudml_tf.data.scenes import Scenes
 from cloudml_tf.inference.flags import FLAGS, MASKS
 from cloudml_tf.inference.flight import Predicted
-from cloudml_tf.inference.model import Model
+from cloudml_tf.inference.model import Model, Values
 from cloudml_tf.utils.files import whole_file
 
 
@@ -51,9 +53,48 @@ def dataset(predicted: Predicted, model: Model, history: str) -> xr.Dataset:
     """The content of the file."""
     quantity = QUANTITIES[model.config.target.name]
     return xr.Dataset(
-        {**_answers(predicted, model, quantity), **_masks(predicted, quantity)},
+        {
+            **variables(predicted.values, model, quantity, ("time",), ("valid", "quality_flag")),
+            **_masks(predicted, quantity),
+        },
         coords=_coordinates(predicted),
         attrs=_global_attributes(predicted, model, quantity, history),
+    )
+
+
+def write_scenes(path: Path, scenes: Scenes, values: Values, model: Model, history: str) -> None:
+    """The maps of scenes as one file, whole: (scene, row, column)."""
+    content = scene_dataset(scenes, values, model, history)
+    packed = {"zlib": True, "complevel": 4}
+    encoding: dict[str, dict[str, Any]] = {str(name): dict(packed) for name in content.data_vars}
+    with whole_file(path) as temporary:
+        content.to_netcdf(temporary, engine="h5netcdf", format="NETCDF4", encoding=encoding)
+
+
+def scene_dataset(scenes: Scenes, values: Values, model: Model, history: str) -> xr.Dataset:
+    """The content of the file; scenes have their number in their file, or are counted, with flight and time."""
+    quantity = QUANTITIES[model.config.target.name]
+    dimensions = ("scene", "row", "column")
+    if all(name.isdigit() for name in scenes.names):
+        number, about = [int(name) for name in scenes.names], "number of the scene in its file"
+    else:
+        number, about = list(range(1, len(scenes) + 1)), "number of the scene, in order of flight and time"
+    coords: dict[str, Any] = {"scene": ("scene", np.asarray(number, "int32"), {"long_name": about})}
+    if scenes.time_s is not None:
+        time = {"standard_name": "time", "long_name": "time of the image"}
+        time |= {"units": "seconds since 1970-01-01 00:00:00 UTC", "calendar": "standard"}
+        coords["time"] = ("scene", scenes.time_s, time)
+        coords["flight"] = ("scene", np.asarray(scenes.split_names), {"long_name": "name of the flight"})
+    return xr.Dataset(
+        variables(values, model, quantity, dimensions),
+        coords=coords,
+        attrs={
+            "Conventions": "CF-1.10",
+            "title": f"{quantity.long_name} of every pixel, from images",
+            "history": history,
+            "references": "docs/swath.md of cloudml_tf",
+            **model.provenance,
+        },
     )
 
 
@@ -79,21 +120,25 @@ def _coordinates(predicted: Predicted) -> dict[str, Any]:
     return found
 
 
-def _answers(predicted: Predicted, model: Model, quantity: Quantity) -> dict[str, Any]:
-    """The value first, then what the model knows of its uncertainty."""
-    said = {
+def variables(
+    values: Values, model: Model, quantity: Quantity, dimensions: tuple[str, ...], further: Sequence[str] = ()
+) -> dict[str, Any]:
+    """The value first, then what the model knows of its uncertainty; `further` variables say more about the value."""
+    meanings = {
         "lower": f"lower end of the {100 * (model.level or 0):g} % interval",
         "upper": f"upper end of the {100 * (model.level or 0):g} % interval",
         "spread": "standard deviation between the members",
     }
     attributes = {"standard_name": quantity.standard_name, "long_name": quantity.long_name, "units": quantity.units}
-    found = {quantity.name: ("time", predicted.values["value"].astype("float32"), attributes)}
-    for key in (key for key in said if key in predicted.values):
-        about = {"long_name": f"{quantity.long_name}, {said[key]}", "units": quantity.units}
+    found = {quantity.name: (dimensions, values["value"].astype("float32"), attributes)}
+    for key in (key for key in meanings if key in values):
+        about = {"long_name": f"{quantity.long_name}, {meanings[key]}", "units": quantity.units}
         if key != "spread":
             about["comment"] = f"interval {model.interval}"
-        found[f"{quantity.name}_{key}"] = ("time", predicted.values[key].astype("float32"), about)
-    attributes["ancillary_variables"] = " ".join([*list(found)[1:], "valid", "quality_flag"])
+        found[f"{quantity.name}_{key}"] = (dimensions, values[key].astype("float32"), about)
+    ancillary = [*list(found)[1:], *further]
+    if ancillary:
+        attributes["ancillary_variables"] = " ".join(ancillary)
     return found
 
 

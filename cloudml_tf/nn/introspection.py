@@ -28,6 +28,17 @@ def copy_weights(source: keras.Model, target: keras.Model) -> None:
         weight.assign(given[path])
 
 
+def reads_sequences(model: keras.Model) -> bool:
+    """Whether it is a regressor of sequences, with a frame model; not a network of scenes."""
+    return any(layer.name == "frame_model" for layer in core_of(model).layers)
+
+
+def copy_trainable(source: keras.Model, target: keras.Model) -> None:
+    """Freeze the frame encoder of a regressor where that of another is frozen; other networks have none."""
+    if reads_sequences(source):
+        frame_encoder_of(target).trainable = frame_encoder_of(source).trainable
+
+
 def mirror_average(model: keras.Model) -> MirrorAverage | None:
     """The layer that averages over mirror images, if a regressor has one."""
     return next((layer for layer in model.layers if isinstance(layer, MirrorAverage)), None)

@@ -272,6 +272,20 @@ class TimeEmbedding(layers.Layer):
 
 
 @_register
+class FramesAsChannels(layers.Layer):
+    """The channels of T frames side by side: (B,T,H,W,C) -> (B,H,W,T*C)."""
+
+    def call(self, x: Any) -> Any:
+        """Frame by frame, in order of time."""
+        return ops.concatenate([x[:, step] for step in range(x.shape[1])], axis=-1)
+
+    def compute_output_shape(self, input_shape: Any) -> Any:
+        """One image with the channels of all."""
+        batch, steps, rows, columns, channels = input_shape
+        return (batch, rows, columns, steps * channels)
+
+
+@_register
 class PhysicalUnits(layers.Layer):
     """Standardised prediction to physical units: z·std + mean; then, for a log target, exp times `smearing`.
 

@@ -8,7 +8,7 @@ what reflectance says of optical depth it says on the spot, and shadows and brig
 adds. Where scenes are periodic, convolutions wrap round, so that no border is invented. Keras and NumPy only.
 
 Letters: B batch, H rows, W columns, C channels. Inputs are raw; the answer is in standard deviations of the training
-target, and `physical_map_model` turns it into optical depth.
+target, and `models.physical_model` turns it into optical depth.
 """
 
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ from typing import Any, Literal
 import keras
 from keras import layers, ops
 
-from cloudml_tf.nn.layers import FRAMES, PhysicalUnits, gelu
+from cloudml_tf.nn.layers import FRAMES, FramesAsChannels, gelu
 
 AXES = {"rows": 1, "columns": 2}  # of an image (B,H,W,C)
 NORM_MOMENTUM = 0.97  # of the running statistics, which are used outside of training
@@ -133,7 +133,7 @@ class ImageShiftAverage(layers.Wrapper):
 
 
 def build_swath_network(
-    frame_shape: tuple[int | None, int | None, int],
+    frame_shape: tuple[int | None, ...],
     frame_scaler: layers.Layer | None = None,
     widths: Sequence[int] = (16, 32, 64),
     dropout: float = 0.1,
@@ -147,8 +147,11 @@ def build_swath_network(
 ) -> keras.Model:
     """Raw images in, a map in standard deviations of the target out: {frames (B,H,W,C)} -> (B,H,W).
 
+    Of T frames, {frames (B,T,H,W,C)}, the channels of all are read together, and the map is that of the middle one.
+
     Args:
-        frame_shape: (H,W,C); H and W are multiples of 2 to the power of the levels below the first, or None for any.
+        frame_shape: (H,W,C) or (T,H,W,C); H and W are multiples of 2 to the power of the levels below the first, or
+            None for any.
         frame_scaler: a `Standardize` layer; none leaves the input as it is.
         widths: channels at full resolution, at half, at a quarter, and so on.
         dropout: of whole feature maps inside a block; `head_dropout` of single features before the head.
@@ -158,9 +161,10 @@ def build_swath_network(
         shift_average: average over shifts along the diagonal too; for periodic images.
         output_init, output_bias: as for `models.build_regressor`.
     """
-    check_sides(frame_shape[:2], len(widths))
+    check_sides(frame_shape[-3:-1], len(widths))
     frames = keras.Input(frame_shape, name=FRAMES)
     maps = frame_scaler(frames) if frame_scaler is not None else frames
+    maps = maps if len(frame_shape) == 3 else FramesAsChannels(name="frames_as_channels")(maps)
     core = _core(maps.shape[1:], widths, dropout, head_dropout, head_units, periodic, output_init, output_bias)
     answer = ImageShiftAverage(core, 2 ** (len(widths) - 1), name="shift_average") if shift_average else core
     if mirror_average is not None:
@@ -227,8 +231,3 @@ def _normed_convolution(x: Any, width: int, periodic: bool, name: str) -> Any:
     x = AroundImage(1, periodic)(x)
     x = layers.Conv2D(width, 3, use_bias=False, kernel_initializer="he_normal", name=name)(x)
     return layers.BatchNormalization(momentum=NORM_MOMENTUM, name=f"{name}_norm")(x)
-
-
-def physical_map_model(network: keras.Model, units: PhysicalUnits) -> keras.Model:
-    """The model that is exported: raw images in, physical units out."""
-    return keras.Model(network.inputs, units(network.outputs[0]), name="cloudml_swath")

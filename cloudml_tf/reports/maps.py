@@ -1,4 +1,4 @@
-"""What a swath network sees, answers and gets wrong, scene by scene."""
+"""Pictures of scenes: what a network sees, what it predicts and where it is wrong; and its bias by decade."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -24,7 +24,7 @@ def scene_maps(scenes: Scenes, z: np.ndarray, scaling: TargetScaling, number: in
         number: of the scene.
         unit: of the loss's space, for the caption.
     """
-    seen = scenes.seen[number]
+    seen = scenes.known[number]
     truth = np.where(seen, scaling.transform(scenes.label[number]), np.nan)
     answer = scaling.unscale(z[number])
     shown = {"truth": truth, "network": answer, "network - truth": answer - truth}
@@ -33,8 +33,15 @@ def scene_maps(scenes: Scenes, z: np.ndarray, scaling: TargetScaling, number: in
         shown |= {"retrieval": other, "retrieval - truth": other - truth}
     mse = float(np.mean((answer - truth)[seen] ** 2))
     caption = f"Scene {scenes.names[number]}: mean squared error {mse:.2f}; maps in {unit}."
-    made = _side_by_side(scenes.frames[number, ..., 0], shown)
-    return Picture(f"scene_{scenes.names[number]}", caption, made, wide=True)
+    made = _side_by_side(_image(scenes.frames[number]), shown)
+    return Picture(f"scene_{scenes.names[number]}".replace(" ", "_"), caption, made, wide=True)
+
+
+def _image(frames: np.ndarray) -> np.ndarray:
+    """(H,W,C), or the middle of (T,H,W,C) -> the first channel (H,W)."""
+    middle = frames if frames.ndim == 3 else frames[len(frames) // 2]
+    shown: np.ndarray = middle[..., 0]
+    return shown
 
 
 def _side_by_side(image: np.ndarray, shown: Mapping[str, np.ndarray]) -> Figure:
@@ -57,11 +64,16 @@ def _side_by_side(image: np.ndarray, shown: Mapping[str, np.ndarray]) -> Figure:
 
 def worst_and_best(scenes: Scenes, z: np.ndarray, scaling: TargetScaling, count: int = 3) -> list[int]:
     """The numbers of the labelled scenes with the largest and with the smallest mean squared error."""
-    error = np.where(scenes.seen, (scaling.unscale(z) - scaling.transform(scenes.label)) ** 2, 0.0)
-    size = np.maximum(scenes.seen.sum(axis=(1, 2)), 1)
+    error = np.where(scenes.known, (scaling.unscale(z) - scaling.transform(scenes.label)) ** 2, 0.0)
+    size = np.maximum(scenes.known.sum(axis=(1, 2)), 1)
     worst_first = np.argsort(error.sum(axis=(1, 2)) / size)[::-1]
-    order = [int(number) for number in worst_first if scenes.seen[number].any()]
+    order = [int(number) for number in worst_first if scenes.known[number].any()]
     return [*order[:count], *order[max(len(order) - count, count) :]]
+
+
+def chosen_maps(scenes: Scenes, z: np.ndarray, scaling: TargetScaling, unit: str) -> list[Picture]:
+    """The scenes with the largest and with the smallest errors."""
+    return [scene_maps(scenes, z, scaling, number, unit) for number in worst_and_best(scenes, z, scaling)]
 
 
 @styled()

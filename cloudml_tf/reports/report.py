@@ -3,14 +3,15 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
-from cloudml_tf.data.samples import Samples
+from cloudml_tf.data.samples import Examples, Samples
 from cloudml_tf.data.scaling import TargetScaling
+from cloudml_tf.data.scenes import Scenes
 from cloudml_tf.evaluation.collect import table_rows
-from cloudml_tf.reports import html, images, plots, shift
+from cloudml_tf.reports import html, images, maps, plots, shift
 from cloudml_tf.reports.figure import Picture, side_by_side, worded
 from cloudml_tf.reports.html import Markup
 from cloudml_tf.reports.tables import COLUMNS, IDENTITY, TIER_TONES, interval, number, reasons, score_cells
@@ -26,14 +27,30 @@ ATTENTION = (
 class Evidence:
     """What the pictures of a report are drawn from; "test" is needed, the rest is drawn where it is there."""
 
-    parts: dict[str, Samples]
-    predictions: dict[str, np.ndarray]  # standardised, of each part
+    parts: Mapping[str, Examples]
+    predictions: Mapping[str, np.ndarray]  # (n, *P) standardised, of each split
     scaling: TargetScaling
     across_track_axis: str = "rows"  # of the image
     history: Sequence[Mapping[str, float]] = ()
     best_epoch: int | None = None  # 0-based
     snapshots: Mapping[int, np.ndarray] = field(default_factory=dict)  # epoch -> standardised, of "val"
     attend: Callable[[dict[str, np.ndarray]], np.ndarray | None] | None = None  # inputs of k sequences -> (k, T)
+
+    @property
+    def of_maps(self) -> bool:
+        """Whether every pixel of a scene is predicted."""
+        return self.parts["test"].label.ndim == 3
+
+    @property
+    def truth(self) -> str:
+        """What labels are called in pictures."""
+        return "truth" if self.of_maps else "lidar"
+
+    def known(self, part: str) -> tuple[np.ndarray, np.ndarray]:
+        """Labels and predictions (k,) of one split where there is a label, in the loss's space."""
+        examples, scaling = self.parts[part], self.scaling
+        known = examples.known
+        return scaling.transform(examples.label[known]), scaling.unscale(self.predictions[part][known])
 
 
 @dataclass(frozen=True)
@@ -47,20 +64,9 @@ class Chapter:
 
 def draw(folder: Path, metrics: dict[str, Any], evidence: Evidence) -> list[Chapter]:
     """All pictures that the results allow; each is also written as a file below plots/."""
-    unit, test, scaling = worded(metrics["space"]["loss"]), evidence.parts["test"], evidence.scaling
-    target, prediction = scaling.transform(test.label), scaling.unscale(evidence.predictions["test"])
-    test_of = (target, prediction, metrics["test"], unit)
-    of_scores = [plots.scatter(*test_of), *plots.residuals(*test_of)]
-    along = images.time_series(test, target, prediction, unit, evidence.across_track_axis)
-    chapters = [
-        *_of_training(evidence, unit),
-        Chapter("Predictions and lidar", "The test part.", [*of_scores, plots.taylor(table_rows(metrics))]),
-        Chapter("Flights", "", plots.flight_bars(metrics["per_flight"])),
-        Chapter(
-            "Along a flight", "Above, what the camera saw at the labelled frames; the dashed line is nadir.", along
-        ),
-        *_of_cases(evidence, target, prediction),
-    ]
+    unit = worded(metrics["space"]["loss"])
+    of_split = _of_scenes if evidence.of_maps else _of_flights
+    chapters = [*_of_training(evidence, unit), _of_scores(metrics, evidence, unit), *of_split(metrics, evidence, unit)]
     for chapter in chapters:
         for picture in chapter.pictures:
             picture.write(folder / "plots")
@@ -71,28 +77,53 @@ def _of_training(evidence: Evidence, unit: str) -> list[Chapter]:
     """Curves and distributions over the epochs, for a run that was trained here."""
     chapters = []
     if evidence.history:
-        note = "The dotted line is the best epoch, whose weights are judged below."
+        note = "The dotted line is the best epoch, whose weights are scored below."
         chapters.append(Chapter("Training", note, plots.curves(evidence.history, evidence.best_epoch)))
     if evidence.snapshots and "val" in evidence.parts:
-        scaling = evidence.scaling
-        val = scaling.transform(evidence.parts["val"].label)
-        steps = {epoch: scaling.unscale(z) for epoch, z in evidence.snapshots.items()}
-        drawn = plots.distributions(val, steps, scaling.unscale(evidence.predictions["val"]), unit)
-        note = "Predictions and labels of the validation part: a collapse is a spike where the labels are spread out."
+        label, final = evidence.known("val")
+        steps = {epoch: evidence.scaling.unscale(z) for epoch, z in evidence.snapshots.items()}
+        drawn = plots.distributions(label, steps, final, unit, truth=evidence.truth)
+        note = "Predictions and labels of the validation split: a collapse is a spike where the labels are spread out."
         chapters.append(Chapter("Distributions", note, drawn))
     return chapters
 
 
-def _of_cases(evidence: Evidence, target: np.ndarray, prediction: np.ndarray) -> list[Chapter]:
-    """The sequences of the test part with the largest and the smallest errors."""
-    test = evidence.parts["test"]
-    chapters = []
+def _of_scores(metrics: dict[str, Any], evidence: Evidence, unit: str) -> Chapter:
+    """Predictions over labels, residuals, and the Taylor diagram; of maps also the bias by decade."""
+    shown = (*evidence.known("test"), metrics["test"], unit)
+    truth = evidence.truth
+    drawn = [plots.scatter(*shown, truth=truth), *plots.residuals(*shown, truth=truth)]
+    if "decades" in metrics:
+        drawn.append(maps.decade_bias(metrics["decades"]["test"], unit))
+    note = "All labelled pixels of the test split." if evidence.of_maps else "The test split."
+    return Chapter(f"Predictions and {truth}", note, [*drawn, plots.taylor(table_rows(metrics))])
+
+
+def _of_scenes(metrics: dict[str, Any], evidence: Evidence, unit: str) -> list[Chapter]:
+    """Scores of each scene or group, and the maps of some."""
+    test = cast(Scenes, evidence.parts["test"])
+    drawn = maps.chosen_maps(test, evidence.predictions["test"], evidence.scaling, unit)
+    return [
+        Chapter("Scenes", "", plots.flight_bars({"test": metrics["per_flight"]["test"]})),
+        Chapter("Maps", "The scenes with the largest and with the smallest errors.", drawn),
+    ]
+
+
+def _of_flights(metrics: dict[str, Any], evidence: Evidence, unit: str) -> list[Chapter]:
+    """Scores of each flight, the time series under what the camera saw, and the best and worst sequences."""
+    test, (label, prediction) = cast(Samples, evidence.parts["test"]), evidence.known("test")
+    along = images.time_series(test, label, prediction, unit, evidence.across_track_axis)
+    note = "Above, what the camera saw at the labelled frames; the dashed line is nadir."
+    chapters = [
+        Chapter("Flights", "", plots.flight_bars(metrics["per_flight"])),
+        Chapter("Along a flight", note, along),
+    ]
     for name, worst in (("worst", True), ("best", False)):
-        chosen = images.cases(test, prediction - target, worst)
+        chosen = images.cases(test, prediction - label, worst)
         attention = None if evidence.attend is None else evidence.attend(test.inputs(chosen))
-        note = f"The {'largest' if worst else 'smallest'} errors of the test part, a minute or more apart. "
+        note = f"The {'largest' if worst else 'smallest'} errors of the test split, a minute or more apart. "
         note += ATTENTION if attention is not None and worst else ""
-        drawn = images.film(test, chosen, target, prediction, attention, name)
+        drawn = images.film(test, chosen, label, prediction, attention, name)
         chapters.append(Chapter(f"{name.capitalize()} cases", note + "The ring is nadir.", drawn))
     return chapters
 

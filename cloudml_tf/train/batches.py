@@ -1,4 +1,4 @@
-"""Samples to batches for `model.fit`: shuffled by (seed, epoch), so that a resumed run sees the same order."""
+"""Examples to batches for `model.fit`: shuffled by (seed, epoch), so that a resumed run sees the same order."""
 
 from typing import Any
 
@@ -6,39 +6,38 @@ import keras
 import numpy as np
 
 from cloudml_tf.config.training import Augmentation
-from cloudml_tf.data.augmentation import augment
-from cloudml_tf.data.samples import Samples
+from cloudml_tf.data.augmentation import Augment, augment
+from cloudml_tf.data.samples import Examples
 from cloudml_tf.data.unlabelled import FrameChunks
+from cloudml_tf.nn.heads import POINT
+
+PROBED_PIXELS = 2**17  # of the fixed batch that looks into a network: 64 sequences of small frames, 2 large scenes
 
 
 class Batches(keras.utils.PyDataset):
-    """Batches of (inputs, standardised target[, sample weight]).
+    """Batches of (inputs, standardised target[, weight]), of sequences or of scenes.
 
     Args:
-        samples: the sequences.
-        target: (n,) standardised labels, or (n,P) at several places.
-        batch_size: sequences a batch. A smaller last batch is dropped while shuffling (its variance means little).
+        examples: of one split.
+        target: (n, *P) standardised labels, 0 where there is none.
+        batch_size: examples in a batch. A smaller last batch is dropped while shuffling: its variance means little.
         seed: of the order and the augmentation; None keeps one fixed order and augments nothing.
-        augmentation: random changes of training sequences.
-        frame_std: (C,) the training std of raw radiance, the unit of `augmentation.noise_std`.
-        across_track_axis: "rows" or "columns" of the image.
-        neighbours: keep neighbours in time in one batch, and mix the batches only.
+        augment: random changes of training batches.
+        neighbours: keep neighbours in time in one batch, and shuffle only the batches.
         run_length: above 1, so many neighbours in time are drawn together, and a batch holds each of their frames once,
             for a network of `models.share_frames`.
-        weight: (n,P), 0 where a place has no label; else the samples' own, in training.
-        per_epoch: sequences an epoch, drawn anew each time; None is all of them.
+        weight: (n, *P), 0 where there is no label; without it, no batch has weights.
+        per_epoch: examples in an epoch, drawn for each epoch; each comes once before one comes again. None is all.
         workers: threads that draw batches.
     """
 
     def __init__(
         self,
-        samples: Samples,
+        examples: Examples,
         target: np.ndarray,
         batch_size: int,
         seed: int | None = None,
-        augmentation: Augmentation | None = None,
-        frame_std: np.ndarray | None = None,
-        across_track_axis: str = "rows",
+        augment: Augment | None = None,
         neighbours: bool = False,
         run_length: int = 1,
         weight: np.ndarray | None = None,
@@ -46,50 +45,45 @@ class Batches(keras.utils.PyDataset):
         workers: int = 1,
     ) -> None:
         super().__init__(workers=workers)
-        self.samples, self.batch_size = samples, batch_size
-        self.target = target.reshape(len(samples), -1)  # (n,1) or (n,P)
-        self.count = min(per_epoch or len(samples), len(samples))
-        self.neighbours, self.run_length = neighbours, run_length
-        self.seed, self.augmentation, self.frame_std = seed, augmentation, frame_std
-        self.across_track_axis = across_track_axis
-        self.weight = samples.weight[:, None] if weight is None else weight
-        self.weighted = weight is not None or (bool(np.any(samples.weight != 1.0)) and seed is not None)
+        self.examples, self.batch_size = examples, batch_size
+        self.target, self.weighted = with_locations(target), weight is not None  # (n,1), (n,P) or (n,H,W)
+        self.weight = np.ones_like(self.target) if weight is None else with_locations(weight)
+        self.count = per_epoch or len(examples)
+        if neighbours or run_length > 1:
+            self.count = min(self.count, len(examples))  # only a plain shuffle goes round more than once
+        self.neighbours, self.run_length, self.seed, self.augment = neighbours, run_length, seed, augment
         self.set_epoch(0)
 
     def variance(self) -> float:
         """Variance of the targets as the loss weighs them."""
-        weight = self.weight if self.weighted else np.ones_like(self.target)
-        mean = np.average(self.target, weights=weight)
-        return float(np.average((self.target - mean) ** 2, weights=weight))
+        mean = np.average(self.target, weights=self.weight)
+        return float(np.average((self.target - mean) ** 2, weights=self.weight))
 
     def set_epoch(self, epoch: int) -> None:
         """Put the order of that epoch in place."""
         self.epoch = epoch
-        key = [0, 0] if self.seed is None else [self.seed, epoch]
         # Also without a seed the order is mixed: a batch of neighbouring frames has next to no variance.
-        rng = np.random.default_rng(key)
-        self.run = np.zeros(len(self.samples), int)
+        rng = np.random.default_rng([0, 0] if self.seed is None else [self.seed, epoch])
+        self.run = np.zeros(max(self.count, len(self.examples)), int)
         if self.run_length > 1:
-            self.order, self.run = in_runs(self.samples, self.run_length, rng)
+            self.order, self.run = in_runs(self.examples, self.run_length, rng)
+        elif self.neighbours:
+            self.order = in_batches(len(self.examples), self.batch_size, rng)
         else:
-            self.order = self._batchwise(rng) if self.neighbours else rng.permutation(len(self.samples))
+            rounds = -(-self.count // len(self.examples))
+            self.order = np.concatenate([rng.permutation(len(self.examples)) for _ in range(rounds)])
         self.order, self.run = self.order[: self.count], self.run[: self.count]
 
-    def _batchwise(self, rng: np.random.Generator) -> np.ndarray:
-        """Samples in their own order within a batch, the batches mixed; a rest that fills no batch comes last."""
-        whole = len(self.samples) // self.batch_size * self.batch_size
-        batches = np.arange(whole).reshape(-1, self.batch_size)
-        return np.concatenate([rng.permutation(batches).ravel(), np.arange(whole, len(self.samples))])
+    def probe(self) -> tuple[dict[str, np.ndarray], Any]:
+        """A fixed batch, spread evenly over the examples and not augmented, to look into a network with.
 
-    def probe(self, size: int = 64) -> tuple[dict[str, np.ndarray], Any]:
-        """A fixed batch, spread evenly over the samples and not augmented, to look into a network with.
-
-        Its targets are a pair with their weights, where these are a place each.
+        Its targets are a pair with their weights, where there are several locations.
         """
-        chosen = np.linspace(0, len(self.samples) - 1, min(size, len(self.samples))).astype(int)
-        inputs = self.samples.inputs(chosen) if self.run_length == 1 else self.samples.shared_inputs(chosen)
+        size = int(np.clip(PROBED_PIXELS // np.prod(self.examples.frame_shape[:2]), 2, 64))
+        chosen = np.linspace(0, len(self.examples) - 1, min(size, len(self.examples))).astype(int)
+        inputs = self.examples.shared_inputs(chosen) if self.run_length > 1 else self.examples.inputs(chosen)
         target = self.target[chosen]
-        return inputs, target if self.weight.shape[1] == 1 else (target, self.weight[chosen])
+        return inputs, target if target.shape[1:] == (1,) else (target, self.weight[chosen])
 
     def __len__(self) -> int:
         whole, rest = divmod(self.count, self.batch_size)
@@ -99,36 +93,41 @@ class Batches(keras.utils.PyDataset):
         here = slice(number * self.batch_size, (number + 1) * self.batch_size)
         chosen, run = self.order[here], self.run[here]
         shared = self.run_length > 1
-        inputs = self.samples.shared_inputs(chosen, run) if shared else self.samples.inputs(chosen)
-        if self.augmentation is not None and self.seed is not None:
-            rng, nadir = np.random.default_rng([self.seed, self.epoch, number]), self.samples.nadir
-            inputs = augment(inputs, self.augmentation, rng, nadir, self.frame_std, self.across_track_axis, run)
+        inputs = self.examples.shared_inputs(chosen, run) if shared else self.examples.inputs(chosen)
+        target, weight = self.target[chosen], self.weight[chosen]
+        if self.augment is not None and self.seed is not None:
+            rng = np.random.default_rng([self.seed, self.epoch, number])
+            inputs, target, weight = self.augment(inputs, target, weight, rng, run)
         inputs = few_shapes(inputs) if shared else inputs
         if not self.weighted:
-            return inputs, self.target[chosen]
-        weight = self.weight[chosen]
-        return inputs, self.target[chosen], weight[:, 0] if weight.shape[1] == 1 else weight
+            return inputs, target
+        return inputs, target, weight[:, 0] if weight.shape[1:] == (1,) else weight
 
 
 class Inputs(keras.utils.PyDataset):
-    """The inputs of samples in their order, for `model.predict`.
+    """The inputs of examples in their order, for a prediction.
 
     Args:
-        samples: the sequences.
-        batch_size: sequences a batch.
+        examples: sequences or scenes.
+        batch_size: examples in a batch; as many as `Examples.batch_size` by default.
         shared: each frame once, for a network of `models.share_frames`.
     """
 
-    def __init__(self, samples: Samples, batch_size: int = 256, shared: bool = False) -> None:
+    def __init__(self, examples: Examples, batch_size: int | None = None, shared: bool = False) -> None:
         super().__init__(workers=1)
-        self.samples, self.batch_size, self.shared = samples, batch_size, shared
+        self.examples, self.batch_size, self.shared = examples, batch_size or examples.batch_size, shared
 
     def __len__(self) -> int:
-        return -(-len(self.samples) // self.batch_size)
+        return -(-len(self.examples) // self.batch_size)
 
     def __getitem__(self, number: int) -> tuple[dict[str, np.ndarray]]:
         here = slice(number * self.batch_size, (number + 1) * self.batch_size)
-        return (few_shapes(self.samples.shared_inputs(here)) if self.shared else self.samples.inputs(here),)
+        return (few_shapes(self.examples.shared_inputs(here)) if self.shared else self.examples.inputs(here),)
+
+
+def with_locations(values: np.ndarray) -> np.ndarray:
+    """(n,) -> (n,1), as a network predicts it; maps and lines as they are."""
+    return values[:, None] if values.ndim == 1 else values
 
 
 def few_shapes(inputs: dict[str, np.ndarray], multiple: int = 64) -> dict[str, np.ndarray]:
@@ -139,6 +138,11 @@ def few_shapes(inputs: dict[str, np.ndarray], multiple: int = 64) -> dict[str, n
     chosen = inputs["chosen_frames"]
     padded = {name: np.concatenate([x, np.repeat(x[-1:], missing, axis=0)]) for name, x in inputs.items()}
     return {**padded, "chosen_frames": chosen}
+
+
+def point_values(output: np.ndarray, examples: Examples) -> np.ndarray:
+    """A network's output (n,1), (n,1+K), (n,P) or (n,H,W) -> the value at each location that has a label, (n, *P)."""
+    return output[:, POINT] if examples.label.ndim == 1 else output
 
 
 class FrameBatches(keras.utils.PyDataset):
@@ -208,16 +212,22 @@ class EpochOrder(keras.callbacks.Callback):
         self.batches.set_epoch(epoch)
 
 
-def in_runs(samples: Samples, length: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Samples in runs of up to `length` neighbours of one gap-free piece, the runs mixed: order (n,), run (n,) of each.
+def in_batches(count: int, batch_size: int, rng: np.random.Generator) -> np.ndarray:
+    """Examples in their own order within a batch, the batches shuffled; a rest that fills no batch comes last."""
+    whole = count // batch_size * batch_size
+    batches = np.arange(whole).reshape(-1, batch_size)
+    return np.concatenate([rng.permutation(batches).ravel(), np.arange(whole, count)])
 
-    Pieces are cut at another place each time, lest the same neighbours always meet.
+
+def in_runs(examples: Examples, length: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Runs of up to `length` neighbours of one gap-free segment, the runs shuffled: order (n,), run (n,) of each.
+
+    Segments are cut at another place each time, so that not always the same neighbours meet.
     """
-    new = np.flatnonzero((np.diff(samples.flight) != 0) | (np.diff(samples.piece) != 0)) + 1
-    starts = np.concatenate([[0], new]).astype(int)
-    piece = np.searchsorted(starts, np.arange(len(samples)), side="right") - 1
-    offset = rng.integers(length, size=len(starts))
-    inside = (np.arange(len(samples)) - starts[piece] + offset[piece]) // length
-    run = np.unique(np.stack([piece, inside]), axis=1, return_inverse=True)[1].ravel()
+    segment = examples.segment
+    offset = rng.integers(length, size=segment[-1] + 1)
+    starts = np.searchsorted(segment, np.arange(segment[-1] + 1))
+    inside = (np.arange(len(examples)) - starts[segment] + offset[segment]) // length
+    run = np.unique(np.stack([segment, inside]), axis=1, return_inverse=True)[1].ravel()
     order = np.argsort(rng.permutation(run.max() + 1)[run], kind="stable")
     return order, run[order]

@@ -14,7 +14,6 @@ from cloudml_tf.nn.nan_guard import NotFinite
 from cloudml_tf.train.batches import Batches, EpochOrder
 from cloudml_tf.train.distribute import OnOneDevice
 from cloudml_tf.train.loaders import Loaders
-from cloudml_tf.train.scene_batches import SceneBatches
 from cloudml_tf.train.tf_dataset import as_dataset
 from cloudml_tf.utils.console import TrainingProgress
 
@@ -57,9 +56,7 @@ class TrainingCallbacks:
         }
         return found if self.average is None else {**found, "average": self.average}
 
-    def in_order(
-        self, batches: Batches | SceneBatches, copy: keras.Model | None = None
-    ) -> list[keras.callbacks.Callback]:
+    def in_order(self, batches: Batches, copy: keras.Model | None = None) -> list[keras.callbacks.Callback]:
         """`NotFinite` first, so that the average never sees a bad step; then the average, so that the others see the
         weights that were validated. A `copy` on one device serves those that look into a network on several."""
         average = [] if self.average is None else [self.average]

@@ -1,4 +1,4 @@
-"""The room that knows both the data and the model: build, compile, fit."""
+"""Fit the network of a configuration: compile, train, keep the best weights."""
 
 import time
 from collections.abc import Callable
@@ -11,12 +11,11 @@ import numpy as np
 from cloudml_tf.callbacks import CollapseAbort, R2EarlyStopping
 from cloudml_tf.config.schema import Config
 from cloudml_tf.data.prepare import Prepared
-from cloudml_tf.data.scene_preparation import PreparedScenes
 from cloudml_tf.losses import VariancePreservingLoss
 from cloudml_tf.metrics import regression_metrics
 from cloudml_tf.models import share_frames
 from cloudml_tf.nn.heads import POINT
-from cloudml_tf.nn.introspection import copy_weights, frame_encoder_of
+from cloudml_tf.nn.introspection import copy_trainable, copy_weights
 from cloudml_tf.train import checkpoint
 from cloudml_tf.train.callbacks import EpochRows, LastWeights, TrainingCallbacks
 from cloudml_tf.train.checkpoint import Checkpoint
@@ -44,22 +43,17 @@ class Fitted:
     snapshots: dict[int, np.ndarray] = field(default_factory=dict)  # epoch -> standardised validation predictions
 
 
-def network_to_train(
-    model: keras.Model, config: Config, prepared: Prepared | PreparedScenes, anew: bool = False
-) -> keras.Model:
-    """The regressor itself, or its twin that answers along the track, encodes shared frames once, or is `anew`.
+def network_to_train(model: keras.Model, config: Config, prepared: Prepared, new: bool = False) -> keras.Model:
+    """The network itself; or a copy that predicts along the track, that encodes shared frames once, or that is `new`.
 
-    A twin begins with the regressor's weights. What is trained along the track, or on several devices, has weights of
+    A copy begins with the network's weights. What is trained along the track, or on several devices, has weights of
     its own, which `introspection.copy_weights` brings back.
     """
-    if isinstance(prepared, PreparedScenes):
-        return model
-    trained, track = model, prepared.track
-    if track is not None or anew:
-        offsets = (0,) if track is None else track.offsets
-        trained = make_model(config, prepared.scaling, *prepared.geometry, offsets)
+    trained, offsets = model, prepared.fitted.offsets
+    if offsets != (0,) or new:
+        trained = make_model(config, prepared.scaling, **prepared.geometry, offsets=offsets)
         copy_weights(model, trained)
-        frame_encoder_of(trained).trainable = frame_encoder_of(model).trainable
+        copy_trainable(model, trained)
     return trained if config.training.run_length == 1 else share_frames(trained)
 
 
@@ -67,13 +61,13 @@ def network_to_train(
 def fit(
     model: keras.Model,
     config: Config,
-    prepared: Prepared | PreparedScenes,
+    prepared: Prepared,
     folder: Path,
     console: Console,
     resume: bool = False,
-    track: Tracker | None = None,
+    tracker: Tracker | None = None,
 ) -> Fitted:
-    """Train; the model ends with its best weights, which are written, as are the last ones. `track` sees each epoch.
+    """Train; the model ends with its best weights, which are written, as are the last ones. `tracker` sees each epoch.
 
     Of several workers that train together each calls this; the chief alone writes into the folder.
     Raises `NotFiniteError` where the loss stops being a number.
@@ -87,7 +81,7 @@ def fit(
     plain = network_to_train(model, config, prepared)
     with devices.scope():
         loss = make_loss(config, batches.variance())
-        trained = plain if devices.strategy is None else network_to_train(model, config, prepared, anew=True)
+        trained = plain if devices.strategy is None else network_to_train(model, config, prepared, new=True)
         run = _compiled(trained, loss, config, loaders, devices)
     if devices.strategy is not None:
         trained.set_weights(from_chief(devices, plain.get_weights()))
@@ -98,7 +92,7 @@ def fit(
     shown = console.training(training.max_epochs, len(batches), first_epoch)
     with shown as progress:
         looking = guards.in_order(batches, None if trained is plain else plain)
-        tracking = [] if track is None else track.callbacks(guards.snapshots)
+        tracking = [] if tracker is None else tracker.callbacks(guards.snapshots)
         callbacks = [*looking, *tracking, EpochRows(progress), ended, last]
         started = time.perf_counter()
         if saved is not None and (saved["stopped"] or first_epoch >= training.max_epochs):

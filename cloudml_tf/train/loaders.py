@@ -1,22 +1,16 @@
-"""What a training works on: batches of sequences, or of scenes."""
+"""What a training works on: batches of the training and the validation split."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import keras
 import numpy as np
 
 from cloudml_tf.config.schema import Config
 from cloudml_tf.data.prepare import Prepared
-from cloudml_tf.data.samples import Samples
-from cloudml_tf.data.scene_preparation import PreparedScenes
-from cloudml_tf.nn.heads import POINT
-from cloudml_tf.nn.monitors import first_column
-from cloudml_tf.train.batches import Batches, Inputs
-from cloudml_tf.train.scene_batches import SceneBatches, scene_batches
+from cloudml_tf.data.samples import Examples
+from cloudml_tf.train.batches import Batches, Inputs, point_values, with_locations
 
-VALIDATION_BATCH = 256
+VALIDATION_BATCH = 256  # examples at most: the loss's variance term is taken over a batch
 
 
 @dataclass(frozen=True)
@@ -24,67 +18,68 @@ class Loaders:
     """What a training works on.
 
     Args:
-        batches, validation: of the two parts.
-        shown: the inputs of the validation part, whose predictions are kept at chosen epochs.
-        keep: makes of these predictions numbers in the order of the labels.
-        weighted: whether each value has a weight of its own.
+        batches, validation: of the two splits.
+        examples: the validation split, whose predictions are kept at chosen epochs.
+        shown: its inputs.
     """
 
-    batches: Batches | SceneBatches
-    validation: Batches | SceneBatches
+    batches: Batches
+    validation: Batches
+    examples: Examples
     shown: keras.utils.PyDataset
-    keep: Callable[[Any], np.ndarray] = first_column
-    weighted: bool = False
+
+    @property
+    def weighted(self) -> bool:
+        """Whether each location has a weight of its own."""
+        return self.validation.weighted
+
+    def keep(self, output: np.ndarray) -> np.ndarray:
+        """The predictions of the known labels of the validation split, (k,), from a network's output."""
+        return point_values(output, self.examples)[self.examples.known]
 
     @classmethod
-    def of(cls, config: Config, prepared: Prepared | PreparedScenes) -> "Loaders":
-        """Of sequences or of scenes."""
-        if isinstance(prepared, PreparedScenes):
-            return cls(*scene_batches(config, prepared), weighted=True)
-        shown = Inputs(prepared.parts["val"], shared=config.training.run_length > 1)
-        parts = training_batches(config, prepared), validation_batches(config, prepared)
-        return cls(*parts, shown, weighted=prepared.track is not None)
+    def of(cls, config: Config, prepared: Prepared) -> "Loaders":
+        """The loaders of a configuration."""
+        val = prepared.parts["val"]
+        shown = Inputs(val, shared=config.training.run_length > 1)
+        return cls(training_batches(config, prepared), validation_batches(config, prepared), val, shown)
 
 
 def training_batches(config: Config, prepared: Prepared) -> Batches:
-    """Shuffled, augmented batches of the training part."""
-    train, track = prepared.parts["train"], prepared.track
-    training, standardise = config.training, prepared.scaling.target.standardise
+    """Shuffled, augmented batches of what the network is fitted to."""
+    train, fitted, training = prepared.parts["train"], prepared.fitted, config.training
+    several = with_locations(fitted.label).shape[1:] != (1,)
     return Batches(
-        train if track is None else track.samples,
-        standardise(train.label) if track is None else _masked(standardise(track.label), track.weight),
+        fitted,
+        targets(fitted.label, fitted.weight, prepared),
         training.batch_size,
         seed=config.seed,
-        augmentation=config.augmentation,
-        frame_std=raw_frame_std(train),
-        across_track_axis=config.data.camera.across_track_axis,
+        augment=train.augmentation(config),
         neighbours=training.order == "flight",
         run_length=training.run_length,
-        weight=None if track is None else track.weight,
-        per_epoch=training.sequences_per_epoch or (None if track is None else len(train)),
+        weight=fitted.weight if several or np.any(fitted.weight != 1.0) else None,
+        per_epoch=training.sequences_per_epoch or len(train),
         workers=training.data_threads,
     )
 
 
 def validation_batches(config: Config, prepared: Prepared) -> Batches:
-    """The validation part in one order. Along the track, nadir alone is validated."""
-    val, track = prepared.parts["val"], prepared.track
-    target = prepared.scaling.target.standardise(val.label)
-    weight = None
-    if track is not None:
-        weight = np.zeros((len(val), len(track.offsets)), "float32")
-        weight[:, POINT] = 1.0
-        target = _masked(target[:, None], weight)
-    return Batches(val, target, VALIDATION_BATCH, run_length=config.training.run_length, weight=weight)
+    """The validation split in one order. Along the track, only nadir, which is the first location, is validated."""
+    val, locations = prepared.parts["val"], with_locations(prepared.fitted.label).shape[1:]
+    label, weight = with_locations(val.label), with_locations(val.known).astype("float32")
+    if label.shape[1:] == (1,) and locations != (1,):
+        beside = np.zeros((len(val), locations[0] - 1), "float32")
+        label, weight = np.concatenate([label, beside], axis=1), np.concatenate([weight, beside], axis=1)
+    return Batches(
+        val,
+        targets(label, weight, prepared),
+        min(val.batch_size, VALIDATION_BATCH),
+        run_length=config.training.run_length,
+        weight=None if locations == (1,) else weight,
+    )
 
 
-def _masked(target: np.ndarray, weight: np.ndarray) -> np.ndarray:
-    """Targets with 0 where there is none: what is not a number would stay so under a weight of 0."""
-    return np.where(weight > 0, target, 0.0).astype("float32")
-
-
-def raw_frame_std(samples: Samples) -> np.ndarray:
-    """(C,) std of raw radiance over the training frames (a sample of them): the unit of the noise augmentation."""
-    rows = np.unique(samples.index)
-    rows = rows[:: max(len(rows) // samples.rows_at_once(), 1)]
-    return samples.table[rows].std(axis=(0, 1, 2), dtype="float64")
+def targets(label: np.ndarray, weight: np.ndarray, prepared: Prepared) -> np.ndarray:
+    """Standardised labels, 0 where there is none: what is not a number would stay so under a weight of 0."""
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.where(weight > 0, prepared.scaling.target.standardise(label), 0.0).astype("float32")

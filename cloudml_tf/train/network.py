@@ -10,18 +10,18 @@ import keras
 import numpy as np
 
 from cloudml_tf.config.schema import Config
+from cloudml_tf.config.targets import scene_settings
 from cloudml_tf.config.training import Training
 from cloudml_tf.data.readers.arrays import check_weights
-from cloudml_tf.data.samples import Samples
+from cloudml_tf.data.samples import Examples
 from cloudml_tf.data.scaling import Scaling
+from cloudml_tf.data.scenes import across_sun
 from cloudml_tf.losses import HistogramLoss, QuantileLoss, VariancePreservingLoss
 from cloudml_tf.models import build_regressor, physical_model, shares_frames
 from cloudml_tf.nn.layers import PhysicalUnits, Standardize
-from cloudml_tf.nn.monitors import first_column
 from cloudml_tf.nn.optimizers import UNDECAYED, adamw
-from cloudml_tf.nn.unet import physical_map_model
-from cloudml_tf.train.batches import Inputs
-from cloudml_tf.train.swath_network import make_network
+from cloudml_tf.nn.unet import build_swath_network
+from cloudml_tf.train.batches import Inputs, point_values
 from cloudml_tf.train.tf_dataset import predict_batches
 from cloudml_tf.utils.errors import NotFiniteError, RunError
 
@@ -58,13 +58,21 @@ def _seed(seed: int) -> None:
 def make_model(
     config: Config,
     scaling: Scaling,
-    frame_shape: tuple[int, int, int],
-    nadir: tuple[int, int] | None = None,
+    frame_shape: Sequence[Any],
+    nadir: Sequence[int] | None = None,
     offsets: Sequence[int] = (0,),
 ) -> keras.Model:
-    """The regressor that a configuration describes, or its swath network, with the training statistics inside."""
+    """The network that a configuration describes, with the training statistics inside.
+
+    Args:
+        config: of the run; `target.coverage` chooses between the regressor of sequences and the U-Net of scenes.
+        scaling: of the training split; the prediction is in standard deviations of the target.
+        frame_shape: (H,W,C), or (T,H,W,C) of scenes of several frames.
+        nadir: (row, column) of the lidar's footprint, for sequences.
+        offsets: the locations along the track that sequences are trained at, pixels ahead of nadir.
+    """
     if config.target.coverage == "swath":
-        return make_network(config, scaling, frame_shape)
+        return _swath_network(config, scaling, frame_shape)
     frame_scaler = Standardize(
         scaling.frame_mean,
         scaling.frame_std,
@@ -75,9 +83,9 @@ def make_model(
     )
     feature_scaler = Standardize(scaling.feature_mean, scaling.feature_std, name="standardize_features")
     return build_regressor(
-        frame_shape,
+        (frame_shape[0], frame_shape[1], frame_shape[2]),
         temporal_frames=config.temporal_frames,
-        nadir=nadir,
+        nadir=None if nadir is None else (nadir[0], nadir[1]),
         sun_angles=config.data.sun_angles,
         features=len(config.data.features),
         frame_scaler=frame_scaler,
@@ -89,11 +97,55 @@ def make_model(
     )
 
 
+def _swath_network(config: Config, scaling: Scaling, frame_shape: Sequence[int | None]) -> keras.Model:
+    """For scenes of these rows and columns; of any, where training cuts windows out of them."""
+    model, scenes = config.model, scene_settings(config)
+    shape: list[int | None] = list(frame_shape)
+    if config.augmentation.window is not None:
+        shape[-3:-1] = None, None
+    scaler = Standardize(
+        scaling.frame_mean, scaling.frame_std, log_offset=config.preprocessing.log_offset, name="standardize_frames"
+    )
+    return build_swath_network(
+        tuple(shape),
+        frame_scaler=scaler,
+        widths=model.widths,
+        dropout=model.dropout,
+        head_dropout=model.head_dropout,
+        head_units=model.head_units,
+        periodic=scenes.periodic,
+        mirror_average=across_sun(scenes) if model.mirror_average else None,
+        shift_average=model.shift_average,
+        output_init=model.output_init,
+        output_bias=model.output_bias,
+    )
+
+
 def with_units(model: keras.Model, scaling: Scaling) -> keras.Model:
     """The model that gives physical units."""
     target = scaling.target
     units = PhysicalUnits(target.mean, target.std, target.log, target.smearing, target.log_offset, name="physical")
-    return (physical_map_model if len(model.outputs[0].shape) == 3 else physical_model)(model, units)
+    return physical_model(model, units)
+
+
+def exported_twin(model: keras.Model, config: Config, description: dict[str, Any]) -> keras.Model:
+    """The same network as it is exported: in float32, and for scenes of any number of rows and columns.
+
+    Weights are float32 already. A network that is so as it stands is returned itself.
+    """
+    shape, scenes = list(description["frame_shape"]), config.target.coverage == "swath"
+    if not config.training.mixed_precision and not scenes:
+        return model
+    if scenes:
+        shape[-3:-1] = None, None
+    usual = keras.config.dtype_policy()
+    keras.config.set_dtype_policy("float32")
+    try:
+        twin = make_model(config, Scaling.from_json(description["scaling"]), shape, description.get("nadir"))
+    finally:
+        keras.config.set_dtype_policy(usual)
+    twin.set_weights(model.get_weights())
+    return twin
 
 
 def make_loss(config: Config, training_variance: float = 1.0) -> VariancePreservingLoss:
@@ -130,9 +182,10 @@ def make_optimizer(training: Training, steps_per_epoch: int, replicas: int | Non
     return optimizer
 
 
-def predict(model: keras.Model, samples: Samples) -> np.ndarray:
-    """(n,) standardised predictions, in bounded memory."""
-    values = first_column(predict_batches(model, Inputs(samples, shared=shares_frames(model))))
+def predict(model: keras.Model, examples: Examples) -> np.ndarray:
+    """(n, *P) standardised predictions, in bounded memory. Raises `NotFiniteError`."""
+    output = predict_batches(model, Inputs(examples, shared=shares_frames(model)))
+    values = point_values(output, examples)
     if not np.isfinite(values).all():
         raise NotFiniteError("the model predicts values that are not finite; its weights or inputs are not finite.")
     return values
@@ -145,8 +198,8 @@ def load_regressor(folder: Path, config: Config, description: dict[str, Any]) ->
         raise RunError(f"{folder}: no best.weights.h5; this run did not finish. Continue it with train --resume.")
     check_weights(weights)
     start_keras(config)
-    shape, nadir = tuple(description["frame_shape"]), description.get("nadir")  # scenes have none
-    model = make_model(config, Scaling.from_json(description["scaling"]), shape, nadir and tuple(nadir))
+    nadir = description.get("nadir")  # scenes have none
+    model = make_model(config, Scaling.from_json(description["scaling"]), description["frame_shape"], nadir)
     try:
         _load_all(model, weights)
     except (OSError, ValueError, KeyError) as error:

@@ -63,7 +63,7 @@ def pretrain(config: Config, prepared: Prepared, folder: Path, console: Console)
     from cloudml_tf.train import network
 
     network.start_keras(config)
-    regressor = network.make_model(without_dropout(config), prepared.scaling, *prepared.geometry)
+    regressor = network.make_model(without_dropout(config), prepared.scaling, **prepared.geometry)
     encoder = frame_encoder_of(regressor)
     model = reconstruction_of(config, frame_model_of(regressor), encoder)
     console.say(

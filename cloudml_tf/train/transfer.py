@@ -15,7 +15,7 @@ from cloudml_tf.config.run_folder import has_checkpoint, read_json
 from cloudml_tf.config.schema import Config
 from cloudml_tf.data.prepare import Prepared
 from cloudml_tf.data.readers.frames import camera_fingerprint
-from cloudml_tf.data.samples import Samples
+from cloudml_tf.data.samples import Examples
 from cloudml_tf.evaluation import collect as results
 from cloudml_tf.evaluation.baselines import ridge_on
 from cloudml_tf.evaluation.scores import scores
@@ -101,7 +101,7 @@ def probes(pretrained: Pretrained, config: Config, prepared: Prepared) -> dict[s
     labels = {part: target.transform(prepared.parts[part].label) for part in ("train", "val")}
     for name in ("pretrained", "random"):
         network.start_keras(config)
-        model = network.make_model(config, prepared.scaling, *prepared.geometry)
+        model = network.make_model(config, prepared.scaling, **prepared.geometry)
         if name == "pretrained":
             load_encoder(model, pretrained, prepared)
         vectors = {part: encoder_vectors(model, prepared.parts[part]) for part in labels}
@@ -109,7 +109,7 @@ def probes(pretrained: Pretrained, config: Config, prepared: Prepared) -> dict[s
     return found
 
 
-def encoder_vectors(model: keras.Model, samples: Samples) -> np.ndarray:
+def encoder_vectors(model: keras.Model, samples: Examples) -> np.ndarray:
     """(n, 2D): the encoder's vector of the middle frame, and its mean over the frames of the sequence."""
     frame_model = frame_model_of(model)
     encode = keras.Model(frame_model.inputs, frame_model.get_layer("encode_frames").output)
@@ -123,13 +123,13 @@ def control(config: Config, prepared: Prepared, folder: Path, console: Console) 
     """The same network from random weights, trained alike in folder/control: its scores on each part."""
     console.say("control: the same network from random weights")
     network.start_keras(config)
-    model = network.make_model(config, prepared.scaling, *prepared.geometry)
+    model = network.make_model(config, prepared.scaling, **prepared.geometry)
     home = folder / "control"
     home.mkdir(exist_ok=True)
     fitted = fit.fit(model, config, prepared, home, console, resume=has_checkpoint(home))
     found: dict[str, Any] = {"seconds": fitted.seconds, "epochs": len(fitted.history)}
     for part, samples in prepared.parts.items():
-        found[part] = results.score_part(samples, network.predict(model, samples), prepared.scaling.target, config)
+        found[part] = results.score_split(samples, network.predict(model, samples), prepared.scaling.target, config)
     return found
 
 

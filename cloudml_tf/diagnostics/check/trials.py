@@ -49,14 +49,16 @@ def try_baselines(
 ) -> Reach:
     """Fit the baselines four times; `progress` is told (fits done, of all)."""
     rng = np.random.default_rng(config.seed)
-    x = {part: baselines.image_statistics(parts[part], config.preprocessing.log_offset) for part in ("train", "test")}
-    z = {part: scaling.standardise(parts[part].label) for part in x}
+    seen = {part: parts[part].baseline_features(config.preprocessing.log_offset) for part in ("train", "test")}
+    kind = next(iter(seen["train"]))
+    x = {part: features[kind] for part, features in seen.items()}
+    z = {part: scaling.standardise(parts[part].label[parts[part].known]) for part in x}
     all_x, all_z = np.concatenate(list(x.values())), np.concatenate(list(z.values()))
     done = iter(range(1, SHUFFLES + 3))
 
     def fitted(rows: np.ndarray, target: np.ndarray) -> dict[str, Any]:
         few = rng.permutation(len(rows))[:MOST_ROWS]
-        models = baselines.fit(rows[few], target[few], None, config.seed)
+        models = baselines.fit(rows[few], target[few], None, config.seed, kind)
         if progress is not None:
             progress(next(done), SHUFFLES + 2)
         return models

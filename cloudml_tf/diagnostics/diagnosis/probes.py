@@ -3,6 +3,7 @@
 No Keras here. Everything takes seconds on flights of an hour, most of it reading frames.
 """
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -17,7 +18,7 @@ from cloudml_tf.data.prepare import Prepared, prepare
 from cloudml_tf.data.readers import times
 from cloudml_tf.data.readers.flights import Flight
 from cloudml_tf.data.readers.frames import read_frames
-from cloudml_tf.data.samples import Samples, nadir_pixel
+from cloudml_tf.data.samples import Examples, nadir_pixel
 from cloudml_tf.data.scaling import TargetScaling
 from cloudml_tf.data.sources import read_flights
 from cloudml_tf.diagnostics.alignment import REACH_S, estimate_alignment
@@ -38,11 +39,9 @@ def look(config: Config, description: dict[str, Any], judged: bool, console: Con
     try:
         with console.progress("reading flights") as progress:
             prepared = prepare(as_it_was(config, description), decoding=progress)
-        flights = read_flights(prepared.flights, sorted(prepared.flights), config)
-        found = look_at(prepared, config)
         return replace(
-            found,
-            clock=clock_faults(flights, config),
+            look_at(prepared),
+            clock=clocks_of(prepared, config),
             baselines=None if judged else _baselines(prepared, config),
             blocks_apart=blocks_apart(prepared, config) if isinstance(config.split, TimeBlocks) else None,
         )
@@ -50,12 +49,19 @@ def look(config: Config, description: dict[str, Any], judged: bool, console: Con
         return Probes(notes=(f"The flight files were not looked at: {error}",))
 
 
-def look_at(prepared: Prepared, config: Config) -> Probes:
+def look_at(prepared: Prepared) -> Probes:
     """The quick ones, of data in memory."""
     parts = prepared.parts
     return Probes(
         brightness=brightness(parts), shared_labels=shared_labels(parts), label_memory_s=label_memory_s(parts["train"])
     )
+
+
+def clocks_of(prepared: Prepared, config: Config) -> tuple[ClockFault, ...]:
+    """Clocks that are off, of the flights that were read; nothing of a file of scenes."""
+    if not prepared.flights:
+        return ()
+    return clock_faults(read_flights(prepared.flights, sorted(prepared.flights), config), config)
 
 
 def _baselines(prepared: Prepared, config: Config) -> dict[str, Any]:
@@ -64,20 +70,20 @@ def _baselines(prepared: Prepared, config: Config) -> dict[str, Any]:
     return collect_baselines(prepared.parts, prepared.scaling.target, config)
 
 
-def brightness(parts: dict[str, Samples]) -> tuple[float, float]:
-    """|r| of the ranks of labels and of the mean radiance of 3 x 3 pixels at nadir, within flights, over all parts;
-    and its standard error. Nothing is fitted, so few labels do for it. The channel with the highest."""
+def brightness(parts: Mapping[str, Examples]) -> tuple[float, float]:
+    """|r| of the ranks of labels and of the mean radiance of 3 x 3 pixels at their locations, within flights, over all
+    splits; and its standard error. Nothing is fitted, so few labels do for it. The channel with the highest."""
     sums, total, effective = np.zeros(1), 0, 0.0
-    for samples in parts.values():
-        row, column = samples.nadir
-        rows, columns = (slice(max(i - 1, 0), i + 2) for i in (row, column))
-        middle = samples.index[:, samples.index.shape[1] // 2]
-        light = samples.table[middle, rows, columns].mean(axis=(1, 2))  # (n,C)
-        for number in np.unique(samples.flight):
-            here = samples.flight == number
-            sums = sums + _ranks(samples.label[here]) @ np.stack([_ranks(c) for c in light[here].T], axis=1)
+    for examples in parts.values():
+        radiance, label = examples.radiance_at_labels(), examples.label[examples.known]  # (k,C), (k,)
+        group = np.broadcast_to(examples.group.reshape(-1, *(1,) * (examples.label.ndim - 1)), examples.label.shape)[
+            examples.known
+        ]
+        for number in np.unique(group):
+            here = group == number
+            sums = sums + _ranks(label[here]) @ np.stack([_ranks(c) for c in radiance[here].T], axis=1)
             total += int(here.sum())
-        effective += effective_size(samples.label, samples.flight)
+        effective += examples.effective_size(label)
     r = float(np.abs(sums).max()) / max(total, 1)
     return r, float((1 - r * r) / np.sqrt(max(effective - 3, 1)))
 
@@ -88,21 +94,24 @@ def _ranks(values: np.ndarray) -> np.ndarray:
     return ranks / max(float(np.sqrt(np.mean(ranks**2))), 1e-12)
 
 
-def shared_labels(parts: dict[str, Samples]) -> dict[str, float]:
+def shared_labels(parts: Mapping[str, Examples]) -> dict[str, float]:
     """The share of validation and test labels that are training labels to the last digit: a copied flight.
 
     Nothing is said of labels that are rounded so far that they repeat anyway.
     """
-    train = parts["train"].label
+    labels = {part: examples.label[examples.known] for part, examples in parts.items()}
+    train = labels.pop("train")
     if len(np.unique(train)) < 0.9 * len(train):
         return {}
-    return {part: float(np.isin(parts[part].label, train).mean()) for part in parts if part != "train"}
+    return {part: float(np.isin(label, train).mean()) for part, label in labels.items()}
 
 
-def label_memory_s(samples: Samples) -> float:
-    """Time between labels, stretched by how many of them count as one: n/n_eff."""
-    steps = np.diff(samples.time_s)[np.diff(samples.flight) == 0]
-    return float(np.median(steps)) * len(samples) / effective_size(samples.label, samples.flight) if len(steps) else 0.0
+def label_memory_s(examples: Examples) -> float:
+    """Time between labels along a flight, stretched by how many of them count as one: n/n_eff; 0 of scenes."""
+    if examples.time_s is None or examples.label.ndim > 1:
+        return 0.0
+    steps = np.diff(examples.time_s)[np.diff(examples.group) == 0]
+    return float(np.median(steps)) * len(examples) / examples.effective_size(examples.label) if len(steps) else 0.0
 
 
 def blocks_apart(prepared: Prepared, config: Config) -> dict[str, tuple[float, float]] | None:
@@ -113,21 +122,21 @@ def blocks_apart(prepared: Prepared, config: Config) -> dict[str, tuple[float, f
     from cloudml_tf.evaluation.baselines import fit_predict
 
     train, val = prepared.parts["train"], prepared.parts["val"]
-    names = np.unique(val.flight)
+    names = np.unique(val.group)
     if len(names) < 2:
         return None
     scaling, offset = prepared.scaling.target, config.preprocessing.log_offset
     own = fit_predict({"train": train, "val": val}, scaling, offset, config.seed)
     apart: dict[str, np.ndarray] = {name: np.zeros(len(val)) for name in own}
     for number in names:
-        here = val.flight == number
-        pair = {"train": train.take(train.flight != number), "val": val.take(here)}
+        here = val.group == number
+        pair = {"train": train.take(train.group != number), "val": val.take(here)}
         for name, found in fit_predict(pair, scaling, offset, config.seed).items():
             apart[name][here] = found["val"]
     return {name: (_r2(val, own[name]["val"], scaling), _r2(val, apart[name], scaling)) for name in own}
 
 
-def _r2(samples: Samples, z: np.ndarray, scaling: TargetScaling) -> float:
+def _r2(samples: Examples, z: np.ndarray, scaling: TargetScaling) -> float:
     return scores(scaling.standardise(samples.label), z)["r2"]
 
 

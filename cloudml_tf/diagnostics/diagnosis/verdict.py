@@ -9,8 +9,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from cloudml_tf.config.run_folder import check_of_sequences, read_history, read_json, read_run
+from cloudml_tf.config.run_folder import read_history, read_json, read_run
 from cloudml_tf.config.schema import Config
+from cloudml_tf.data.prepare import Prepared
 from cloudml_tf.diagnostics.diagnosis.evidence import Evidence, Part, Probes, pooled
 from cloudml_tf.diagnostics.diagnosis.rules import HEALTHY, UNCLEAR, findings
 from cloudml_tf.utils.console import Console
@@ -40,8 +41,7 @@ def diagnose(
         folds = ", ".join(sorted(p.parent.name for p in run.glob("*/config.json")))
         raise RunError(f"{run}: holds the folds of a leave-one-flight-out; diagnose one of them: {folds}.")
     config = read_run(run, overrides)[0]
-    check_of_sequences(run, config)
-    description = _read_whole(run / "data.json", "split", "files")
+    description = _read_whole(run / "data.json", "split")
     metrics = None
     if (run / "metrics.json").is_file():
         metrics = _read_whole(run / "metrics.json", "train", "val", "test", "tier")
@@ -65,17 +65,15 @@ def _read_whole(path: Path, *keys: str) -> dict[str, Any]:
 
 
 def diagnose_training(
-    metrics: dict[str, Any], history: list[dict[str, float]], config: Config, prepared: Any
+    metrics: dict[str, Any], history: list[dict[str, float]], config: Config, prepared: Prepared
 ) -> dict[str, Any]:
     """The same at the end of a training, from what is in memory."""
-    from cloudml_tf.data.sources import read_flights
-    from cloudml_tf.diagnostics.diagnosis.probes import clock_faults, look_at
+    from cloudml_tf.diagnostics.diagnosis.probes import clocks_of, look_at
 
-    probes, description = look_at(prepared, config), prepared.description()
+    probes, description = look_at(prepared), prepared.description()
     evidence = Evidence.of(metrics, history, config, description, probes)
     if evidence.lost or any(part.r < LOW_R for part in evidence.held_out):
-        flights = read_flights(prepared.flights, sorted(prepared.flights), config)
-        probes = replace(probes, clock=clock_faults(flights, config))
+        probes = replace(probes, clock=clocks_of(prepared, config))
     return judge_run(replace(evidence, probes=probes))
 
 

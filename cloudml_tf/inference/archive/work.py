@@ -70,14 +70,14 @@ class Predictor:
         return Outcome(task.name, time.perf_counter() - began, reason=reason)
 
     def _predict(self, task: Task) -> tuple[dict[str, Any], list[str]]:
-        from cloudml_tf.config.run_folder import check_frames
+        from cloudml_tf.data.named import check_frames
         from cloudml_tf.data.readers.sandbox import read_flight
         from cloudml_tf.inference.files import warnings_of, write
         from cloudml_tf.inference.flight import predict_flight
 
         model, config = self.model, self.model.config
         flight = read_flight(task.name, task.files, config.data, config.target, labels=False)
-        check_frames(self.job.source, flight.frame_shape, model.description)
+        check_frames(model.record, flight.frame_shape)
         predicted = predict_flight(model, flight)
         warnings = warnings_of(predicted, model, task.files)
         return write(task.path(self.job.folder), predicted, model, task.files, self.job.command), warnings

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 
 from cloudml_tf.config.schema import Config
-from cloudml_tf.data.samples import Samples
+from cloudml_tf.data.samples import Examples
 from cloudml_tf.data.scaling import Scaling, TargetScaling
-from cloudml_tf.evaluation.collect import per_flight, score_part, smeared, spaces
+from cloudml_tf.evaluation.collect import collect_scores, smeared
 from cloudml_tf.evaluation.comparison import Run
-from cloudml_tf.evaluation.scores import rank_correlation, tier
+from cloudml_tf.evaluation.scores import rank_correlation
 from cloudml_tf.evaluation.uncertainty import (
     Pooling,
     centre,
@@ -32,27 +32,44 @@ MARGIN = 0.05  # intervals that cover less than promised by more than this fail;
 
 @dataclass(frozen=True)
 class Judged:
-    """Samples, and what each member (or pass with dropout) answers there."""
+    """Examples, and what each member (or pass with dropout) predicts for their k known labels."""
 
-    samples: Samples
-    outputs: Sequence[np.ndarray]  # (n,·) each, standardised
+    examples: Examples
+    outputs: Sequence[np.ndarray]  # (k,·) each, standardised
+
+    @property
+    def label(self) -> np.ndarray:
+        """(k,) the known labels."""
+        return self.examples.label[self.examples.known]
 
     def flights(self) -> np.ndarray:
-        """(n,) the flight of each sample, by name."""
-        return np.asarray(self.samples.flight_names)[self.samples.flight]
+        """(k,) the flight, or group of scenes, of each label, by name."""
+        names = np.asarray(self.examples.group_names)[self.examples.group]
+        return self.known_of(names)
+
+    def known_of(self, values: np.ndarray) -> np.ndarray:
+        """(n,) values of the examples -> (k,) of their known labels."""
+        known = self.examples.known
+        found: np.ndarray = np.broadcast_to(values.reshape(-1, *(1,) * (known.ndim - 1)), known.shape)[known]
+        return found
+
+    def spread_out(self, values: np.ndarray) -> np.ndarray:
+        """(…,k) values of the known labels -> (…, n, *P), NaN where there is no label."""
+        found = np.full((*values.shape[:-1], *self.examples.label.shape), np.nan)
+        found[..., self.examples.known] = values
+        return found
 
 
 def standardised(combination: Combination, judged: Judged, scaling: TargetScaling) -> np.ndarray:
-    """(n,) the ensemble's prediction in standard deviations of the target."""
-    found: np.ndarray = (centre(combination.members(judged.outputs)) - scaling.mean) / scaling.std
-    return found
+    """(n, *P) the ensemble's prediction in standard deviations of the target."""
+    return judged.spread_out((centre(combination.members(judged.outputs)) - scaling.mean) / scaling.std)
 
 
 def with_smearing(combination: Combination, val: Judged, config: Config) -> Combination:
-    """The ensemble's own smearing factor, from the validation part, where the target has one."""
+    """The ensemble's own smearing factor, from the validation split, where the target has one."""
     if not config.target.smearing:
         return combination
-    target = smeared(combination.target, val.samples, standardised(combination, val, combination.target))
+    target = smeared(combination.target, val.examples, standardised(combination, val, combination.target))
     return replace(combination, target=target)
 
 
@@ -63,16 +80,12 @@ def scores_of(
     scaling = combination.target
     z = standardised(combination, test, scaling)
     found: dict[str, Any] = {
-        "experiment": config.experiment_name,
-        "space": spaces(config),
+        **collect_scores({"test": test.examples}, {"test": z}, scaling, config),
         "members": {run.name: str(run.folder) for run in members},
         **seen,
-        "test": score_part(test.samples, z, scaling, config),
-        "per_flight": {"test": per_flight(test.samples, z, scaling)},
     }
-    found["tier"] = tier(found["test"])
     found |= against_members(found["test"], members)
-    target, each = scaling.transform(test.samples.label), combination.members(test.outputs)
+    target, each = scaling.transform(test.label), combination.members(test.outputs)
     error, between = centre(each) - target, spread(each)
     found["crps"] = {"ensemble": crps(target, each), "mean_member": float(np.mean(np.abs(each - target)))}
     found["spread"] = {
@@ -105,7 +118,7 @@ def calibrate(combination: Combination, held_out: Judged, pooling: Pooling) -> t
 
     Raises `RunError` where no finite width can promise the level.
     """
-    target, flights = combination.target.transform(held_out.samples.label), held_out.flights()
+    target, flights = combination.target.transform(held_out.label), held_out.flights()
     error = centre(combination.members(held_out.outputs)) - target
     floor = float(np.sqrt(np.mean(error**2)))
     combination = replace(combination, floor=floor)
@@ -136,7 +149,7 @@ def covered(combination: Combination, test: Judged) -> dict[str, Any]:
     """
     if combination.q is None:
         raise ValueError("these members are not calibrated")
-    target, flights = combination.target.transform(test.samples.label), test.flights()
+    target, flights = combination.target.transform(test.label), test.flights()
     low, high = combination.band(test.outputs).widened(combination.q)
     each = combination.members(test.outputs)
     reach = NormalDist().inv_cdf(0.5 + 0.5 * combination.level) * spread(each)

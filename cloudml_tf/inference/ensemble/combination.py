@@ -57,12 +57,17 @@ class Combination:
         return Band(centre(ends[0], xp), centre(ends[1], xp), xp.ones_like(mean))
 
     def physical(self, value: Any, xp: Any = np) -> Any:
-        """The loss's space -> physical units, of an answer."""
-        return self.turned_back(value, xp) * self.target.smearing if self.target.log else value
+        """The loss's space -> physical units, of a prediction."""
+        return self._from_log(xp.exp(value) * self.target.smearing, xp) if self.target.log else value
 
     def turned_back(self, value: Any, xp: Any = np) -> Any:
         """The loss's space -> physical units, of a quantile."""
-        return xp.exp(value) if self.target.log else value
+        return self._from_log(xp.exp(value), xp) if self.target.log else value
+
+    def _from_log(self, value: Any, xp: Any) -> Any:
+        """Without the offset that the logarithm was taken with; then no value is below 0."""
+        offset = self.target.log_offset
+        return xp.maximum(value - offset, 0.0) if offset else value
 
     def answer(self, outputs: Sequence[Any], xp: Any = np) -> dict[str, Any]:
         """Physical units: "mean" and "spread", and "lower" and "upper" once calibrated. (n,) each."""

@@ -5,13 +5,14 @@ from pathlib import Path
 
 import numpy as np
 
-from cloudml_tf.config.run_folder import as_it_was
+from cloudml_tf.config.run_folder import ModelRecord, as_it_was
 from cloudml_tf.config.schema import Config
 from cloudml_tf.data.inherited import cameras_of
+from cloudml_tf.data.named import named_examples
 from cloudml_tf.data.prepare import Prepared, prepare
 from cloudml_tf.data.readers.frames import camera_fingerprint
-from cloudml_tf.data.samples import Samples
-from cloudml_tf.data.sources import find_named, samples_of
+from cloudml_tf.data.samples import Examples
+from cloudml_tf.data.sources import find_named
 from cloudml_tf.evaluation.comparison import Run
 from cloudml_tf.utils.console import Console
 from cloudml_tf.utils.errors import RunError
@@ -25,8 +26,10 @@ def read_again(first: Run, config: Config, console: Console) -> Prepared:
     with console.progress("reading flights") as progress:
         prepared = prepare(content.model_copy(update={"data": data, "training": training}), decoding=progress)
     test = prepared.parts["test"]
-    for name, values in (("time_s", test.time_s), ("label", test.label)):
-        if not np.array_equal(values, first.arrays[f"test_{name}"]):
+    found = {**test.keys(), "label": np.where(test.known, test.label, np.nan)}
+    for name, values in found.items():
+        before = first.arrays.get(f"test_{name}", values)  # older runs of scenes do not name the groups
+        if not np.array_equal(values, before, equal_nan=values.dtype.kind == "f"):
             raise RunError(
                 f"{first.folder}: its flight files have changed since it was judged. Train its members again."
             )
@@ -34,42 +37,60 @@ def read_again(first: Run, config: Config, console: Console) -> Prepared:
 
 
 def known_cameras(members: Sequence[Run]) -> dict[str, str]:
-    """Fingerprint -> flight of every camera file that a member was trained or is judged on."""
+    """Fingerprint -> flight of every camera file that a member was trained or is scored on."""
     found: dict[str, str] = {}
     for run in members:
-        found |= cameras_of(run.config, run.description, ("train", "test"))
+        if "files" in run.description:
+            found |= cameras_of(run.config, run.description, ("train", "test"))
     return found
 
 
+def known_scenes(members: Sequence[Run]) -> set[str]:
+    """The scenes or groups of the members' file that a member was trained or is scored on."""
+    split = [run.description["split"] for run in members if "files" not in run.description]
+    return {name for parts in split for part in ("train", "test") for name in parts[part]["flights"]}
+
+
 def validation_is_unknown(members: Sequence[Run], prepared: Prepared, console: Console) -> bool:
-    """Whether no member was trained on a validation flight; says so where one was."""
-    val, known = prepared.parts["val"], known_cameras(members)
-    names = [val.flight_names[number] for number in np.unique(val.flight)]
-    wrong = [name for name in names if camera_fingerprint(Path(prepared.flights[name].camera)) in known]
+    """Whether no member was trained on a validation flight or scene; says so where one was."""
+    val, cameras, scenes = prepared.parts["val"], known_cameras(members), known_scenes(members)
+    names = [val.group_names[number] for number in np.unique(val.group)]
+    wrong = [name for name in names if name in scenes or _camera(prepared, name) in cameras]
     if wrong:
         console.warn(
-            f"members were trained on the validation flights ({', '.join(wrong)}), which then say nothing: no smearing "
+            f"members were trained on validation examples ({', '.join(wrong)}), which then say nothing: no smearing "
             "factor, and no intervals unless --calibrate gives flights that no member knows."
         )
     return not wrong
 
 
-def further_flights(
-    folders: Sequence[str], members: Sequence[Run], prepared: Prepared, config: Config, console: Console
-) -> Samples:
-    """The sequences of --calibrate. Raises `RunError` where a member knows one of these flights."""
-    known, files = known_cameras(members), find_named(folders, config, {})
-    for name, found in files.items():
+def _camera(prepared: Prepared, name: str) -> str:
+    """The fingerprint of a flight's camera file; "" of a scene."""
+    return camera_fingerprint(Path(prepared.flights[name].camera)) if name in prepared.flights else ""
+
+
+def further_examples(words: Sequence[str], members: Sequence[Run], config: Config, console: Console) -> Examples:
+    """The flights or scenes of --calibrate. Raises `RunError` where a member knows one of them."""
+    first = members[0]
+    own = {key: value for key, value in first.description.items() if key != "files"}  # members know their own flights
+    record = ModelRecord(first.folder, config, {**own, "files": {}}, {})
+    with console.progress("decoding frames") as decoding:
+        examples = named_examples(words, record, decoding)
+    if examples.time_s is not None:
+        _refuse_known(words, members, config)
+    elif same := sorted(known_scenes(members) & set(examples.group_names)):
+        raise RunError(
+            f"--calibrate: a member was trained or is scored on scenes of the names {', '.join(same)}. Calibrate on "
+            "scenes that no member knows, and give them names of their own (data.scenes.name, data.scenes.group)."
+        )
+    return examples
+
+
+def _refuse_known(words: Sequence[str], members: Sequence[Run], config: Config) -> None:
+    known = known_cameras(members)
+    for name, found in find_named(words, config, {}).items():
         if (same := known.get(camera_fingerprint(Path(found.camera)))) is not None:
             raise RunError(
-                f"--calibrate: flight {name} is {same}, on which a member was trained or is judged. "
+                f"--calibrate: flight {name} is {same}, on which a member was trained or is scored. "
                 "Calibrate on flights that no member knows."
             )
-    with console.progress("decoding frames") as decoding:
-        samples = samples_of(files, config, decoding)
-    if samples.frame_shape != prepared.parts["test"].frame_shape:
-        raise RunError(
-            f"--calibrate: frames of shape {samples.frame_shape} (rows, columns, channels); the members were trained "
-            f"on {prepared.parts['test'].frame_shape}. Set data.camera.rows, columns, downsample or channels."
-        )
-    return samples

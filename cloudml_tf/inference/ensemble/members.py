@@ -9,7 +9,7 @@ import numpy as np
 
 from cloudml_tf.config.run_folder import flat
 from cloudml_tf.config.schema import Config
-from cloudml_tf.data.samples import Samples
+from cloudml_tf.data.samples import Examples
 from cloudml_tf.evaluation.comparison import Run, read_finished, short_names
 from cloudml_tf.nn.layers import MirrorAverage
 from cloudml_tf.train.batches import Inputs
@@ -18,7 +18,6 @@ from cloudml_tf.utils.errors import NotFiniteError, RunError
 
 # Members may differ in seed, training flights, network, loss and what they do to radiance; not in what they are asked.
 OWN_OF_DATA = {"cache", "memory_gb", "labels", "val_labels", "path", "flights"}
-TEST_COLUMNS = ("test_time_s", "test_flight", "test_label")
 
 
 def read_members(folders: list[Path]) -> list[Run]:
@@ -39,7 +38,7 @@ def _check_alike(first: Run, other: Run) -> None:
             f"{first.name} and {other.name} cannot be one ensemble: {shown}. Members share test flights, target "
             "and inputs; train them from one configuration with --seed 1, --seed 2, …"
         )
-    if not all(np.array_equal(first.arrays[key], other.arrays[key]) for key in TEST_COLUMNS):
+    if first.samples() != other.samples():
         raise RunError(
             f"{first.name} and {other.name} were judged on different test samples, though of the same flights: their "
             "files have changed. Train both again."
@@ -57,7 +56,7 @@ def question(config: Config, description: dict[str, Any]) -> dict[str, Any]:
         "split": content["split"] if content["split"]["kind"] == "time_blocks" else {"kind": "flights"},
         "test_flights": description["split"]["test"]["flights"],
         "frame_shape": description["frame_shape"],
-        "nadir": description["nadir"],
+        "nadir": description.get("nadir"),
     }
     return flat(json.loads(json.dumps(shared)))
 
@@ -70,17 +69,25 @@ def load_networks(members: list[Run], seed: int) -> list[keras.Model]:
     ]
 
 
-def outputs(networks: list[keras.Model], samples: Samples, passes: int = 0) -> list[np.ndarray]:
-    """Standardised answers (n,1) or (n,1+K) of each network; with `passes`, of that many calls of each with dropout."""
-    batches, found = Inputs(samples), []
+def outputs(networks: list[keras.Model], examples: Examples, passes: int = 0) -> list[np.ndarray]:
+    """What each network predicts for the k known labels, (k,1) or (k,1+K) standardised.
+
+    With `passes`, of that many calls of each network with dropout.
+    """
+    batches, found = Inputs(examples), []
     for network in networks:
         for number in range(max(passes, 1)):
             given = (batches[i][0] for i in range(len(batches)))
             answers = [_answer(network, inputs, number if passes else None) for inputs in given]
-            found.append(np.concatenate(answers).astype("float64"))
+            found.append(columns(np.concatenate(answers).astype("float64"), examples))
     if not all(np.isfinite(values).all() for values in found):
         raise NotFiniteError("a member predicts values that are not finite; its weights or inputs are not finite.")
     return found
+
+
+def columns(output: np.ndarray, examples: Examples) -> np.ndarray:
+    """A network's output of n examples -> the rows (k,·) of the known labels: those of a map have one column."""
+    return output[examples.known] if examples.label.ndim == 1 else output[examples.known][:, None]
 
 
 def _answer(network: keras.Model, inputs: dict[str, Any], number: int | None) -> np.ndarray:

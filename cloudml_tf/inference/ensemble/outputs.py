@@ -15,10 +15,12 @@ from cloudml_tf.inference.ensemble.calibration import Judged, standardised
 from cloudml_tf.inference.ensemble.combination import Combination
 from cloudml_tf.inference.ensemble.pictures import draw
 from cloudml_tf.inference.ensemble.tables import write_page
-from cloudml_tf.inference.export.writer import Source, in_float32
+from cloudml_tf.inference.export.writer import Source
 from cloudml_tf.inference.export.writer import export as write_export
 from cloudml_tf.models import share_frames
+from cloudml_tf.nn.introspection import reads_sequences
 from cloudml_tf.reports import report
+from cloudml_tf.train.network import exported_twin
 from cloudml_tf.utils.files import whole_file
 
 
@@ -38,17 +40,18 @@ def export(found: Ensemble, folder: Path) -> dict[str, Any]:
     """One export with all members inside; mean, spread and, once calibrated, lower and upper."""
     name, keys = found.config.target.name, ("spread", "lower", "upper")
     networks = [
-        in_float32(network, run.config, run.description)
+        exported_twin(network, run.config, run.description)
         for network, run in zip(found.networks, found.members, strict=True)
     ]
+    shared = [share_frames(network) for network in networks if reads_sequences(network)]
 
-    shared = [share_frames(network) for network in networks]
-
-    def answer(inputs: dict[str, Any], voices: list[keras.Model] = networks) -> dict[str, Any]:
-        outputs = [ops.cast(voice(inputs, training=False), "float32") for voice in voices]
-        values = found.combination.answer(outputs, ops)
+    def answer(inputs: dict[str, Any], members: list[keras.Model] = networks) -> dict[str, Any]:
+        outputs = [ops.cast(member(inputs, training=False), "float32") for member in members]
+        maps = len(outputs[0].shape) == 3  # (B,H,W): a column of all pixels
+        shape = ops.shape(outputs[0]) if maps else (-1, 1)
+        values = found.combination.answer([ops.reshape(one, (-1, 1)) if maps else one for one in outputs], ops)
         named = {name: values["mean"], **{f"{name}_{key}": values[key] for key in keys if key in values}}
-        return {key: ops.expand_dims(value, 1) for key, value in named.items()}
+        return {key: ops.reshape(value, shape) for key, value in named.items()}
 
     description = found.members[0].description
     more = {"members": found.metrics["members"], "intervals": found.metrics.get("intervals")}
@@ -60,23 +63,24 @@ def export(found: Ensemble, folder: Path) -> dict[str, Any]:
         found.config,
         description,
         found.metrics,
-        found.parts["test"].samples,
-        partial(answer, voices=shared),
+        found.parts["test"].examples,
+        partial(answer, members=shared) if shared else None,
         more,
     )
     return write_export(source, folder, found.config.output.export_formats)
 
 
 def save_predictions(folder: Path, found: Ensemble) -> None:
-    """predictions.npz: as a run's, with spread, lower, upper and every member (m,n), in physical units."""
+    """predictions.npz: as a run's, with spread, lower, upper and every member (m, n, *P), in physical units."""
     arrays: dict[str, Any] = {}
     for part, judged in found.parts.items():
         answer = found.combination.answer(judged.outputs)
-        arrays[f"{part}_time_s"], arrays[f"{part}_label"] = judged.samples.time_s, judged.samples.label
-        arrays[f"{part}_flight"] = judged.flights()
-        arrays[f"{part}_prediction"] = answer.pop("mean")
-        arrays |= {f"{part}_{key}": value for key, value in answer.items()}
-        arrays[f"{part}_members"] = found.combination.physical(found.combination.members(judged.outputs))
+        arrays |= {f"{part}_{key}": values for key, values in judged.examples.keys().items()}
+        arrays[f"{part}_label"] = judged.spread_out(judged.label)
+        arrays[f"{part}_prediction"] = judged.spread_out(answer.pop("mean"))
+        arrays |= {f"{part}_{key}": judged.spread_out(value) for key, value in answer.items()}
+        members = found.combination.physical(found.combination.members(judged.outputs))
+        arrays[f"{part}_members"] = judged.spread_out(members)
     with whole_file(folder / "predictions.npz") as temporary, open(temporary, "wb") as file:
         np.savez_compressed(file, **arrays)
 
@@ -85,7 +89,7 @@ def write_report(folder: Path, found: Ensemble) -> None:
     """Pictures, and report.html with all of them."""
     target = found.combination.target
     evidence = report.Evidence(
-        parts={"test": found.parts["test"].samples},
+        parts={"test": found.parts["test"].examples},
         predictions={"test": standardised(found.combination, found.parts["test"], target)},
         scaling=target,
         across_track_axis=found.config.data.camera.across_track_axis,

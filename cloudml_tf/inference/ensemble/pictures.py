@@ -18,11 +18,12 @@ def draw(combination: Combination, test: Judged, metrics: dict[str, Any]) -> lis
     found = []
     if combination.q is not None:
         each = metrics["intervals"]["test"]
-        found += [along(combination, test, name, unit, each[name]) for name in list(each)[:ROWS]]
+        if test.examples.time_s is not None and test.examples.label.ndim == 1:
+            found += [along(combination, test, name, unit, each[name]) for name in list(each)[:ROWS]]
         found.append(coverage(metrics["intervals"]))
     members = combination.members(test.outputs)
     if len(members) > 1:
-        target = combination.target.transform(test.samples.label)
+        target = combination.target.transform(test.label)
         found.append(spread_skill(spread(members), centre(members) - target, unit))
     return found
 
@@ -31,11 +32,12 @@ def draw(combination: Combination, test: Judged, metrics: dict[str, Any]) -> lis
 def along(combination: Combination, test: Judged, name: str, unit: str, found: dict[str, Any]) -> Picture:
     """Intervals, prediction and lidar along the first half hour of a flight; labels outside in orange."""
     here = np.flatnonzero(test.flights() == name)
-    here = here[test.samples.time_s[here] - test.samples.time_s[here[0]] < LONGEST_S]
+    time_s = np.asarray(test.examples.time_s)
+    here = here[time_s[here] - time_s[here[0]] < LONGEST_S]
     outputs = [output[here] for output in test.outputs]
     low, high = combination.band(outputs).widened(combination.q or 0.0)
-    target = combination.target.transform(test.samples.label[here])
-    minutes = (test.samples.time_s[here] - test.samples.time_s[here[0]]) / 60.0
+    target = combination.target.transform(test.label[here])
+    minutes = (time_s[here] - time_s[here[0]]) / 60.0
     outside = (target < low) | (target > high)
     made, (ax,) = panel((11.0, 2.8))
     step = float(np.median(np.diff(minutes))) if len(minutes) > 1 else 1.0

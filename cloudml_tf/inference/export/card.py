@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from cloudml_tf.config.schema import Config
+from cloudml_tf.config.targets import scene_settings
 from cloudml_tf.inference.export import parity
 from cloudml_tf.inference.export.formats import FORMATS
 
@@ -25,14 +26,16 @@ def model_card(
         metrics: of the run or ensemble (metrics.json); None where there are none.
         record: the content of cloudml.json: inputs, outputs, formats, parity, versions.
     """
+    maps = "nadir" not in description  # a value for every pixel
+    limits = _limits_of_maps(config) if maps else _limits(config, description)
     chapters = [
         f"# {config.experiment_name}",
-        _predicts(config, record),
-        "## Inputs and outputs\n\n" + _signature(config, record),
+        _predicts(config, record, maps),
+        "## Inputs and outputs\n\n" + _signature(config, record, maps),
         "## Trained on\n\n" + _data(config, description),
-        "## Scores on the test flights\n\n" + scores_table(metrics),
+        f"## Scores on the test {'scenes' if maps else 'flights'}\n\n" + _scores(description, metrics),
         "## Intervals\n\n" + _intervals(config, record, metrics),
-        "## Limits\n\n" + _limits(config, description),
+        "## Limits\n\n" + limits,
         "## Files\n\n" + files_of(record),
         "## Loading\n\n" + loading(config, record),
         "## Versions\n\n" + ", ".join(f"{name} {version}" for name, version in record["versions"].items()) + ".",
@@ -46,39 +49,43 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
     return "\n".join("| " + " | ".join(str(cell) for cell in line) + " |" for line in lines)
 
 
-def _predicts(config: Config, record: dict[str, Any]) -> str:
+def _predicts(config: Config, record: dict[str, Any], maps: bool) -> str:
     meaning, unit = MEANINGS[config.target.name]
     frames, members = config.temporal_frames, record.get("members")
     seen = "one camera frame" if frames == 1 else f"{frames} successive camera frames, for the middle one"
-    text = (
-        f"Predicts the {meaning}{' in km' * (unit == 'km')}, straight below the aircraft, as the lidar would have "
-        f"measured it, from {seen}."
-    )
+    where = "at every pixel of an image" if maps else "straight below the aircraft, as the lidar would have measured it"
+    text = f"Predicts the {meaning}{' in km' * (unit == 'km')}, {where}, from {seen}."
     if config.target.transform == "log":
         mean = "the mean of" if config.target.smearing else "the median of"
-        text += f" It was trained on ln(value); the answer is {mean} the value."
+        offset = f" + {config.target.log_offset:g}" if config.target.log_offset else ""
+        text += f" It was trained on ln(value{offset}); the prediction is {mean} the value."
     if members:
         text += f" It is the mean of {len(members)} networks."
-    return text + " Preprocessing is inside: inputs are raw, the answer is in physical units."
+    return text + " Preprocessing is inside: inputs are raw, the prediction is in physical units."
 
 
-def _signature(config: Config, record: dict[str, Any]) -> str:
+def _signature(config: Config, record: dict[str, Any], maps: bool) -> str:
     names = ", ".join(feature.name for feature in config.data.features)
+    channels = ", ".join(f"`{name}`" for name in scene_settings(config).channels) if maps else ""
+    axes = "row, column, channel" if maps and config.temporal_frames == 1 else "frame, row, column, channel"
     what = {
-        "frames": ("as the camera files give it", "radiance or reflectance: (n, frame, row, column, channel)"),
+        "frames": ("as in the files", f"(n, {axes}): {channels or 'radiance or reflectance'}"),
         "sun_angles_deg": ("degrees", "solar zenith; solar azimuth minus heading: (n, frame, angle)"),
         "features": ("as in the files", f"{names}: (n, frame, feature)"),
     }
     rows = [
-        [f"input `{name}`", "(n, " + ", ".join(str(size) for size in shape[1:]) + ")", *what[name]]
+        [f"input `{name}`", "(n, " + ", ".join(str(size or "any") for size in shape[1:]) + ")", *what[name]]
         for name, shape in record["inputs"].items()
     ]
     unit = MEANINGS[config.target.name][1]
     more = {"_spread": "std between the members", "_lower": "lower end of the interval", "_upper": "its upper end"}
     for name in record["outputs"]:
         meaning = next((text for ending, text in more.items() if name.endswith(ending)), "the prediction")
-        rows.append([f"output `{name}`", "(n, 1)", unit, meaning])
-    return table(["", "shape", "unit", ""], rows) + "\n\nAll are float32; n is any number of sequences."
+        rows.append([f"output `{name}`", "(n, row, column)" if maps else "(n, 1)", unit, meaning])
+    text = table(["", "shape", "unit", ""], rows) + "\n\nAll are float32; n is any number of "
+    if not maps:
+        return text + "sequences."
+    return text + f"images, rows and columns are any multiples of {2 ** (len(config.model.widths) - 1)}."
 
 
 def _data(config: Config, description: dict[str, Any]) -> str:
@@ -87,16 +94,32 @@ def _data(config: Config, description: dict[str, Any]) -> str:
             PART.get(part, part),
             ", ".join(found["flights"]),
             found["sequences"],
-            f"{found['label_mean']:.3f} ± {found['label_std']:.3f}",
+            f"{found['labels']:,}" if "labels" in found else f"{found['label_mean']:.3f} ± {found['label_std']:.3f}",
         ]
         for part, found in description["split"].items()
     ]
-    text = table(["part", "flights", "labelled sequences", "label, mean ± std"], rows)
+    maps = "nadir" not in description
+    what = ["scenes", "labelled pixels"] if maps else ["labelled sequences", "label, mean ± std"]
+    text = table(["split", "scenes or groups" if maps else "flights", *what], rows)
     if config.training.init_from is not None:
         text += f"\n\nIt went on from the run {config.training.init_from}, which had flights of its own."
     if config.pretraining.enabled:
         text += "\n\nIts frame encoder was pretrained on frames without labels, also of the validation flights."
     return text
+
+
+def _scores(description: dict[str, Any], metrics: dict[str, Any] | None) -> str:
+    """The table of scores; of maps also the bias by decade."""
+    if "test" not in description["split"]:
+        return "None: it was trained on all examples, and none was left to evaluate it on."
+    text = scores_table(metrics)
+    if not metrics or "decades" not in metrics:
+        return text
+    rows = [
+        [f"{row['from']:g} to {row['to'] or float('inf'):g}", f"{row['n']:,}", number(row["bias"]), number(row["rmse"])]
+        for row in metrics["decades"]["test"]
+    ]
+    return f"{text}\n\n" + table(["predicted value", "pixels", "bias", "RMSE"], rows)
 
 
 def scores_table(metrics: dict[str, Any] | None) -> str:
@@ -160,6 +183,20 @@ def _limits(config: Config, description: dict[str, Any]) -> str:
     if ranges is None:
         return text
     return f"{text}\n\nRanges in training, beyond which nothing is known:\n\n{_ranges(config, ranges)}"
+
+
+def _limits_of_maps(config: Config) -> str:
+    scenes = scene_settings(config)
+    lines = [
+        "Light came from the sides, and at the angles, that its scenes had; do not use it under another sun."
+        if scenes.sun_axis is None
+        else "The sun stood at one angle, and its light came from one side: along the "
+        f"{scenes.sun_axis} of the image. Turn images so that it does, and do not use it under another sun.",
+        "Not tried on another resolution, surface, camera, gain or view angle than those of its scenes.",
+    ]
+    if scenes.periodic:
+        lines.append("It takes every image as periodic: an image that is not has a border at which it is wrong.")
+    return "\n".join(f"- {line}" for line in lines)
 
 
 def _ranges(config: Config, ranges: dict[str, Any]) -> str:

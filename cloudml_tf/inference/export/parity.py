@@ -8,9 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from cloudml_tf.config.data import FlightFiles
 from cloudml_tf.config.schema import Config
-from cloudml_tf.data.samples import Samples
+from cloudml_tf.data.samples import Examples
 from cloudml_tf.data.scaling import Scaling, TargetScaling
 from cloudml_tf.inference.export.formats import FORMATS, Reader, answers
 from cloudml_tf.utils.console import Console
@@ -46,24 +45,24 @@ class Sequences:
         return {**frames, "chosen_frames": np.arange(count * steps).reshape(count, steps)}
 
 
-def real_sequences(samples: Samples, count: int = SEQUENCES) -> Sequences:
-    """Sequences of flights, evenly spread."""
-    chosen = np.unique(np.linspace(0, len(samples) - 1, count).astype(int))
-    names = sorted({samples.flight_names[number] for number in samples.flight[chosen]})
-    return Sequences(samples.inputs(chosen), f"of flight {', '.join(names)}")
+def real_sequences(examples: Examples, count: int = SEQUENCES) -> Sequences:
+    """Examples of flights or scenes, evenly spread."""
+    chosen = np.unique(np.linspace(0, len(examples) - 1, count).astype(int))
+    names = sorted({examples.group_names[number] for number in examples.group[chosen]})
+    what = "flight" if examples.label.ndim == 1 else "scene"
+    return Sequences(examples.inputs(chosen), f"of {what} {', '.join(names)}")
 
 
 def sequences_of_run(config: Config, description: dict[str, Any], count: int = SEQUENCES) -> Sequences | None:
-    """Sequences of a finished run's test flights; None where their files are gone, or are read otherwise by now."""
-    from cloudml_tf.data.sources import samples_of
+    """Examples of a finished run's test split; None where its files are gone, or are read otherwise by now."""
+    from cloudml_tf.data.named import examples_of_run
 
-    names = description["split"]["test"]["flights"]
-    files = {name: FlightFiles.model_validate(description["files"][name]) for name in names}
+    if "test" not in description["split"]:
+        return None
     try:
-        samples = samples_of(files, config)
+        return real_sequences(examples_of_run(config, description, "test"), count)
     except DataError:
         return None
-    return real_sequences(samples, count) if list(samples.frame_shape) == description["frame_shape"] else None
 
 
 def drawn_sequences(

@@ -18,7 +18,7 @@ from typing import Any
 from cloudml_tf.config.load import expand
 from cloudml_tf.config.run_folder import RECORD, read_json, run_id, versions
 from cloudml_tf.config.schema import Config
-from cloudml_tf.data.samples import Samples
+from cloudml_tf.data.samples import Examples
 from cloudml_tf.data.scaling import Scaling
 from cloudml_tf.inference.export import parity, trust
 from cloudml_tf.inference.export.card import model_card
@@ -48,12 +48,11 @@ class Source:
 
     Args:
         models: all Keras models that `answer` calls; they take the same inputs.
-        answer: inputs by name -> outputs (B,1) by name, in physical units, one of them named as the target.
+        answer: inputs by name -> outputs (B,1) or maps (B,H,W) by name, in physical units, one named as the target.
         config, description, metrics: of the run; what metrics.json holds, None where there is none.
-        samples: sequences to compare on; without them those of the run's test flights, or drawn ones.
+        examples: sequences or scenes to compare on; without them those of the run's test split, or drawn ones.
         shared_answer: the same answer for sequences that share frames (`models.share_frames`).
         more: for cloudml.json.
-        compared: sequences or scenes to compare on, where they are no `samples`.
     """
 
     models: Sequence[Any]
@@ -61,14 +60,13 @@ class Source:
     config: Config
     description: dict[str, Any]
     metrics: dict[str, Any] | None = None
-    samples: Samples | None = None
+    examples: Examples | None = None
     shared_answer: parity.Answer | None = None
     more: dict[str, Any] = field(default_factory=dict)
-    compared: parity.Sequences | None = None
 
     @property
     def shapes(self) -> dict[str, tuple[int | None, ...]]:
-        """(None, T, ...) of each input by name."""
+        """(None, ...) of each input by name."""
         return {tensor.name: (None, *tensor.shape[1:]) for tensor in self.models[0].inputs}
 
     @property
@@ -79,15 +77,14 @@ class Source:
 
     def sequences(self) -> parity.Sequences:
         """What the files are compared on."""
-        if self.compared is not None:
-            return self.compared
-        if self.samples is not None:
-            return parity.real_sequences(self.samples)
+        if self.examples is not None:
+            return parity.real_sequences(self.examples)
         found = parity.sequences_of_run(self.config, self.description)
         if found is not None:
             return found
         scaling, offset = Scaling.from_json(self.description["scaling"]), self.config.preprocessing.log_offset
-        return parity.drawn_sequences(self.shapes, scaling, offset, self.config.seed, parity.SEQUENCES)
+        shapes = {**self.shapes, "frames": (None, *self.shapes["frames"][1:-3], *self.description["frame_shape"][-3:])}
+        return parity.drawn_sequences(shapes, scaling, offset, self.config.seed, parity.SEQUENCES)
 
 
 def export_model(
@@ -96,32 +93,57 @@ def export_model(
     config: Config,
     description: dict[str, Any],
     metrics: dict[str, Any] | None = None,
-    samples: Samples | None = None,
+    examples: Examples | None = None,
     formats: Sequence[str] | None = None,
     run: Path | None = None,
     keep: bool = False,
 ) -> dict[str, Any]:
-    """Export a regressor (standardised output) in `formats`, by default the configuration's; returns the parity record.
+    """Export a network (standardised output) in `formats`, by default the configuration's; returns the parity record.
 
-    With `keep` the formats that lie there are written too.
-
-    What was trained in bfloat16 is exported in float32. Raises `ParityError` where a file differs from Keras.
+    With `keep` the formats that lie there are written too. What was trained in bfloat16 is exported in float32. Raises
+    `ParityError` where a file differs from Keras.
     """
-    from cloudml_tf.models import share_frames
-    from cloudml_tf.train.network import with_units
-
-    network, scaling = in_float32(model, config, description), Scaling.from_json(description["scaling"])
-    physical, shared = with_units(network, scaling), with_units(share_frames(network), scaling)
-
-    def answer(inputs: dict[str, Any]) -> dict[str, Any]:
-        return {config.target.name: physical(inputs, training=False)}
-
-    def shared_answer(inputs: dict[str, Any]) -> dict[str, Any]:
-        return {config.target.name: shared(inputs, training=False)}
-
-    more = {} if run is None else {"run": run_id(config, run)}
-    source = Source([physical, shared], answer, config, description, metrics, samples, shared_answer, more)
+    source = source_of([model], config, description, metrics, examples)
+    source.more.update({} if run is None else {"run": run_id(config, run)})
     return export(source, folder, formats or config.output.export_formats, keep)
+
+
+def source_of(
+    networks: Sequence[Any],
+    config: Config,
+    description: dict[str, Any],
+    metrics: dict[str, Any] | None = None,
+    examples: Examples | None = None,
+) -> Source:
+    """What is exported of a network, or of the mean of several of one configuration and scaling."""
+    import keras
+
+    from cloudml_tf.models import share_frames
+    from cloudml_tf.nn.introspection import reads_sequences
+    from cloudml_tf.train.network import exported_twin, with_units
+
+    twins, scaling = (
+        [exported_twin(each, config, description) for each in networks],
+        Scaling.from_json(description["scaling"]),
+    )
+
+    def of(models: Sequence[Any]) -> tuple[Any, parity.Answer]:
+        outputs = [each(dict(zip(models[0].input_names, models[0].inputs, strict=True))) for each in models[1:]]
+        mean = keras.layers.Average()([models[0].outputs[0], *outputs]) if outputs else models[0].outputs[0]
+        physical = with_units(keras.Model(models[0].inputs, mean), scaling)
+
+        def answer(inputs: dict[str, Any]) -> dict[str, Any]:
+            return {config.target.name: physical(inputs, training=False)}
+
+        return physical, answer
+
+    physical, answer = of(twins)
+    models, shared_answer = [physical], None
+    if reads_sequences(twins[0]):
+        shared, shared_answer = of([share_frames(each) for each in twins])
+        models.append(shared)
+    members = {"members": [f"network {n + 1}" for n in range(len(networks))]} if len(networks) > 1 else {}
+    return Source(models, answer, config, description, metrics, examples, shared_answer, members)
 
 
 def export(source: Source, folder: Path, formats: Sequence[str], keep: bool = False) -> dict[str, Any]:
@@ -212,30 +234,7 @@ def describe(source: Source, folder: Path, record: dict[str, Any], outputs: list
         **source.more,
     }
     write_json(folder / RECORD, {**content, "config": source.config.model_dump(mode="json")})
-    if source.config.target.coverage == "swath":
-        from cloudml_tf.inference.export.scene_card import swath_card as card
-    else:
-        card = model_card
-    write_text(folder / CARD, card(source.config, source.description, source.metrics, content))
-
-
-def in_float32(model: Any, config: Config, description: dict[str, Any]) -> Any:
-    """The same regressor computing in float32, where it was trained in bfloat16. Its weights are float32 already."""
-    if not config.training.mixed_precision:
-        return model
-    import keras
-
-    from cloudml_tf.train.network import make_model
-
-    usual = keras.config.dtype_policy()
-    keras.config.set_dtype_policy("float32")
-    try:
-        scaling, shape = Scaling.from_json(description["scaling"]), tuple(description["frame_shape"])
-        twin = make_model(config, scaling, shape, tuple(description["nadir"]))
-    finally:
-        keras.config.set_dtype_policy(usual)
-    twin.set_weights(model.get_weights())
-    return twin
+    write_text(folder / CARD, model_card(source.config, source.description, source.metrics, content))
 
 
 def check_replaceable(folder: Path) -> None:
