@@ -1,6 +1,7 @@
 """Nothing of a network that is gone is kept: no graph, no data, no name."""
 
 import gc
+import json
 import weakref
 from pathlib import Path
 from typing import Any
@@ -11,12 +12,16 @@ import pytest
 
 from cloudml_tf.commands.predict import predict
 from cloudml_tf.experiments.run import train
+from cloudml_tf.experiments.search.results import read_results
+from cloudml_tf.experiments.search.settings import load_search
+from cloudml_tf.experiments.search.tuner import CloudTuner
 from cloudml_tf.train.network import start_keras
 from cloudml_tf.train.tf_dataset import as_dataset
 from cloudml_tf.utils.console import Console
 from cloudml_tf.utils.tf_graphs import forgotten_graphs
 
 pytestmark = pytest.mark.tensorflow("the register is TensorFlow's")
+GRID = {"kind": "grid"}
 QUICK = {"evaluation": {"baselines": False, "bootstrap_samples": 100}, "output": {"export": False, "report": False}}
 
 
@@ -55,6 +60,17 @@ def test_a_training_leaves_no_names_and_no_functions_behind(tiny, tmp_path: Path
     next_name = keras.layers.Dropout(0.5).name
     train(tiny(training={"max_epochs": 1}, **QUICK), Console(quiet=True), str(tmp_path / "run"))
     assert len(ops.get_default_graph()._py_funcs_used_in_graph) == called
+    assert int(keras.layers.Dropout(0.5).name.split("_")[1]) == int(next_name.split("_")[1]) + 1
+
+
+def test_trials_of_a_search_leave_nothing_behind_and_keep_what_is_compiled(tiny_content, tmp_path, monkeypatch) -> None:
+    content = {"experiment_name": "tried", "base": tiny_content(training={"max_epochs": 1})}
+    (tmp_path / "search.json").write_text(json.dumps({**content, "space": {"loss.weight": [0, 0.5]}, "tuner": GRID}))
+    monkeypatch.setattr(keras.utils, "clear_session", lambda: pytest.fail("all compiled kernels are thrown away"))
+    next_name, before = keras.layers.Dropout(0.5).name, graphs()
+    CloudTuner(load_search(tmp_path / "search.json"), tmp_path / "search").search()
+    assert [result["status"] for result in read_results(tmp_path / "search")] == ["completed", "completed"]
+    assert graphs() <= before
     assert int(keras.layers.Dropout(0.5).name.split("_")[1]) == int(next_name.split("_")[1]) + 1
 
 

@@ -10,15 +10,17 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from cloudml_tf.commands.main import main
 from cloudml_tf.commands.search import read_base
 from cloudml_tf.config.load import load_config
-from cloudml_tf.config.run_folder import read_history
+from cloudml_tf.config.run_folder import read_history, read_run
 from cloudml_tf.experiments.search.page import height, ticks
 from cloudml_tf.experiments.search.results import read_results
 from cloudml_tf.experiments.search.settings import Range, load_search
+from cloudml_tf.experiments.search.space import declare
 from cloudml_tf.experiments.search.workers import role, wait_for_chief
 from cloudml_tf.utils.console import Console
 from cloudml_tf.utils.errors import ConfigError, RunError
@@ -331,6 +333,46 @@ def test_a_trial_goes_on_from_its_own_checkpoint_only(search_file, tmp_path: Pat
     assert begin(folder, search.config(), prepared)
     assert not begin(folder, search.config({"model.dropout": 0.2}), prepared)
     assert not (folder / "checkpoint.npz").exists()
+
+
+@pytest.fixture
+def warm_started(search_file, finished: Path):
+    """A function: space -> (search, hyperparameters) over a base that starts from the finished run, and stays there."""
+    import keras_tuner
+
+    def make(space: dict[str, Any]) -> tuple[Any, Any]:
+        still = {"init_from": str(finished), "max_epochs": 1, "learning_rate": 1e-7, "warmup_epochs": 0.0}
+        search = load_search(search_file(space, {"kind": "grid"}, training=still))
+        hp = keras_tuner.HyperParameters()
+        declare(hp, search.space)
+        return search, hp
+
+    return make
+
+
+def test_a_trial_starts_from_the_weights_of_init_from_as_train_does(warm_started, finished: Path, tmp_path) -> None:
+    from cloudml_tf import CloudHyperModel
+    from cloudml_tf.experiments.run import train
+    from cloudml_tf.train.network import load_regressor
+
+    search, hp = warm_started({"training.weight_decay": [0.0]})
+    hypermodel = CloudHyperModel(search)
+    built = hypermodel.build(hp).get_weights()
+    for mine, theirs in zip(built, load_regressor(finished, *read_run(finished)).get_weights(), strict=True):
+        np.testing.assert_array_equal(mine, theirs)
+    found = hypermodel.build_and_fit(hp, tmp_path / "trial", Console(quiet=True))
+    changes = {"training.weight_decay": 0.0, "output.export": False, "output.report": False}
+    train(search.config(changes), Console(quiet=True), str(tmp_path / "run"))
+    assert found["val_r2"] == pytest.approx(read_history(tmp_path / "run")[0]["val_r2"], abs=1e-6)
+
+
+def test_a_trial_with_another_network_than_init_from_fails_though_its_data_are_there(warm_started, tmp_path) -> None:
+    from cloudml_tf import CloudHyperModel
+
+    search, hp = warm_started({"model.dropout": [0.1], "model.contrast_boxes": [[3]]})
+    prepared = read_base(search, Console(quiet=True))
+    with pytest.raises(RunError, match=r"model.contrast_boxes was \[\], is \[3\]"):
+        CloudHyperModel(search, prepared).build(hp)
 
 
 def test_flights_that_are_not_there_end_a_search_before_it_begins(search_file, tmp_path: Path, capsys) -> None:

@@ -19,12 +19,17 @@ SAME_OF_DATA = {"sun_angles", "features"}
 
 def inherited_scaling(config: Config, train: Samples) -> Scaling:
     """The scaling of the run that `config` goes on from. Raises `RunError` where that run is another network."""
+    content = check_network(config, train)["scaling"]
+    content["target"]["smearing"] = 1.0  # fitted again, where it is asked for
+    return Scaling.from_json(content)
+
+
+def check_network(config: Config, train: Samples) -> dict[str, Any]:
+    """The data description of the run that `config` starts from. Raises `RunError` where its network differs."""
     source = _source(config)
     before, description = read_run(source)
     _check_same(source, _network(before, description), _network(config, _frames(train)))
-    content = description["scaling"]
-    content["target"]["smearing"] = 1.0  # fitted again, where it is asked for
-    return Scaling.from_json(content)
+    return description
 
 
 def cameras_of(config: Config, description: dict[str, Any], parts: Sequence[str]) -> dict[str, str]:

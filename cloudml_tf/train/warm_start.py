@@ -11,7 +11,7 @@ from typing import Any
 from cloudml_tf.config.load import expand, parse_config
 from cloudml_tf.config.run_folder import read_run
 from cloudml_tf.config.schema import Config
-from cloudml_tf.data.inherited import _source
+from cloudml_tf.data.inherited import _source, check_network
 from cloudml_tf.utils.errors import RunError
 
 GENTLER = 0.3  # of the configuration's learning rate: --init-from starts near a solution
@@ -30,9 +30,11 @@ def first_model(config: Config, prepared: Any) -> Any:
     """The network before its first step: drawn by the seed, or as the run of `training.init_from` left it."""
     from cloudml_tf.train import network
 
-    weights = None if config.training.init_from is None else inherited_weights(config)
+    train_part, weights = prepared.parts["train"], None
+    if config.training.init_from is not None:
+        check_network(config, train_part)  # data that were prepared for one trial of a search serve others too
+        weights = inherited_weights(config)
     network.start_keras(config)
-    train_part = prepared.parts["train"]
     model = network.make_model(config, prepared.scaling, train_part.frame_shape, train_part.nadir)
     if weights is not None:
         put_weights(model, weights, config)

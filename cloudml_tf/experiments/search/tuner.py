@@ -27,8 +27,8 @@ from cloudml_tf.experiments.search.oracles import make_oracle
 from cloudml_tf.experiments.search.settings import Search
 from cloudml_tf.experiments.search.space import declare, overrides
 from cloudml_tf.train import fit as training
-from cloudml_tf.train import network
 from cloudml_tf.train.devices import start
+from cloudml_tf.train.warm_start import first_model
 from cloudml_tf.utils.console import Console
 from cloudml_tf.utils.errors import CloudMLError, NotFiniteError, RunError
 from cloudml_tf.utils.files import write_json, write_text
@@ -67,17 +67,21 @@ class CloudHyperModel(keras_tuner.HyperModel):
             self._prepared = (key, prepare(config))
         return self._prepared[1]
 
+    @forgotten_graphs()
+    def build_and_fit(self, hp: Any, folder: Path, console: Console) -> dict[str, Any]:
+        """Build and fit one trial; what TensorFlow and Keras registered of its network goes with it."""
+        return self.fit(hp, self.build(hp), folder, console)
+
     def build(self, hp: Any) -> keras.Model:
-        """A new network, not compiled: `fit` knows the loss."""
+        """A new network, not compiled: `fit` knows the loss. It starts as `train` does, from `training.init_from` too.
+
+        Who builds many of them in one process, apart from `build_and_fit`, does so inside `forgotten_graphs`.
+        """
         config = self.config(hp)
         prepared = self.prepared(config)
-        keras.utils.clear_session()
         start(config.training)
-        network.start_keras(config)
-        train = prepared.parts["train"]
-        return network.make_model(config, prepared.scaling, train.frame_shape, train.nadir)
+        return first_model(config, prepared)
 
-    @forgotten_graphs()
     def fit(self, hp: Any, model: keras.Model, folder: Path, console: Console) -> dict[str, Any]:
         """Train as `train` does, in a run folder; goes on where a killed trial stopped. The test part is not looked at.
 
@@ -107,7 +111,8 @@ class CloudHyperModel(keras_tuner.HyperModel):
 
 
 def _data_key(config: Config) -> dict[str, Any]:
-    return config.model_dump(mode="json", exclude=NO_DATA)
+    """What the prepared data depend on; their scaling is that of the run named by `training.init_from`."""
+    return {**config.model_dump(mode="json", exclude=NO_DATA), "init_from": config.training.init_from}
 
 
 def begin(folder: Path, config: Config, prepared: Prepared) -> bool:
@@ -170,8 +175,7 @@ class CloudTuner(keras_tuner.Tuner):
     def _train(self, trial: Any, folder: Path, values: dict[str, Any]) -> dict[str, Any]:
         started, begun = datetime.datetime.now(datetime.UTC), time.perf_counter()
         try:
-            model = self.hypermodel.build(trial.hyperparameters)
-            result = self.hypermodel.fit(trial.hyperparameters, model, folder, Console(quiet=True))
+            result = self.hypermodel.build_and_fit(trial.hyperparameters, folder, Console(quiet=True))
         except NotFiniteError as error:
             result = {"status": "not finite", "reason": str(error)}
         except CloudMLError as error:
