@@ -12,6 +12,7 @@ import argparse
 import shutil
 import tempfile
 from pathlib import Path
+from typing import cast
 
 import h5py
 import numpy as np
@@ -22,6 +23,7 @@ from cloudml_tf.config.schema import Config
 from cloudml_tf.data.blocks import read_blocks
 from cloudml_tf.data.prepare import prepare
 from cloudml_tf.data.readers.flights import Flight
+from cloudml_tf.data.samples import Samples
 from cloudml_tf.data.sources import available_flights, read_flights
 from cloudml_tf.train.fit import fit
 from cloudml_tf.train.loaders import training_batches
@@ -57,7 +59,7 @@ def main() -> None:
 def cached(config: Config, rounds: int) -> str:
     """A table of windows a second."""
     prepared = prepare(config)
-    samples = prepared.parts["train"]
+    samples = cast(Samples, prepared.parts["train"])
     batches, size = training_batches(config, prepared), config.training.batch_size
 
     def gather() -> float:
@@ -130,7 +132,7 @@ def profile(config: Config, steps: int, kept: Path) -> tuple[list[float], list[f
     model = make_model(config, prepared.scaling, **prepared.geometry)
     with tempfile.TemporaryDirectory() as folder:
         tracker = Tracker(config, Path(folder))
-        fit(model, config, prepared, Path(folder), Console(quiet=True), track=tracker)
+        fit(model, config, prepared, Path(folder), Console(quiet=True), tracker=tracker)
         shutil.copy(next(Path(folder).rglob("*.xplane.pb")), kept)
     return durations(kept, STEP), durations(kept, WAITING)
 

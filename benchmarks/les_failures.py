@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from scipy.ndimage import minimum_filter
 
 from cloudml_tf.data.scenes import Scenes
-from cloudml_tf.evaluation.maps import decades
+from cloudml_tf.evaluation.collect import decades
 from cloudml_tf.reports.figure import Picture, styled
 from cloudml_tf.reports.maps import decade_bias
 

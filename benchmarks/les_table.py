@@ -23,11 +23,13 @@ from tools.rounds import machine
 
 from cloudml_tf.config.load import expand, load_config
 from cloudml_tf.config.schema import Config
+from cloudml_tf.config.targets import scene_settings
+from cloudml_tf.data.prepare import prepare
+from cloudml_tf.data.readers.scenes import read_scenes
 from cloudml_tf.data.scaling import TargetScaling
-from cloudml_tf.data.scene_preparation import prepare_scenes, scene_file
-from cloudml_tf.data.scenes import Scenes, read_scenes
+from cloudml_tf.data.scenes import Scenes
 from cloudml_tf.data.splits import PARTS
-from cloudml_tf.evaluation.maps import decades, score_maps
+from cloudml_tf.evaluation.collect import decades, score_split
 from cloudml_tf.experiments.run import train
 from cloudml_tf.utils.console import Console
 from cloudml_tf.utils.files import write_json
@@ -61,7 +63,7 @@ def configured(fold: int, seed: int, lines: int, overrides: dict[str, Any]) -> C
 def all_scenes() -> Scenes:
     """As the shipped configuration reads them."""
     config = load_config(CONFIG)
-    return read_scenes(expand(scene_file(config).path), scene_file(config), config.target)
+    return read_scenes(expand(scene_settings(config).path), scene_settings(config), config.target)
 
 
 def physics(scenes: Scenes) -> np.ndarray:
@@ -117,7 +119,7 @@ def row_of(
     test = scenes.named(fold_names(fold)["test"])
     members = answers(folders, "test")[1]
     answer = mean_answer(members)
-    judged = score_maps(test, UNIT.transform(answer), UNIT, configured(fold, seeds[0], lines, overrides))
+    judged = score_split(test, UNIT.transform(answer), UNIT, configured(fold, seeds[0], lines, overrides))
     row = {
         "fold": fold,
         "ipa": mse(test.label, physics(test)),
@@ -163,7 +165,7 @@ def pooled(rows: list[dict[str, Any]], lines: int, home: Path, scenes: Scenes) -
         answer.append(mean_answer(answers([home / name / f"seed{seed}" for seed in row["seeds"]], "test")[1]))
         tests += fold_names(row["fold"])["test"]
     test, z = scenes.named(tests), UNIT.transform(np.concatenate(answer))
-    judged = score_maps(test, z, UNIT, load_config(CONFIG))
+    judged = score_split(test, z, UNIT, load_config(CONFIG))
     text = [f"All test pixels: s {judged['variance_ratio']:.3f}, r {judged['correlation']:.3f}, R² {judged['r2']:.3f}."]
     text += [
         "| predicted COT | pixels | bias in ln | RMSE in ln | IPA: pixels | bias | RMSE |",
@@ -180,19 +182,19 @@ def pooled(rows: list[dict[str, Any]], lines: int, home: Path, scenes: Scenes) -
 def final(seeds: list[int], home: Path, overrides: dict[str, Any]) -> None:
     """Networks of all 82 scenes, without a validation: the length of the training is the one that the folds had."""
     from cloudml_tf.config.run_folder import write_start
-    from cloudml_tf.inference.export.swath_graph import export_networks
-    from cloudml_tf.inference.export.writer import target_folder
+    from cloudml_tf.inference.export.writer import export, source_of, target_folder
     from cloudml_tf.train import fit, network
 
     networks, config = [], configured(1, seeds[0], 1, overrides)
     everything = [name for part in PARTS for name in fold_names(1)[part]]
     for seed in seeds:
         config, folder = configured(1, seed, 1, overrides), home / "final" / f"seed{seed}"
-        prepared = prepare_scenes(config)
+        prepared = prepare(config)
         scenes = all_scenes().named(everything)
         # Two of its own scenes are watched, as something has to be; the last weights are kept, not the best.
         watched = scenes.named(["101", "102"])
-        prepared = replace(prepared, parts={"train": scenes, "val": watched, "test": watched})
+        parts = {"train": scenes, "val": watched, "test": watched}
+        prepared = replace(prepared, parts=parts, fitted=scenes)
         network.start_keras(config)
         model = network.make_model(config, prepared.scaling, scenes.frame_shape)
         if not (folder / "last.weights.h5").is_file():
@@ -204,7 +206,8 @@ def final(seeds: list[int], home: Path, overrides: dict[str, Any]) -> None:
         model.load_weights(folder / "last.weights.h5")
         networks.append(model)
     description = {**prepared.description(), "split": {"train": prepared.description()["split"]["train"]}}
-    record = export_networks(networks, target_folder(config), config, description, None, watched.frames)
+    source = source_of(networks, config, description, None, watched)
+    record = export(source, target_folder(config), config.output.export_formats)
     print(json.dumps(record, indent=2))
 
 

@@ -191,7 +191,7 @@ def our_step(name: str, frames: int, data: Path) -> tuple[dict[str, Any], Callab
     }
     if not data.exists():
         scaling = prepared.scaling
-        constants = {"mean": scaling.frame_mean[0], "std": scaling.frame_std[0], "nadir": prepared.geometry[1]}
+        constants = {"mean": scaling.frame_mean[0], "std": scaling.frame_std[0], "nadir": prepared.geometry["nadir"]}
         write(data, model, ready, {**constants, "variance": batches.variance()})
     turns = itertools.cycle([tf.nest.map_structure(tf.convert_to_tensor, batch) for batch in ready])
     model.make_train_function()

@@ -142,7 +142,7 @@ def our_training(config: Any, prepared: Any, at_goal: Goal) -> dict[str, Any]:
     network_module.start_keras(config)
     model = network_module.make_model(config, prepared.scaling, **prepared.geometry)
     with tempfile.TemporaryDirectory() as folder:
-        fitted = fit.fit(model, config, prepared, Path(folder), Console(quiet=True), track=watch)
+        fitted = fit.fit(model, config, prepared, Path(folder), Console(quiet=True), tracker=watch)
     found = outcome(started, len(fitted.history), bool(reached))
     return found | ({"seconds": reached[0] - started} if reached else {})
 

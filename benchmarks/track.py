@@ -74,7 +74,7 @@ def trained(name: str, seed: int) -> dict[str, float]:
         r2 = []
         for samples in parts:
             target, prediction = prepared.scaling.target.standardise(samples.label), predict(model, samples)
-            flights = [samples.flight == number for number in np.unique(samples.flight)]
+            flights = [samples.group == number for number in np.unique(samples.group)]
             r2 += [scores(target[here], prediction[here])["r2"] for here in flights]
         found[key] = float(np.mean(r2))
     passes = frames_of_an_epoch(config, prepared) * len(fitted.history)

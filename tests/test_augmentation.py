@@ -9,7 +9,7 @@ import pytest
 from flight_files import tiny_config, write_flight
 
 from cloudml_tf.config.training import Augmentation
-from cloudml_tf.data.augmentation import augment
+from cloudml_tf.data.augmentation import SequenceAugmentation, augment
 from cloudml_tf.data.samples import Samples, build_samples
 from cloudml_tf.data.sources import available_flights, read_flights
 from cloudml_tf.train.batches import Batches, EpochOrder
@@ -157,9 +157,10 @@ def test_order_depends_on_seed_and_epoch_alone(tmp_path: Path) -> None:
 def test_training_drops_the_small_last_batch_and_judging_keeps_every_sample_unchanged(tmp_path: Path) -> None:
     samples = small_samples(tmp_path)  # ten sequences
     target = np.arange(10, dtype="float32")
-    training = Batches(samples, target, 4, seed=1, augmentation=Augmentation())
+    changes = SequenceAugmentation(Augmentation(), samples.nadir, np.ones(1))
+    training = Batches(samples, target, 4, seed=1, augment=changes)
     assert [len(training[n][1]) for n in range(len(training))] == [4, 4]
-    judging = Batches(samples, target, 4, augmentation=Augmentation())
+    judging = Batches(samples, target, 4, augment=changes)
     assert [len(judging[n][1]) for n in range(len(judging))] == [4, 4, 2]
     assert sorted(drawn(judging)) == list(range(10))
     for number in range(len(judging)):
@@ -171,7 +172,8 @@ def test_the_samples_themselves_are_left_as_they_were(tmp_path: Path) -> None:
     samples = small_samples(tmp_path)
     table, index = samples.table.copy(), samples.index.copy()
     settings = Augmentation(mirror_along_track=True, gain_std=0.1, noise_std=0.1)
-    batches = Batches(samples, samples.label, 5, seed=1, augmentation=settings, frame_std=np.ones(1))
+    changes = SequenceAugmentation(settings, samples.nadir, np.ones(1))
+    batches = Batches(samples, samples.label, 5, seed=1, augment=changes)
     changed = [(batches[number][0]["frames"] != samples.inputs(batches.order[:5])["frames"]).any() for number in (0, 1)]
     assert all(changed)
     np.testing.assert_array_equal(samples.table, table)
@@ -196,7 +198,7 @@ def test_a_model_is_fed_the_same_batches_in_the_same_order(tmp_path: Path) -> No
 
 def test_weights_go_with_their_samples_in_training_only(tmp_path: Path) -> None:
     samples = small_samples(tmp_path)
-    batches = Batches(samples, np.arange(10, dtype="float32"), 4, seed=1)
+    batches = Batches(samples, np.arange(10, dtype="float32"), 4, seed=1, weight=samples.weight)
     _, target, weight = batches[0]
     np.testing.assert_array_equal(weight, samples.weight[target[:, 0].astype(int)])
     assert set(weight.tolist()) <= {1.0, 3.0}

@@ -7,7 +7,6 @@ import pytest
 
 from cloudml_tf.config.load import load_config
 from cloudml_tf.data.prepare import prepare
-from cloudml_tf.evaluation.baselines import image_statistics
 from cloudml_tf.evaluation.collect import collect_baselines
 from cloudml_tf.evaluation.oracle import oracle_predictions
 from cloudml_tf.evaluation.scores import scores
@@ -22,7 +21,7 @@ def prepared(finished: Path):
 def test_statistics_by_hand(prepared) -> None:
     _, ready = prepared
     samples = ready.parts["test"].take(np.arange(3))
-    found = image_statistics(samples)
+    found = samples.baseline_features(None)["image_statistics"]
     middle = samples.table[samples.index[:, 1], ..., 0]
     row, column = samples.nadir
     # columns of the first frame come first: nadir pixel, 3x3, 9x9, frame mean; then those of the middle one

@@ -18,9 +18,9 @@ from conftest import TINY, merged
 from cloudml_tf.commands.main import main
 from cloudml_tf.config.load import load_config, parse_config, parse_overrides
 from cloudml_tf.config.simulation import DEFAULT_REGIMES
-from cloudml_tf.data.independence import block_ids
+from cloudml_tf.data.independence import block_ids, effective_size
 from cloudml_tf.diagnostics.diagnosis.verdict import print_shortly
-from cloudml_tf.evaluation.scores import judge, tier
+from cloudml_tf.evaluation.scores import scores_with_intervals, tier
 from cloudml_tf.experiments.run import train
 from cloudml_tf.utils.console import Console
 from cloudml_tf.utils.errors import EXIT_COLLAPSED, NotFiniteError
@@ -76,10 +76,14 @@ def planted(healthy: Path, target: Path, predict: Predict, **changes: Any) -> Pa
         time_s, flight, label = (arrays[f"{part}_{name}"] for name in ("time_s", "flight", "label"))
         series = np.unique(flight, return_inverse=True)[1]
         blocks = block_ids(time_s, series, np.zeros_like(series), 60.0)
-        metrics[part] = judge(label, predict(part, label, arrays[f"{part}_prediction"]), blocks, series, 100)
+        metrics[part] = scored(label, predict(part, label, arrays[f"{part}_prediction"]), blocks, series)
     metrics["tier"] = tier(metrics["test"])
     (target / "metrics.json").write_text(json.dumps(metrics))
     return target
+
+
+def scored(label: np.ndarray, prediction: np.ndarray, blocks: np.ndarray, series: np.ndarray) -> dict[str, Any]:
+    return scores_with_intervals(label, prediction, blocks, effective_size(label, series), 100)
 
 
 def read(path: Path) -> Any:
@@ -220,7 +224,7 @@ def test_leak_by_a_flight_that_was_held_out(healthy: Path, tmp_path: Path, capsy
     zeros = np.zeros(len(label), int)
     blocks = block_ids(arrays["test_time_s"], zeros, zeros, 60.0)
     evaluation.mkdir()
-    other = judge(label, label + noise(label, 1.5), blocks, zeros, 100)
+    other = scored(label, label + noise(label, 1.5), blocks, zeros)
     (evaluation / "evaluation.json").write_text(json.dumps({"test": other}))
     found = diagnosed(run, capsys, "--evaluation", str(evaluation), "--quick")
     assert found["verdict"] == "leak"

@@ -13,7 +13,7 @@ import pytest
 from cloudml_tf.data.samples import Samples
 from cloudml_tf.data.scaling import TargetScaling
 from cloudml_tf.evaluation.collect import table_rows
-from cloudml_tf.evaluation.scores import judge, scores, tier
+from cloudml_tf.evaluation.scores import scores, scores_with_intervals, tier
 from cloudml_tf.reports import html, images, plots, report
 from cloudml_tf.reports import tables as tables_module
 from cloudml_tf.reports.figure import side_by_side
@@ -261,7 +261,8 @@ def test_cases_are_apart_and_in_order() -> None:
 
 def judged(samples: Samples, z: np.ndarray) -> dict:
     """The metrics of an evaluation."""
-    found = judge(samples.label, z, np.arange(len(z)) // 4, samples.flight, samples=50)
+    n_eff = samples.effective_size(samples.label)
+    found = scores_with_intervals(samples.label, z, np.arange(len(z)) // 4, n_eff, samples=50)
     return {
         "space": {"loss": "optical_depth", "physical": "optical_depth"},
         "test": {**found, "physical": found},

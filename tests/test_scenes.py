@@ -9,12 +9,14 @@ from scene_files import NAMES, scene_config, write_scenes
 
 from cloudml_tf.config.load import parse_config
 from cloudml_tf.config.schema import Config
+from cloudml_tf.data.augmentation import MapAugmentation
+from cloudml_tf.data.prepare import prepare
+from cloudml_tf.data.readers.scenes import read_scenes
 from cloudml_tf.data.scaling import TargetScaling
-from cloudml_tf.data.scene_preparation import prepare_scenes
-from cloudml_tf.data.scenes import Scenes, on_lines, read_scenes, split_scenes
-from cloudml_tf.data.sources import available_flights
-from cloudml_tf.evaluation.maps import score_maps
-from cloudml_tf.train.scene_batches import MapAugmentation, SceneBatches, scene_batches, training_weight
+from cloudml_tf.data.scenes import Scenes, on_lines, split_scenes, training_weight
+from cloudml_tf.evaluation.collect import score_split
+from cloudml_tf.train.batches import Batches
+from cloudml_tf.train.loaders import training_batches
 from cloudml_tf.utils.errors import ConfigError, DataError
 
 
@@ -45,7 +47,7 @@ def test_what_the_file_holds(config, content) -> None:
     np.testing.assert_allclose(scenes.frames[..., 1], content["swir"], rtol=1e-6)
     np.testing.assert_allclose(scenes.label, content["cot"], rtol=1e-6)
     np.testing.assert_allclose(scenes.retrieval, content["ipa"], rtol=1e-6)
-    assert scenes.seen.all()
+    assert scenes.known.all()
 
 
 def test_labels_out_of_range_or_missing_have_no_weight(tmp_path, config, content) -> None:
@@ -55,7 +57,7 @@ def test_labels_out_of_range_or_missing_have_no_weight(tmp_path, config, content
     scenes = read_scenes(tmp_path / "scenes.h5", config.data.scenes, target)
     expected = content["cot"] <= 5.0
     expected[0, 0, :3] = False
-    np.testing.assert_array_equal(scenes.seen, expected)
+    np.testing.assert_array_equal(scenes.known, expected)
     assert np.isfinite(scenes.label).all()
 
 
@@ -116,19 +118,19 @@ def test_parts_are_cut_by_name_and_copies_leak(tmp_path, config) -> None:
 
 def test_labels_on_lines_are_every_nth_row_and_the_test_part_stays_whole(tmp_path, config) -> None:
     scenes = on_lines(read(config), 4, np.random.default_rng(0))
-    for seen in scenes.seen:
+    for seen in scenes.known:
         rows = np.flatnonzero(seen.any(axis=1))
         assert len(rows) == 4
         assert (np.diff(rows) == 4).all()
         assert seen[rows].all()
-    assert len({int(seen.any(axis=1).argmax()) for seen in scenes.seen}) > 1  # not the same rows everywhere
+    assert len({int(seen.any(axis=1).argmax()) for seen in scenes.known}) > 1  # not the same rows everywhere
     sparse = parse_config(scene_config(tmp_path / "scenes.h5", tmp_path, line_spacing=8))
-    parts = prepare_scenes(sparse).parts
+    parts = prepare(sparse).parts
     assert [int(parts[part].weight.sum()) for part in ("train", "val", "test")] == [4 * 32, 2 * 32, 2 * 256]
 
 
 def test_the_scaling_is_that_of_the_training_part(config) -> None:
-    prepared = prepare_scenes(config)
+    prepared = prepare(config)
     train, scaling = prepared.parts["train"], prepared.scaling
     z = scaling.target.standardise(train.label)
     assert z.mean() == pytest.approx(0, abs=1e-5)
@@ -143,12 +145,12 @@ def test_no_optical_depth_is_below_zero() -> None:
     np.testing.assert_allclose(scaling.physical(np.log([0.001, 0.01, 1.01])), [0.0, 0.0, 1.0], atol=1e-9)
 
 
-def batches_of(config: Config, **settings) -> SceneBatches:
-    prepared = prepare_scenes(config)
+def batches_of(config: Config, periodic: bool = True) -> Batches:
+    prepared = prepare(config)
     train = prepared.parts["train"]
-    scenes = config.data.scenes.model_copy(update=settings)
-    changes = MapAugmentation(config.augmentation, scenes, np.ones(2))
-    return SceneBatches(train, prepared.scaling.target, training_weight(train, config), 2, changes, 5, 12)
+    changes = MapAugmentation(config.augmentation, np.ones(2), "rows", periodic)
+    target = prepared.scaling.target.standardise(train.label)
+    return Batches(train, target, 2, seed=5, augment=changes, weight=train.weight, per_epoch=12)
 
 
 def test_every_scene_comes_as_often_and_each_time_otherwise(config) -> None:
@@ -164,7 +166,7 @@ def test_every_scene_comes_as_often_and_each_time_otherwise(config) -> None:
 def test_shifts_and_mirrors_keep_image_and_label_together_and_the_sun_on_its_side(config) -> None:
     """The second channel is a function of the label alone; a shadow lies to the right of its cloud."""
     batches = batches_of(config)
-    prepared = prepare_scenes(config)
+    prepared = prepare(config)
     for number in range(len(batches)):
         inputs, target, weight = batches[number]
         cot = prepared.scaling.target.physical(target)
@@ -181,9 +183,9 @@ def test_scenes_that_end_are_not_shifted(config) -> None:
         update={"augmentation": config.augmentation.model_copy(update={"mirror_across_track": False})}
     )
     batches = batches_of(still, periodic=False)
-    np.testing.assert_array_equal(batches[0][0]["frames"], batches.frames[batches.order[:2]])
+    np.testing.assert_array_equal(batches[0][0]["frames"], batches.examples.frames[batches.order[:2]])
     shifted = batches_of(still)
-    assert not np.array_equal(shifted[0][0]["frames"], shifted.frames[shifted.order[:2]])
+    assert not np.array_equal(shifted[0][0]["frames"], shifted.examples.frames[shifted.order[:2]])
 
 
 def with_flights(path: Path) -> None:
@@ -210,7 +212,7 @@ def of_flights(tmp_path: Path, **changes) -> dict:
 
 def test_groups_are_split_and_the_test_part_has_labels_of_its_own(tmp_path, content) -> None:
     with_flights(tmp_path / "scenes.h5")
-    prepared = prepare_scenes(parse_config(of_flights(tmp_path)))
+    prepared = prepare(parse_config(of_flights(tmp_path)))
     parts = prepared.parts
     assert parts["train"].names == ("1", "3", "4")  # the second has no label
     assert parts["train"].split_names == ("1", "2", "2")
@@ -223,10 +225,10 @@ def test_a_number_of_a_scene_is_a_channel_that_no_change_touches(tmp_path, conte
     with_flights(tmp_path / "scenes.h5")
     loud = {"mirror_across_track": False, "gain_std": 0.3, "noise_std": 0.3, "window": 0.5}
     config = parse_config(of_flights(tmp_path, augmentation=loud))
-    train = prepare_scenes(config).parts["train"]
+    train = prepare(config).parts["train"]
     assert train.single == (1,)
     np.testing.assert_allclose(train.frames[:, 3, 5, 1], np.linspace(-0.5, 0.9, 8)[[0, 2, 3]], rtol=1e-6)
-    batches = scene_batches(config, prepare_scenes(config))[0]
+    batches = training_batches(config, prepare(config))
     rows = set()
     for number in range(len(batches)):
         inputs, _, weight = batches[number]
@@ -244,7 +246,7 @@ def test_intervals_draw_groups_where_there_are_enough(tmp_path) -> None:
     for groups, drawn in ((4, 12), (6, 6)):
         names = tuple(str(n % groups) for n in range(12))
         scenes = Scenes(label[..., None], label, np.ones_like(label), tuple(map(str, range(12))), groups=names)
-        assert score_maps(scenes, label, TargetScaling(0.0, 1.0, log=False), config)["n_eff"] == drawn
+        assert score_split(scenes, label, TargetScaling(0.0, 1.0, log=False), config)["n_eff"] == drawn
 
 
 @pytest.mark.parametrize(
@@ -268,7 +270,7 @@ def test_scenes_of_flights_that_do_not_fit_are_refused(tmp_path, content, scenes
     given = of_flights(tmp_path, **more)
     given["data"]["scenes"] |= scenes
     with pytest.raises((ConfigError, DataError), match=text):
-        prepare_scenes(parse_config(given))
+        prepare(parse_config(given))
 
 
 def test_a_group_is_called_by_its_name(tmp_path, content) -> None:
@@ -288,11 +290,12 @@ def test_gain_and_noise_change_images_and_no_label(config, change) -> None:
 
 
 def test_overweight_counts_high_labels_and_named_scenes_more(tmp_path, config) -> None:
-    train = prepare_scenes(config).parts["train"]
+    train = prepare(config).parts["train"]
     heavy = parse_config(
         {**config.model_dump(mode="json"), "overweight_factor": 3.0, "overweight": {"threshold": 10.0}}
     )
     np.testing.assert_array_equal(training_weight(train, heavy), np.where(train.label >= 10.0, 3.0, 1.0))
+    np.testing.assert_array_equal(prepare(heavy).fitted.weight, training_weight(train, heavy))
     rule = {"threshold": None, "flights": ["2"]}
     heavy = parse_config({**config.model_dump(mode="json"), "overweight_factor": 3.0, "overweight": rule})
     assert training_weight(train, heavy).mean(axis=(1, 2)).tolist() == [1.0, 3.0, 1.0, 1.0]
@@ -301,15 +304,15 @@ def test_overweight_counts_high_labels_and_named_scenes_more(tmp_path, config) -
 @pytest.mark.parametrize(
     ("section", "values", "text"),
     [
-        ("target", {"coverage": "nadir", "log_offset": 0.0, "minimum": 0.1}, "belong together"),
+        ("target", {"coverage": "nadir", "log_offset": 0.0, "minimum": 0.1}, "data.scenes has a label at every pixel"),
         ("target", {"minimum": None}, "a log target needs minimum above 0"),
-        ("data", {"sun_angles": True}, "reads one image: set temporal_frames 1"),
+        ("data", {"sun_angles": True}, "a file of scenes brings the sun's direction along"),
         ("data", {"path": "flights"}, "path and scenes both name the input"),
-        ("model", {"footprint": 5}, "leaves model.footprint as it is, 11. Received: 5"),
+        ("model", {"footprint": 5}, "leaves model.footprint as it is, 11: describes a network"),
         ("model", {"shift_average": True}, "shift_average is for periodic scenes"),
         ("augmentation", {"mirror_along_track": True}, "leaves augmentation.mirror_along_track as it is"),
-        ("training", {"run_length": 4}, "leaves training.run_length as it is, 1. Received: 4"),
-        ("output", {"export_formats": ["onnx"]}, "is exported as a SavedModel"),
+        ("training", {"run_length": 4}, "leaves training.run_length as it is, 1: scenes share no frames. Received: 4"),
+        ("training", {"devices": "mirrored"}, "several devices train networks of sequences"),
         ("split", {"kind": "time_blocks"}, "splits scenes by name"),
     ],
 )
@@ -327,9 +330,4 @@ def test_scenes_that_cannot_be_halved_are_refused(tmp_path) -> None:
     write_scenes(tmp_path / "scenes.h5", side=18)
     config = parse_config(changed(tmp_path, "model", widths=[4, 4, 4]))
     with pytest.raises(DataError, match=r"18 x 18 pixels cannot be halved 2 times: .* must be multiples of 4"):
-        prepare_scenes(config)
-
-
-def test_where_flights_are_read_scenes_are_refused(config) -> None:
-    with pytest.raises(ConfigError, match="this command reads flights, and the configuration names scenes"):
-        available_flights(config)
+        prepare(config)

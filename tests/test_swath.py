@@ -13,7 +13,7 @@ from cloudml_tf.commands.main import main
 from cloudml_tf.config.load import parse_config
 from cloudml_tf.data.scaling import TargetScaling
 from cloudml_tf.data.scenes import Scenes
-from cloudml_tf.evaluation.maps import decades, score_maps
+from cloudml_tf.evaluation.collect import decades, score_split
 
 pytestmark = pytest.mark.tensorflow("exports a SavedModel")
 
@@ -144,7 +144,7 @@ def test_scores_leave_out_pixels_without_a_label_and_draw_whole_scenes(tmp_path)
     weight = np.array([[[1.0, 0.0]], [[1.0, 1.0]]])
     scenes = Scenes(np.zeros((2, 1, 2, 1)), label, weight, ("1", "2"))
     unit = TargetScaling(0.0, 1.0, log=False)
-    found = score_maps(scenes, np.array([[[2.0, 99.0]], [[4.0, 6.0]]]), unit, config)
+    found = score_split(scenes, np.array([[[2.0, 99.0]], [[4.0, 6.0]]]), unit, config)
     assert found["n"] == 3
     assert found["bias"] == pytest.approx((1 + 0 - 2) / 3)
     assert found["rmse"] == pytest.approx(np.sqrt(5 / 3))

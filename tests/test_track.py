@@ -67,27 +67,27 @@ def test_places_are_even_begin_at_nadir_and_lie_in_the_frame(tiny) -> None:
 def test_every_label_stands_where_its_cloud_is_seen(tiny) -> None:
     """A place ahead of nadir is met later, by its distance over the speed of the scene."""
     prepared = prepare(tiny(target=TRACK))
-    track, train = prepared.track, prepared.parts["train"]
+    track, train = prepared.fitted, prepared.parts["train"]
     assert track.offsets == (0, 2, -2, 4, -4)
     speed = track.pixels_per_s["sim01"]
     assert 2.0 < speed < 2.7  # 200 m/s over pixels of 100 m, and faster by the height of the clouds
     sequence, place = np.nonzero(track.weight)
-    met_s = track.samples.time_s[sequence] + np.asarray(track.offsets)[place] / speed
+    met_s = track.time_s[sequence] + np.asarray(track.offsets)[place] / speed
     nearest = np.abs(train.time_s[None, :] - met_s[:, None]).argmin(axis=1)
     assert np.abs(train.time_s[nearest] - met_s).max() * speed <= 1.0
     np.testing.assert_array_equal(track.label[sequence, place], train.label[nearest])
     assert np.isnan(track.label[track.weight == 0]).all()
     # a label every two seconds, five places that a cloud passes in under four
-    assert 1.5 < (track.weight > 0).sum() / len(track.samples) < 2.5
-    assert prepared.description()["track"]["sequences"] == len(track.samples) > 1.5 * len(train)
+    assert 1.5 < (track.weight > 0).sum() / len(track) < 2.5
+    assert prepared.description()["track"]["sequences"] == len(track) > 1.5 * len(train)
 
 
 def test_sequences_and_labels_are_of_the_training_part_alone(tiny) -> None:
     split = {"kind": "time_blocks", "val_fraction": 0.25, "test_fraction": 0.25, "gap_s": 10.0}
     prepared = prepare(tiny(split=split, target=TRACK))
-    for name in prepared.track.pixels_per_s:
-        number = prepared.track.samples.flight_names.index(name)
-        seen = prepared.track.samples.time_s[prepared.track.samples.flight == number]
+    for name in prepared.fitted.pixels_per_s:
+        number = prepared.fitted.flight_names.index(name)
+        seen = prepared.fitted.time_s[prepared.fitted.flight == number]
         train = prepared.parts["train"]
         own = train.time_s[train.flight == train.flight_names.index(name)]
         assert own.min() <= seen.min()

@@ -32,7 +32,7 @@ class Evaluation:
 
 def evaluate(source: Path, words: list[str], overrides: dict[str, Any], console: Console) -> Evaluation:
     """Score a run folder, or an exported model, which runs without Keras, on the examples that are named."""
-    from cloudml_tf.data.named import named_examples
+    from cloudml_tf.data.prepare import named_examples
     from cloudml_tf.evaluation.collect import collect_scores
     from cloudml_tf.inference.model import open_record
 
@@ -68,7 +68,7 @@ def _add_baselines(
     config, description = record.config, record.description
     if not config.evaluation.baselines:
         return
-    from cloudml_tf.data.named import examples_of_run
+    from cloudml_tf.data.prepare import examples_of_run
     from cloudml_tf.evaluation.collect import collect_baselines
 
     trained = sorted(set(examples.group_names) & set(description["split"]["train"]["flights"]))

@@ -8,52 +8,75 @@ from cloudml_tf.utils.errors import ConfigError
 LIDAR, TRUTH = "lidar_optical_depth", "optical_depth_truth"  # datasets (scene, row, column) of scenes of flights
 SUN = ("sun_ahead", "sun_aside", "sun_cos_zenith")  # datasets (scene,): towards the sun, ahead, to the right and up
 
-# Of `Model`: what describes a network that reads sequences for one place, and means nothing for a whole swath.
-OF_SEQUENCES = ("architecture", "footprint", "encoder_features", "heads", "head", "contrast_boxes", "nadir_linear")
-USUAL = {
-    "target": ("smearing",),
-    "data": ("features", "labels", "val_labels"),
-    "label_density": ("enabled",),
-    "preprocessing": ("flat_field", "per_frame"),
-    "augmentation": ("mirror_along_track",),
-    "model": OF_SEQUENCES,
-    "training": ("order", "run_length", "init_from", "mixed_precision", "devices"),
-    "pretraining": ("enabled",),
+# What a target cannot do: the fields that must keep their default, and the reason.
+SEQUENCES_ALONE = "describes a network that reads sequences for one location, and means nothing for a map"
+SWATH_CANNOT: dict[str, str] = {
+    **{
+        f"model.{name}": SEQUENCES_ALONE
+        for name in ("architecture", "footprint", "encoder_features", "heads", "head", "contrast_boxes", "nadir_linear")
+    },
+    "target.smearing": "its logarithm has an offset, so that a factor makes no mean of a median",
+    "data.features": "numbers of a whole scene are channels (data.scenes.channels)",
+    "data.labels": "labels are thinned by rows (data.scenes.line_spacing)",
+    "data.val_labels": "labels are thinned by rows (data.scenes.line_spacing)",
+    "label_density.enabled": "the density would be that of pixels, which are no independent labels",
+    "preprocessing.flat_field": "scenes are calibrated images",
+    "preprocessing.per_frame": "scenes are calibrated images",
+    "augmentation.mirror_along_track": "the axis along the sun keeps its side",
+    "training.order": "scenes have no order in time",
+    "training.run_length": "scenes share no frames",
+    "training.init_from": "only networks of sequences continue from another run",
+    "training.devices": "several devices train networks of sequences",
+    "pretraining.enabled": "masked reconstruction pretrains the frame encoder of sequences",
 }
 
 
 def check_swath(config: Any) -> None:
-    """The contracts of a `schema.Config` whose target.coverage is "swath". Raises `ValueError`."""
+    """The contracts of a `schema.Config` whose target.coverage is "swath", and of the fields that only it has.
+
+    Raises `ValueError`.
+    """
     swath = config.target.coverage == "swath"
-    if swath != (config.data.scenes is not None):
+    if config.data.scenes is not None and not swath:
         raise ValueError(
-            "target.coverage 'swath' and data.scenes belong together: a label at every pixel is read from gridded "
-            "scenes, and flights have labels at nadir alone (coverage 'nadir' or 'track'). Set both, or neither"
+            "data.scenes has a label at every pixel, for target.coverage 'swath'. Set that coverage, or leave "
+            "data.scenes out"
         )
-    if config.model.shift_average and not (swath and config.data.scenes.periodic):
+    scenes = scene_settings(config)
+    if config.model.shift_average and not (swath and scenes.periodic):
         raise ValueError("model.shift_average is for periodic scenes: set it to false, or data.scenes.periodic to true")
     if not swath:
         if config.augmentation.window is not None:
             raise ValueError("augmentation.window is for scenes, target.coverage 'swath'. Set it to null")
         return
-    for section, names in USUAL.items():
+    _check_defaults(config)
+    _check_scenes(config, scenes)
+
+
+def _check_defaults(config: Any) -> None:
+    """Refuse what a swath cannot do."""
+    for path, reason in SWATH_CANNOT.items():
+        section, name = path.split(".")
         part = getattr(config, section)
-        for name in names:
-            default, given = type(part).model_fields[name].default, getattr(part, name)
-            if given != default:
-                raise ValueError(
-                    f"target.coverage 'swath' leaves {section}.{name} as it is, {default}. Received: {given}"
-                )
-    scenes = config.data.scenes
-    if config.temporal_frames != 1 or config.data.sun_angles:
+        default, given = type(part).model_fields[name].default, getattr(part, name)
+        if given != default:
+            raise ValueError(f"target.coverage 'swath' leaves {path} as it is, {default}: {reason}. Received: {given}")
+
+
+def _check_scenes(config: Any, scenes: SceneFile) -> None:
+    if config.data.scenes is not None and config.data.sun_angles:
         raise ValueError(
-            "target.coverage 'swath' reads one image: set temporal_frames 1 and data.sun_angles false. Where scenes "
-            "have several suns, data.scenes.channels may name datasets (scene,) with the sun's direction"
+            "a file of scenes brings the sun's direction along: set data.sun_angles false, and name its datasets "
+            f"(scene,) in data.scenes.channels, such as {', '.join(SUN)}"
+        )
+    if config.data.scenes is None and config.target.name != "optical_depth":
+        raise ValueError(
+            f"scenes of flights are labelled with optical_depth. Received: target.name {config.target.name}"
         )
     if scenes.sun_axis is None and (config.augmentation.mirror_across_track or config.model.mirror_average):
         raise ValueError(
-            "data.scenes.sun_axis null says that light comes from anywhere, and a mirror image has another sun: set "
-            "augmentation.mirror_across_track and model.mirror_average to false"
+            "data.scenes.sun_axis null, as of scenes of flights, says that light comes from anywhere, and a mirror image "
+            "has another sun: set augmentation.mirror_across_track and model.mirror_average to false"
         )
     if scenes.periodic and config.augmentation.window is not None:
         raise ValueError("augmentation.window cuts scenes that end: set it to null, or data.scenes.periodic to false")
@@ -62,8 +85,6 @@ def check_swath(config: Any) -> None:
             "target.coverage 'swath' splits scenes by name: set split.kind 'flights', with train, val and test. "
             f"Received: {config.split.kind}"
         )
-    if config.output.export_formats != ("savedmodel",):
-        raise ValueError("target.coverage 'swath' is exported as a SavedModel: leave output.export_formats at that")
 
 
 def check_archive(config: Any) -> None:

@@ -3,7 +3,7 @@
 flight ─ good frames ─ motion of the scene ─ frames that share no cloud ─ labels at the pixels where they are seen
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,7 +19,7 @@ from cloudml_tf.data.readers.frames import build_table, downsample
 from cloudml_tf.data.samples import check_sequences, nadir_pixel, samples_of_table, sequences, sequences_around
 from cloudml_tf.data.scenes import Scenes
 from cloudml_tf.data.track import along_track, pixels_per_s, seen_labels
-from cloudml_tf.utils.errors import ConfigError, DataError
+from cloudml_tf.utils.errors import ConfigError, DataError, of_flight
 
 FRAMES_A_FLIGHT = 1_000_000  # a scene is called flight number * this + row of the camera file
 SIMULATED = "truth/swath_optical_depth"
@@ -121,6 +121,17 @@ def scenes_in_memory(flights: Mapping[str, FlightScenes], config: Config) -> Sce
         single=tuple(n for n, name in enumerate(settings.channels) if name in SUN),
         time_s=np.concatenate([each.time_s for each in found]),
     )
+
+
+def scenes_of_flights(
+    flights: Sequence[Flight], config: Config, progress: Callable[[int, int], None] | None = None, labels: bool = True
+) -> Scenes:
+    """The scenes of flights for a network with coverage "swath", without a file between them."""
+    found: dict[str, FlightScenes] = {}
+    for flight in flights:
+        with of_flight(flight.name):
+            found[flight.name] = scenes_of_flight(flight, reading(config), labels, progress=progress)
+    return scenes_in_memory(found, config)
 
 
 def far_apart(time_s: np.ndarray, least_s: float) -> np.ndarray:

@@ -8,7 +8,7 @@ from cloudml_tf.config.load import expand
 from cloudml_tf.config.run_folder import flat, read_run
 from cloudml_tf.config.schema import Config
 from cloudml_tf.data.readers.frames import camera_fingerprint
-from cloudml_tf.data.samples import Samples
+from cloudml_tf.data.samples import Examples
 from cloudml_tf.data.scaling import Scaling
 from cloudml_tf.utils.errors import RunError
 
@@ -17,18 +17,18 @@ FREE_OF_MODEL = {"dropout", "head_dropout", "output_init", "output_bias", "mirro
 SAME_OF_DATA = {"sun_angles", "features"}
 
 
-def inherited_scaling(config: Config, train: Samples) -> Scaling:
+def inherited_scaling(config: Config, train: Examples) -> Scaling:
     """The scaling of the run that `config` goes on from. Raises `RunError` where that run is another network."""
     content = check_network(config, train)["scaling"]
     content["target"]["smearing"] = 1.0  # fitted again, where it is asked for
     return Scaling.from_json(content)
 
 
-def check_network(config: Config, train: Samples) -> dict[str, Any]:
+def check_network(config: Config, train: Examples) -> dict[str, Any]:
     """The data description of the run that `config` starts from. Raises `RunError` where its network differs."""
     source = _source(config)
     before, description = read_run(source)
-    _check_same(source, _network(before, description), _network(config, _frames(train)))
+    _check_same(source, _network(before, description), _network(config, train.geometry))
     return description
 
 
@@ -68,10 +68,6 @@ def _source(config: Config) -> Path:
     if config.training.init_from is None:
         raise ValueError("this configuration has no training.init_from")
     return expand(config.training.init_from)
-
-
-def _frames(samples: Samples) -> dict[str, Any]:
-    return {"frame_shape": list(samples.frame_shape), "nadir": list(samples.nadir)}
 
 
 def _network(config: Config, description: dict[str, Any]) -> dict[str, Any]:

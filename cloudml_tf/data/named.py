@@ -9,26 +9,22 @@ from cloudml_tf.config.load import expand
 from cloudml_tf.config.run_folder import ModelRecord
 from cloudml_tf.config.schema import Config
 from cloudml_tf.config.targets import scene_settings
-from cloudml_tf.data.flight_scenes import reading
+from cloudml_tf.data.flight_scenes import reading, scenes_of_flights
 from cloudml_tf.data.left_out import LeftOut
-from cloudml_tf.data.prepare import scenes_of_flights
 from cloudml_tf.data.readers.scenes import read_scenes
-from cloudml_tf.data.samples import Examples
+from cloudml_tf.data.samples import Samples
 from cloudml_tf.data.scenes import Scenes, check_levels, judged_by
 from cloudml_tf.data.sources import Progress, check_some, find_named, read_flights, samples_of
 from cloudml_tf.data.splits import keep_labels
 from cloudml_tf.utils.errors import DataError, RunError
 
 
-def named_examples(words: Sequence[str], record: ModelRecord, decoding: Progress | None = None) -> Examples:
-    """The labelled examples that a command line names for a finished model.
+def named_samples(words: Sequence[str], record: ModelRecord, decoding: Progress | None = None) -> Samples:
+    """All labelled sequences of flights as a command line names them, for a finished model.
 
-    Raises `DataError` for a word that names none, and `RunError` for examples that do not fit the model.
+    Raises `DataError` for a word that names none, and `RunError` for frames that do not fit the model.
     """
-    config = record.config
-    if config.target.coverage == "swath":
-        return named_scenes(words, config, record.description, progress=decoding)
-    samples = samples_of(find_named(words, config, record.description["files"]), config, decoding)
+    samples = samples_of(find_named(words, record.config, record.description["files"]), record.config, decoding)
     check_frames(record, samples.frame_shape)
     return samples
 
@@ -92,14 +88,8 @@ def check_frames(record: ModelRecord, frame_shape: Sequence[int]) -> None:
         )
 
 
-def examples_of_run(config: Config, description: Mapping[str, Any], part: str) -> Examples:
-    """The examples of one split of a finished run, read again. Raises `DataError` where that is no longer possible."""
+def samples_of_run(config: Config, description: Mapping[str, Any], part: str) -> Samples:
+    """The sequences of one split of a finished run, read again. Raises `DataError` where that is no longer possible."""
     names = description["split"][part]["flights"]
-    if config.target.coverage == "swath":
-        examples: Examples = named_scenes(names, config, description, trained_labels=part != "test")
-    else:
-        files = {name: FlightFiles.model_validate(description["files"][name]) for name in names}
-        examples = keep_labels({part: samples_of(files, config)}, config.data, config.seed)[part]
-    if list(examples.frame_shape) != list(description["frame_shape"]):
-        raise DataError(f"the {part} split is read with another frame shape by now: {examples.frame_shape}.")
-    return examples
+    files = {name: FlightFiles.model_validate(description["files"][name]) for name in names}
+    return keep_labels({part: samples_of(files, config)}, config.data, config.seed)[part]

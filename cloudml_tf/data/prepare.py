@@ -10,13 +10,15 @@ import numpy as np
 
 from cloudml_tf.config.data import FlightFiles, FlightSplit
 from cloudml_tf.config.load import expand
+from cloudml_tf.config.run_folder import ModelRecord
 from cloudml_tf.config.schema import Config
 from cloudml_tf.config.targets import scene_settings
 from cloudml_tf.data.drift import fit_distributions
-from cloudml_tf.data.flight_scenes import FlightScenes, reading, scenes_in_memory, scenes_of_flight
+from cloudml_tf.data.flight_scenes import reading, scenes_of_flights
 from cloudml_tf.data.inherited import check_unseen, inherited_scaling
 from cloudml_tf.data.label_weights import density_weights
 from cloudml_tf.data.left_out import LeftOut, flights_left, of_the_split, tell
+from cloudml_tf.data.named import named_samples, named_scenes, samples_of_run
 from cloudml_tf.data.readers.flights import Flight
 from cloudml_tf.data.readers.frames import camera_fingerprint
 from cloudml_tf.data.readers.scenes import read_scenes
@@ -32,7 +34,7 @@ from cloudml_tf.data.scenes import (
     split_scenes,
     training_weight,
 )
-from cloudml_tf.data.sources import Progress, available_flights, check_some, read_flights, without_bad_flights
+from cloudml_tf.data.sources import Progress, available_flights, read_flights, without_bad_flights
 from cloudml_tf.data.splits import PARTS, keep_labels, split_samples
 from cloudml_tf.data.track import track_samples, track_windows
 from cloudml_tf.data.training_ranges import FAR_SUN, far_flights, fit_ranges
@@ -110,7 +112,7 @@ def prepare(config: Config, simulating: Progress | None = None, decoding: Progre
         path = expand(config.data.scenes.path)
         source = {"scenes": config.data.scenes.path}
         return _prepare_scenes(config, *_scenes_of_file(config, path), [camera_fingerprint(path)], details=source)
-    if config.target.coverage == "swath":
+    if reads_scenes(config):
         return without_bad_flights(lambda left_out: _swath(config, left_out, simulating, decoding), config)
     return without_bad_flights(lambda left_out: _sequences(config, left_out, simulating, decoding), config)
 
@@ -178,18 +180,6 @@ def _swath(config: Config, left_out: LeftOut, simulating: Progress | None, decod
     return replace(prepared, flights=used, left_out=of_the_split(config, list(files), left_out))
 
 
-def scenes_of_flights(
-    flights: Sequence[Flight], config: Config, progress: Progress | None = None, labels: bool = True
-) -> Scenes:
-    """The scenes of flights for a network with coverage "swath", without a file between them."""
-    found: dict[str, FlightScenes] = {}
-    for flight in flights:
-        with of_flight(flight.name):
-            found[flight.name] = scenes_of_flight(flight, reading(config), labels, progress=progress)
-    check_some(found, {})
-    return scenes_in_memory(found, config)
-
-
 def _scenes_of_file(config: Config, path: Path) -> tuple[Scenes, Scenes | None]:
     """The scenes of a file; and once more with the labels that the test split is scored with, where it has its own."""
     settings = scene_settings(config)
@@ -214,6 +204,33 @@ def _prepare_scenes(
     parts["train"] = replace(parts["train"], weight=training_weight(parts["train"], config))
     scaling = fit_scaling(parts["train"], config.target, config.preprocessing)
     return Prepared(parts, parts["train"], scaling, fingerprint, details=details)
+
+
+def named_examples(words: Sequence[str], record: ModelRecord, decoding: Progress | None = None) -> Examples:
+    """The labelled examples that a command line names for a finished model.
+
+    Raises `DataError` for a word that names none, and `RunError` for examples that do not fit the model.
+    """
+    if reads_scenes(record.config):
+        return named_scenes(words, record.config, record.description, progress=decoding)
+    return named_samples(words, record, decoding)
+
+
+def examples_of_run(config: Config, description: Mapping[str, Any], part: str) -> Examples:
+    """The examples of one split of a finished run, read again. Raises `DataError` where that is no longer possible."""
+    names, trained = description["split"][part]["flights"], part != "test"
+    if reads_scenes(config):
+        examples: Examples = named_scenes(names, config, description, trained_labels=trained)
+    else:
+        examples = samples_of_run(config, description, part)
+    if list(examples.frame_shape) != list(description["frame_shape"]):
+        raise DataError(f"the {part} split is read with another frame shape by now: {examples.frame_shape}.")
+    return examples
+
+
+def reads_scenes(config: Config) -> bool:
+    """Whether examples are scenes; else they are sequences of frames."""
+    return config.target.coverage == "swath"
 
 
 def prepare_frames(config: Config, decoding: Progress | None = None) -> dict[str, FrameChunks]:

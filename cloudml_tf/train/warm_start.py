@@ -12,6 +12,7 @@ from cloudml_tf.config.load import expand, parse_config
 from cloudml_tf.config.run_folder import read_run
 from cloudml_tf.config.schema import Config
 from cloudml_tf.data.inherited import _source, check_network
+from cloudml_tf.data.prepare import Prepared
 from cloudml_tf.utils.errors import RunError
 
 GENTLER = 0.3  # of the configuration's learning rate: --init-from starts near a solution
@@ -26,16 +27,17 @@ def gentle(config: Config, run: str, chosen: bool) -> Config:
     return parse_config(changed, f"--init-from {run}")
 
 
-def first_model(config: Config, prepared: Any) -> Any:
+def first_model(config: Config, prepared: Prepared) -> Any:
     """The network before its first step: drawn by the seed, or as the run of `training.init_from` left it."""
     from cloudml_tf.train import network
 
-    train_part, weights = prepared.parts["train"], None
+    weights = None
     if config.training.init_from is not None:
-        check_network(config, train_part)  # data that were prepared for one trial of a search serve others too
+        # Again: data that were prepared for one trial of a search serve others too.
+        check_network(config, prepared.parts["train"])
         weights = inherited_weights(config)
     network.start_keras(config)
-    model = network.make_model(config, prepared.scaling, train_part.frame_shape, train_part.nadir)
+    model = network.make_model(config, prepared.scaling, **prepared.geometry)
     if weights is not None:
         put_weights(model, weights, config)
     return model

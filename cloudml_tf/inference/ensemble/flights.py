@@ -8,8 +8,7 @@ import numpy as np
 from cloudml_tf.config.run_folder import ModelRecord, as_it_was
 from cloudml_tf.config.schema import Config
 from cloudml_tf.data.inherited import cameras_of
-from cloudml_tf.data.named import named_examples
-from cloudml_tf.data.prepare import Prepared, prepare
+from cloudml_tf.data.prepare import Prepared, named_examples, prepare
 from cloudml_tf.data.readers.frames import camera_fingerprint
 from cloudml_tf.data.samples import Examples
 from cloudml_tf.data.sources import find_named

@@ -55,7 +55,7 @@ def real_sequences(examples: Examples, count: int = SEQUENCES) -> Sequences:
 
 def sequences_of_run(config: Config, description: dict[str, Any], count: int = SEQUENCES) -> Sequences | None:
     """Examples of a finished run's test split; None where its files are gone, or are read otherwise by now."""
-    from cloudml_tf.data.named import examples_of_run
+    from cloudml_tf.data.prepare import examples_of_run
 
     if "test" not in description["split"]:
         return None
