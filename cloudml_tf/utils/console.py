@@ -6,9 +6,15 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from rich import box
+from rich.cells import cell_len
 from rich.console import Console as RichConsole
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
+from rich.text import Text
+
+SENTENCE = 26  # characters: longer cells are sentences
+GAP = 2  # columns of the terminal between those of a table without lines
 
 
 class Console:
@@ -28,18 +34,29 @@ class Console:
         """A warning line."""
         self.rich.print(f"warning: {text}", style="yellow", markup=False, soft_wrap=True)
 
-    def table(self, title: str, columns: list[str], rows: list[list[str]], whole: tuple[str, ...] = ()) -> None:
-        """A table; numbers to the right. Names in the columns `whole` stay whole if half the width holds them."""
-        table = Table(title=title, title_justify="left")
-        longest = [max(len(row[i]) for row in [columns, *rows]) for i, name in enumerate(columns) if name in whole]
-        fit = 2 * sum(longest) <= self.rich.width
-        for i, name in enumerate(columns):
-            table.add_column(
-                name, justify="left" if i == 0 else "right", overflow="fold", no_wrap=fit and name in whole
+    def table(self, title: str, columns: list[str], rows: list[list[str]]) -> None:
+        """Print a table, numbers to the right. One that is too wide gives up its lines, and then comes in pieces.
+
+        No word and no number is broken, unless it is longer than half the width.
+        """
+        cells = [[row[i] for row in rows] for i in range(len(columns))]
+        wanted = [max(map(cell_len, [name, *column])) for name, column in zip(columns, cells, strict=True)]
+        least = [_least(name, column, self.rich.width) for name, column in zip(columns, cells, strict=True)]
+        lined = sum(wanted) + 3 * len(columns) + 1 <= self.rich.width
+        self.rich.print(Text(title, style="italic"))
+        for number, chosen in enumerate([[*range(len(columns))]] if lined else _pieces(least, self.rich.width)):
+            table = (
+                Table() if lined else Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
             )
-        for row in rows:
-            table.add_row(*row)
-        self.rich.print(table)
+            spare = self.rich.width - sum(least[i] + GAP for i in chosen) + GAP
+            for i in chosen:
+                width = wanted[i] if lined else min(wanted[i], least[i] + max(spare, 0))
+                spare -= width - least[i]
+                left = i == 0 or _is_text(cells[i])
+                table.add_column(columns[i], justify="left" if left else "right", overflow="fold", width=width)
+            for row in zip(*(cells[i] for i in chosen), strict=True):
+                table.add_row(*map(Text, row))
+            self.rich.print(*([""] if number else []), table, sep="\n")
 
     @contextlib.contextmanager
     def progress(self, text: str) -> Iterator[Callable[[int, int], None]]:
@@ -63,7 +80,35 @@ class Console:
             yield bar
 
 
-ROW = "{epoch:>9} {loss:>9} {val_loss:>9} {r2:>7} {s:>6} {r:>6} {bias:>7} {lr:>9} {time:>6} {left:>7}"
+def _is_text(cells: list[str]) -> bool:
+    """Whether a column holds sentences, which may wrap between words."""
+    return any(cell_len(cell) > SENTENCE for cell in cells)
+
+
+def _least(name: str, cells: list[str], width: int) -> int:
+    """How wide a column has to be to break no word and no number; at most half of `width`."""
+    whole = [word for cell in cells for word in cell.split()] if _is_text(cells) else cells
+    return min(max(map(cell_len, ["", *name.split(), *whole])), width // 2)
+
+
+def _pieces(least: list[int], width: int) -> list[list[int]]:
+    """Numbers of the columns of each piece of a table: the first column and as many others as fit."""
+    pieces = [[0]]
+    for i in range(1, len(least)):
+        taken = sum(least[k] + GAP for k in pieces[-1])
+        if len(pieces[-1]) > 1 and taken + least[i] > width:
+            pieces.append([0])
+        pieces[-1].append(i)
+    return pieces
+
+
+def minutes(seconds: float) -> str:
+    """A time such as 2m05s."""
+    whole, rest = divmod(round(seconds), 60)
+    return f"{whole}m{rest:02d}s"
+
+
+ROW = "{epoch:>8} {loss:>8} {val_loss:>8} {r2:>7} {s:>5} {r:>6} {bias:>7} {lr:>7} {time:>7} {left:>7}"  # 79 wide
 
 
 class TrainingProgress:
@@ -99,6 +144,6 @@ class TrainingProgress:
             bias=f"{logs.get('val_bias', float('nan')):+.3f}",
             lr=f"{logs.get('learning_rate', float('nan')):.1e}",
             time=f"{now - self.epoch_started:.1f}s",
-            left=f"{left // 60:.0f}m{left % 60:02.0f}s",
+            left=minutes(left),
         )
         self.console.say(row)
