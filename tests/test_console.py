@@ -26,7 +26,7 @@ from cloudml_tf.inference.export import parity
 from cloudml_tf.reports.tables import print_scores
 from cloudml_tf.train.tf_dataset import predict_batches
 from cloudml_tf.train.transfer import print_pretraining
-from cloudml_tf.utils.console import ROW, Console, minutes
+from cloudml_tf.utils.console import ROW, SENTENCE, Console, minutes
 from cloudml_tf.utils.tf_logging import expects_gpu
 
 WIDTH = 80
@@ -47,10 +47,11 @@ def printed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
             draw(self, title, columns, rows)
         text = capture.get()
         assert max(map(cell_len, text.splitlines())) <= WIDTH
-        for cell in [*columns, *(cell for row in rows for cell in row)]:
-            # A text may wrap between words, and a path of more than half the width where it must.
-            assert all(word in text for word in cell.split() if cell_len(word) <= WIDTH // 2), cell
-            assert cell_len(cell) > 26 or cell in columns or cell in text, cell
+        for name, *column in zip(columns, *rows, strict=True):
+            sentences = any(cell_len(cell) > SENTENCE for cell in column)  # which wrap between words
+            whole = [word for cell in column for word in cell.split()] if sentences else column
+            for part in [*name.split(), *whole]:
+                assert part in text or cell_len(part) > WIDTH // 2, part  # such as a path
         titles.append(title)
 
     monkeypatch.setattr(Console, "table", table)
