@@ -1,4 +1,4 @@
-"""What a person sees while a command works: rows, tables and progress bars; quiet where nobody looks."""
+"""Terminal output of a command: rows, tables and progress bars; silent where there is no terminal."""
 
 import contextlib
 import os
@@ -27,11 +27,11 @@ class Console:
             self.rich.width = 140  # a file or a pipe has no width; tables should not wrap there
 
     def say(self, text: str, style: str = "") -> None:
-        """A line."""
+        """Print a line."""
         self.rich.print(text, style=style, markup=False, soft_wrap=True)
 
     def warn(self, text: str) -> None:
-        """A warning line."""
+        """Print a warning line."""
         self.rich.print(f"warning: {text}", style="yellow", markup=False, soft_wrap=True)
 
     def table(self, title: str, columns: list[str], rows: list[list[str]]) -> None:
@@ -60,14 +60,14 @@ class Console:
 
     @contextlib.contextmanager
     def progress(self, text: str) -> Iterator[Callable[[int, int], None]]:
-        """A bar, told (done, of all). Nothing is drawn where the output is not a terminal."""
+        """Show a bar; yield its update function (done, total). Nothing is drawn where the output is not a terminal."""
         with self._bar() as bar:
             task = bar.add_task(text, total=None)
             yield lambda done, total: bar.update(task, completed=done, total=total)
 
     @contextlib.contextmanager
     def training(self, epochs: int, steps: int, first_epoch: int) -> Iterator["TrainingProgress"]:
-        """A bar of batches under one row an epoch."""
+        """Show a bar of batches under one row per epoch."""
         with self._bar() as bar:
             yield TrainingProgress(self, bar, epochs, steps, first_epoch)
 
@@ -122,12 +122,12 @@ class TrainingProgress:
         console.say(ROW.format(epoch="epoch", lr="rate", time="time", left="left", **names), style="bold")
 
     def begin(self, epoch: int) -> None:
-        """A new epoch."""
+        """Start the epoch's progress bar."""
         self.epoch_started = time.perf_counter()
         self.bar.reset(self.task, description=f"epoch {epoch + 1}")
 
     def step(self) -> None:
-        """A batch is done."""
+        """Advance the bar by one batch."""
         self.bar.advance(self.task)
 
     def end(self, epoch: int, logs: dict[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""Keeps TensorFlow's start-up chatter off the terminal. Commands call this once, before they need Keras."""
+"""Keep TensorFlow's start-up messages off the terminal. Commands call this once, before they need Keras."""
 
 import contextlib
 import glob
@@ -12,7 +12,7 @@ GPU_FILES = ("/dev/nvidia*", "/dev/nvhost*", "/dev/dxg")  # of a driver: on a se
 
 @contextlib.contextmanager
 def held_back_stderr() -> Iterator[None]:
-    """Hold back what is written to stderr, by C++ too; it is shown only if the block fails."""
+    """Hold back what is written to stderr, also by C++; show it only if the block fails."""
     with tempfile.TemporaryFile("w+b") as held:
         sys.stderr.flush()
         real = os.dup(2)
@@ -43,8 +43,8 @@ def set_log_level() -> None:
 def quiet_tensorflow() -> None:
     """Import Keras and TensorFlow with stderr held back; what they wrote is shown only if the import fails.
 
-    TensorFlow prints notes on oneDNN and CUDA from C++ before its own log level is in force. On JAX and PyTorch too:
-    Keras seeds every framework that is installed.
+    TensorFlow prints notes on oneDNN and CUDA from C++ before its own log level applies. On JAX and PyTorch too: Keras
+    seeds every framework that is installed.
     """
     if "keras" in sys.modules:
         return
