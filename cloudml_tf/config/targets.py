@@ -1,8 +1,8 @@
-"""Which fields of a configuration a swath leaves alone: none is accepted and then ignored."""
+"""The fields that must keep their defaults for a swath: none is accepted and then ignored."""
 
 from typing import Any
 
-# Of `Model`: what describes a network that reads sequences for one place, and means nothing for a whole swath.
+# Fields of `Model` that describe a network of sequences for one location, and mean nothing for a whole swath.
 OF_SEQUENCES = ("architecture", "footprint", "encoder_features", "heads", "head", "contrast_boxes", "nadir_linear")
 USUAL = {
     "target": ("smearing",),
@@ -17,7 +17,7 @@ USUAL = {
 
 
 def check_swath(config: Any) -> None:
-    """The contracts of a `schema.Config` whose target.coverage is "swath". Raises `ValueError`."""
+    """Check the contracts of a `schema.Config` whose target.coverage is "swath". Raises `ValueError`."""
     swath = config.target.coverage == "swath"
     if swath != (config.data.scenes is not None):
         raise ValueError(
@@ -36,7 +36,7 @@ def check_swath(config: Any) -> None:
             default, given = type(part).model_fields[name].default, getattr(part, name)
             if given != default:
                 raise ValueError(
-                    f"target.coverage 'swath' leaves {section}.{name} as it is, {default}. Received: {given}"
+                    f"target.coverage 'swath' needs {section}.{name} at its default, {default}. Received: {given}"
                 )
     scenes = config.data.scenes
     if config.temporal_frames != 1 or config.data.sun_angles:
@@ -46,11 +46,13 @@ def check_swath(config: Any) -> None:
         )
     if scenes.sun_axis is None and (config.augmentation.mirror_across_track or config.model.mirror_average):
         raise ValueError(
-            "data.scenes.sun_axis null says that light comes from anywhere, and a mirror image has another sun: set "
+            "data.scenes.sun_axis null means sunlight from any direction, and a mirror image has another sun: set "
             "augmentation.mirror_across_track and model.mirror_average to false"
         )
     if scenes.periodic and config.augmentation.window is not None:
-        raise ValueError("augmentation.window cuts scenes that end: set it to null, or data.scenes.periodic to false")
+        raise ValueError(
+            "augmentation.window crops non-periodic scenes: set it to null, or data.scenes.periodic to false"
+        )
     if config.split.kind != "flights":
         raise ValueError(
             "target.coverage 'swath' splits scenes by name: set split.kind 'flights', with train, val and test. "
