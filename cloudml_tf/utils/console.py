@@ -18,7 +18,8 @@ GAP = 2  # columns of the terminal between those of a table without lines
 
 
 class Console:
-    """Prints for people. With `machine` everything goes to stderr, so that stdout holds JSON alone; `quiet` is mute."""
+    """Prints for people. With `machine` everything goes to stderr, so that stdout holds JSON alone; `quiet` prints
+    nothing."""
 
     def __init__(self, machine: bool = False, quiet: bool = False) -> None:
         terminal = False if "JPY_PARENT_PID" in os.environ else None  # a notebook's shell line only looks like one
@@ -35,7 +36,7 @@ class Console:
         self.rich.print(f"warning: {text}", style="yellow", markup=False, soft_wrap=True)
 
     def table(self, title: str, columns: list[str], rows: list[list[str]]) -> None:
-        """Print a table, numbers to the right. One that is too wide gives up its lines, and then comes in pieces.
+        """Print a table, numbers to the right. One that is too wide loses its lines, and is then split by columns.
 
         No word and no number is broken, unless it is longer than half the width.
         """
