@@ -1,7 +1,7 @@
 """Callbacks that watch what the validation loss hides. Each works in any `model.fit` whose log has the named keys.
 
-A callback that remembers something carries `get_state()` and `set_state(state)`, a dictionary of plain values, arrays
-and lists of arrays, so that a resumed run goes on deciding as if it had never stopped.
+A callback with a memory has `get_state()` and `set_state(state)`, a dictionary of plain values, arrays and lists of
+arrays, so that a resumed run decides as if it had never stopped.
 """
 
 import math
@@ -17,7 +17,7 @@ COMPOSITE = "composite"
 
 
 def composite_score(val_loss: float, val_r2: float) -> float:
-    """The original's composite `val_loss - 2 R²`, turned round so that more is better."""
+    """The reference recipe's composite `val_loss - 2 R²`, with the sign changed so that more is better."""
     return 2.0 * val_r2 - val_loss
 
 
@@ -59,17 +59,17 @@ class _BestWeights(keras.callbacks.Callback):
         return True
 
     def get_state(self) -> dict[str, Any]:
-        """What a resumed run needs."""
+        """The state that a resumed run needs."""
         best = self.best if math.isfinite(self.best) else None
         return {"best": best, "best_epoch": self.best_epoch, "best_weights": self.best_weights}
 
     def set_state(self, state: dict[str, Any]) -> None:
-        """Put a state of `get_state` back."""
+        """Restore a state of `get_state`."""
         self.best = -math.inf if state["best"] is None else state["best"]
         self.best_epoch, self.best_weights = state["best_epoch"], state["best_weights"]
 
     def restore_best(self) -> None:
-        """Put the best weights back into the model; leaves it as it is where no epoch had a finite score."""
+        """Put the best weights back into the model; do nothing where no epoch had a finite score."""
         if self.best_weights is not None:
             self.model.set_weights(self.best_weights)
 
@@ -79,8 +79,8 @@ class R2EarlyStopping(_BestWeights):
 
     Args:
         patience: epochs without a rise before stopping.
-        monitor: "val_r2"; or "composite", the original's `val_loss - 2 R²`; or "val_loss", which the original warns
-            of: a validation loss of 0.51 went with R² of -0.02 and of -0.20 alike.
+        monitor: "val_r2"; or "composite", the reference recipe's `val_loss - 2 R²`; or "val_loss", which that recipe
+            warns of: a validation loss of 0.51 went with R² of -0.02 and of -0.20 alike.
         min_delta: the smallest rise that counts.
         restore_best_weights: put the best epoch's weights back at the end.
     """
@@ -101,7 +101,7 @@ class R2EarlyStopping(_BestWeights):
         self.stopped_epoch: int | None = None
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
-        """Start anew; a resumed run puts its state back afterwards."""
+        """Reset; a resumed run restores its state afterwards."""
         self._reset()
         self.wait, self.stopped_epoch = 0, None
 
@@ -121,11 +121,11 @@ class R2EarlyStopping(_BestWeights):
             self.restore_best()
 
     def get_state(self) -> dict[str, Any]:
-        """What a resumed run needs."""
+        """The state that a resumed run needs."""
         return {**super().get_state(), "wait": self.wait, "stopped_epoch": self.stopped_epoch}
 
     def set_state(self, state: dict[str, Any]) -> None:
-        """Put a state of `get_state` back."""
+        """Restore a state of `get_state`."""
         super().set_state(state)
         self.wait, self.stopped_epoch = state["wait"], state["stopped_epoch"]
 
@@ -134,11 +134,11 @@ class CollapseAbort(_BestWeights):
     """Stop a run whose predictions have collapsed: std(p)/std(t) under `threshold` after `grace` epochs.
 
     Sets `collapsed` and `message`, and keeps the weights of the epoch with the best `keep` score. A ratio that is NaN
-    is not a collapse but a loss that is no number, which is `NotFinite`'s matter.
+    is not a collapse: `NotFinite` handles it.
 
     Args:
-        threshold: the ratio of standard deviations under which a run is given up (the original's 0.05).
-        grace: epochs at the start that are not judged.
+        threshold: the ratio of standard deviations under which a run is stopped (0.05 in the reference recipe).
+        grace: epochs at the start that are not checked.
         monitor: the log key of the ratio.
         keep: the log key by which the best epoch is chosen.
     """
@@ -159,12 +159,12 @@ class CollapseAbort(_BestWeights):
         self.collapsed, self.message = False, ""
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
-        """Start anew."""
+        """Reset for a new training."""
         self._reset()
         self.collapsed, self.message = False, ""
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        """Judge the spread of this epoch's validation predictions."""
+        """Check the spread of this epoch's validation predictions."""
         logs = logs or {}
         if self.ratio_key not in logs:
             raise ValueError(
@@ -185,16 +185,16 @@ class CollapseAbort(_BestWeights):
             self.model.stop_training = True
 
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
-        """Put the best weights back if the run was given up."""
+        """Put the best weights back if the run collapsed."""
         if self.collapsed:
             self.restore_best()
 
     def get_state(self) -> dict[str, Any]:
-        """What a resumed run needs."""
+        """The state that a resumed run needs."""
         return {**super().get_state(), "collapsed": self.collapsed, "message": self.message}
 
     def set_state(self, state: dict[str, Any]) -> None:
-        """Put a state of `get_state` back."""
+        """Restore a state of `get_state`."""
         super().set_state(state)
         self.collapsed, self.message = state["collapsed"], state["message"]
 
@@ -203,10 +203,10 @@ class WeightAverage(keras.callbacks.Callback):
     """Validate, keep and return an exponential average of the weights (Polyak & Juditsky 1992). Put it first.
 
     From the first validation of an epoch to the start of the next the model holds the average, so that callbacks
-    which look at the epoch's end see what was validated; training goes on from the weights themselves.
+    which run at the epoch's end see what was validated; training continues from the weights themselves.
 
     Args:
-        momentum: share of the old average that a step keeps; less at the start, where there is little to average.
+        momentum: share of the old average that a step keeps; smaller at the start, where there is little to average.
     """
 
     def __init__(self, momentum: float = 0.99) -> None:
@@ -223,11 +223,11 @@ class WeightAverage(keras.callbacks.Callback):
         self._follow: Callable[..., None] | None = None
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
-        """Start anew."""
+        """Reset for a new training."""
         self._begin()
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        """Go on training from the weights themselves."""
+        """Continue training from the weights themselves."""
         if self.own is not None:
             self._assign(self.own)
             self.own = None
@@ -245,20 +245,20 @@ class WeightAverage(keras.callbacks.Callback):
         self._follow(keras.ops.convert_to_tensor(1.0 - momentum, "float32"))
 
     def on_test_begin(self, logs: dict[str, Any] | None = None) -> None:
-        """Validate the average."""
+        """Put the average into the model, to validate it."""
         self._show_average()
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        """Show the average to the callbacks that follow."""
+        """Put the average into the model, for the callbacks that follow."""
         self._show_average()
 
     def get_state(self) -> dict[str, Any]:
-        """What a resumed run needs."""
+        """The state that a resumed run needs."""
         average = self.average and [keras.ops.convert_to_numpy(mean) for mean in self.average]
         return {"steps": self.steps, "average": average, "own": self.own}
 
     def set_state(self, state: dict[str, Any]) -> None:
-        """Put a state of `get_state` back, into a model that holds the average."""
+        """Restore a state of `get_state` into a model that holds the average."""
         self._begin()
         self.steps, self.own = state["steps"], state["own"]
         self.average = None if state["average"] is None else _variables(state["average"])
@@ -270,7 +270,7 @@ class WeightAverage(keras.callbacks.Callback):
 
     def _assign(self, values: list[Any]) -> None:
         for variable, value in zip(self.model.trainable_variables, values, strict=True):
-            variable.assign(keras.ops.copy(value))  # JAX gives away the model's arrays in its next step
+            variable.assign(keras.ops.copy(value))  # JAX donates the model's arrays to its next step
 
 
 def _variables(values: list[Any]) -> list[Any]:
@@ -285,9 +285,9 @@ def _move(averages: list[Any], weights: list[Any], share: Any) -> None:
 class PenaltySchedule(keras.callbacks.Callback):
     """Sets the λ of a `VariancePreservingLoss` epoch by epoch, and keeps validation out of its pooled moments.
 
-    `constant` leaves λ as it is. `ramp` raises it linearly from 0 between two epochs. `gate` lets it follow the running
-    correlation of the training part: forcing s to 1 costs R² unless r is high, so λ is 0 below the first correlation
-    and whole above the second. The λ of an epoch is put into the log as `penalty_weight`.
+    `constant` leaves λ unchanged. `ramp` raises it linearly from 0 between two epochs. `gate` makes it follow the
+    running correlation of the training split: forcing s to 1 costs R² unless r is high, so λ is 0 below the first
+    correlation and at its full value above the second. The λ of an epoch is logged as `penalty_weight`.
 
     Args:
         loss: the compiled loss.
@@ -316,7 +316,7 @@ class PenaltySchedule(keras.callbacks.Callback):
         self.running: float | None = None
 
     def weight_at(self, epoch: int) -> float:
-        """λ of an epoch, given what has been seen."""
+        """The λ of an epoch, given the correlation so far."""
         if self.kind == "constant":
             return float(self.full)
         value = float(epoch) if self.kind == "ramp" else (self.running or 0.0)
@@ -324,11 +324,11 @@ class PenaltySchedule(keras.callbacks.Callback):
         return float(self.full) * min(max(share, 0.0), 1.0)
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
-        """Start anew."""
+        """Reset for a new training."""
         self.running = None
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        """Set λ. JAX has the old one compiled in, for training and validation, and compiles again."""
+        """Set λ. JAX has the old value compiled into its training and validation steps, and compiles again."""
         self.loss.training_phase(True)
         weight = self.weight_at(epoch)
         if weight != self.loss.weight:
@@ -338,11 +338,11 @@ class PenaltySchedule(keras.callbacks.Callback):
                 self.model.make_test_function(force=True)
 
     def on_test_begin(self, logs: dict[str, Any] | None = None) -> None:
-        """Validation, and what looks at the loss after it, stay out of the pool."""
+        """Close the pool to validation, and to other uses of the loss after it."""
         self.loss.training_phase(False)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        """Log λ, and follow the correlation."""
+        """Log λ, and update the running correlation."""
         if logs is None:
             return
         logs["penalty_weight"] = self.loss.weight
@@ -359,10 +359,10 @@ class PenaltySchedule(keras.callbacks.Callback):
             self.running = self.momentum * old + (1.0 - self.momentum) * seen
 
     def get_state(self) -> dict[str, Any]:
-        """What a resumed run needs."""
+        """The state that a resumed run needs."""
         return {"running": self.running, "full": self.full, "pool": self.loss.pool_state()}
 
     def set_state(self, state: dict[str, Any]) -> None:
-        """Put a state of `get_state` back."""
+        """Restore a state of `get_state`."""
         self.running, self.full = state["running"], state["full"]
         self.loss.set_pool_state(state["pool"])

@@ -2,17 +2,18 @@
 
     loss = base + λ (1 - var(p) / (var(t) + 1e-8))²
 
-as the original document writes it, λ = 0.5. What it is good for, and what it is not, follows from the identity
-R² = r² - (s - r)² - (bias/std t)²: pushing s = std(p)/std(t) towards 1 is free only once r is high. Two facts decide
-how it is used here. Its gradient vanishes when all predictions are equal, so it keeps variance rather than makes it.
+with λ = 0.5, is the loss of the reference recipe (the training recipe that docs/reproduction.md repeats). What it is
+good for, and what it is not, follows from the identity R² = r² - (s - r)² - (bias/std t)²: pushing s = std(p)/std(t)
+towards 1 is free only once r is high. Two facts decide how it is used here. Its gradient vanishes when all predictions
+are equal, so it keeps variance rather than makes it.
 And the variance of a batch is noisy (relative std √(2/(n-1)): 25 % at n = 32), which is why our configurations divide
 by the training set's variance, a constant, instead of the batch's.
 
 The other forms of the penalty, each measured in docs/losses.md:
 
-    variance  (1 - s²)²              the original's
+    variance  (1 - s²)²              the reference recipe's
     std       (1 - s)²               a push that does not fade at collapse
-    log       (ln s)²                the same for half as for double; strongest at collapse
+    log       (ln s)²                equal for half and for double; strongest at collapse
     hinge     max(0, γ - s)          nothing once s is γ; never pulls s down
     ccc       1 - 2rs/(1 + s² + b²)  one minus the concordance (Lin 1989): its gradient points at the targets
 """
@@ -59,7 +60,7 @@ class Spread(NamedTuple):
 
 
 class Totals(NamedTuple):
-    """Plain sums over a batch of weights w, targets t and predictions p, and how many values there are. Scalars."""
+    """Plain sums over a batch of weights w, targets t and predictions p, and the number of values. Scalars."""
 
     values: Any
     present: Any  # values of a weight above 0
@@ -70,17 +71,18 @@ class Totals(NamedTuple):
 
 
 def totals_of(target: Any, prediction: Any, weight: Any, across: Across = list) -> Totals:
-    """The sums of a batch, (N,) each; over all replicas of it, with an `across` that adds them up."""
+    """The sums of a batch, (N,) each; over all replicas, with an `across` that adds sums up."""
     present = ops.cast(weight > 0, weight.dtype)
     sums = (ops.ones_like(weight), present, weight, weight * weight, weight * target, weight * prediction)
     return Totals(*across([ops.sum(x) for x in sums]))
 
 
 def spread_of(target: Any, prediction: Any, weight: Any, across: Across = list, totals: Totals | None = None) -> Spread:
-    """The moments of a batch, (N,) each. Unbiased (n - 1, as `torch.var` in the original); 0 for a single sample.
+    """The moments of a batch, (N,) each. Unbiased (n - 1, like `torch.var` in the reference recipe); 0 for a single
+    sample.
 
-    Over all replicas of a batch, with an `across` that adds up sums. Then, as on one device, the squares are summed
-    about the mean of the whole batch: sums of squares about 0 would lose the digits.
+    With an `across` that adds sums up they are the moments over all replicas. Then, as on one device, the squares are
+    summed about the mean of the whole batch: sums of squares about 0 would lose digits.
     """
     found = totals_of(target, prediction, weight, across) if totals is None else totals
     total = ops.maximum(found.weight, 1e-12)
@@ -130,36 +132,38 @@ def _check(name: str, value: Any, rule: bool, expected: str) -> None:
 class VariancePreservingLoss(keras.losses.Loss):
     """base + weight · penalty, by default (1 - var(p)/(var(t) + variance_floor))².
 
-    Feed it a target in units of its standard deviation (our training does), so that `weight` means the same for every
-    target. Each sample keeps its own base loss, the penalty is added to every one of them: the value of a batch is
-    that of the original. Under a `tf.distribute` strategy the moments are those of the whole batch and not of a
-    replica's share of it; replicas are scaled by Keras as for any loss, so equal shares give the numbers of one device.
+        Feed it a target in units of its standard deviation (our training does), so that `weight` means the same for
+        every target. Each sample keeps its own base loss, and the penalty is added to every sample: the value of a
+        batch is
+    that of the reference recipe. Under a `tf.distribute` strategy the moments are those of the whole batch and not of
+    a replica's share of it; Keras scales replicas as for any loss, so equal shares give the numbers of one device.
 
-    `sample_weight` multiplies the base loss of its sample and, unless `weighted_moments` is off, counts that sample so
-    many times in the moments; it does not scale the penalty. It may be (B, K) like the target: a value of weight 0 is
-    left out, and the base loss is the mean over the others.
+        `sample_weight` multiplies the base loss of its sample and, unless `weighted_moments` is off, counts that
+        sample so many times in the moments; it does not scale the penalty. It may be (B, K) like the target: a value
+        of weight 0 is left out, and the base loss is the mean over the others.
 
-    With `pooled_batches` = k the penalty is that of the last k batches together, and its gradient that of this batch:
-    the size of the push is steadier, its direction is the batch's own. `cloudml_tf.callbacks.PenaltySchedule`
-    keeps validation batches out of the pool; without that callback they enter it.
+        With `pooled_batches` = k the penalty is that of the last k batches together, and its gradient that of this
+        batch: the gradient's size is steadier, its direction is the batch's own. `cloudml_tf.callbacks.PenaltySchedule`
+        keeps validation batches out of the pool; without that callback they enter it.
 
-    Args:
-        base: "mse", "mae", "huber" or "mse_mae".
-        weight: λ, 0 or more. 0 is the plain base loss. Assigning to `loss.weight` takes effect in a running training
-            (on JAX once its step is compiled anew); `PenaltySchedule` does so epoch by epoch.
-        form: "variance" (the original's), "ccc", "log", "std" or "hinge".
-        target_variance: "batch" (the original), or a number above 0: the training set's variance, in the units that
-            the loss is fed with (1.0 for a standardised target).
-        variance_floor: added to variances before dividing.
-        delta: where the Huber loss turns linear.
-        mae_fraction: the share of |e| in "mse_mae", 0 to 1.
-        gamma: the ratio s at which "hinge" ends, above 0.
-        clip: the highest penalty; a batch beyond it (neighbouring frames, with next to no variance) pushes no further.
-        pooled_batches: how many batches the penalty looks at, 1 or more; not on JAX, where a loss keeps no state.
-        weighted_moments: whether sample weights enter the moments.
-        across: adds up a list of scalars over all replicas of a batch, and passes gradients through; None is
-            `nn.backend.sum_over_replicas`. Not kept by `get_config`.
-        reduction, name, dtype: as in every Keras loss.
+        Args:
+            base: "mse", "mae", "huber" or "mse_mae".
+            weight: λ, 0 or more. 0 is the plain base loss. Assigning to `loss.weight` takes effect in a running
+                training (on JAX once its step is compiled again); `PenaltySchedule` does so epoch by epoch.
+            form: "variance" (the reference recipe's), "ccc", "log", "std" or "hinge".
+            target_variance: "batch" (the reference recipe), or a number above 0: the training set's variance, in the
+                units of the target (1.0 for a standardised target).
+            variance_floor: added to variances before dividing.
+            delta: where the Huber loss turns linear.
+            mae_fraction: the share of |e| in "mse_mae", 0 to 1.
+            gamma: the ratio s at which "hinge" ends, above 0.
+            clip: the highest penalty; a batch beyond it (neighbouring frames, with next to no variance) pushes no
+                further.
+            pooled_batches: how many batches enter the penalty, 1 or more; not on JAX, where a loss keeps no state.
+            weighted_moments: whether sample weights enter the moments.
+            across: adds up a list of scalars over all replicas of a batch, and passes gradients through; None is
+                `nn.backend.sum_over_replicas`. Not kept by `get_config`.
+            reduction, name, dtype: as in every Keras loss.
     """
 
     def __init__(
@@ -206,12 +210,12 @@ class VariancePreservingLoss(keras.losses.Loss):
 
     @staticmethod
     def bases() -> tuple[str, ...]:
-        """What `base` may be."""
+        """The allowed values of `base`."""
         return BASES
 
     @property
     def weight(self) -> float:
-        """λ as it is now."""
+        """The current λ."""
         return float(keras.ops.convert_to_numpy(self._weight))
 
     @weight.setter
@@ -231,7 +235,7 @@ class VariancePreservingLoss(keras.losses.Loss):
         return base + added
 
     def terms(self, y_true: Any, y_pred: Any) -> tuple[Any, Any]:
-        """The two terms apart: the base loss of each sample, (B,), and weight · penalty, a scalar."""
+        """The two terms separately: the base loss of each sample, (B,), and weight · penalty, a scalar."""
         y_true, sample_weight = y_true if isinstance(y_true, tuple | list) else (y_true, None)
         output, target = flat_samples(y_pred), flat_samples(y_true)  # (B, ·), (B, K)
         point = self.point(output)  # (B, K)
@@ -246,14 +250,14 @@ class VariancePreservingLoss(keras.losses.Loss):
         t, p, w = (ops.reshape(x, (-1,)) for x in (target, point, weight))  # (B·K,)
         counted = w if self.weighted_moments else ops.cast(w > 0, w.dtype)
         totals = totals_of(t, p, counted, self.across)
-        # As many values as there are samples, on average: a place without a label, of weight 0, does not count.
+        # As many values as there are samples, on average: a location without a label, of weight 0, does not count.
         share = point.shape[1] * totals.present / ops.maximum(totals.values, 1.0)
         base = ops.sum(weight * self.base_terms(target, output), axis=1) / ops.maximum(share, 1e-6)
         added = self._penalty(spread_of(t, p, counted, self.across, totals), totals.present)
         return base, ops.cast(self._weight, added.dtype) * added
 
     def point(self, output: Any) -> Any:
-        """What of the model's output is the prediction. (B, ·) -> (B, K)."""
+        """The prediction in the model's output. (B, ·) -> (B, K)."""
         return output
 
     def base_terms(self, target: Any, output: Any) -> Any:
@@ -269,29 +273,29 @@ class VariancePreservingLoss(keras.losses.Loss):
         return value if self.clip is None else ops.minimum(value, self.clip)
 
     def training_phase(self, training: bool) -> None:
-        """Tell the pool whether the batches that follow are of the training part; others leave it as it is."""
+        """Tell the pool whether the batches that follow are training batches; others leave it unchanged."""
         if self._pool is not None:
             self._pool.open.assign(float(training))
 
     def pool_state(self) -> list[Any]:
-        """The pooled moments as arrays, for a checkpoint; nothing without a pool."""
+        """The pooled moments as arrays, for a checkpoint; empty without a pool."""
         return [] if self._pool is None else [ops.convert_to_numpy(v) for v in (self._pool.rows, self._pool.count)]
 
     def set_pool_state(self, state: list[Any]) -> None:
-        """Put a state of `pool_state` back."""
+        """Restore a state of `pool_state`."""
         if self._pool is not None:
             self._pool.rows.assign(state[0])
             self._pool.count.assign(state[1])
 
     def get_config(self) -> dict[str, Any]:
-        """The arguments that rebuild this loss; `weight` is the one that it was made with."""
+        """The arguments that rebuild this loss; `weight` is the initial one."""
         names = ("base", "form", "target_variance", "variance_floor", "delta", "mae_fraction", "gamma", "clip")
         own = {name: getattr(self, name) for name in (*names, "pooled_batches", "weighted_moments")}
         return {**super().get_config(), "weight": self._initial_weight, **own}
 
 
 class _Pool:
-    """The moments of the last batches. A new batch takes the place of the oldest."""
+    """The moments of the last batches. A new batch replaces the oldest."""
 
     def __init__(self, size: int) -> None:
         def variable(shape: tuple[int, ...], value: str, name: str) -> Any:
@@ -304,7 +308,7 @@ class _Pool:
         self.open = variable((), "ones", "pool_open")
 
     def add(self, m: Spread, count: Any) -> Spread:
-        """The moments of the pool with this batch in it; to the gradient they are this batch's."""
+        """The moments of the pool including this batch; their gradient is that of this batch alone."""
         new = ops.cast(ops.stop_gradient(ops.stack(m)), "float32")  # (5,)
         rows = ops.concatenate([ops.expand_dims(new, 0), self.rows[:-1]])
         counts = ops.concatenate([ops.reshape(ops.cast(count, "float32"), (1,)), self.count[:-1]])
@@ -326,10 +330,10 @@ def flat_samples(values: Any) -> Any:
 
 
 class _HeadLoss(VariancePreservingLoss):
-    """A loss on (B, 1+K) outputs, whose penalty looks at the prediction."""
+    """A loss on (B, 1+K) outputs, whose penalty uses the prediction alone."""
 
     def point(self, output: Any) -> Any:
-        """(B, 1+K) -> (B, 1)."""
+        """Select the prediction. (B, 1+K) -> (B, 1)."""
         return output[:, POINT : POINT + 1]
 
 
@@ -346,7 +350,7 @@ class QuantileLoss(_HeadLoss):
 
     @staticmethod
     def bases() -> tuple[str, ...]:
-        """The pinball loss alone: another one would leave the quantiles undetermined."""
+        """The pinball loss alone: any other would leave the quantiles undetermined."""
         return ("pinball",)
 
     def base_terms(self, target: Any, output: Any) -> Any:
@@ -365,7 +369,7 @@ class HistogramLoss(_HeadLoss):
     Args:
         base: "cross_entropy", or any base of `VariancePreservingLoss` on the expectation.
         low, high: the range of the head's bins.
-        smoothing: std of the Gaussian, in widths of a bin.
+        smoothing: std of the Gaussian, in bin widths.
         kwargs: those of `VariancePreservingLoss`; the penalty is on the expectation.
     """
 
@@ -388,7 +392,7 @@ class HistogramLoss(_HeadLoss):
 
     @staticmethod
     def bases() -> tuple[str, ...]:
-        """Cross-entropy, and those on the expectation."""
+        """Cross-entropy, or a base loss on the expectation."""
         return ("cross_entropy", *BASES)
 
     def base_terms(self, target: Any, output: Any) -> Any:
@@ -400,7 +404,8 @@ class HistogramLoss(_HeadLoss):
         return -ops.sum(self.smeared(target, shares.shape[-1]) * logs, axis=1, keepdims=True)
 
     def smeared(self, target: Any, count: int) -> Any:
-        """(B, 1) targets to (B, K) shares of a Gaussian around each; one beyond the range falls into the end bin."""
+        """Spread each target over the bins as a Gaussian, (B, 1) -> (B, K); beyond the range it falls into the
+        end bin."""
         width = (self.high - self.low) / count
         edges = ops.convert_to_tensor(np.linspace(self.low, self.high, count + 1, dtype="float32"))
         inside = ops.clip(target, self.low + 0.5 * width, self.high - 0.5 * width)

@@ -1,7 +1,7 @@
 """Streaming Keras metrics over a whole split: R², the variance ratio, correlation, spread, std, bias, MAE and RMSE.
 
-All but the spread read one set of additive sums (`cloudml_tf.nn.moments`), kept in float64, so they are the same
-numbers as a computation over the whole array: under batches of any size, several replicas, mixed precision, and a mean
+All but the spread use one set of additive sums (`cloudml_tf.nn.moments`), kept in float64, so they are the same
+numbers as a computation over the whole array: with batches of any size, several replicas, mixed precision, and a mean
 many times the standard deviation. Each works alone in any `model.compile(metrics=[...])`; `regression_metrics()` gives
 the whole set with the sums kept once.
 
@@ -22,12 +22,12 @@ from cloudml_tf.nn.moments import Moments, per_sample
 
 
 def widest_float() -> str:
-    """float64, where the backend has it; float32 on JAX unless JAX_ENABLE_X64 is set."""
+    """float64 where the backend has it; float32 on JAX unless JAX_ENABLE_X64 is set."""
     return str(keras.backend.standardize_dtype(ops.convert_to_tensor(np.zeros(1)).dtype))
 
 
 def _flatten(y_true: Any, y_pred: Any, sample_weight: Any = None, column: int | None = None) -> tuple[Any, Any, Any]:
-    """Targets, predictions and weights as vectors of one length. A weight a sample covers all its values."""
+    """Targets, predictions and weights as vectors of one length. A weight per sample applies to all its values."""
     wide = widest_float()
     y_pred = ops.cast(ops.convert_to_tensor(y_pred), wide)
     y_pred = y_pred if column is None else y_pred[:, column : column + 1]
@@ -50,10 +50,10 @@ class MomentMetric(keras.metrics.Metric):
     Args:
         name: the key in the training log.
         shift: subtracted from targets and predictions before they are squared. It changes no score; it keeps digits
-            where float64 is not to be had.
+            where float64 is not available.
         source: another `MomentMetric` whose sums this one reads instead of keeping its own (it then ignores
             updates, so both must be compiled together). Not kept by `get_config`: a reloaded metric keeps its own.
-        column: which column of (B, K) predictions is judged, where the others are a distribution (`distributions`).
+        column: which column of (B, K) predictions is scored, where the others are a distribution (`nn.heads`).
     """
 
     formula: Callable[..., Any]
@@ -147,7 +147,7 @@ class SpreadCost(MomentMetric):
 
 @keras.saving.register_keras_serializable(package="cloudml_tf")
 class PredictionStd(MomentMetric):
-    """std(p), in units of the target."""
+    """std(p), the standard deviation of the predictions, in units of the target."""
 
     formula = staticmethod(formulas.pred_std)
 
@@ -157,7 +157,7 @@ class PredictionStd(MomentMetric):
 
 @keras.saving.register_keras_serializable(package="cloudml_tf")
 class Bias(MomentMetric):
-    """mean(p) - mean(t), in units of the target."""
+    """The bias mean(p) - mean(t), in units of the target."""
 
     formula = staticmethod(formulas.bias)
 
@@ -167,7 +167,7 @@ class Bias(MomentMetric):
 
 @keras.saving.register_keras_serializable(package="cloudml_tf")
 class MeanAbsoluteError(MomentMetric):
-    """Mean |p - t|, in units of the target."""
+    """The mean absolute error, mean |p - t|, in units of the target."""
 
     formula = staticmethod(formulas.mae)
 
@@ -177,7 +177,7 @@ class MeanAbsoluteError(MomentMetric):
 
 @keras.saving.register_keras_serializable(package="cloudml_tf")
 class RootMeanSquaredError(MomentMetric):
-    """√(mean (p - t)²), in units of the target."""
+    """The root mean squared error, √(mean (p - t)²), in units of the target."""
 
     formula = staticmethod(formulas.rmse)
 
@@ -235,9 +235,9 @@ class PredictionSpread(keras.metrics.Metric):
 
 
 def regression_metrics(column: int | None = None) -> list[keras.metrics.Metric]:
-    """All scores for `model.compile(metrics=...)`, with one set of sums between them.
+    """All scores for `model.compile(metrics=...)`, which share one set of sums.
 
-    `column` is which column of (B, K) predictions is judged, where the others are a distribution.
+    `column` is which column of (B, K) predictions is scored, where the others are a distribution.
     """
     r2 = R2(column=column)
     readers = (

@@ -5,8 +5,8 @@
     features (B,T,F) ─ Standardize ───────────────────────────────┘
     └───────────── frame model: each frame on its own ────────────┘                └─────── sequence model ──────┘
 
-Optional: contrasts to the neighbourhood as further channels, a straight line from the nadir pixels to the answer, and
-the mean over mirror images. Where sequences overlap, `share_frames` puts each frame through the frame model once.
+Optional: contrasts to the neighbourhood as further channels, a linear path from the nadir pixels to the prediction,
+and the mean over mirror images. Where sequences overlap, `share_frames` encodes each frame once.
 
 Letters: B batch, T time, H rows, W columns, C channels, D and F features. Everything is plain arguments and
 `keras.ops`, so it runs on every Keras backend. Inputs are raw (radiance, degrees); the regressor's output is in units
@@ -41,7 +41,7 @@ from cloudml_tf.nn.nadir import AlongTrack, Around, FootprintSums, NadirCrop
 
 Architecture = Literal["attention", "no_attention", "single_frame", "simple_cnn"]
 Head = Literal["point", "quantile", "histogram"]
-TOKEN, PIXELS = "token", "pixels"  # what the frame model knows of a frame
+TOKEN, PIXELS = "token", "pixels"  # the outputs of the frame model
 
 
 def build_frame_encoder(
@@ -59,11 +59,11 @@ def build_frame_encoder(
     Three paths. The *footprint* path convolves the pixels around nadir at full resolution and takes learned weighted
     sums over `footprint` x `footprint` of them, a channel at a time: the lidar's kilometre is a line of pixels, and
     pooling it away costs more than any loss repairs. From the same convolutions the *nadir* path keeps what is around
-    nadir after each convolution, and the pixels themselves. The *context* path averages over the
-    whole frame: clear-sky level, sun side, cloud type.
+    nadir after each convolution, and the pixels themselves. The *context* path averages over the whole frame:
+    clear-sky level, sun side, cloud type.
 
     With several `offsets` (even numbers of pixels on the axis `along` the track) it gives the vectors (P,D) of the
-    places that far from nadir, with the same weights.
+    locations that far from nadir, with the same weights.
     """
     frame = keras.Input(frame_shape, name="frame")
     axis = 1 if along == "rows" else 2
@@ -80,11 +80,11 @@ def build_frame_encoder(
 def _near_nadir(
     frame: Any, nadir: tuple[int, int], widths: Sequence[int], footprint: int, offsets: Sequence[int], axis: int
 ) -> list[Any]:
-    """Footprint sums (B,[P,]2·D0), and the features around each place at each resolution.
+    """Footprint sums (B,[P,]2·D0), and the features around each location at each resolution.
 
-    Valid convolutions from a window that is wide enough see real neighbours where padding would put zeros.
+    A window that is wide enough lets valid convolutions see real neighbours where padding would put zeros.
     """
-    reach = max(footprint + 4, 19)  # two convolutions eat 4; 19 leaves 15, 7 and 5 pixels
+    reach = max(footprint + 4, 19)  # two convolutions lose 4; 19 leaves 15, 7 and 5 pixels
     sides = [min(reach, side) for side in frame.shape[1:3]]
     sides[axis - 1] += 2 * max(offsets)
     x = NadirCrop(nadir, *sides, name="nadir_window")(frame)
@@ -184,17 +184,17 @@ def build_regressor(
 ) -> keras.Model:
     """The regressor: raw sequences in, a prediction in standard deviations of the target out, (B,1).
 
-    A head with a distribution puts its quantiles or bins into further columns: (B,1+K), see `distributions`.
-    With several `offsets` along the track the same network answers for each of these places: (B,P). Weights do not
+    A head with a distribution puts its quantiles or bins into further columns: (B,1+K), see `nn.heads`.
+    With several `offsets` along the track the same network predicts each of these locations: (B,P). Weights do not
     depend on the offsets, so that what is trained along the track is used at nadir (`copy_weights`).
 
     Args:
         frame_shape: (H, W, C) of a frame.
-        temporal_frames: T. With "single_frame" only the middle one is looked at.
+        temporal_frames: T. With "single_frame" only the middle one is used.
         nadir: (row, column) of the lidar's footprint; the middle of the frame by default.
         sun_angles: whether the model takes `sun_angles_deg` (B,T,2): solar zenith, azimuth relative to heading.
-        features: how many further numbers a frame it takes as `features` (B,T,F).
-        frame_scaler, feature_scaler: `Standardize` layers with training statistics; none leaves the input as it is.
+        features: F, the number of further values per frame in `features` (B,T,F).
+        frame_scaler, feature_scaler: `Standardize` layers with training statistics; None leaves the input as it is.
         architecture: "attention"; "no_attention" (middle frame and mean); "single_frame" (middle frame alone);
             "simple_cnn" (attention over pooled features, no nadir path).
         widths: channels of successive convolutions; around nadir the first two see full resolution.
@@ -202,8 +202,8 @@ def build_regressor(
         encoder_features, heads, head_units, dropout: sizes of the frame vector, attention and head.
         head_dropout: dropout before the last layer, where it differs.
         head: "point"; "quantile", of `quantiles`; "histogram", of `bins` over `bin_range` (in std of the target).
-        contrast_boxes: sides of the squares of `LocalContrast`; none leaves the frames as they are.
-        nadir_linear: add a straight line from the 5 x 5 nadir pixels of the middle frame to the answer.
+        contrast_boxes: sides of the squares of `LocalContrast`; empty leaves the frames as they are.
+        nadir_linear: add a linear path from the 5 x 5 nadir pixels of the middle frame to the prediction.
         mirror_average: the across-track axis of the image, to average over mirror images outside of training.
         output_init, output_bias: see `output_layer`.
         offsets: even numbers of pixels from nadir along the track, 0 first; with a point head, not for "simple_cnn".
@@ -241,7 +241,7 @@ def build_regressor(
         output=partial(output_layer, output_init, output_bias, units),
         distribution=_distribution(head, bin_range),
     )
-    core = keras.Model(inputs, _answers(sequence_model, known), name="regressor")
+    core = keras.Model(inputs, _predictions(sequence_model, known), name="regressor")
     if mirror_average is None:
         return core
     axis = 2 if mirror_average == "rows" else 3
@@ -258,10 +258,10 @@ def build_frame_model(
     contrast_boxes: Sequence[int] = (),
     nadir_pixels: layers.Layer | None = None,
 ) -> keras.Model:
-    """Each frame on its own: {frames (B,T,H,W,C), ...} -> {token (B,T,D)}, or (B,T,P,D), for any T.
+    """Process each frame on its own: {frames (B,T,H,W,C), ...} -> {token (B,T,D)}, or (B,T,P,D), for any T.
 
     Args:
-        shapes: of one frame's inputs by name, without B and T.
+        shapes: shape of one frame's inputs by name, without B and T.
         build_encoder: the shape of a frame (H,W,C') -> a model (H,W,C') -> (D0), or (P,D0).
         token: D.
         frame_scaler, feature_scaler, contrast_boxes: as for `build_regressor`.
@@ -293,14 +293,14 @@ def build_sequence_model(
     output: Callable[[], layers.Layer],
     distribution: layers.Layer | None = None,
 ) -> keras.Model:
-    """What is known of the frames of a sequence to its answer: {token (B,T,D)} -> (B,1), or (B,1+K).
+    """From the tokens of a sequence's frames to the prediction: {token (B,T,D)} -> (B,1), or (B,1+K).
 
     Args:
-        shapes: (T,D) of what the frame model gives, by name.
-        mix: of the tokens: by attention, the middle one beside the mean, or the middle one alone.
+        shapes: (T,D) of the frame model's outputs, by name.
+        mix: how tokens are combined: by attention, the middle one beside the mean, or the middle one alone.
         heads, head_units, dropout, head_dropout: as for `build_regressor`.
         output: makes the last layer.
-        distribution: what makes a distribution of it.
+        distribution: the layer that turns its output into a distribution.
     """
     inputs = {name: keras.Input(shape, name=name) for name, shape in shapes.items()}
     x = inputs[TOKEN]
@@ -309,17 +309,17 @@ def build_sequence_model(
     else:
         x = middle_and_mean(x) if mix == "mean" else temporal_attention(x, heads, dropout)  # (B,2D)
     x = layers.Dropout(head_dropout)(layers.Dense(head_units, activation=gelu, name="head")(x))
-    answer = output()(x)
+    prediction = output()(x)
     if distribution is not None:
-        answer = distribution(answer)  # (B,1+K)
+        prediction = distribution(prediction)  # (B,1+K)
     if PIXELS in inputs:
-        straight = layers.Dense(1, use_bias=False, dtype="float32", name="nadir_linear")
-        answer = layers.Add(dtype="float32")([answer, straight(MiddleFrame()(inputs[PIXELS]))])
-    return keras.Model(inputs, answer, name="sequence_model")
+        linear = layers.Dense(1, use_bias=False, dtype="float32", name="nadir_linear")
+        prediction = layers.Add(dtype="float32")([prediction, linear(MiddleFrame()(inputs[PIXELS]))])
+    return keras.Model(inputs, prediction, name="sequence_model")
 
 
-def _answers(sequence_model: keras.Model, known: dict[str, Any]) -> Any:
-    """The answer (B,1) to sequences (B,T,D); to (B,T,P,D), sequences of P places, (B,P)."""
+def _predictions(sequence_model: keras.Model, known: dict[str, Any]) -> Any:
+    """The predictions (B,1) for sequences (B,T,D); (B,P) for sequences of P locations (B,T,P,D)."""
     if len(known[TOKEN].shape) == 3:
         return sequence_model(known)
     return AlongTrack(sequence_model, TOKEN, name="along_track")(known)
@@ -332,7 +332,7 @@ def _distribution(head: Head, bin_range: tuple[float, float]) -> layers.Layer | 
 
 
 def _numbers(inputs: dict[str, Any], feature_scaler: layers.Layer | None) -> list[Any]:
-    """What is known of each frame besides its pixels."""
+    """The inputs of each frame besides its pixels, each (B,T,·)."""
     found = [SunVector()(inputs[SUN])] if SUN in inputs else []  # (B,T,4)
     if FEATURES in inputs:
         found.append(feature_scaler(inputs[FEATURES]) if feature_scaler is not None else inputs[FEATURES])
@@ -340,10 +340,10 @@ def _numbers(inputs: dict[str, Any], feature_scaler: layers.Layer | None) -> lis
 
 
 def share_frames(regressor: keras.Model) -> keras.Model:
-    """The same regressor, weights and all, for sequences that overlap: each frame is encoded once.
+    """Rebuild a regressor, with the same weights, for sequences that overlap: each frame is encoded once.
 
-    Its inputs are those of the regressor, of each of the F frames of a whole batch, {frames (F,H,W,C), ...}, and
-    `chosen_frames` (B,T) integers: which of them make each sequence. Same answers (B,1) or (B,1+K).
+    The new inputs are those of the regressor for the F frames of a whole batch, {frames (F,H,W,C), ...}, and
+    `chosen_frames` (B,T), integers that say which frames make each sequence. The output is the same, (B,1) or (B,1+K).
     """
     wrapped, core = mirror_average(regressor), core_of(regressor)
     inputs = {x.name: keras.Input(x.shape[2:], name=x.name) for x in core.inputs}
@@ -359,7 +359,7 @@ def share_frames(regressor: keras.Model) -> keras.Model:
 
 
 def shares_frames(model: keras.Model) -> bool:
-    """Whether it is a model of `share_frames`."""
+    """Whether a model was made by `share_frames`."""
     return any(x.name == CHOSEN for x in model.inputs)
 
 

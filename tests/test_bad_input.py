@@ -397,7 +397,7 @@ def test_a_run_folder_that_cannot_be_written(home: Path, refused: Refused, how: 
 
 def test_a_run_folder_that_is_in_use(home: Path, refused: Refused) -> None:
     message = refused("train", write_config(home), "--run-dir", home / "flights")
-    assert f"{home / 'flights'}: is there and not empty. Choose another --run-dir" in message
+    assert f"{home / 'flights'}: exists and is not empty. Choose another --run-dir" in message
 
 
 def test_a_cache_that_cannot_be_written(home: Path, refused: Refused) -> None:
@@ -443,7 +443,7 @@ def test_a_folder_of_runs_is_told_with_its_runs(home: Path, refused: Refused) ->
     for folder in folders:
         folder.mkdir(parents=True)
     (folders[0] / "config.json").touch()
-    assert f"Name one that lies in it: {folders[0]}.\n" in refused("diagnose", home / "runs")
+    assert f"Name one inside it: {folders[0]}.\n" in refused("diagnose", home / "runs")
     for folder in folders[1:]:
         (folder / "cloudml.json").touch()
     assert f"{folders[-1]} (the last 5 of 7)." in refused("diagnose", home / "runs")

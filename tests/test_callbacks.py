@@ -148,7 +148,7 @@ def dense(*layers: keras.layers.Layer, rate: float = 0.01, loss: object = "mse")
     return made
 
 
-@pytest.mark.skipif(keras.backend.backend() == "jax", reason="JAX keeps weights out of a callback's sight")
+@pytest.mark.skipif(keras.backend.backend() == "jax", reason="JAX hides the weights from callbacks")
 @pytest.mark.parametrize("every", [1, 50])
 def test_what_was_not_finite_first_is_named(every: int) -> None:
     bad_x, bad_y, zeros, huge = X.copy(), Y.copy(), X.copy(), X.copy()

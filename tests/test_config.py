@@ -83,7 +83,7 @@ def test_tier1_base_differs_in_the_target_alone() -> None:
         ({"model": {"widths": 24}}, r"'model.widths': Input should be a list, \[...\]. Received: 24"),
         ({"model": {"output_init": -1}}, "'default' or a standard deviation above 0"),
         ({"pretraining": {"mask_ratio": 1.0}}, "'pretraining.mask_ratio'"),
-        ({"pretraining": {"enabled": True}, "training": {"init_from": "x"}}, "two ways to begin"),
+        ({"pretraining": {"enabled": True}, "training": {"init_from": "x"}}, "both set the initial weights"),
     ],
 )
 def test_what_is_refused_and_how(tiny_content, changes: dict, text: str) -> None:

@@ -343,7 +343,7 @@ def test_a_training_ends_with_a_line_for_a_run_without_a_finding(healthy: Path, 
     ("spoil", "text"),
     [
         (lambda run: shutil.rmtree(run), "run: no such folder"),
-        (lambda run: (run / "data.json").unlink(), "has a configuration and no data.json"),
+        (lambda run: (run / "data.json").unlink(), "has a configuration but no data.json"),
         (lambda run: (run / "metrics.json").write_text("{"), "is not valid JSON"),
         (lambda run: (run / "metrics.json").write_text('{"folds": {}}'), "holds the folds"),
         (lambda run: (run / "metrics.json").write_text("{}"), "metrics.json: has no train, val, test, tier"),

@@ -262,7 +262,7 @@ def test_runs_of_the_same_second_have_folders_of_their_own(tiny, tmp_path: Path)
     (home / ".writing-abcdefgh-config.json").touch()  # of a process that was killed while it began
     assert new_run(config, str(home)) == home
     (home / "config.json").touch()
-    with pytest.raises(RunError, match="is there and not empty"):
+    with pytest.raises(RunError, match="exists and is not empty"):
         new_run(config, str(home))
 
 

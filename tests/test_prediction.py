@@ -43,7 +43,7 @@ def test_a_prediction_needs_no_lidar_and_a_training_does(tmp_path: Path) -> None
     with pytest.raises(DataError, match="no lidar file; one is needed"):
         flight_files(folder, config.data)
     files = flight_files(folder, config.data, labels=False)
-    with pytest.raises(DataError, match=r"has no lidar file, and labels or features .* Name one in data\.flights"):
+    with pytest.raises(DataError, match=r"has no lidar file, which labels or features .* Name one in data\.flights"):
         load_flight("a", files, config.data, config.target)
 
 

@@ -257,7 +257,7 @@ def test_extra_flights_must_be_free(tiny, tiny_content) -> None:
     from cloudml_tf.config.load import parse_config
     from cloudml_tf.utils.errors import ConfigError
 
-    with pytest.raises(ConfigError, match="extra_flights must be in no part"):
+    with pytest.raises(ConfigError, match="extra_flights must be outside the split"):
         parse_config(tiny_content(pretraining={"extra_flights": ["sim03"]}))
     with pytest.raises(DataError, match="'sim09' is not among"):
         prepare_frames(tiny(pretraining={"extra_flights": ["sim09"]}))

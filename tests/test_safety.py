@@ -281,8 +281,8 @@ JSONS = {
     "large": ('{"seed": 1e999}', "1e999 is too large"),
     "NaN": ('{"seed": NaN}', "NaN is not a number that JSON knows"),
     "twice": ('{"seed": 1, "seed": 2}', "the key 'seed' stands twice"),
-    "surrogate": ('{"experiment_name": "\\ud800"}', "holds text that is no Unicode"),
-    "surrogate key": ('{"\\ud800": 1}', "holds text that is no Unicode"),
+    "surrogate": ('{"experiment_name": "\\ud800"}', "holds text that is not Unicode"),
+    "surrogate key": ('{"\\ud800": 1}', "holds text that is not Unicode"),
 }
 
 
@@ -410,6 +410,6 @@ def test_a_path_that_is_none(tmp_path: Path) -> None:
     from cloudml_tf.config.load import expand
 
     for text in ("a" * 5000, "a\x00b"):
-        with pytest.raises(ConfigError, match="is no path: too long, or with a zero in it"):
+        with pytest.raises(ConfigError, match="is not a path: it is too long, or holds a null character"):
             expand(text)
     assert expand("~nobody-of-this-name/x") == Path("~nobody-of-this-name/x")

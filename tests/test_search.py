@@ -216,7 +216,7 @@ def test_a_search_runs_collapsed_and_nan_trials_and_keeps_them_apart(search_file
     collapsed, best, not_finite, impossible = trials[:4]
     assert collapsed["epochs"] == 1
     assert "The loss became" in not_finite["reason"]
-    assert "the quantile head is trained by 'pinball'" in impossible["reason"]
+    assert "the quantile head needs 'pinball'" in impossible["reason"]
     assert found["best"] == best["id"] == found["trials"][0]["id"]
     rows = read_history(folder / "trials" / best["id"])
     assert best["val_r2"] == max(row["val_r2"] for row in rows)

@@ -273,7 +273,7 @@ def test_devices_that_are_not_to_be_had(monkeypatch: pytest.MonkeyPatch, tiny: C
         tiny(training={"devices": "mirrored", "run_length": 4})
     with pytest.raises(ConfigError, match="replicas needs devices mirrored"):
         tiny(training={"replicas": 2})
-    with pytest.raises(ConfigError, match="Pretrain before it"):
+    with pytest.raises(ConfigError, match="Pretrain first"):
         tiny(training={"devices": "workers"}, pretraining={"enabled": True})
 
 

@@ -164,7 +164,7 @@ def test_resuming_where_there_is_nothing_says_so(tiny_file, capsys) -> None:
 
 def test_a_finished_run_folder_is_not_overwritten(tiny_file, finished: Path, capsys) -> None:
     assert main(["train", str(tiny_file()), "--run-dir", str(finished)]) == 2
-    assert "is there and not empty" in capsys.readouterr().err
+    assert "exists and is not empty" in capsys.readouterr().err
 
 
 def test_a_collapse_has_its_own_exit_code_and_leaves_a_report(tiny_file, tmp_path: Path, capsys) -> None:

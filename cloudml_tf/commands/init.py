@@ -133,7 +133,7 @@ def print_proposal(console: Console, found: dict[str, Any]) -> None:
     rows = [[r["role"], r["dataset"], str(tuple(r["shape"])), r["unit"], r["sure"], r["why"]] for r in found["roles"]]
     if rows:
         columns = ["role", "dataset", "shape", "unit", "how sure", "why"]
-        console.table("what the files hold", columns, rows, whole=("role", "dataset"))
+        console.table("what the files hold", columns, rows)
     first = {r["role"].split(".")[0]: Path(r["file"]).name for r in found["roles"]}
     for role, name in first.items():
         console.say(f"{role} file: {name}" + (f", times: {found['clocks'][role]}" if role in found["clocks"] else ""))

@@ -7,7 +7,6 @@ runs the same. Nothing here loads Keras or TensorFlow.
 import argparse
 import difflib
 import importlib
-import os
 import shlex
 import sys
 from typing import NoReturn
@@ -15,6 +14,7 @@ from typing import NoReturn
 from cloudml_tf.commands.arguments import exit_code_table, print_json
 from cloudml_tf.utils.errors import EXIT_BAD_INPUT, EXIT_INTERRUPTED, EXIT_TERMINATED, CloudMLError, ConfigError
 from cloudml_tf.utils.signals import Terminated, raise_on_sigterm
+from cloudml_tf.utils.tf_logging import set_log_level
 
 VERBS = {
     "init": (
@@ -130,7 +130,7 @@ def build_parser(verb: str | None = None, every: bool = False) -> argparse.Argum
 def main(argv: list[str] | None = None) -> int:
     """Run a verb; turn a user's mistake into one clear message and its exit code."""
     argv = sys.argv[1:] if argv is None else argv
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    set_log_level()
     verb = argv[0] if argv else ""
     if verb not in VERBS:
         return _without_verb(argv)

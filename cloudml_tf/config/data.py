@@ -1,4 +1,4 @@
-"""Where labels and frames come from and how they are read, cut and scaled: the data half of a configuration.
+"""The data half of a configuration: where labels and frames come from, and how they are read, cut and scaled.
 
 The whole configuration, and the contracts between its fields: `cloudml_tf.config.schema`.
 """
@@ -15,13 +15,13 @@ from cloudml_tf.utils.errors import DataError
 TargetName = Literal["optical_depth", "cloud_base_km", "cloud_top_km"]
 FileRole = Literal["camera", "lidar", "navigation"]
 TimeUnit = Literal["attribute", "s", "ms", "us", "ns", "min", "h", "d"]
-SINCE = "The date that times without one count from: '2024-06-03', 'file_name' for the one in it, or a root attribute."
+SINCE = "Date from which times count: '2024-06-03', 'file_name' for the date in the name, or a root attribute."
 UnitInterval = Annotated[float, Field(ge=0, le=1)]
 LabelCount = Annotated[int, Field(ge=2)] | Annotated[float, Field(gt=0, lt=1)] | None
 
 
 def _flight_name(given: Any) -> Any:
-    """Flights are often named by their date: a whole number, as JSON and `--set` read it, is that text."""
+    """Take a whole number as text: flights are often named by their date, which JSON and `--set` read as a number."""
     if isinstance(given, str) or given is None:
         return given
     if isinstance(given, int) and not isinstance(given, bool):
@@ -47,29 +47,29 @@ FlightNames = Annotated[tuple[FlightName, ...], BeforeValidator(_flight_names)]
 
 
 class Settings(BaseModel):
-    """Base of all sections: unknown keys are refused, values are frozen."""
+    """Base class of all sections: unknown keys are refused, values are frozen."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class Target(Settings):
-    """What the network is to read."""
+    """The quantity that the network predicts."""
 
     name: TargetName = Field("optical_depth", description="Which lidar quantity is the label.")
     coverage: Literal["nadir", "track", "swath"] = Field(
         "nadir",
-        description="What is predicted, and labelled: the value at nadir; for training, all that the lidar meets along "
-        "the nadir line inside the frame; or the value at every pixel of a scene (data.scenes).",
+        description="Which locations have labels: nadir; for training also the lidar's track inside the frame; or "
+        "every pixel of a scene (data.scenes).",
     )
     track_reach: int | None = Field(
         None,
         ge=2,
         le=512,
-        description="With track: how far from nadir, pixels; as far as the footprint fits by default.",
+        description="With track: largest distance from nadir, pixels; as far as the footprint fits by default.",
     )
     transform: Literal["none", "log"] = Field("none", description="Train on the value or on its natural logarithm.")
     log_offset: float = Field(
-        0.0, ge=0, description="With log and swath: added before the logarithm, so that clear sky has one."
+        0.0, ge=0, description="With log and swath: added before the logarithm, which is then finite for clear sky."
     )
     minimum: float | None = Field(
         0.1, description="Labels below are left out (in the target's own unit; 0.05 for heights)."
@@ -85,7 +85,7 @@ class Target(Settings):
     @model_validator(mode="before")
     @classmethod
     def _range_of_heights(cls, given: Any) -> Any:
-        """A word alone is the coverage. The default range is that of an optical depth; a height has its own."""
+        """Text alone is the coverage. The default range is that of an optical depth; heights have their own."""
         given = {"coverage": given} if isinstance(given, str) else given
         if isinstance(given, dict) and given.get("name") in ("cloud_base_km", "cloud_top_km"):
             return {"minimum": 0.05, "maximum": 20.0, **given}
@@ -114,36 +114,40 @@ class Camera(Settings):
     files: tuple[Pattern, ...] = Field(
         ("*_L1B_*.h5", "*_L1B_*.hdf5", "*_L1B_*.nc"), description="Name patterns in a flight's folder."
     )
-    channels: tuple[str, ...] = Field(("Product/Signal",), min_length=1, description="One dataset a channel.")
+    channels: tuple[str, ...] = Field(("Product/Signal",), min_length=1, description="One dataset per channel.")
     time: str = Field("Time/TimeUTC", description="Dataset of frame times.")
-    time_unit: TimeUnit = Field("attribute", description="Of the times; 'attribute' reads CF `units`, else seconds.")
+    time_unit: TimeUnit = Field(
+        "attribute", description="Unit of the times; 'attribute' reads CF `units`, else seconds."
+    )
     time_since: str = Field("1970-01-01", description=SINCE)
-    time_offset_s: float = Field(0.0, description="Added to the frame times, for another zone or a known offset.")
+    time_offset_s: float = Field(0.0, description="Added to the frame times, for a time zone or a known offset.")
     rows: tuple[int, int] | None = Field(None, description="Swath slice [first, end) of rows, e.g. [40, 480].")
     columns: tuple[int, int] | None = Field(None, description="Slice [first, end) of columns.")
     downsample: int = Field(1, ge=1, le=64, description="Mean over squares of this many pixels, after slicing.")
     nadir: tuple[int, int] | None = Field(
         None,
-        description="(row, column) of the lidar's spot after slicing and down-sampling; the middle by default.",
+        description="(row, column) of the lidar's footprint after slicing and down-sampling; the middle by default.",
     )
     boresight_offset: tuple[int, int] = Field((0, 0), description="(rows, columns) added to the nadir pixel.")
     across_track_axis: Literal["rows", "columns"] = Field(
         "rows",
         description="The image axis across the flight direction: mirroring it mirrors the sun's azimuth.",
     )
-    max_gap_s: float | None = Field(None, gt=0, description="A longer step ends a piece; 1.5 median steps by default.")
+    max_gap_s: float | None = Field(
+        None, gt=0, description="A longer step ends a segment; 1.5 median steps by default."
+    )
     saturation: float | None = Field(
         None,
         description="Radiance at or above which a pixel counts as saturated; the integer type's top by default.",
     )
     bad_pixel_fraction: UnitInterval = Field(
         0.5,
-        description="A frame with more saturated pixels than this share is left out; black ones always are.",
+        description="A frame with a larger share of saturated pixels is left out; black ones always are.",
     )
 
 
 class Lidar(Settings):
-    """The lidar file and how a label is made from its layers."""
+    """The lidar file, and how a label is made from its layers."""
 
     files: tuple[Pattern, ...] = Field(("CPL_L2_*.hdf5", "CPL_L2_*.h5", "CPL_L2_*.nc"), description="Name patterns.")
     time: str = Field(
@@ -159,7 +163,7 @@ class Lidar(Settings):
         None,
         ge=1970,
         le=2100,
-        description="Of the first profile, for a day of year; the file name's date or last two digits if unset.",
+        description="Year of the first profile, for a day of year; the file name's date or last two digits if unset.",
     )
     time_offset_s: float = Field(0.0, description="Added to the profile times.")
     optical_depth: str = Field(
@@ -168,23 +172,27 @@ class Lidar(Settings):
     base: str = Field("layer_descriptor/Layer_Base_Altitude", description="(profile, layer) or (profile,).")
     top: str = Field("layer_descriptor/Layer_Top_Altitude", description="(profile, layer) or (profile,).")
     height_unit: Literal["attribute", "km", "m"] = Field(
-        "attribute", description="Of base and top; 'attribute' reads `units`, km without one. Labels are in km."
+        "attribute", description="Unit of base and top; 'attribute' reads `units`, km without one. Labels are in km."
     )
-    number_layers: str = Field("layer_descriptor/Number_Layers", description="(profile,), optional: 0 is clear sky.")
+    number_layers: str = Field(
+        "layer_descriptor/Number_Layers", description="Number of layers (profile,), optional: 0 is clear sky."
+    )
     feature_type: str | None = Field(
         "layer_descriptor/Feature_Type",
-        description="As the layers, optional: keeps aerosol out of the clouds.",
+        description="Type of each layer, shaped like the layers, optional: keeps aerosol out of the clouds.",
     )
     cloud_types: tuple[int, ...] = Field((3,), description="Feature types that are cloud.")
     opaque: str | None = Field(
         "layer_descriptor/Opacity",
-        description="(profile,) or (profile, layer), optional: 1 where the beam ended.",
+        description="Opacity (profile,) or (profile, layer), optional: 1 where the beam ended.",
     )
     opaque_profiles: Literal["drop", "keep"] = Field(
-        "drop", description="Optical depth of an opaque column is censored: a lower limit, not a value."
+        "drop", description="The optical depth of an opaque column is censored: a lower limit, not a value."
     )
-    surface: str = Field("layer_descriptor/Lidar_Surface_Altitude", description="(profile,), m.")
-    dem: str = Field("layer_descriptor/DEM_Surface_Altitude", description="(profile,), m.")
+    surface: str = Field(
+        "layer_descriptor/Lidar_Surface_Altitude", description="Height of the surface seen by the lidar (profile,), m."
+    )
+    dem: str = Field("layer_descriptor/DEM_Surface_Altitude", description="Height of the terrain (profile,), m.")
     scene: Literal["any", "ocean"] = Field(
         "any",
         description="'ocean' keeps profiles with DEM 0 and a lidar surface within 900 m; drops opaque columns.",
@@ -193,24 +201,26 @@ class Lidar(Settings):
     longitude: str = Field("geolocation/CPL_Longitude", description="(profile, 3), degrees, optional.")
     layer: Literal["default", "column", "top", "bottom"] = Field(
         "default",
-        description="Which layer is the label: the column sum for optical depth, the top-most for heights.",
+        description="Which layer is the label; by default the column sum for optical depth, the top layer for heights.",
     )
-    clear_sky: Literal["unlabelled", "zero"] = Field("unlabelled", description="What a profile without layers is.")
+    clear_sky: Literal["unlabelled", "zero"] = Field("unlabelled", description="Label of a profile without layers.")
     match: Literal["nearest", "average"] = Field(
         "nearest",
-        description="Label the frame nearest to a profile's middle, or every frame inside its span.",
+        description="Label the frame nearest to a profile's middle, or every frame within the profile.",
     )
     tolerance_s: float = Field(0.5, gt=0, le=60, description="Largest time between a frame and its profile.")
 
 
 class Navigation(Settings):
-    """The navigation file: one row a camera frame, or a clock of its own."""
+    """The navigation file: one row per camera frame, or a clock of its own."""
 
     files: tuple[Pattern, ...] = Field(
         ("NAV_*.h5", "*_nav.hdf", "*_nav.h5", "NAV_*.nc", "*_nav.nc"), description="Name patterns."
     )
-    time: str | None = Field(None, description="Dataset of the rows' times; null for one row a camera frame.")
-    time_unit: TimeUnit = Field("attribute", description="Of the times; 'attribute' reads CF `units`, else seconds.")
+    time: str | None = Field(None, description="Dataset of the rows' times; null for one row per camera frame.")
+    time_unit: TimeUnit = Field(
+        "attribute", description="Unit of the times; 'attribute' reads CF `units`, else seconds."
+    )
     time_since: str = Field("1970-01-01", description=SINCE)
     time_offset_s: float = Field(0.0, description="Added to the rows' times.")
     tolerance_s: float = Field(1.0, gt=0, description="With `time`: largest time between a frame and its row.")
@@ -221,112 +231,116 @@ class Navigation(Settings):
         "nav/heading", description="Angle from north; null where `solar_azimuth` is relative to the heading."
     )
     angle_unit: Literal["attribute", "deg", "rad"] = Field(
-        "attribute", description="Of the three angles; 'attribute' reads `units`, degrees without one."
+        "attribute", description="Unit of the three angles; 'attribute' reads `units`, degrees without one."
     )
-    latitude: str | None = Field("nav/latitude", description="Degrees north, optional: where a prediction holds.")
-    longitude: str | None = Field("nav/longitude", description="Degrees east, optional.")
+    latitude: str | None = Field(
+        "nav/latitude", description="Latitude of the frame, degrees north, optional; copied into predictions."
+    )
+    longitude: str | None = Field("nav/longitude", description="Longitude of the frame, degrees east, optional.")
     max_filled_frames: int = Field(10, ge=0, description="NaN runs up to this long are interpolated.")
 
 
 class Feature(Settings):
-    """A further number a frame, from any dataset of the three files (terrain, weather, roll ...)."""
+    """One more number per frame, from any dataset of the three files (terrain, weather, roll ...)."""
 
-    name: str = Field(min_length=1, description="Its name in reports.")
+    name: str = Field(min_length=1, description="Name of the feature in reports.")
     file: FileRole = Field(description="The file that holds it.")
-    dataset: str = Field(min_length=1, description="(frame,) or, for the lidar, (profile,): nearest in time.")
+    dataset: str = Field(min_length=1, description="Dataset (frame,) or, for the lidar, (profile,): nearest in time.")
 
 
 class FlightFiles(Settings):
-    """The three files of a flight, where a folder does not follow the name patterns."""
+    """The three files of a flight, for folders that do not follow the name patterns."""
 
     camera: str
-    lidar: str | None = Field(None, description="Where labels come from; a prediction needs none.")
+    lidar: str | None = Field(None, description="Source of the labels; a prediction needs none.")
     navigation: str | None = None
 
     def lidar_path(self) -> Path:
         """The lidar file. Raises `DataError` where the flight has none."""
         if self.lidar is None:
             raise DataError(
-                f"{self.camera}: this flight has no lidar file, and labels or features are read from it. "
+                f"{self.camera}: this flight has no lidar file, which labels or features need. "
                 "Name one in data.flights."
             )
         return Path(self.lidar)
 
 
 class Limits(Settings):
-    """What a flight file may ask for; beyond, it is refused before memory is taken or another file is opened."""
+    """Limits of a flight file; beyond them it is refused before memory is allocated or another file is opened."""
 
     column_values: int = Field(
-        2**24, ge=1, le=2**31, description="Most numbers of a dataset that is read whole: times, angles, layers."
+        2**24, ge=1, le=2**31, description="Largest dataset that is read whole, in numbers: times, angles, layers."
     )
     read_mb: float = Field(512.0, gt=0, le=65_536, description="Largest frame, and chunk of frames, MB.")
     expansion: float = Field(
         2000.0,
         ge=1,
-        description="Most bytes that a stored byte of a dataset above 16 MB may unfold to; gzip reaches 1032.",
+        description="Largest compression ratio of a dataset above 16 MB; gzip reaches 1032.",
     )
     other_files: bool = Field(
         False, description="Follow external links, external storage and virtual datasets into other files."
     )
     try_first: bool = Field(
-        True, description="Read a flight's structure in a process of its own first: HDF5 may die of a damaged file."
+        True, description="Read a flight's structure in a subprocess first: a corrupt file can crash HDF5."
     )
-    try_s: float = Field(120.0, gt=0, description="Longest time that this may take, s.")
+    try_s: float = Field(120.0, gt=0, description="Time limit of that subprocess, s.")
 
 
 class SceneFile(Settings):
     """Gridded scenes with a label at every pixel, in one HDF5 or NetCDF-4 file: datasets (scene, row, column)."""
 
-    path: str = Field(description="The file. ${NAME:-default} reads the environment.")
+    path: str = Field(description="Path of the file; ${NAME:-default} reads the environment.")
     channels: tuple[str, ...] = Field(
         min_length=1,
-        description="One dataset a channel; (scene,) for a number of the whole scene, such as the sun's direction.",
+        description="One dataset per channel; (scene,) for a number of the whole scene, such as the sun's direction.",
     )
-    label: str = Field("cloud_optical_thickness", description="The truth; NaN where there is none.")
+    label: str = Field("cloud_optical_thickness", description="Dataset of the truth; NaN where there is none.")
     test_label: str | None = Field(
-        None, description="What the test part is judged by, where that is better known than `label`."
+        None, description="Truth for the test split, where one better than `label` is known."
     )
-    name: str | None = Field("profile", description="(scene,) whole numbers that name the scenes; 1, 2, … by default.")
+    name: str | None = Field("profile", description="Whole numbers (scene,) that name the scenes; 1, 2, … by default.")
     group: str | None = Field(
-        None, description="(scene,) whole numbers: the split then names groups of scenes, such as flights."
+        None, description="Whole numbers (scene,): the split then names groups of scenes, such as flights."
     )
-    retrieval: str | None = Field(None, description="Another retrieval of the same scenes, judged beside the network.")
-    periodic: bool = Field(
-        True, description="What leaves a scene at one side comes in at the other: circular padding, random shifts."
-    )
+    retrieval: str | None = Field(None, description="Another retrieval of the same scenes, scored beside the network.")
+    periodic: bool = Field(True, description="Periodic boundaries: circular padding and random shifts.")
     sun_axis: Literal["rows", "columns"] | None = Field(
         "columns",
-        description="The image axis along which sunlight comes in; mirror images keep it. Null: from anywhere, and no "
+        description="Image axis of the sun's direction, which mirror images keep; null for any direction, without "
         "mirror images.",
     )
     line_spacing: int = Field(
-        1, ge=1, description="Above 1 only one row in so many, as a lidar's track, is labelled; the test part is whole."
+        1,
+        ge=1,
+        description="Above 1, only every n-th row is labelled, like a lidar's track; the test split is complete.",
     )
 
 
 class Data(Settings):
-    """Where flights come from: a folder, named files, or the simulator where neither is set; or gridded scenes."""
+    """The input: a folder of flights, named files, or the simulator where neither is set; or gridded scenes."""
 
-    path: str | None = Field(None, description="A folder of flight folders. ${NAME:-default} reads the environment.")
+    path: str | None = Field(None, description="Folder of flight folders; ${NAME:-default} reads the environment.")
     flights: dict[str, FlightFiles] | None = Field(None, description="Flights by name, file by file.")
     scenes: SceneFile | None = Field(None, description="Gridded scenes instead of flights, for target.coverage swath.")
     simulation: SimulationConfig = SimulationConfig()
     camera: Camera = Camera()
     lidar: Lidar = Lidar()
     navigation: Navigation = Navigation()
-    sun_angles: bool = Field(True, description="Give the network the sun's direction; off needs no navigation file.")
-    features: tuple[Feature, ...] = Field((), description="Further numbers a frame.")
+    sun_angles: bool = Field(True, description="Give the network the sun's direction; false needs no navigation file.")
+    features: tuple[Feature, ...] = Field((), description="Further numbers per frame.")
     labels: LabelCount = Field(
         None, description="Use only this many training labels, or this share of them, spread evenly in time."
     )
-    val_labels: LabelCount = Field(None, description="The same for the validation part.")
+    val_labels: LabelCount = Field(None, description="The same for the validation split.")
     bad_flights: Literal["stop", "skip"] = Field(
         "stop",
         description="A flight that is missing, damaged or without a usable label: stop with an error, or leave it out.",
     )
     limits: Limits = Limits()
-    cache: str = Field("~/.cache/cloudml_tf", description="Simulated flights, and decoded frames that exceed memory.")
-    memory_gb: float = Field(4.0, gt=0, description="Decoded frames above this are kept in a file and mapped.")
+    cache: str = Field(
+        "~/.cache/cloudml_tf", description="Folder for simulated flights, and for decoded frames that exceed memory_gb."
+    )
+    memory_gb: float = Field(4.0, gt=0, description="Decoded frames above this are kept in a memory-mapped file.")
 
     @model_validator(mode="after")
     def _one_source(self) -> "Data":
@@ -340,7 +354,7 @@ class Data(Settings):
 
 
 class FlightSplit(Settings):
-    """Whole flights, by name."""
+    """A split by whole flights, by name."""
 
     kind: Literal["flights"] = "flights"
     train: FlightNames = Field(min_length=1)
@@ -352,17 +366,17 @@ class FlightSplit(Settings):
         names = [*self.train, *self.val, *self.test]
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
-            raise ValueError(f"a flight can be in one part only; named twice: {', '.join(twice)}")
+            raise ValueError(f"a flight can be in one split only; named twice: {', '.join(twice)}")
         return self
 
 
 class LeaveOneOut(Settings):
-    """One flight tests, the next one (cyclic, by name) validates, the others train."""
+    """One flight is the test split, the next one (cyclic, by name) the validation split, the others train."""
 
     kind: Literal["leave_one_out"] = "leave_one_out"
     test: FlightName
-    val: FlightName | None = Field(None, description="The next flight by default.")
-    exclude: FlightNames = Field((), description="Flights in no part.")
+    val: FlightName | None = Field(None, description="Validation flight; the next one by default.")
+    exclude: FlightNames = Field((), description="Flights outside all splits.")
 
     @model_validator(mode="after")
     def _distinct(self) -> "LeaveOneOut":
@@ -372,12 +386,12 @@ class LeaveOneOut(Settings):
 
 
 class TimeBlocks(Settings):
-    """Each flight cut in time: training first, then validation, then test, with a gap between."""
+    """Each flight is cut in time: training first, then validation, then test, with a gap between."""
 
     kind: Literal["time_blocks"] = "time_blocks"
     val_fraction: float = Field(0.15, gt=0, lt=1)
     test_fraction: float = Field(0.15, gt=0, lt=1)
-    gap_s: float = Field(60.0, ge=0, description="Time left out between parts.")
+    gap_s: float = Field(60.0, ge=0, description="Time left out between splits, s.")
 
     @model_validator(mode="after")
     def _room_for_training(self) -> "TimeBlocks":
@@ -390,25 +404,31 @@ Split = Annotated[FlightSplit | LeaveOneOut | TimeBlocks, Field(discriminator="k
 
 
 class Overweight(Settings):
-    """Which samples `overweight_factor` multiplies."""
+    """The samples that `overweight_factor` multiplies."""
 
-    threshold: float | None = Field(1.0, description="Labels at or above, in the target's own unit; none if null.")
-    flights: FlightNames = Field((), description="All samples of these flights.")
+    threshold: float | None = Field(
+        1.0, description="Smallest overweighted label, in the target's own unit; none if null."
+    )
+    flights: FlightNames = Field((), description="Flights whose samples are all overweighted.")
 
 
 class LabelDensity(Settings):
     """Weights for rare labels: label distribution smoothing (Yang et al. 2021, arXiv 2102.09554)."""
 
     enabled: bool = Field(False, description="Weigh training samples by the inverse density of their label.")
-    bins: int = Field(50, ge=5, le=1000, description="Of the histogram of training labels.")
-    smoothing: float = Field(2.0, gt=0, le=50, description="Std of the Gaussian over it, in bins.")
-    exponent: float = Field(0.5, gt=0, le=1, description="1 is the inverse density, 0.5 its square root.")
-    largest: float = Field(5.0, gt=1, description="Highest weight, where the mean is 1.")
+    bins: int = Field(50, ge=5, le=1000, description="Number of bins of the histogram of training labels.")
+    smoothing: float = Field(2.0, gt=0, le=50, description="Std of the Gaussian that smooths the histogram, in bins.")
+    exponent: float = Field(
+        0.5, gt=0, le=1, description="Exponent of the inverse density: 1 is the density itself, 0.5 its square root."
+    )
+    largest: float = Field(5.0, gt=1, description="Largest weight; the mean is 1.")
 
 
 class Preprocessing(Settings):
-    """What the model does to raw radiance; all of it inside the exported model."""
+    """What the model does to raw radiance; all of it is inside the exported model."""
 
-    log_offset: float | None = Field(None, gt=0, description="Take log(radiance + this) first.")
+    log_offset: float | None = Field(
+        None, gt=0, description="Offset of log(radiance + offset), taken first; no logarithm if null."
+    )
     flat_field: bool = Field(False, description="Divide by the mean training frame (vignetting).")
     per_frame: bool = Field(False, description="Standardise each frame by itself: loses absolute radiance.")

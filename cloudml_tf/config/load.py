@@ -1,4 +1,4 @@
-"""Load, override, print and describe configurations: `python -m cloudml_tf config.load print|schema`.
+"""Load, override, print and describe configurations: `cloudml config print|schema`.
 
 config = load_config("configs/tier1.json", {"training.max_epochs": 5})
 """
@@ -21,7 +21,7 @@ from cloudml_tf.utils.errors import ConfigError
 from cloudml_tf.utils.redaction import check_no_secret
 from cloudml_tf.utils.suggest import did_you_mean
 
-MOST_SAID, LONGEST_SHOWN = 20, 200  # mistakes of one file, and characters of each value that an error shows
+MOST_LISTED, LONGEST_SHOWN = 20, 200  # mistakes of one file, and characters of each value that an error shows
 LONGEST_PATH = 4096
 SCHEMA_PATH = Path("configs/schema.json")
 
@@ -39,11 +39,11 @@ def load_config(path: str | Path, overrides: Mapping[str, Any] | None = None) ->
 
 
 def read_content(path: str | Path) -> dict[str, Any]:
-    """The JSON object of a configuration file, not yet validated. Raises `ConfigError` where it is none."""
+    """The JSON object of a configuration file, not yet validated. Raises `ConfigError` where it is not one."""
     path = Path(path)
     if path.is_dir():
         inside = sorted(path.glob("*.json"))
-        hint = "The verb init, with --from FILE…, proposes one for flights of yours."
+        hint = "`cloudml init --from FILE…` proposes one for your flights."
         hint = f"Did you mean {inside[0]}?" if len(inside) == 1 else hint
         raise ConfigError(f"{path}: is a folder; give a configuration, which is a JSON file. {hint}")
     try:
@@ -69,13 +69,13 @@ def parse_config(content: Mapping[str, Any], source: str = "configuration") -> C
     try:
         return Config.model_validate(content)
     except ValidationError as error:
-        said = list(explain(error).values())
-        more = [f"and {len(said) - MOST_SAID} more"] if len(said) > MOST_SAID else []
-        raise ConfigError(f"{source}: " + "\n  ".join([*said[:MOST_SAID], *more])) from None
+        errors = list(explain(error).values())
+        more = [f"and {len(errors) - MOST_LISTED} more"] if len(errors) > MOST_LISTED else []
+        raise ConfigError(f"{source}: " + "\n  ".join([*errors[:MOST_LISTED], *more])) from None
 
 
 def explain(error: ValidationError, root: type[BaseModel] = Config) -> dict[str, str]:
-    """What is wrong with each field of a dictionary that `root` refused, by dotted path; "" is the whole."""
+    """What is wrong with each field of a dictionary that `root` refused, by dotted path; "" is the whole file."""
     by_field: dict[str, list[Any]] = {}
     for detail in error.errors():
         by_field.setdefault(".".join(_follow(detail["loc"], root)[0]), []).append(detail)
@@ -83,7 +83,7 @@ def explain(error: ValidationError, root: type[BaseModel] = Config) -> dict[str,
 
 
 def parse_overrides(pairs: list[str]) -> dict[str, Any]:
-    """["training.max_epochs=5", ...] to a mapping. Values are JSON where they parse as it, text where not."""
+    """Parse ["training.max_epochs=5", ...] to a mapping. Values that are not JSON are taken as text."""
     overrides = {}
     for pair in pairs:
         key, separator, text = pair.partition("=")
@@ -113,7 +113,7 @@ def schema_json() -> str:
 
 
 def is_schema(path: Path) -> bool:
-    """Whether a file holds the JSON Schema. As values: pydantic before 2.11 writes 0.0 for 0."""
+    """Whether a file holds the current JSON Schema. Compared as values: pydantic before 2.11 writes 0.0 for 0."""
     try:
         return bool(json.loads(path.read_text(encoding="utf-8")) == json.loads(schema_json()))
     except (OSError, ValueError):
@@ -121,9 +121,9 @@ def is_schema(path: Path) -> bool:
 
 
 def expand(text: str) -> Path:
-    """A path of a configuration: `~`, ${NAME} and ${NAME:-default} are replaced. Raises `ConfigError`."""
+    """Expand `~`, ${NAME} and ${NAME:-default} in a path of a configuration. Raises `ConfigError`."""
     if len(text) > LONGEST_PATH or "\x00" in text:
-        raise ConfigError(f"The path '{shortened(text)}' is no path: too long, or with a zero in it.")
+        raise ConfigError(f"'{shortened(text)}' is not a path: it is too long, or holds a null character.")
 
     def value(match: re.Match[str]) -> str:
         name, default = match.group(1), match.group(3)
@@ -135,24 +135,24 @@ def expand(text: str) -> Path:
     path = Path(re.sub(r"\$\{(\w+)(:-([^}]*))?\}", value, text))
     try:
         return path.expanduser()
-    except RuntimeError:  # no home folder, or nobody of that name
+    except RuntimeError:  # no home folder, or no such user
         return path
 
 
 def shortened(text: str) -> str:
-    """As much of a text as an error shows."""
+    """Cut a text to the length that an error shows."""
     return text if len(text) <= LONGEST_SHOWN else text[:LONGEST_SHOWN] + "…"
 
 
 def set_by_path(content: dict[str, Any], key: str, value: Any) -> None:
-    """Put a value at a dotted path, in place; missing sections are made."""
+    """Set the value at a dotted path, in place; missing sections are created."""
     *parents, last = key.split(".")
-    place = content
+    section = content
     for name in parents:
-        place = place.setdefault(name, {})
-        if not isinstance(place, dict):
+        section = section.setdefault(name, {})
+        if not isinstance(section, dict):
             raise ConfigError(f"--set {shortened(key)}: '{shortened(name)}' is a value, not a section.")
-    place[last] = value
+    section[last] = value
 
 
 def _explain(where: str, details: list[Any], root: type[BaseModel]) -> str:
@@ -179,7 +179,7 @@ def _explain(where: str, details: list[Any], root: type[BaseModel]) -> str:
 
 
 def _nearest_key(where: str, key: str, known: list[str], root: type[BaseModel]) -> str | None:
-    """The field that an unknown key may have meant: a like one of its own section, else one of that name elsewhere."""
+    """The field that an unknown key may have meant: a similar one in its section, else one of that name elsewhere."""
     parent = where.removesuffix(key)
     elsewhere = {path.rpartition(".")[2]: path for path in reversed(list(_paths(root)))}
     for names, cutoff in ((known, 0.75), (list(elsewhere), 0.75), (known, 0.5)):

@@ -17,29 +17,33 @@ class Model(Settings):
     footprint: int = Field(
         11, ge=1, le=512, description="Side of the nadir neighbourhood kept at full resolution, pixels."
     )
-    encoder_features: int = Field(64, ge=1, le=4096)
+    encoder_features: int = Field(64, ge=1, le=4096, description="Size of the vector that encodes a frame.")
     heads: int = Field(4, ge=1, le=64, description="Attention heads.")
-    head_units: int = Field(64, ge=1, le=4096)
-    dropout: float = Field(0.1, ge=0, lt=1)
-    head_dropout: float | None = Field(None, ge=0, lt=1, description="Before the last layer; as `dropout` by default.")
+    head_units: int = Field(64, ge=1, le=4096, description="Size of the hidden layer before the output.")
+    dropout: float = Field(0.1, ge=0, lt=1, description="Dropout inside the network.")
+    head_dropout: float | None = Field(
+        None, ge=0, lt=1, description="Dropout before the last layer; equal to `dropout` by default."
+    )
     head: Literal["point", "quantile", "histogram"] = Field(
         "point", description="One number, or a distribution whose mean is the prediction."
     )
-    quantiles: int = Field(9, ge=3, le=99, description="Of the quantile head.")
-    bins: int = Field(32, ge=4, le=512, description="Of the histogram head.")
-    bin_range: tuple[float, float] = Field((-4.0, 4.0), description="Its range, in standard deviations of the target.")
+    quantiles: int = Field(9, ge=3, le=99, description="Number of quantiles that the quantile head predicts.")
+    bins: int = Field(32, ge=4, le=512, description="Number of bins of the histogram head.")
+    bin_range: tuple[float, float] = Field(
+        (-4.0, 4.0), description="Range of the histogram head's bins, in standard deviations of the target."
+    )
     contrast_boxes: tuple[int, ...] = Field(
         (), description="Sides, odd, of squares whose mean is subtracted to give further channels."
     )
-    nadir_linear: bool = Field(False, description="Add a straight line from the nadir pixels to the answer.")
+    nadir_linear: bool = Field(False, description="Add a linear path from the nadir pixels to the prediction.")
     mirror_average: bool = Field(False, description="Average over mirror images outside of training.")
     shift_average: bool = Field(
-        False, description="Of a swath network on periodic scenes: average over shifts outside of training too."
+        False, description="For a swath network on periodic scenes: average over shifts, too, outside of training."
     )
     output_init: Literal["default"] | float = Field(
-        "default", description="Glorot, or the standard deviation of the output weights (the original: 0.5)."
+        "default", description="Glorot, or the standard deviation of the output weights (0.5 in the reference recipe)."
     )
-    output_bias: float = Field(0.0, description="Start of the output bias, in standard deviations of the target.")
+    output_bias: float = Field(0.0, description="Initial output bias, in standard deviations of the target.")
 
     @field_validator("widths")
     @classmethod
@@ -77,22 +81,27 @@ class Loss(Settings):
         "mse", description="pinball belongs to the quantile head, cross_entropy to the histogram head."
     )
     weight: float = Field(0.5, ge=0, le=100, description="λ of the variance penalty; 0 is the plain base loss.")
-    form: Literal["variance", "ccc", "log", "std", "hinge"] = Field("variance", description="Of the penalty.")
+    form: Literal["variance", "ccc", "log", "std", "hinge"] = Field("variance", description="Form of the penalty.")
     target_variance: Literal["training", "batch"] = Field(
         "training",
-        description="Divide by the training set's variance (steady) or the batch's (the original).",
+        description="Divide by the training set's variance (steady) or the batch's (the reference recipe).",
     )
-    delta: float = Field(1.0, gt=0, description="Where huber turns linear.")
+    delta: float = Field(1.0, gt=0, description="Error at which huber turns linear.")
     mae_fraction: UnitInterval = Field(0.5, description="Share of |e| in mse_mae.")
     gamma: float = Field(1.0, gt=0, le=2, description="The ratio s at which hinge ends.")
     clip: float | None = Field(None, gt=0, description="Highest penalty of a batch.")
-    pooled_batches: int = Field(1, ge=1, le=1000, description="Batches whose moments the penalty looks at together.")
-    schedule: Literal["constant", "ramp", "gate"] = Field(
-        "constant", description="λ as it is; rising over `ramp_epochs`; or following the training correlation."
+    pooled_batches: int = Field(
+        1, ge=1, le=1000, description="Number of batches whose moments the penalty uses together."
     )
-    ramp_epochs: tuple[int, int] = Field((0, 10), description="ramp: λ is 0 up to the first, whole from the second.")
+    schedule: Literal["constant", "ramp", "gate"] = Field(
+        "constant", description="λ is constant, rises over `ramp_epochs`, or follows the training correlation."
+    )
+    ramp_epochs: tuple[int, int] = Field(
+        (0, 10), description="ramp: λ is 0 up to the first epoch, complete from the second."
+    )
     gate_correlation: tuple[float, float] = Field(
-        (0.3, 0.7), description="gate: λ is 0 while the running correlation is below the first, whole from the second."
+        (0.3, 0.7),
+        description="gate: λ is 0 while the running correlation is below the first value, complete from the second.",
     )
 
     @model_validator(mode="after")

@@ -1,11 +1,11 @@
-"""The run folder: what is in it, how it is made and found again. No Keras here.
+"""The run folder: its files, and how a run is created and found again. Without Keras.
 
 config.json        the resolved configuration        environment.json   versions, machine, command
-data.json          files, split, counts, scaling     history.csv        a row an epoch
-metrics.json       scores, tiers, baselines          report.html        all of it to look at
-best.weights.h5    of the best epoch                 last.weights.h5    of the last
-checkpoint.npz     for --resume                      predictions.npz    of every part
-plots/             pictures                          checkpoint.previous.npz   of the epoch before, until the end
+data.json          files, split, counts, scaling     history.csv        one row per epoch
+metrics.json       scores, tiers, baselines          report.html        the report
+best.weights.h5    weights of the best epoch         last.weights.h5    weights of the last epoch
+checkpoint.npz     for --resume                      predictions.npz    predictions of every split
+plots/             figures                           checkpoint.previous.npz   of the epoch before, until the end
 """
 
 import csv
@@ -31,11 +31,11 @@ from cloudml_tf.utils.locks import WRITING, is_held
 from cloudml_tf.utils.redaction import without_secrets
 from cloudml_tf.utils.suggest import did_you_mean
 
-MOST_MB = 256  # of a JSON file in a run folder
+MOST_MB = 256  # largest JSON file in a run folder
 CHECKPOINT, PREVIOUS = "checkpoint.npz", "checkpoint.previous.npz"
 RECORD = "cloudml.json"  # beside every export
 EXPORT_FILES = {"savedmodel": "saved_model.pb", "onnx": "model.onnx", "litert": "model.tflite"}  # format -> file
-WHOLE = "metrics.json"  # its presence says that a run has ended
+WHOLE = "metrics.json"  # its presence means that a run has ended
 PACKAGES = ("cloudml-tf", "tensorflow", "keras", "numpy", "h5py", "scikit-learn", "pydantic")
 
 
@@ -45,7 +45,7 @@ def new_run(config: Config, run_dir: str | None, prefix: str = "") -> Path:
 
 
 def new_folder(chosen: str | None, parent: Path, prefix: str = "") -> Path:
-    """Make the chosen folder, or <parent>/<prefix><stamp>. Two at once get two folders."""
+    """Make the chosen folder, or <parent>/<prefix><stamp>. Two calls within a second get two folders."""
     if chosen is not None:
         path = Path(chosen)
         if path.exists():
@@ -60,7 +60,7 @@ def new_folder(chosen: str | None, parent: Path, prefix: str = "") -> Path:
         except FileExistsError:
             continue
         return path
-    raise RunError(f"{parent}: too many runs of this second.")
+    raise RunError(f"{parent}: too many runs within one second. Wait a moment and start again.")
 
 
 def _make(path: Path, exist_ok: bool) -> None:
@@ -79,60 +79,60 @@ def _make(path: Path, exist_ok: bool) -> None:
 
 
 def check_unused(path: Path) -> None:
-    """Refuse a folder that something lies in. Raises `RunError`."""
+    """Refuse a folder that is not empty. Raises `RunError`."""
     if not (path.is_dir() and is_empty(path)):
-        raise RunError(f"{path}: is there and not empty. Choose another --run-dir, or continue it with --resume.")
+        raise RunError(f"{path}: exists and is not empty. Choose another --run-dir, or continue it with --resume.")
 
 
 def is_empty(folder: Path) -> bool:
-    """Whether nothing lies in a folder but the lock of who works there, and what a killed process began to write."""
+    """Whether a folder holds nothing but the lock of a working process and what a killed process began to write."""
     return all(path.name == LOCK or path.name.startswith(WRITING) for path in folder.iterdir())
 
 
 def has_begun(folder: Path) -> bool:
-    """Whether a training was started in a folder, be it that it was killed before its first epoch ended."""
+    """Whether a training was started in a folder, even if it was killed before its first epoch ended."""
     return has_checkpoint(folder) or (folder / "config.json").is_file()
 
 
 def has_checkpoint(folder: Path) -> bool:
-    """Whether there is something to go on from. A kill may have left the one before the last alone."""
+    """Whether there is a checkpoint to resume from. A kill may have left the previous one alone."""
     return any((folder / name).is_file() for name in (CHECKPOINT, PREVIOUS))
 
 
 def forget_previous(folder: Path) -> None:
-    """A run that has ended is not gone on with: one checkpoint is enough."""
+    """Delete the older checkpoint: a finished run is never resumed."""
     (folder / PREVIOUS).unlink(missing_ok=True)
 
 
 def forget_checkpoints(folder: Path) -> None:
-    """What has ended, and lies beside as weights, needs none."""
+    """Delete all checkpoints of a finished run, whose weights are saved beside them."""
     for name in (CHECKPOINT, PREVIOUS):
         (folder / name).unlink(missing_ok=True)
 
 
 def run_to_resume(config: Config, run_dir: str | None) -> Path:
-    """The folder to continue: `run_dir`, or the newest run of the experiment that did not end and is not going on.
+    """The folder to continue: `run_dir`, or the experiment's newest run that neither ended nor is being trained.
 
-    One that has ended an epoch comes before those that have not.
+    Runs that have completed an epoch come before those that have not.
     """
     if run_dir is not None:
         if not has_begun(Path(run_dir)):
             raise RunError(f"{run_dir}: no checkpoint.npz to resume from. Start it without --resume.")
         return Path(run_dir)
     parent = expand(config.output.runs) / config.experiment_name
-    # Other verbs leave a config.json too, in folders whose names begin with what they are.
+    # Other commands leave a config.json too, in folders whose names begin with the command's.
     begun = [p for p in parent.glob("*") if has_checkpoint(p) or (p.name[:1].isdigit() and has_begun(p))]
     found = [path for path in begun if not (path / WHOLE).exists()]
     going = [path for path in found if is_held(path)]
     waiting = [path for path in found if path not in going]
     if not waiting:
-        said = f" ({', '.join(map(str, going))} is being trained.)" if going else ""
-        raise RunError(f"{parent}: no interrupted run to resume.{said} Start one without --resume.")
+        busy = f" ({', '.join(map(str, going))} is being trained.)" if going else ""
+        raise RunError(f"{parent}: no interrupted run to resume.{busy} Start one without --resume.")
     return max(waiting, key=lambda path: (has_checkpoint(path), path.name))
 
 
 def check_same(path: Path, config: Config, fingerprint: str) -> None:
-    """Refuse to resume with another configuration or other data. Raises `RunError` naming what differs."""
+    """Refuse to resume with another configuration or other data. Raises `RunError`, naming what differs."""
     before, now = (flat(content) for content in (read_json(path / "config.json"), json.loads(resolved_json(config))))
     changed = sorted(key for key in before.keys() | now.keys() if before.get(key) != now.get(key))
     if changed:
@@ -143,7 +143,7 @@ def check_same(path: Path, config: Config, fingerprint: str) -> None:
 
 
 def write_start(path: Path, config: Config, description: dict[str, Any]) -> None:
-    """What is known before training."""
+    """Write what is known before training."""
     write_text(path / "config.json", resolved_json(config))
     write_json(path / "environment.json", environment())
     write_json(path / "data.json", description)
@@ -161,7 +161,7 @@ def versions(packages: Iterable[str] = PACKAGES) -> dict[str, str]:
 
 
 def run_id(config: Config, folder: Path) -> str:
-    """What a run is called in files that are made from it: its experiment and its folder."""
+    """The name of a run in files that are made from it: its experiment and its folder."""
     return f"{config.experiment_name}/{folder.resolve().name}"
 
 
@@ -177,7 +177,7 @@ def environment() -> dict[str, Any]:
 
 
 def write_history(path: Path, rows: list[dict[str, float]]) -> None:
-    """One row an epoch; columns are those of the first row."""
+    """Write one row per epoch; the columns are those of the first row."""
     if not rows:
         return
     names = list(rows[0])
@@ -187,7 +187,7 @@ def write_history(path: Path, rows: list[dict[str, float]]) -> None:
 
 
 def read_history(path: Path) -> list[dict[str, float]]:
-    """The inverse of `write_history`. Raises `RunError` for what is no table of numbers."""
+    """The inverse of `write_history`. Raises `RunError` for a file that is not a table of numbers."""
     with open(path / "history.csv", encoding="utf-8", newline="") as file:
         try:
             return [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
@@ -203,15 +203,15 @@ def read_run(path: Path, overrides: dict[str, Any] | None = None) -> tuple[Confi
         text = f"{path}: neither a run folder (config.json) nor an exported model (cloudml.json)."
         raise RunError(text + _lying_in(path))
     if not (path / "data.json").is_file():
-        raise RunError(f"{path}: has a configuration and no data.json, so nothing was trained here.{_lying_in(path)}")
+        raise RunError(f"{path}: has a configuration but no data.json, so nothing was trained here.{_lying_in(path)}")
     return load_config(path / "config.json", overrides), read_json(path / "data.json")
 
 
 def _lying_in(path: Path, shown: int = 5) -> str:
-    """The end of a message: the runs and models one level down, the last of them where there are many."""
+    """The end of a message: the runs and models one level down, or the last of them where there are many."""
     found = sorted({p.parent for name in ("config.json", RECORD) for p in path.glob(f"*/{name}")})
     more = f" (the last {shown} of {len(found)})" if len(found) > shown else ""
-    return f" Name one that lies in it: {', '.join(map(str, found[-shown:]))}{more}." if found else ""
+    return f" Name one inside it: {', '.join(map(str, found[-shown:]))}{more}." if found else ""
 
 
 @dataclass(frozen=True)
@@ -246,7 +246,7 @@ def read_model(source: Path, overrides: dict[str, Any] | None = None) -> ModelRe
 
 
 def check_overrides(overrides: dict[str, Any]) -> None:
-    """A finished model is what it is: only how flights are read, judged and written may be changed."""
+    """Refuse to change a trained model: only how flights are read, evaluated and written may be overridden."""
     free = ("data.", "evaluation.", "prediction.", "output.", "seed")
     wrong = [key for key in overrides if not key.startswith(free)]
     if wrong:
@@ -267,7 +267,7 @@ def read_json(path: Path) -> Any:
 
 
 def flat(content: Any, prefix: str = "") -> dict[str, Any]:
-    """Nested dictionaries as one, by dotted path."""
+    """Flatten nested dictionaries to one, by dotted path."""
     if not isinstance(content, dict):
         return {prefix: content}
     return {
@@ -288,5 +288,5 @@ def as_it_was(config: Config, description: dict[str, Any]) -> Config:
 
 
 def looks_exported(folder: Path) -> bool:
-    """Whether a model lies in the folder, be its record there or not."""
+    """Whether a folder holds an exported model, with or without its record."""
     return any((folder / name).is_file() for name in EXPORT_FILES.values())

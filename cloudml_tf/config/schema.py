@@ -1,7 +1,7 @@
 """The whole configuration as typed, documented, frozen models. Every number of a run is a field here.
 
-The contracts between fields stand at the end, in `Config`; they are checked before anything heavy is loaded.
-Defaults are those of `configs/tier1.json`. Loading, overriding and printing: `cloudml_tf.config.load`.
+The contracts between fields are in `Config`, at the end; they are checked before anything heavy is loaded. Defaults are
+those of `configs/tier1.json`. Loading, overriding and printing: `cloudml_tf.config.load`.
 """
 
 from typing import Literal
@@ -15,42 +15,44 @@ from cloudml_tf.config.training import Augmentation, Pretraining, Tracking, Trai
 
 
 class Evaluation(Settings):
-    """How a finished model is judged."""
+    """How a trained model is evaluated."""
 
-    baselines: bool = Field(True, description="Train mean, ridge and gradient boosting on the same split.")
+    baselines: bool = Field(
+        True, description="Also score the training mean, ridge regression and gradient boosting on the same split."
+    )
     bootstrap_samples: int = Field(1000, ge=100, le=100_000)
     block_s: float = Field(120.0, gt=0, description="Length of a bootstrap block; blocks end at gaps too.")
 
 
 class Prediction(Settings):
-    """What `cloudml predict` says beside each value; see docs/predict.md."""
+    """What `cloudml predict` writes beside each value; see docs/predict.md."""
 
     glint_angle_deg: float = Field(
         36.0, ge=0, le=90, description="Sun glint is possible where the glint angle at nadir is smaller (MOD35)."
     )
     level: float = Field(
-        0.9, gt=0, lt=1, description="Of the interval from a quantile or histogram head; an ensemble has its own."
+        0.9, gt=0, lt=1, description="Level of the interval from a quantile or histogram head; an ensemble has its own."
     )
 
 
 class Output(Settings):
-    """Where results go."""
+    """Where results are written."""
 
     runs: str = "runs"
     savedmodels: str = "savedmodels"
     export: bool = Field(True, description="Export the best weights at the end of training.")
     export_formats: tuple[Literal["savedmodel", "onnx", "litert"], ...] = Field(
-        ("savedmodel",), min_length=1, description="What is exported; onnx and litert need the extra `export`."
+        ("savedmodel",), min_length=1, description="Export formats; onnx and litert need the extra `export`."
     )
-    report: bool = Field(True, description="Draw the pictures and write report.html.")
+    report: bool = Field(True, description="Draw the figures and write report.html.")
 
 
 class Config(Settings):
-    """A whole run."""
+    """The configuration of a whole run."""
 
-    experiment_name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="Names the run's folders.")
+    experiment_name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="Name of the run's folders.")
     seed: int = Field(1, ge=0, le=2**31 - 1)
-    temporal_frames: Literal[1, 3, 5, 7, 9, 11, 13, 15] = Field(3, description="Frames of a sequence, odd.")
+    temporal_frames: Literal[1, 3, 5, 7, 9, 11, 13, 15] = Field(3, description="Number of frames in a sequence, odd.")
     overweight_factor: float = Field(1.0, gt=0, le=100, description="Sample weight of the samples in `overweight`.")
     overweight: Overweight = Overweight()
     label_density: LabelDensity = LabelDensity()
@@ -73,7 +75,7 @@ class Config(Settings):
         if self.data.lidar.clear_sky == "zero":
             if self.target.name != "optical_depth":
                 raise ValueError(
-                    "data.lidar.clear_sky 'zero' has a meaning for optical_depth only: no cloud has no base"
+                    "data.lidar.clear_sky 'zero' makes sense for optical_depth only: clear sky has no cloud base"
                 )
             if self.target.minimum is not None and self.target.minimum > 0:
                 raise ValueError(
@@ -85,17 +87,19 @@ class Config(Settings):
         self._check_track()
         check_swath(self)
         if self.pretraining.enabled and self.training.init_from is not None:
-            raise ValueError("pretraining.enabled and training.init_from are two ways to begin; keep one")
+            raise ValueError("pretraining.enabled and training.init_from both set the initial weights; keep one")
         apart = self.pretraining.from_run is not None and not self.pretraining.control
         if self.training.devices == "workers" and self.pretraining.enabled and not apart:
             raise ValueError(
-                "training.devices 'workers' trains one network together. Pretrain before it with `cloudml pretrain`, "
-                "name that in pretraining.from_run, and set pretraining.control to false"
+                "training.devices 'workers' trains one network together. Pretrain first with `cloudml pretrain`, "
+                "name that run in pretraining.from_run, and set pretraining.control to false"
             )
         shared = {name for part in ("train", "val", "test") for name in getattr(self.split, part, None) or ()}
         twice = sorted(shared & set(self.pretraining.extra_flights))
         if twice:
-            raise ValueError(f"pretraining.extra_flights must be in no part of the split: {', '.join(twice)} is")
+            raise ValueError(
+                f"pretraining.extra_flights must be outside the split. Received: {', '.join(twice)}, which is inside"
+            )
         if self.data.lidar.layer == "column" and self.target.name != "optical_depth":
             raise ValueError(f"data.lidar.layer 'column' is a sum, and {self.target.name} does not add up")
         return self
@@ -117,25 +121,27 @@ class Config(Settings):
         head, base = self.model.head, self.loss.base
         if (head == "quantile") != (base == "pinball"):
             raise ValueError(
-                f"model.head '{head}' and loss.base '{base}' do not fit: the quantile head is trained by 'pinball', "
-                "and nothing else is. Set both, or neither"
+                f"model.head '{head}' and loss.base '{base}' do not fit: the quantile head needs 'pinball', "
+                "and no other head takes it. Set both, or neither"
             )
         if base == "cross_entropy" and head != "histogram":
             raise ValueError(f"loss.base 'cross_entropy' needs model.head 'histogram'. Received: '{head}'")
         if head == "histogram" and self.model.nadir_linear:
-            raise ValueError("model.nadir_linear adds to a number; the histogram head gives shares of bins. Drop one")
+            raise ValueError(
+                "model.nadir_linear adds to a number; the histogram head predicts probabilities of bins. Drop one"
+            )
 
     def warnings(self) -> list[str]:
-        """What the original document says not to do, and this configuration does."""
+        """Warnings about settings that the reference recipe names as causes of collapse."""
         init = self.model.output_init
         found = [
             (
                 not isinstance(init, str) and init < 0.1,
-                f"model.output_init {init}: output weights under 0.1 made the original's collapse worse; use 'default'",
+                f"model.output_init {init}: under 0.1 it made the reference recipe's collapse worse; use 'default'",
             ),
             (
                 self.temporal_frames > 7,
-                f"temporal_frames {self.temporal_frames}: more than 7 frames smooth the signal away; 3 is the advice",
+                f"temporal_frames {self.temporal_frames}: more than 7 frames smooth the signal away; use 3",
             ),
             (self.loss.weight == 0, "loss.weight 0: nothing keeps the variance of the predictions"),
             (

@@ -6,7 +6,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 PresetName = Literal["default", "hard", "weak_signal", "no_signal"]
 
-MOST_CELLS = 5e8  # of a cloud strip; a field of them takes 2 GB, and a flight needs several
+MOST_CELLS = 5e8  # in a cloud strip; a field of them takes 2 GB, and a flight needs several
 
 # A preset is a set of overrides of the field defaults; fields given explicitly win over it.
 PRESETS: dict[str, dict[str, Any]] = {
@@ -36,7 +36,7 @@ PRESETS: dict[str, dict[str, Any]] = {
 
 
 class FlightRegime(BaseModel):
-    """Weather and geometry of one flight."""
+    """The weather and geometry of one flight."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
@@ -55,7 +55,7 @@ class FlightRegime(BaseModel):
 
 
 def _regime(name: str, cloud: tuple[float, ...], sun: tuple[float, ...], start_utc: str) -> FlightRegime:
-    """Regime from (median, fraction, slope, outer scale m, base km) and (zenith, azimuth, heading)."""
+    """Make a regime from (median, fraction, slope, outer scale m, base km) and (zenith, azimuth, heading)."""
     keys = ("optical_depth_median", "cloud_fraction", "spectral_slope", "outer_scale_m", "base_height_km")
     angles = ("solar_zenith_deg", "sun_azimuth_deg", "heading_deg")
     values = {**dict(zip(keys, cloud, strict=True)), **dict(zip(angles, sun, strict=True))}
@@ -76,7 +76,7 @@ DEFAULT_REGIMES: tuple[FlightRegime, ...] = (
 
 
 class SimulationConfig(BaseModel):
-    """A set of simulated flights: clouds, light, camera, lidar, navigation and their faults."""
+    """A set of simulated flights: clouds, radiance, camera, lidar, navigation and their faults."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
@@ -94,8 +94,8 @@ class SimulationConfig(BaseModel):
     frame_interval_s: float = Field(1.0, description="Time between exposures, s.", gt=0, le=60)
     ground_speed_m_s: float = Field(200.0, description="Ground speed, m/s.", gt=0, le=400)
     altitude_km: float = Field(20.0, description="Flight altitude, km.", ge=14, le=40)
-    start_latitude_deg: float = Field(31.0, description="Latitude at take-off of the data.", ge=-60, le=60)
-    start_longitude_deg: float = Field(-125.0, description="Longitude there.", ge=-180, le=180)
+    start_latitude_deg: float = Field(31.0, description="Latitude of the first frame.", ge=-60, le=60)
+    start_longitude_deg: float = Field(-125.0, description="Longitude of the first frame.", ge=-180, le=180)
     roll_std_deg: float = Field(0.15, description="Standard deviation of roll, degrees.", ge=0, le=5)
     pitch_std_deg: float = Field(0.10, description="Standard deviation of pitch, degrees.", ge=0, le=5)
     attitude_time_s: float = Field(30.0, description="Correlation time of roll and pitch, s.", gt=0, le=600)
@@ -116,13 +116,15 @@ class SimulationConfig(BaseModel):
     thickness_at_unit_depth_km: float = Field(
         0.45, description="Geometric thickness of a cloud of optical depth 1, km.", gt=0, le=3
     )
-    thickness_exponent: float = Field(0.6, description="Thickness grows as optical depth to this.", gt=0, le=1)
+    thickness_exponent: float = Field(
+        0.6, description="Exponent by which thickness grows with optical depth.", gt=0, le=1
+    )
     base_height_std_km: float = Field(0.25, description="Variation of the base inside a flight, km.", ge=0, le=1)
     base_height_scale_m: float = Field(20_000.0, description="Outer scale of the base height, m.", gt=0)
     upper_layer_fraction: float = Field(0.15, description="Area share under a thin upper layer.", ge=0, lt=1)
-    upper_layer_optical_depth: float = Field(0.08, description="Its mean optical depth.", ge=0, le=0.5)
-    upper_layer_height_km: float = Field(11.0, description="Its base height, km.", ge=7, le=13)
-    upper_layer_thickness_km: float = Field(0.6, description="Its geometric thickness, km.", gt=0, le=2)
+    upper_layer_optical_depth: float = Field(0.08, description="Mean optical depth of the upper layer.", ge=0, le=0.5)
+    upper_layer_height_km: float = Field(11.0, description="Base height of the upper layer, km.", ge=7, le=13)
+    upper_layer_thickness_km: float = Field(0.6, description="Geometric thickness of the upper layer, km.", gt=0, le=2)
     upper_layer_scale_m: float = Field(15_000.0, description="Outer scale of the upper layer, m.", gt=0)
     aerosol_fraction: float = Field(0.10, description="Share of profiles with an aerosol layer.", ge=0, le=1)
     aerosol_optical_depth: float = Field(0.06, description="Mean aerosol optical depth.", ge=0, le=0.5)
@@ -130,7 +132,7 @@ class SimulationConfig(BaseModel):
     aerosol_base_km: float = Field(0.3, description="Base of the aerosol layer, km.", ge=0, le=2)
     aerosol_top_km: float = Field(0.9, description="Top of the aerosol layer, km.", gt=0, le=3)
 
-    # --- light
+    # --- radiance
     asymmetry_factor: float = Field(0.85, description="Scattering asymmetry of droplets.", ge=0, lt=1)
     surface_albedo: float = Field(0.05, description="Mean albedo of the surface.", ge=0, le=0.8)
     surface_contrast: float = Field(0.1, description="Relative std of the albedo in space.", ge=0, le=0.5)
@@ -150,7 +152,7 @@ class SimulationConfig(BaseModel):
     psf_sigma_px: float = Field(0.6, description="Gaussian point spread, pixels.", ge=0, le=5)
     read_noise: float = Field(0.0015, description="Read noise, reflectance units.", ge=0, le=0.2)
     shot_noise: float = Field(0.006, description="Shot noise: noise = this * sqrt(reflectance).", ge=0, le=0.3)
-    vignetting: float = Field(0.08, description="Relative loss of light in the corners.", ge=0, lt=1)
+    vignetting: float = Field(0.08, description="Relative loss of radiance in the corners.", ge=0, lt=1)
     gain_drift: float = Field(0.008, description="Relative std of the gain from flight to flight.", ge=0, le=0.3)
     dropped_frame_fraction: float = Field(0.002, description="Frames missing in time.", ge=0, le=0.5)
     black_frame_fraction: float = Field(0.0005, description="Frames recorded all zero.", ge=0, le=0.5)
@@ -167,8 +169,8 @@ class SimulationConfig(BaseModel):
     clock_offset_s: float = Field(
         0.2, description="Lidar clock minus camera clock: uniform within plus or minus this, s.", ge=0, le=10
     )
-    boresight_rows_px: float = Field(0.0, description="Lidar spot right of the nadir pixel.", ge=-16, le=16)
-    boresight_columns_px: float = Field(0.0, description="Lidar spot ahead of the nadir pixel.", ge=-16, le=16)
+    boresight_rows_px: float = Field(0.0, description="Lidar footprint right of the nadir pixel.", ge=-16, le=16)
+    boresight_columns_px: float = Field(0.0, description="Lidar footprint ahead of the nadir pixel.", ge=-16, le=16)
 
     # --- truth
     swath_truth: bool = Field(
@@ -182,14 +184,14 @@ class SimulationConfig(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _apply_preset(cls, data: Any) -> Any:
-        """Fill what the caller left unset from the named preset; explicit fields win."""
+        """Fill unset fields from the named preset; explicit fields win."""
         if not isinstance(data, dict):
             return data
         return {**PRESETS.get(str(data.get("preset", "default")), {}), **data}
 
     @model_validator(mode="after")
     def _strip_fits_into_memory(self) -> "SimulationConfig":
-        """The fields of a flight lie in memory whole."""
+        """Limit the cloud strip: the fields of a flight are held in memory whole."""
         path_m = self.frames_per_flight * self.frame_interval_s * self.ground_speed_m_s
         length_m = path_m + 2 * self.frame_columns * self.pixel_m
         cells = length_m / self.grid_m * (self.strip_width_m / self.grid_m)
@@ -202,7 +204,7 @@ class SimulationConfig(BaseModel):
 
     @model_validator(mode="after")
     def _strip_holds_the_swath(self) -> "SimulationConfig":
-        """The periodic strip must be wider than the frame, else a frame shows one cloud twice."""
+        """Require a periodic strip wider than the frame, else a frame shows one cloud twice."""
         swath_m = self.frame_rows * self.pixel_m
         if self.strip_width_m < 1.25 * swath_m:
             raise ValueError(
@@ -212,7 +214,7 @@ class SimulationConfig(BaseModel):
         return self
 
     def regime(self, index: int) -> FlightRegime:
-        """Regime of flight `index` (0-based); its clouds near the mean of all as `regime_spread` falls."""
+        """The regime of flight `index` (0-based); its clouds approach the mean of all as `regime_spread` falls."""
         chosen = self.regimes[index % len(self.regimes)]
         names = (
             "optical_depth_median",

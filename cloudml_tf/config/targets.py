@@ -75,11 +75,13 @@ def _check_scenes(config: Any, scenes: SceneFile) -> None:
         )
     if scenes.sun_axis is None and (config.augmentation.mirror_across_track or config.model.mirror_average):
         raise ValueError(
-            "data.scenes.sun_axis null, as of scenes of flights, says that light comes from anywhere, and a mirror image "
+            "data.scenes.sun_axis null, as of scenes of flights, means sunlight from any direction, and a mirror image "
             "has another sun: set augmentation.mirror_across_track and model.mirror_average to false"
         )
     if scenes.periodic and config.augmentation.window is not None:
-        raise ValueError("augmentation.window cuts scenes that end: set it to null, or data.scenes.periodic to false")
+        raise ValueError(
+            "augmentation.window crops non-periodic scenes: set it to null, or data.scenes.periodic to false"
+        )
     if config.split.kind != "flights":
         raise ValueError(
             "target.coverage 'swath' splits scenes by name: set split.kind 'flights', with train, val and test. "

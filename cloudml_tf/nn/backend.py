@@ -12,7 +12,8 @@ import numpy as np
 
 
 def compiled(function: Callable[..., None]) -> Callable[..., None]:
-    """The same function; on TensorFlow as one graph, where forty small updates would be forty calls."""
+    """Compile a function into one graph on TensorFlow, where forty small updates would be forty calls; else
+    return it."""
     if keras.backend.backend() != "tensorflow":
         return function
     import tensorflow as tf
@@ -25,12 +26,12 @@ LossTerm = Callable[[Any, Any], Any]  # (targets, output) -> scalar, in `keras.o
 
 
 class Gradients:
-    """d term(targets, model(inputs)) / d variable for several terms at once, without dropout.
+    """Computes d term(targets, model(inputs)) / d variable for several terms at once, without dropout.
 
     Args:
         model: a Keras model.
         terms: functions of (targets, output) that give a scalar.
-        variables: trainable ones of the model, whose gradients are wanted.
+        variables: the trainable variables of the model whose gradients are wanted.
     """
 
     def __init__(self, model: Any, terms: Sequence[LossTerm], variables: Sequence[Any]) -> None:
@@ -44,7 +45,8 @@ class Gradients:
         return [[keras.ops.convert_to_numpy(g) for g in found] for found in self._find(inputs, targets)]
 
     def _tensorflow(self) -> Callable[[Any, Any], Any]:
-        """One forward pass for all terms. Not compiled: that takes longer than the passes of a short training."""
+        """Run one forward pass for all terms. It is not compiled: that takes longer than the passes of a short
+        training."""
         import tensorflow as tf
 
         values = [variable.value for variable in self.variables]
@@ -76,17 +78,17 @@ class Gradients:
 
         trainable = [variable.value for variable in self.model.trainable_variables]
         fixed = [variable.value for variable in self.model.non_trainable_variables]
-        places = {id(variable): place for place, variable in enumerate(self.model.trainable_variables)}
+        index = {id(variable): number for number, variable in enumerate(self.model.trainable_variables)}
 
         def value(weights: list[Any], term: LossTerm) -> Any:
             return term(targets, self.model.stateless_call(weights, fixed, inputs, training=False)[0])
 
         gradients = [jax.grad(value)(trainable, term) for term in self.terms]
-        return [[g[places[id(variable)]] for variable in self.variables] for g in gradients]
+        return [[g[index[id(variable)]] for variable in self.variables] for g in gradients]
 
 
 def replica_count() -> int:
-    """How many replicas the present `tf.distribute` strategy keeps in step; 1 outside of any, and on other backends."""
+    """How many replicas the current `tf.distribute` strategy keeps in sync; 1 outside of any, and on other backends."""
     if keras.backend.backend() != "tensorflow":
         return 1
     import tensorflow as tf
@@ -105,10 +107,10 @@ def replica_index() -> object:
 
 
 def sum_over_replicas(sums: Sequence[Any]) -> list[Any]:
-    """Each scalar added up over the replicas, seen alike by all; as it is outside of a replica.
+    """Sum each scalar over the replicas, with the same result on all; outside of a replica the sums stay as they are.
 
-    The gradient of a sum over replicas is the sum of their gradients: what each replica's part of the loss asks of the
-    whole batch comes together. Parts whose shares add up to 1 (Keras divides by the number of replicas) then pull
+    The gradient of a sum over replicas is the sum of their gradients, so the gradients of each replica's share of the
+    loss add up to that of the whole batch. Shares that add up to 1 (Keras divides by the number of replicas) then count
     exactly once.
     """
     if keras.backend.backend() != "tensorflow":

@@ -1,13 +1,13 @@
-"""Heads that answer with a distribution, and their losses: a further way to keep the variance.
+"""Heads that predict a distribution, and their levels and bins: a further way to keep the variance.
 
 Under noise the best single number is the conditional mean, which spreads less than the truth (s = r). A head with a
-distribution puts the rest into the distribution instead of losing it.
+distribution represents the rest of the spread instead of losing it.
 
     quantile     K quantiles at the levels (k + 1/2)/K; the prediction is their mean
     histogram    a softmax over K bins; the prediction is its expectation
 
-The output of such a model is (B, 1+K): the prediction first, so that metrics and guards look at column 0, then the
-quantiles or the shares of the bins.
+The output of such a model is (B, 1+K): the prediction first, so that metrics and callbacks use column 0, then the
+quantiles or the probabilities of the bins.
 """
 
 from typing import Any
@@ -31,7 +31,7 @@ def bin_centres(count: int, low: float, high: float) -> np.ndarray:
 
 @keras.saving.register_keras_serializable(package="cloudml_tf")
 class QuantileHead(keras.layers.Layer):
-    """(B, K) free numbers to (B, 1+K): their mean as the prediction, and quantiles that cannot cross.
+    """Turns (B, K) free numbers into (B, 1+K): their mean as the prediction, and quantiles that cannot cross.
 
     The middle number is the middle quantile; the steps away from it are made positive by softplus.
     """
@@ -47,13 +47,13 @@ class QuantileHead(keras.layers.Layer):
         return ops.concatenate([ops.mean(quantiles, axis=1, keepdims=True), quantiles], axis=1)
 
     def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
-        """One column more."""
+        """(B, K) -> (B, 1+K)."""
         return (*input_shape[:-1], (input_shape[-1] or 0) + 1)
 
 
 @keras.saving.register_keras_serializable(package="cloudml_tf")
 class HistogramHead(keras.layers.Layer):
-    """(B, K) logits to (B, 1+K): the expectation as the prediction, and the shares of the bins.
+    """Turns (B, K) logits into (B, 1+K): the expectation as the prediction, and the probabilities of the bins.
 
     Args:
         low, high: the range of the bins, in standard deviations of the target.
@@ -72,7 +72,7 @@ class HistogramHead(keras.layers.Layer):
         return ops.concatenate([ops.sum(shares * centres, axis=1, keepdims=True), shares], axis=1)
 
     def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
-        """One column more."""
+        """(B, K) -> (B, 1+K)."""
         return (*input_shape[:-1], (input_shape[-1] or 0) + 1)
 
     def get_config(self) -> dict[str, Any]:

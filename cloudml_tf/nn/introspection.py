@@ -1,4 +1,4 @@
-"""Inside a regressor: its parts, its weights, and what its attention looks at.
+"""Look inside a regressor: its sub-models, its weights, and what its attention looks at.
 
 regressor ─ [MirrorAverage] ─ core ─┬─ frame model ─ frame encoder
                                     └─ [AlongTrack] ─ sequence model
@@ -14,9 +14,9 @@ from cloudml_tf.nn.nadir import AlongTrack
 
 
 def copy_weights(source: keras.Model, target: keras.Model) -> None:
-    """Give a regressor the weights of another that differs in its offsets, or shares frames. Raises `ValueError`.
+    """Copy one regressor's weights to another that differs in its offsets, or shares frames. Raises `ValueError`.
 
-    What is known of places beside nadir stays behind.
+    The vectors of locations beside nadir are not copied.
     """
     given, own = (
         {w.path: w for w in model.weights if "seed_generator" not in w.path and not w.path.endswith("/places")}
@@ -62,7 +62,7 @@ def sequence_model_of(model: keras.Model) -> keras.Model:
 
 
 def last_of(core: keras.Model) -> keras.layers.Layer:
-    """What follows the frame model: the sequence model, or what asks it at several places."""
+    """The layer after the frame model: the sequence model, or its `AlongTrack` wrapper."""
     return next(layer for layer in core.layers if layer.name in ("sequence_model", "along_track"))
 
 
@@ -75,7 +75,7 @@ def attention_weights(model: keras.Model, inputs: dict[str, Any]) -> Any:
     """How much of each frame the attention mixes into the middle one, (n,T), rows sum to 1; None without attention.
 
     This is the middle frame's row of the attention, averaged over heads and, under `MirrorAverage`, over both images.
-    It is not all that the answer looks at: that also uses the mean over all frames.
+    The prediction also uses the mean over all frames, which these weights do not show.
     """
     wrapped = mirror_average(model)
     frame_model, sequence_model = frame_model_of(model), sequence_model_of(model)

@@ -84,7 +84,7 @@ class Standardize(layers.Layer):
         return ops.cast((x - mean) / std, self.compute_dtype)
 
     def compute_output_shape(self, input_shape: Any) -> Any:
-        """Unchanged."""
+        """The shape does not change."""
         return input_shape
 
     def get_config(self) -> dict[str, Any]:
@@ -105,7 +105,7 @@ class SunVector(layers.Layer):
         super().__init__(autocast=False, **kwargs)  # degrees lose their digits in half precision
 
     def call(self, angles_deg: Any) -> Any:
-        """Degrees in, unit-free numbers out."""
+        """Turn degrees into unit-free numbers."""
         angles = ops.cast(angles_deg, "float32") * (np.pi / 180.0)
         zenith, azimuth = angles[..., 0], angles[..., 1]
         parts = [
@@ -126,7 +126,7 @@ class LocalContrast(layers.Layer):
     """Appends each channel minus its mean over squares of several sizes. (B,T,H,W,C) -> (B,T,H,W,C·(1 + boxes)).
 
     Brightness against the neighbourhood tells a thick core from a bright surrounding, which radiance alone does not
-    where light leaks sideways between columns.
+    where photons leak sideways between columns.
 
     Args:
         boxes: odd sides of the squares, pixels. Means are taken inside the image.
@@ -138,14 +138,14 @@ class LocalContrast(layers.Layer):
         self.boxes, self.gain = [int(box) for box in boxes], float(gain)
 
     def call(self, x: Any) -> Any:
-        """Append the differences."""
+        """Append the differences to the channels."""
         flat = ops.reshape(x, (-1, *x.shape[2:]))  # (B·T,H,W,C)
         means = [ops.average_pool(flat, box, strides=1, padding="same") for box in self.boxes]
         maps = ops.concatenate([flat, *[self.gain * (flat - mean) for mean in means]], axis=-1)
         return ops.reshape(maps, (*ops.shape(x)[:-1], maps.shape[-1]))
 
     def compute_output_shape(self, input_shape: Any) -> Any:
-        """More channels."""
+        """(B,T,H,W,C) -> (B,T,H,W,C·(1 + boxes))."""
         return (*input_shape[:-1], input_shape[-1] * (1 + len(self.boxes)))
 
     def get_config(self) -> dict[str, Any]:
@@ -155,10 +155,10 @@ class LocalContrast(layers.Layer):
 
 @_register
 class MirrorAverage(layers.Wrapper):
-    """The mean of a model's answers to a sequence and to its across-track mirror image, outside of training.
+    """Averages a model's predictions for a sequence and for its across-track mirror image, outside of training.
 
-    Nature does not know left from right; a network trained on few flights does. In training the model is called once,
-    on what it is given (mirrored at random by the pipeline).
+    Nature does not distinguish left from right; a network trained on few flights does. During training the model is
+    called once, on the input as it comes (the input pipeline mirrors it at random).
 
     Args:
         layer: a model of the inputs {frames, sun_angles_deg, features}.
@@ -175,14 +175,14 @@ class MirrorAverage(layers.Wrapper):
         self.built = True
 
     def call(self, inputs: dict[str, Any], training: bool | None = None) -> Any:
-        """The model's own answer, (B,1) or (B,1+K)."""
+        """The prediction, (B,1) or (B,1+K): averaged over both images, or the model's own during training."""
         once = self.layer(inputs, training=training)
         if training:
             return once
         return 0.5 * (once + self.layer(self.mirrored(inputs), training=training))
 
     def mirrored(self, inputs: dict[str, Any]) -> dict[str, Any]:
-        """The mirror image: rows (or columns) about nadir, border pixels repeated, and the azimuth's sign."""
+        """Mirror rows (or columns) about nadir, repeating border pixels, and change the sign of the sun's azimuth."""
         length = inputs[FRAMES].shape[self.axis]
         source = np.clip(2 * self.nadir - np.arange(length), 0, length - 1)
         found = {**inputs, FRAMES: ops.take(inputs[FRAMES], source, axis=self.axis)}
@@ -192,7 +192,7 @@ class MirrorAverage(layers.Wrapper):
         return found
 
     def compute_output_shape(self, input_shape: Any) -> Any:
-        """That of the model: one number a sequence, and those of a distribution."""
+        """The shape of the model's output: one number per sequence, and the columns of a distribution."""
         return (input_shape[FRAMES][0], *self.layer.output.shape[1:])
 
     def get_config(self) -> dict[str, Any]:
@@ -205,25 +205,25 @@ class MiddleFrame(layers.Layer):
     """The labelled frame of a sequence. (B,T,...) -> (B,...)."""
 
     def call(self, x: Any) -> Any:
-        """Pick it."""
+        """Pick the middle frame."""
         return x[:, x.shape[1] // 2]
 
     def compute_output_shape(self, input_shape: Any) -> Any:
-        """Without T."""
+        """(B,T,...) -> (B,...)."""
         return (input_shape[0], *input_shape[2:])
 
 
 @_register
 class GatherFrames(layers.Layer):
-    """The frames of each sequence out of those of all: (1,F,...), (B,T) integers -> (B,T,...)."""
+    """Gathers the frames of each sequence from a table of frames: (1,F,...), (B,T) integers -> (B,T,...)."""
 
     def call(self, inputs: Sequence[Any]) -> Any:
-        """Pick them."""
+        """Gather them."""
         x, chosen = inputs
         return ops.take(x[0], chosen, axis=0)
 
     def compute_output_shape(self, input_shape: Any) -> Any:
-        """A sequence each."""
+        """(1,F,...), (B,T) -> (B,T,...)."""
         return (*input_shape[1], *input_shape[0][2:])
 
 
@@ -256,10 +256,11 @@ class FoldedTime(layers.Wrapper):
 
 @_register
 class TimeEmbedding(layers.Layer):
-    """Adds a learned vector a time step, so that attention can tell the middle frame from its neighbours."""
+    """Adds a learned vector to each time step, so that attention can distinguish the middle frame from its
+    neighbours."""
 
     def build(self, input_shape: Any) -> None:
-        """One vector (D) for each of T steps."""
+        """Create one vector (D) for each of T steps."""
         self.steps = self.add_weight(shape=tuple(input_shape[1:]), initializer="zeros", name="steps")
 
     def call(self, x: Any) -> Any:
@@ -267,7 +268,7 @@ class TimeEmbedding(layers.Layer):
         return x + self.steps
 
     def compute_output_shape(self, input_shape: Any) -> Any:
-        """Unchanged."""
+        """The shape does not change."""
         return input_shape
 
 
@@ -287,14 +288,15 @@ class FramesAsChannels(layers.Layer):
 
 @_register
 class PhysicalUnits(layers.Layer):
-    """Standardised prediction to physical units: z·std + mean; then, for a log target, exp times `smearing`.
+    """Converts a standardised prediction to physical units: z·std + mean; then, for a log target, exp times `smearing`.
 
     Args:
-        mean, std: of the training target, after its transform.
+        mean, std: statistics of the training target, after its transform.
         log: whether the target was ln(value).
-        smearing: the mean of exp(residual) (Duan 1983), which makes exp of a predicted mean log a mean; 1 leaves it a
-            median.
-        log_offset: what the target's logarithm was taken with: ln(value + log_offset). The answer is 0 or more then.
+        smearing: the mean of exp(residual) (Duan 1983), which turns exp of a predicted mean log into a mean; with 1 it
+            stays
+            a median.
+        log_offset: the offset of the target's logarithm, ln(value + log_offset). The prediction is then 0 or more.
     """
 
     def __init__(
@@ -311,7 +313,7 @@ class PhysicalUnits(layers.Layer):
         self.log_offset = float(log_offset)
 
     def call(self, z: Any) -> Any:
-        """Of any shape, which stays."""
+        """Any shape, which does not change."""
         value = ops.cast(z, "float32") * self.std + self.mean
         if not self.log:
             return value
@@ -319,7 +321,7 @@ class PhysicalUnits(layers.Layer):
         return ops.maximum(value - self.log_offset, 0.0) if self.log_offset else value
 
     def compute_output_shape(self, input_shape: Any) -> Any:
-        """Unchanged."""
+        """The shape does not change."""
         return input_shape
 
     def get_config(self) -> dict[str, Any]:

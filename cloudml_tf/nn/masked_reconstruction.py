@@ -5,10 +5,10 @@
                                               └─ LocalContrast ─ encoder's vector ─ painter ─ the window around nadir
 
 Hidden patches teach the maps what clouds look like. They teach the vector little, and the lidar's pixel is hidden more
-often than not; so the vector has a task of its own: to keep, of a whole frame, what lies around nadir.
+often than not; so the vector has a task of its own: to encode, from a whole frame, what lies around nadir.
 
-The encoder is the very one of the regressor (`introspection.frame_encoder_of`), so handing it over is copying weights.
-The decoder and the painter are thrown away. Everything is plain arguments and `keras.ops`: `compile("adam")`, then
+The encoder is that of the regressor (`introspection.frame_encoder_of`), so a transfer is a copy of its weights. The
+decoder and the painter are discarded. Everything is plain arguments and `keras.ops`: `compile("adam")`, then
 `fit(frames)`.
 
 Masked image modelling: He et al. 2022 (arXiv 2111.06377); with convolutions: Xie et al. 2022 (arXiv 2111.09886).
@@ -26,20 +26,21 @@ from cloudml_tf.nn.backend import replica_count
 
 Frames = Literal["all", "middle", "random", "first"]
 WINDOW = "nadir_window"  # the encoder's layer that cuts the pixels around nadir out of a frame
-# Nothing else holds the vector's size: a painter reads large numbers as well as small ones, and a regressor's head
-# starts for numbers near one.
+# Nothing else limits the vector's size: a painter reads large numbers as well as small ones, but a regressor's head
+# is initialised for numbers near one.
 VECTOR_PENALTY = 0.01
 
 
 def patch_mask(count: int, height: int, width: int, patch: int, ratio: float, seed: Any) -> Any:
-    """(count, H, W, 1) of 0 and 1; in each frame the same number of squares of `patch` pixels is 1: hidden.
+    """A random mask (count, H, W, 1): 1 where a pixel is hidden, in the same number of `patch` x `patch` squares a
+    frame.
 
-    `seed` is an integer (the same mask at each call) or a `keras.random.SeedGenerator`. Where `patch` does not divide
-    a side, the last squares are cut.
+    `seed` is an integer (the same mask at each call) or a `keras.random.SeedGenerator`. Where `patch` does not divide a
+    side, the last squares are cut.
     """
     rows, columns = -(-height // patch), -(-width // patch)
     if rows * columns < 2:
-        raise ValueError(f"a frame of {height} x {width} has one square of {patch} pixels; it takes at least two")
+        raise ValueError(f"a frame of {height} x {width} has one square of {patch} pixels; at least two are needed")
     hidden = min(max(round(ratio * rows * columns), 1), rows * columns - 1)
     noise = keras.random.uniform((count, rows * columns), seed=seed)
     rank = ops.argsort(ops.argsort(noise, axis=1), axis=1)
@@ -54,9 +55,9 @@ def masked_error(target: Any, painted: Any, mask: Any) -> Any:
 
 
 def unexplained(target: Any, painted: Any, weight: Any) -> Any:
-    """Share of each channel's variance in a batch (n,H,W,C) that is not painted, averaged over channels.
+    """Share of each channel's variance in a batch (n,H,W,C) that the painter misses, averaged over channels.
 
-    Contrasts are small beside radiances; as shares of their own variance they count alike. `weight` (H,W,1).
+    Contrasts are small beside radiances; as shares of their own variance both count alike. `weight` is (H,W,1).
     """
     weight = ops.convert_to_tensor(weight)
     mean = ops.mean(target, axis=(0, 1, 2), keepdims=True)
@@ -65,10 +66,10 @@ def unexplained(target: Any, painted: Any, weight: Any) -> Any:
 
 
 def build_decoder(encoder: keras.Model, channels: int, width: int = 32) -> keras.Model:
-    """Encoder and decoder as one: a frame with patches hidden (H,W,C') to its reconstruction (H,W,`channels`).
+    """Join the encoder and a new decoder: a frame with hidden patches (H,W,C') -> its reconstruction (H,W,`channels`).
 
-    The encoder's context maps come back at their own resolution (Ronneberger et al. 2015) and its nadir convolutions
-    run over the whole frame.
+    The encoder's context maps return at their own resolution (Ronneberger et al. 2015) and its nadir convolutions run
+    over the whole frame.
     """
     frame = keras.Input(encoder.input.shape[1:], name="frame")
     names = sorted(layer.name for layer in encoder.layers if layer.name.startswith("context_"))
@@ -83,31 +84,31 @@ def build_decoder(encoder: keras.Model, channels: int, width: int = 32) -> keras
 
 
 def build_painter(encoder: keras.Model) -> keras.Model | None:
-    """A whole frame (H,W,C') to the encoder's `vector`, the `window` around nadir, and `painted`, what the vector alone
-    makes of that window (h,w,C'). None for an encoder without such a window."""
+    """Map a whole frame (H,W,C') to the encoder's `vector`, the `window` around nadir, and `painted`, the painter's
+    reconstruction of that window from the vector alone (h,w,C'). None for an encoder without such a window."""
     if all(layer.name != WINDOW for layer in encoder.layers):
         return None
     window = encoder.get_layer(WINDOW).output
     shape = tuple(window.shape[1:])
     flat = layers.Dense(shape[0] * shape[1] * shape[2], dtype="float32", name="painter")(encoder.output)
     painted = layers.Reshape(shape, dtype="float32")(flat)
-    answers = {"vector": encoder.output, "window": window, "painted": painted}
-    return keras.Model(encoder.input, answers, name="window_painter")
+    outputs = {"vector": encoder.output, "window": window, "painted": painted}
+    return keras.Model(encoder.input, outputs, name="window_painter")
 
 
 def nadir_weight(rows: int, columns: int, focus: float) -> np.ndarray:
-    """(rows,columns,1), a bell of `focus` pixels around the middle pixel, 1 on average."""
+    """A bell (rows,columns,1) of `focus` pixels around the middle pixel, 1 on average."""
     y, x = np.arange(rows) - rows // 2, np.arange(columns) - columns // 2
     bell = np.exp(-(y[:, None] ** 2 + x[None, :] ** 2) / (2 * focus**2))
     return (bell / bell.mean())[..., None].astype("float32")
 
 
 def _fine_maps(encoder: keras.Model, frame: Any) -> Any:
-    """The frame, with the encoder's full-resolution convolutions beside it where it has them. (B,H,W,·)"""
+    """The frame, concatenated with the encoder's full-resolution convolutions where it has them. (B,H,W,·)"""
     near = sorted(layer.name for layer in encoder.layers if layer.name.startswith("near_"))
     if not near:
         return frame
-    x = layers.ZeroPadding2D(len(near))(frame)  # they are valid convolutions of 3: each eats a border of 1
+    x = layers.ZeroPadding2D(len(near))(frame)  # valid convolutions of 3: each loses a border of 1
     for name in near:
         x = encoder.get_layer(name)(x)
     return layers.Concatenate()([frame, x])
@@ -121,12 +122,12 @@ def _resized(x: Any, shape: Sequence[int]) -> Any:
 
 
 class MaskedReconstruction(keras.Model):
-    """Hides patches of frames and learns to paint them back. Feed it frames (B,T,H,W,C) as recorded, without targets.
+    """Hides patches of frames and learns to paint them back. It takes frames (B,T,H,W,C) as recorded, without targets.
 
-    Called, it gives a dictionary: `frame`, `target` (both standardised) and `mask` (1 where hidden), each
-    (B·T',H,W,·) with T' the chosen frames of each sequence; with a painter also `vector` (B·T',D), `window` and
-    `painted` (B·T',h,w,C'). Outside of training the mask is a fixed one, and "random" is the middle frame, so that
-    losses can be compared.
+    A call returns a dictionary: `frame`, `target` (both standardised) and `mask` (1 where hidden), each (B·T',H,W,·)
+    with T' the chosen frames of each sequence; with a painter also `vector` (B·T',D), `window` and `painted`
+    (B·T',h,w,C'). Outside of training the mask is fixed, and "random" means the middle frame, so that losses can be
+    compared.
 
     Args:
         autoencoder: standardised frames (H,W,C') to their reconstruction (H,W,C); see `build_decoder`.
@@ -137,8 +138,8 @@ class MaskedReconstruction(keras.Model):
         mask_ratio: share of the squares that is hidden, in (0, 1).
         frames: "all" of a sequence; "middle"; "random", one of each sequence; "first", which leaves the others unseen.
         focus: how far from nadir the window counts, pixels (a standard deviation).
-        patch_weight: of the hidden patches beside the window.
-        seed: of the masks.
+        patch_weight: weight of the hidden patches relative to the window.
+        seed: seed of the masks.
     """
 
     def __init__(
@@ -171,7 +172,7 @@ class MaskedReconstruction(keras.Model):
         self.random = keras.random.SeedGenerator(self.seed)
 
     def call(self, frames: Any, training: bool = False) -> dict[str, Any]:
-        """Choose, hide, reconstruct."""
+        """Choose frames, hide patches, reconstruct."""
         x = self._chosen(frames, training)  # (B·T',H,W,C)
         target = ops.cast(x if self.scaler is None else self.scaler(x), "float32")
         height, width = target.shape[1:3]
@@ -210,8 +211,8 @@ class MaskedReconstruction(keras.Model):
         sample_weight: Any = None,
         training: bool = True,
     ) -> Any:
-        """Mean squared error over hidden pixels, in training standard deviations; with a painter, the share of the
-        window's variance that it leaves unexplained and a small penalty on the vector's size are added."""
+        """Mean squared error over hidden pixels, in training standard deviations; with a painter, plus the share of the
+        window's variance that it leaves unexplained and a small penalty on the vector's size."""
         loss = self.patch_weight * masked_error(y_pred["target"], y_pred["frame"], y_pred["mask"])
         if self.painter is not None:
             loss += unexplained(y_pred["window"], y_pred["painted"], self.weight)
@@ -229,10 +230,11 @@ class Convergence:
 
 
 def convergence(val_loss: Sequence[float], error: float, reference: float, least_fall: float = 0.01) -> Convergence:
-    """The validation loss must fall by a hundredth from the first epoch to the best, and `error` be under `reference`.
+    """Check that the validation loss fell by a hundredth from the first epoch to the best, and `error` is under
+    `reference`.
 
-    `error` is that of the hidden patches with the best weights; `reference` that of painting every hidden pixel with
-    the mean of the visible ones.
+    `error` is the error on the hidden patches with the best weights; `reference` that of painting every hidden pixel
+    with the mean of the visible ones.
     """
     losses = np.asarray(val_loss, "float64")
     if not np.isfinite(losses).any():
@@ -249,7 +251,7 @@ def convergence(val_loss: Sequence[float], error: float, reference: float, least
 
 
 def hand_over(weights: Sequence[np.ndarray], encoder: keras.Model) -> int:
-    """Put a pretrained encoder's weights into another of the same build; how many tensors changed.
+    """Transfer a pretrained encoder's weights to another of the same build; return how many tensors changed.
 
     Raises `ValueError` where number or shapes differ, a weight is not finite, or none changed.
     """

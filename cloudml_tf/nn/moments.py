@@ -1,11 +1,11 @@
 """One set of additive sums, and every score as a formula over it.
 
-The training log, `metrics.json`, the report, the baselines and the tiers all read these formulas, so they cannot
-disagree. Sums over parts of a split add up to the sums over the whole: no score is ever a mean of batch scores.
+The training log, `metrics.json`, the report, the baselines and the tiers all use these formulas, so they cannot
+disagree. Sums over subsets of a split add up to the sums over the whole: no score is ever a mean of batch scores.
 
-Each function takes `xp`, the array module: `numpy` (default) or `keras.ops`, so that the same lines serve the
-streaming Keras metrics. Definitions: R² = 1 - Σ(p-t)² / Σ(t-mean t)²; s = std(p)/std(t) (standard deviations, as in
-the monitoring table of the original document; its *loss* uses variances, s²); r is Pearson's.
+Each function takes `xp`, the array module: `numpy` (default) or `keras.ops`, so that the same lines serve the streaming
+Keras metrics. Definitions: R² = 1 - Σ(p-t)² / Σ(t-mean t)²; s = std(p)/std(t) (standard deviations, as in the
+monitoring table of the reference recipe; its *loss* uses variances, s²); r is Pearson's.
 """
 
 from typing import Any, NamedTuple
@@ -57,7 +57,7 @@ def _ratio(numerator: Any, denominator: Any, xp: Any) -> Any:
 
 
 def _variance(squares: Any, sums: Any, weight: Any, xp: Any) -> Any:
-    """Clipped at 0, where cancellation may leave a small negative number."""
+    """Population variance, clipped at 0 where cancellation may leave a small negative number."""
     value = _ratio(squares, weight, xp) - _ratio(sums, weight, xp) ** 2
     return xp.where(value < 0, xp.zeros_like(value), value)  # keras.ops.maximum is float32 on PyTorch
 
@@ -73,17 +73,17 @@ def prediction_variance(m: Moments, xp: Any = np) -> Any:
 
 
 def target_std(m: Moments, xp: Any = np) -> Any:
-    """std(t)."""
+    """Population standard deviation of the target, std(t)."""
     return xp.sqrt(target_variance(m, xp))
 
 
 def pred_std(m: Moments, xp: Any = np) -> Any:
-    """std(p)."""
+    """Population standard deviation of the prediction, std(p)."""
     return xp.sqrt(prediction_variance(m, xp))
 
 
 def r2(m: Moments, xp: Any = np) -> Any:
-    """1 - Σ(p-t)² / Σ(t-mean t)². NaN for a constant target."""
+    """R² = 1 - Σ(p-t)² / Σ(t-mean t)². NaN for a constant target."""
     return 1.0 - _ratio(_ratio(m.squared_error, m.weight, xp), target_variance(m, xp), xp)
 
 
@@ -93,23 +93,23 @@ def variance_ratio(m: Moments, xp: Any = np) -> Any:
 
 
 def correlation(m: Moments, xp: Any = np) -> Any:
-    """Pearson's r. NaN while all predictions are equal."""
+    """Pearson's r, which is NaN while all predictions are equal."""
     covariance = _ratio(m.product, m.weight, xp) - _ratio(m.target, m.weight, xp) * _ratio(m.prediction, m.weight, xp)
     return _ratio(covariance, target_std(m, xp) * pred_std(m, xp), xp)
 
 
 def bias(m: Moments, xp: Any = np) -> Any:
-    """mean(p) - mean(t), in units of the target."""
+    """The bias mean(p) - mean(t), in units of the target."""
     return _ratio(m.prediction - m.target, m.weight, xp)
 
 
 def mae(m: Moments, xp: Any = np) -> Any:
-    """Mean absolute error."""
+    """Mean absolute error, in units of the target."""
     return _ratio(m.absolute_error, m.weight, xp)
 
 
 def rmse(m: Moments, xp: Any = np) -> Any:
-    """Root mean squared error."""
+    """Root mean squared error, in units of the target."""
     return xp.sqrt(_ratio(m.squared_error, m.weight, xp))
 
 

@@ -1,6 +1,6 @@
 """Callbacks that show what happens inside a training. Each works in any `model.fit`, with any loss.
 
-What they find goes into the training log, and so into the history, the CSV file and every tracker.
+Their results go into the training log, and so into the history, the CSV file and every tracker.
 """
 
 import contextlib
@@ -18,15 +18,15 @@ SCORES = ("r2", "variance_ratio", "correlation", "bias", "r2_ceiling", "spread_c
 
 
 class DiversityMonitor(keras.callbacks.Callback):
-    """Puts R², s, r, bias, the ceiling r², the cost (s - r)², std and spread of the predictions into the log.
+    """Adds R², s, r, bias, the ceiling r², the cost (s - r)², std and spread of the predictions to the log.
 
     For models that are compiled without `regression_metrics()`: it predicts once more after each epoch.
 
     Args:
         inputs: what `model.predict` takes.
         targets: (n,) or (n, 1), in the order of the inputs.
-        prefix: of the log keys.
-        batch_size: for `model.predict`.
+        prefix: prefix of the log keys.
+        batch_size: batch size for `model.predict`.
     """
 
     def __init__(self, inputs: Any, targets: Any, prefix: str = "val_", batch_size: int = 256) -> None:
@@ -52,7 +52,7 @@ class DiversityMonitor(keras.callbacks.Callback):
 class LayerMonitor(keras.callbacks.Callback):
     """Looks into the network after each epoch, at one fixed batch and without dropout. Log keys:
 
-    output_weight_norm    norm of the last layer's kernel: "should increase, not decrease" (the original)
+    output_weight_norm    norm of the last layer's kernel: "should increase, not decrease" (reference recipe)
     output_gradient_norm  norm of the loss's gradient there: "should be non-trivial"
     gradient_ratio        norm of the variance term's gradient over the base term's (`VariancePreservingLoss` only)
     dead_units            share of activated units that do not vary over the batch
@@ -69,7 +69,7 @@ class LayerMonitor(keras.callbacks.Callback):
         self.gradients: Gradients | None = None
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
-        """The loss may be another one than last time."""
+        """Forget the old gradients: the loss may have changed since the last training."""
         self.gradients = None
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
@@ -139,7 +139,7 @@ def _activation(layer: Any) -> str:
 
 @contextlib.contextmanager
 def watched(layers: Sequence[Any], see: Callable[[Any, Any], None]) -> Iterator[None]:
-    """Tell `see` each of these layers and what it gives while the block runs; Keras has no hooks for it."""
+    """Call `see(layer, output)` for each of these layers while the block runs; Keras has no hooks for it."""
 
     def watch(layer: Any) -> Any:
         call = layer.call
@@ -161,24 +161,24 @@ def watched(layers: Sequence[Any], see: Callable[[Any, Any], None]) -> Iterator[
 
 
 def norm(*arrays: np.ndarray) -> float:
-    """The Euclidean norm of all their entries together, in float64: float32 overflows where a training explodes."""
+    """The Euclidean norm of all entries together, in float64: float32 overflows where a training explodes."""
     return float(np.sqrt(sum(float((array.astype("float64") ** 2).sum()) for array in arrays)))
 
 
 def first_column(prediction: Any) -> np.ndarray:
-    """The predictions of a model, (n,): its only column, or the first where others hold a distribution."""
+    """The predictions of a model, (n,): its only column, or the first where the others hold a distribution."""
     values = ops.convert_to_numpy(prediction)
     return values.reshape(len(values), -1)[:, 0]
 
 
 class PredictionSnapshots(keras.callbacks.Callback):
-    """Keep the validation predictions of chosen epochs (1, 5, 10, 20 as the original asks), to see them spread out.
+    """Keep the validation predictions of chosen epochs (1, 5, 10, 20 in the reference recipe), to see them spread out.
 
     Args:
         inputs: what `model.predict` takes: arrays, or batches in a fixed order.
         epochs: 1-based epochs to keep.
-        batch_size: for `model.predict`.
-        keep: makes of the model's answers the numbers to keep, (n,).
+        batch_size: batch size for `model.predict`.
+        keep: turns the model's output into the numbers to keep, (n,).
     """
 
     def __init__(
@@ -193,15 +193,15 @@ class PredictionSnapshots(keras.callbacks.Callback):
         self.predictions: dict[int, Any] = {}
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        """Predict, at a chosen epoch."""
+        """Predict after a chosen epoch."""
         if epoch + 1 in self.epochs:
             prediction = self.model.predict(self.inputs, batch_size=self.batch_size, verbose=0)
             self.predictions[epoch + 1] = self.keep(prediction)
 
     def get_state(self) -> dict[str, Any]:
-        """What a resumed run needs."""
+        """The state that a resumed run needs."""
         return {f"epoch_{epoch}": values for epoch, values in self.predictions.items()}
 
     def set_state(self, state: dict[str, Any]) -> None:
-        """Put a state of `get_state` back."""
+        """Restore a state of `get_state`."""
         self.predictions = {int(name.removeprefix("epoch_")): values for name, values in state.items()}

@@ -1,6 +1,6 @@
-"""The layers that know where nadir is: pixels around it, or around places along the track, at full resolution.
+"""The layers that know where nadir is: pixels around it, or around locations along the track, at full resolution.
 
-Plain arguments and `keras.ops`, as in `layers`. Letters: B batch, T time, P places, H rows, W columns, C channels.
+Plain arguments and `keras.ops`, as in `layers`. Letters: B batch, T time, P locations, H rows, W columns, C channels.
 """
 
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ _register = keras.saving.register_keras_serializable(package="cloudml_tf")
 
 
 def cut(x: Any, row: int, column: int, rows: int, columns: int) -> Any:
-    """Some rows and columns of maps (B,H,W,C).
+    """Cut some rows and columns out of maps (B,H,W,C).
 
     One slice: its gradient is a padding, where that of x[:, a:b] takes ten times as long on TensorFlow's CPU.
     """
@@ -29,7 +29,7 @@ class FootprintSums(layers.Layer):
 
     Args:
         channels: C.
-        sums: of each channel.
+        sums: number of sums per channel.
     """
 
     def __init__(self, channels: int, sums: int = 2, **kwargs: Any) -> None:
@@ -37,20 +37,20 @@ class FootprintSums(layers.Layer):
         self.channels, self.sums = int(channels), int(sums)
 
     def build(self, input_shape: Any) -> None:
-        """Sums that begin as means, times the square's side."""
+        """Create the weights. The sums begin as means, times the square's side."""
         pixels = input_shape[-1] // self.channels
         mean = keras.initializers.Constant(1.0 / pixels**0.5)
         self.kernel = self.add_weight(shape=(pixels, self.channels, self.sums), initializer=mean, name="kernel")
         self.bias = self.add_weight(shape=(self.channels * self.sums,), initializer="zeros", name="bias")
 
     def call(self, x: Any) -> Any:
-        """The kernel as a matrix: what belongs to another channel is 0."""
+        """(..., pixels·C) -> (..., sums·C), by a block-diagonal matrix: entries between two channels are 0."""
         own = ops.reshape(ops.eye(self.channels, dtype=self.compute_dtype), (1, self.channels, self.channels, 1))
         matrix = ops.expand_dims(self.kernel, 2) * own  # (pixels,C,C,sums)
         return ops.matmul(x, ops.reshape(matrix, (-1, self.channels * self.sums))) + self.bias
 
     def compute_output_shape(self, input_shape: Any) -> Any:
-        """The sums of all channels."""
+        """(..., pixels·C) -> (..., sums·C)."""
         return (*input_shape[:-1], self.channels * self.sums)
 
     def get_config(self) -> dict[str, Any]:
@@ -72,8 +72,8 @@ class NadirCrop(layers.Layer):
         self.nadir, self.rows, self.columns = [int(n) for n in nadir], int(rows), int(columns)
 
     def call(self, x: Any) -> Any:
-        """Crop."""
-        starts = [place - size // 2 for place, size in zip(self.nadir, (self.rows, self.columns), strict=True)]
+        """(B,H,W,C) -> (B,rows,columns,C)."""
+        starts = [centre - size // 2 for centre, size in zip(self.nadir, (self.rows, self.columns), strict=True)]
         if min(starts) >= 0 and starts[0] + self.rows <= x.shape[1] and starts[1] + self.columns <= x.shape[2]:
             return cut(x, starts[0], starts[1], self.rows, self.columns)
         for axis, start, size in zip((1, 2), starts, (self.rows, self.columns), strict=True):
@@ -91,11 +91,11 @@ class NadirCrop(layers.Layer):
 
 @_register
 class Around(layers.Layer):
-    """The pixels around one place, or several in a row: (B,H,W,C) -> (B,K), or (B,P,K) for P offsets.
+    """The pixels around one location, or several in a row: (B,H,W,C) -> (B,K), or (B,P,K) for P offsets.
 
     Args:
         size: side of the square; less where the map is smaller.
-        offsets: of the places from the centre, along `axis`.
+        offsets: offsets of the locations from the centre, along `axis`.
         axis: 1 for rows, 2 for columns.
         centre: (row, column); the middle of the map by default. Beyond the map its border pixels are repeated.
     """
@@ -110,10 +110,10 @@ class Around(layers.Layer):
     ) -> None:
         super().__init__(**kwargs)
         self.size, self.axis, self.offsets = int(size), int(axis), [int(offset) for offset in offsets]
-        self.centre = None if centre is None else [int(place) for place in centre]
+        self.centre = None if centre is None else [int(index) for index in centre]
 
     def call(self, x: Any) -> Any:
-        """Pick them."""
+        """(B,H,W,C) -> (B,K), or (B,P,K)."""
         places = self._places(x.shape)  # (P,K)
         if len(self.offsets) > 1:
             flat = ops.reshape(x, (-1, x.shape[1] * x.shape[2], x.shape[3]))
@@ -132,15 +132,15 @@ class Around(layers.Layer):
         for offset in self.offsets:
             lines = []
             for axis in (1, 2):
-                room = shape[axis] - (2 * max(self.offsets) if self.centre is None and axis == self.axis else 0)
-                size = min(self.size, room)
+                free = shape[axis] - (2 * max(self.offsets) if self.centre is None and axis == self.axis else 0)
+                size = min(self.size, free)
                 middle = centre[axis - 1] + (offset if axis == self.axis else 0)
                 lines.append(np.clip(np.arange(size) + middle - size // 2, 0, shape[axis] - 1))
             wanted.append((lines[0][:, None] * shape[2] + lines[1][None, :]).ravel())
         return np.stack(wanted)
 
     def compute_output_shape(self, input_shape: Any) -> Any:
-        """K pixels of all channels."""
+        """(B,H,W,C) -> (B,K), or (B,P,K): K is the pixels of a square times C."""
         count = self._places(input_shape).shape[1] * input_shape[-1]
         return (input_shape[0], count) if len(self.offsets) == 1 else (input_shape[0], len(self.offsets), count)
 
@@ -152,10 +152,10 @@ class Around(layers.Layer):
 
 @_register
 class AlongTrack(layers.Wrapper):
-    """A model of sequences, at P places: {name: (B,T,P,·)} -> the model on (B·P,T,·) -> (B,P).
+    """Applies a model of sequences at P locations: {name: (B,T,P,·)} -> the model on (B·P,T,·) -> (B,P).
 
-    A cloud looks different ahead of nadir and behind it than below. So a learned vector for each place is added to its
-    `shifted` input; nadir, the first place, has none, and the model is whole without them.
+    A cloud looks different ahead of nadir and behind it than below. So a learned vector for each location is added to
+    its `shifted` input; nadir, the first location, has none, and the model is complete without them.
 
     Args:
         layer: the model.
@@ -167,13 +167,13 @@ class AlongTrack(layers.Wrapper):
         self.shifted = shifted
 
     def build(self, input_shape: dict[str, Any]) -> None:
-        """The model is built already."""
+        """Create the vectors of the locations; the model is built already."""
         _, _, places, size = input_shape[self.shifted]
         self.places = self.add_weight(shape=(places - 1, size), initializer="zeros", name="places")
         self.built = True
 
     def call(self, inputs: dict[str, Any], training: bool | None = None) -> Any:
-        """Each place as a sequence of its own."""
+        """Run the model on each location as a sequence of its own."""
         x = inputs[self.shifted]
         added = ops.pad(ops.cast(self.places, x.dtype), ((1, 0), (0, 0)))  # (P,·), 0 at nadir
         apart = {
@@ -183,7 +183,7 @@ class AlongTrack(layers.Wrapper):
         return ops.reshape(self.layer(apart, training=training), (-1, x.shape[2]))
 
     def compute_output_shape(self, input_shape: dict[str, Any]) -> Any:
-        """A number a place."""
+        """(B,T,P,·) -> (B,P)."""
         first = next(iter(input_shape.values()))
         return (first[0], first[2])
 

@@ -1,7 +1,7 @@
-"""Numbers that are none: a callback that stops at the first, and the name of the tensor that it came from.
+"""Stop at the first number that is NaN or infinite, and name the tensor that it came from.
 
-Tensors are looked at in the order in which a step uses them: inputs, targets and sample weights, the weights of the
-model, what each layer gives, the terms of the loss, the gradients. Works for any Keras model with one loss.
+Tensors are checked in the order in which a step uses them: inputs, targets and sample weights, the weights of the
+model, the output of each layer, the terms of the loss, the gradients. Works for any Keras model with one loss.
 """
 
 import math
@@ -20,15 +20,15 @@ class NotFinite(keras.callbacks.Callback):
     """Stop at once when the loss of a batch, or the weights, are NaN or infinite; put the last good weights back.
 
     Sets `message`. The last good weights are those at the start of the epoch, which has no scores: its validation
-    columns in the log become NaN. Put it first.
+    columns in the log become NaN. Put this callback first.
 
-    To name the batch and the tensor that were not finite first, the steps since the last look are done again, which
-    needs the batches and weights as they were. JAX keeps weights out of a callback's sight: there no tensor is named.
+    To name the batch and the tensor that were not finite first, the steps since the last check are repeated, which
+    needs the batches and weights as they were. JAX hides the weights from callbacks: there no tensor is named.
 
     Args:
-        batches: of `model.fit`, in its order and not changed by reading: `batches[n]` is (inputs, target[, weight]).
-            None names no tensor.
-        every: batches between two looks at all weights, which are kept then.
+        batches: the batches of `model.fit`, in its order and not changed by reading: `batches[n]` is
+            (inputs, target[, weight]). With None no tensor is named.
+        every: batches between two checks of all weights, which are kept then.
     """
 
     def __init__(self, batches: Sequence[Any] | None = None, every: int = 50) -> None:
@@ -45,7 +45,7 @@ class NotFinite(keras.callbacks.Callback):
             self._good = [ops.convert_to_numpy(weight) for weight in self.model.weights]
 
     def on_train_batch_begin(self, batch: int, logs: dict[str, Any] | None = None) -> None:
-        """Keep what the next steps start from, if that is finite."""
+        """Keep the state that the next steps start from, if it is finite."""
         sees_weights = self.batches is not None and keras.backend.backend() != "jax"
         if batch % self.every == 0 and sees_weights and not self.message:
             state = self._state()
@@ -55,17 +55,17 @@ class NotFinite(keras.callbacks.Callback):
                 self._stop("The weights became NaN or infinite", batch - 1)
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
-        """Look at the running mean of the loss, which stays NaN once a batch was."""
+        """Check the running mean of the loss, which stays NaN once a batch was."""
         self._batch = batch
         loss = float((logs or {}).get("loss", 0.0))
         if not math.isfinite(loss) and not self.message:
             self._stop(f"The loss became {loss}", batch)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        """Look at the weights that the last steps left. An epoch that did not end well has no scores."""
+        """Check the weights that the last steps left. An epoch that did not end well has no scores."""
         if not self.message and not all_finite(self.model.weights):
             self._stop("The weights became NaN or infinite", self._batch)
-        self.restore()  # a step of the spoilt optimizer may have followed
+        self.restore()  # a step of the corrupted optimizer may have followed
         if self.message and logs is not None:
             logs.update({key: math.nan for key in logs if key == "loss" or key.startswith("val_")})
 
@@ -85,7 +85,8 @@ class NotFinite(keras.callbacks.Callback):
         self.restore()
 
     def _cause(self, last: int) -> tuple[int, str]:
-        """Do the steps since the last look again. The batch (0-based) and the tensor that are not finite first."""
+        """Repeat the steps since the last check; return the batch (0-based) and the tensor that are not finite
+        first."""
         if self.batches is None or self._kept is None:
             return last, ""
         first, state = self._kept
@@ -100,7 +101,7 @@ class NotFinite(keras.callbacks.Callback):
                     self._put(state)
                     return number, first_not_finite(self.model, *batch)
                 state = after
-        except Exception as error:  # that no name was found must not hide what happened
+        except Exception as error:  # a failed search must not hide the first error
             return last, f"not found ({type(error).__name__}: {str(error).splitlines()[0]})"
         return last, ""
 
@@ -120,23 +121,24 @@ class NotFinite(keras.callbacks.Callback):
 
 
 def all_finite(arrays: Any) -> bool:
-    """Whether every number in a nested structure of arrays or tensors is one."""
+    """Whether every number in a nested structure of arrays or tensors is finite."""
     return not any(fault(array) for array in keras.tree.flatten(arrays))
 
 
 def fault(tensor: Any) -> str:
-    """ "3 of 128 values are NaN", or "" where all are finite or no numbers."""
+    """Describe what is not finite: "3 of 128 values are NaN"; "" where all are finite or not numbers."""
     values = np.asarray(ops.convert_to_numpy(tensor))
     if values.dtype.kind in "biuSUO" or not values.size:
         return ""
-    values = values.astype("float64")  # also of bfloat16, which NumPy does not know
+    values = values.astype("float64")  # bfloat16 too, which NumPy does not know
     nan, infinite = int(np.isnan(values).sum()), int(np.isinf(values).sum())
-    said = [f"{count:,} of {values.size:,} values are {name}" for count, name in ((nan, "NaN"), (infinite, "infinite"))]
-    return " and ".join(text for text, count in zip(said, (nan, infinite), strict=True) if count)
+    found = ((nan, "NaN"), (infinite, "infinite"))
+    return " and ".join(f"{count:,} of {values.size:,} values are {name}" for count, name in found if count)
 
 
 def first_not_finite(model: Any, inputs: Any, target: Any, weight: Any = None) -> str:
-    """What is not finite first where this batch is trained on, such as "the output of layer 'dense': …"; "" if nothing.
+    """What is not finite first in a training step on this batch, such as "the output of layer 'dense': …"; "" if
+    nothing.
 
     Args:
         model: compiled, with its weights as they were before the step.
@@ -176,8 +178,8 @@ def _of_loss(model: Any, inputs: Any, target: Any, weight: Any, output: Any) -> 
         yield "the base loss", base
         yield "the variance term of the loss", added
 
-    def whole(y: Any, answer: Any) -> Any:
-        found = loss(y, answer) if not hasattr(loss, "reduction") or weight is None else loss(y, answer, weight)
+    def whole(y: Any, output: Any) -> Any:
+        found = loss(y, output) if not hasattr(loss, "reduction") or weight is None else loss(y, output, weight)
         return ops.mean(found)
 
     yield "the loss", whole(target, output)

@@ -1,6 +1,7 @@
-"""AdamW with all weights in one row: the same steps as Keras's, in a few large operations in place of a thousand small.
+"""AdamW with all weights in one vector: the steps of Keras's, in a few large operations instead of a thousand small
+ones.
 
-For TensorFlow; on other backends `adamw` gives Keras's own.
+For TensorFlow; on other backends `adamw` returns Keras's own.
 """
 
 from collections.abc import Sequence
@@ -10,16 +11,16 @@ import keras
 import numpy as np
 from keras import ops
 
-UNDECAYED = ("bias", "gamma", "beta", "steps")  # names of weights that are not drawn to zero
+UNDECAYED = ("bias", "gamma", "beta", "steps")  # names of weights without weight decay
 
 
 @keras.saving.register_keras_serializable(package="cloudml_tf")
 class FusedAdamW(keras.optimizers.AdamW):
     """`keras.optimizers.AdamW` (Loshchilov and Hutter 2019, arXiv 1711.05101) on one vector of all weights.
 
-    Keras updates weight by weight: on TensorFlow's CPU fifty operations each, which take longer than their sums. Its
-    moments are two vectors, and what it trains differs by rounding alone. For one device, and dense gradients; a weight
-    without a gradient only decays.
+    Keras updates weight by weight: on TensorFlow's CPU fifty operations each, most of it overhead. Here the moments are
+    two vectors, and the trained weights differ by rounding alone. For one device, and dense gradients; a weight without
+    a gradient only decays.
 
     Args:
         learning_rate: a number or a schedule.
@@ -44,7 +45,7 @@ class FusedAdamW(keras.optimizers.AdamW):
         )
 
     def build(self, variables: Sequence[Any]) -> None:
-        """Two moments of all weights."""
+        """Create the two moments of all weights."""
         if self.built:
             return
         keras.optimizers.Optimizer.build(self, variables)  # not Adam's, which makes two moments a weight
@@ -53,7 +54,7 @@ class FusedAdamW(keras.optimizers.AdamW):
         self._velocity = self.add_variable((sum(self._sizes),), name="velocity")
 
     def apply(self, grads: Sequence[Any], trainable_variables: Sequence[Any] | None = None) -> None:
-        """One step: clip, decay, move."""
+        """Take one step: clip, decay, move."""
         variables = list(self._trainable_variables if trainable_variables is None else trainable_variables)
         self.build(variables)
         self._check(variables)
@@ -83,11 +84,11 @@ class FusedAdamW(keras.optimizers.AdamW):
             built, received = ([v.path for v in each] for each in (known, variables))
             raise ValueError(
                 "FusedAdamW needs the variables that it was built with, all of them and in that order. Built with: "
-                f"{built}. Received: {received}. Use keras.optimizers.AdamW for parts."
+                f"{built}. Received: {received}. Use keras.optimizers.AdamW for a subset."
             )
 
     def get_config(self) -> dict[str, Any]:
-        """The arguments that rebuild it."""
+        """The arguments that rebuild this optimizer."""
         own = ("learning_rate", "weight_decay", "beta_1", "beta_2", "epsilon", "global_clipnorm", "name")
         found = super().get_config()
         return {name: found[name] for name in own}
@@ -100,7 +101,7 @@ def _row(arrays: Sequence[Any]) -> Any:
 def adamw(
     learning_rate: Any, weight_decay: float, clip_norm: float | None, one_device: bool = True
 ) -> keras.optimizers.Optimizer:
-    """AdamW as this backend does it best: JAX compiles Keras's own to the same, PyTorch has one of its own."""
+    """AdamW in its fastest form on this backend: JAX compiles Keras's own to the same, PyTorch has one of its own."""
     fused = one_device and keras.backend.backend() == "tensorflow"
     kind = FusedAdamW if fused else keras.optimizers.AdamW
     return kind(learning_rate, weight_decay=weight_decay, global_clipnorm=clip_norm)

@@ -4,8 +4,8 @@
                                     └─ pixels, one by one ────────────────────────────────────┴─ head ─ (B,H,W)
 
 A U-Net of residual blocks (Ronneberger et al. 2015; He et al. 2016), with a path that sees each pixel alone: most of
-what reflectance says of optical depth it says on the spot, and shadows and bright sides are what the neighbourhood
-adds. Where scenes are periodic, convolutions wrap round, so that no border is invented. Keras and NumPy only.
+the information about optical depth is in the pixel's own reflectance, and the neighbourhood adds shadows and bright
+sides. Where scenes are periodic, convolutions wrap around, so that no border is invented. Keras and NumPy only.
 
 Letters: B batch, H rows, W columns, C channels. Inputs are raw; the answer is in standard deviations of the training
 target, and `models.physical_model` turns it into optical depth.
@@ -25,10 +25,10 @@ NORM_MOMENTUM = 0.97  # of the running statistics, which are used outside of tra
 
 @keras.saving.register_keras_serializable(package="cloudml_tf")
 class AroundImage(layers.Layer):
-    """An image with a border: of the opposite side, where it is periodic, else of the pixels at its own side.
+    """Pads an image: with the opposite side where it is periodic, else with the pixels at its own border.
 
     Args:
-        width: of the border, pixels.
+        width: width of the border, pixels.
         periodic: whether the image repeats itself.
     """
 
@@ -48,7 +48,7 @@ class AroundImage(layers.Layer):
         return x
 
     def compute_output_shape(self, input_shape: Any) -> Any:
-        """Wider and higher."""
+        """(B,H,W,C) -> (B,H+2·width,W+2·width,C)."""
         batch, rows, columns, channels = input_shape
         rows, columns = (side and side + 2 * self.width for side in (rows, columns))
         return (batch, rows, columns, channels)
@@ -60,13 +60,13 @@ class AroundImage(layers.Layer):
 
 @keras.saving.register_keras_serializable(package="cloudml_tf")
 class ImageMirrorAverage(layers.Wrapper):
-    """The mean of a model's maps of an image and of its mirror image, outside of training.
+    """Averages a model's maps of an image and of its mirror image, outside of training.
 
-    The mirror keeps the sun's side, so that both are answers to the same question.
+    The mirror image keeps the sun's side, so that both maps predict the same truth.
 
     Args:
         layer: a model (B,H,W,C) -> (B,H,W).
-        axis: that is turned round: "rows" or "columns".
+        axis: the axis that is flipped: "rows" or "columns".
     """
 
     def __init__(self, layer: keras.Model, axis: Literal["rows", "columns"] = "rows", **kwargs: Any) -> None:
@@ -86,7 +86,7 @@ class ImageMirrorAverage(layers.Wrapper):
         return 0.5 * (once + ops.flip(mirrored, axis=AXES[self.axis]))
 
     def compute_output_shape(self, input_shape: Any) -> Any:
-        """A value a pixel."""
+        """(B,H,W,C) -> (B,H,W)."""
         return input_shape[:3]
 
     def get_config(self) -> dict[str, Any]:
@@ -96,14 +96,14 @@ class ImageMirrorAverage(layers.Wrapper):
 
 @keras.saving.register_keras_serializable(package="cloudml_tf")
 class ImageShiftAverage(layers.Wrapper):
-    """The mean of a model's maps of a periodic image and of shifts of it, each shifted back, outside of training.
+    """Averages a model's maps of a periodic image and of shifted copies, each shifted back, outside of training.
 
-    Pooling lays a grid over the image: the answer depends on how the image lies on it, which nature does not. One
-    diagonal of shifts puts each row and each column once on every line of the grid.
+    Pooling lays a grid over the image, so the prediction depends on how the image lies on that grid, which nature does
+    not. One diagonal of shifts puts each row and each column once on every line of the grid.
 
     Args:
         layer: a model (B,H,W,C) -> (B,H,W).
-        step: of the coarsest grid, pixels: as many shifts are averaged.
+        step: spacing of the coarsest grid, pixels: as many shifts are averaged.
     """
 
     def __init__(self, layer: keras.Model, step: int, **kwargs: Any) -> None:
@@ -124,7 +124,7 @@ class ImageShiftAverage(layers.Wrapper):
         return sum(ops.roll(each, (-n, -n), axis=(1, 2)) for n, each in zip(shifts, maps, strict=True)) / self.step
 
     def compute_output_shape(self, input_shape: Any) -> Any:
-        """A value a pixel."""
+        """(B,H,W,C) -> (B,H,W)."""
         return input_shape[:3]
 
     def get_config(self) -> dict[str, Any]:
@@ -154,10 +154,11 @@ def build_swath_network(
             None for any.
         frame_scaler: a `Standardize` layer; none leaves the input as it is.
         widths: channels at full resolution, at half, at a quarter, and so on.
-        dropout: of whole feature maps inside a block; `head_dropout` of single features before the head.
-        head_units: of the hidden layer of the head, and half of it of the path that sees each pixel alone.
+        dropout: dropout of whole feature maps inside a block.
+        head_dropout: dropout of single features before the head; None takes `dropout`.
+        head_units: size of the head's hidden layer, and twice that of the path that sees each pixel alone.
         periodic: whether images repeat themselves.
-        mirror_average: the axis that mirror images turn round, to average over them outside of training.
+        mirror_average: the axis that mirror images flip, to average over them outside of training.
         shift_average: average over shifts along the diagonal too; for periodic images.
         output_init, output_bias: as for `models.build_regressor`.
     """
@@ -166,10 +167,10 @@ def build_swath_network(
     maps = frame_scaler(frames) if frame_scaler is not None else frames
     maps = maps if len(frame_shape) == 3 else FramesAsChannels(name="frames_as_channels")(maps)
     core = _core(maps.shape[1:], widths, dropout, head_dropout, head_units, periodic, output_init, output_bias)
-    answer = ImageShiftAverage(core, 2 ** (len(widths) - 1), name="shift_average") if shift_average else core
+    model = ImageShiftAverage(core, 2 ** (len(widths) - 1), name="shift_average") if shift_average else core
     if mirror_average is not None:
-        answer = ImageMirrorAverage(answer, mirror_average, name="mirror_average")
-    return keras.Model({FRAMES: frames}, answer(maps), name="swath_network")
+        model = ImageMirrorAverage(model, mirror_average, name="mirror_average")
+    return keras.Model({FRAMES: frames}, model(maps), name="swath_network")
 
 
 def check_sides(sides: tuple[int | None, ...], levels: int) -> None:

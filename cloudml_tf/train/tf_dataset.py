@@ -24,7 +24,7 @@ def as_dataset(batches: keras.utils.PyDataset) -> Any:
         return batches
     import tensorflow as tf
 
-    signature = tf.nest.map_structure(lambda x: tf.TensorSpec((None, *x.shape[1:]), x.dtype), batches[0])
+    signature = _signature(batches[0])
     flat = tf.nest.flatten(signature)
     # The default graph keeps the function that draws, often as long as the process: it must not keep the data too.
     source: Any = weakref.ref(batches)
@@ -44,9 +44,21 @@ def as_dataset(batches: keras.utils.PyDataset) -> Any:
     return fed
 
 
+def _signature(batch: Any) -> Any:
+    """The shapes and types of a batch's arrays, for a first axis of any length."""
+    import tensorflow as tf
+
+    return tf.nest.map_structure(lambda x: tf.TensorSpec((None, *x.shape[1:]), x.dtype), batch)
+
+
 def predict_batches(model: keras.Model, batches: keras.utils.PyDataset) -> np.ndarray:
     """What a model answers to the inputs of all batches, (n,...).
 
     As `model.predict`, which would set up a pipeline for each call: a fifth of the time of a thousand small frames.
     """
+    if keras.backend.backend() == "tensorflow":
+        # Traced once for any length of a batch. A call would trace for the length of the first batch, and again for
+        # the next length; and TensorFlow, which counts the calls of all models as those of one, would warn of it.
+        model.make_predict_function()
+        model.predict_function.get_concrete_function([(_signature(batches[0][0]),)])
     return np.concatenate([model.predict_on_batch(batches[number][0]) for number in range(len(batches))])

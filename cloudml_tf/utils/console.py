@@ -1,4 +1,4 @@
-"""What a person sees while a command works: rows, tables and progress bars; quiet where nobody looks."""
+"""Terminal output of a command: rows, tables and progress bars; silent where there is no terminal."""
 
 import contextlib
 import os
@@ -6,13 +6,20 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from rich import box
+from rich.cells import cell_len
 from rich.console import Console as RichConsole
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
+from rich.text import Text
+
+SENTENCE = 26  # characters: longer cells are sentences
+GAP = 2  # columns of the terminal between those of a table without lines
 
 
 class Console:
-    """Prints for people. With `machine` everything goes to stderr, so that stdout holds JSON alone; `quiet` is mute."""
+    """Prints for people. With `machine` everything goes to stderr, so that stdout holds JSON alone; `quiet` prints
+    nothing."""
 
     def __init__(self, machine: bool = False, quiet: bool = False) -> None:
         terminal = False if "JPY_PARENT_PID" in os.environ else None  # a notebook's shell line only looks like one
@@ -21,36 +28,47 @@ class Console:
             self.rich.width = 140  # a file or a pipe has no width; tables should not wrap there
 
     def say(self, text: str, style: str = "") -> None:
-        """A line."""
+        """Print a line."""
         self.rich.print(text, style=style, markup=False, soft_wrap=True)
 
     def warn(self, text: str) -> None:
-        """A warning line."""
+        """Print a warning line."""
         self.rich.print(f"warning: {text}", style="yellow", markup=False, soft_wrap=True)
 
-    def table(self, title: str, columns: list[str], rows: list[list[str]], whole: tuple[str, ...] = ()) -> None:
-        """A table; numbers to the right. Names in the columns `whole` stay whole if half the width holds them."""
-        table = Table(title=title, title_justify="left")
-        longest = [max(len(row[i]) for row in [columns, *rows]) for i, name in enumerate(columns) if name in whole]
-        fit = 2 * sum(longest) <= self.rich.width
-        for i, name in enumerate(columns):
-            table.add_column(
-                name, justify="left" if i == 0 else "right", overflow="fold", no_wrap=fit and name in whole
+    def table(self, title: str, columns: list[str], rows: list[list[str]]) -> None:
+        """Print a table, numbers to the right. One that is too wide loses its lines, and is then split by columns.
+
+        No word and no number is broken, unless it is longer than half the width.
+        """
+        cells = [[row[i] for row in rows] for i in range(len(columns))]
+        wanted = [max(map(cell_len, [name, *column])) for name, column in zip(columns, cells, strict=True)]
+        least = [_least(name, column, self.rich.width) for name, column in zip(columns, cells, strict=True)]
+        lined = sum(wanted) + 3 * len(columns) + 1 <= self.rich.width
+        self.rich.print(Text(title, style="italic"))
+        for number, chosen in enumerate([[*range(len(columns))]] if lined else _pieces(least, self.rich.width)):
+            table = (
+                Table() if lined else Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
             )
-        for row in rows:
-            table.add_row(*row)
-        self.rich.print(table)
+            spare = self.rich.width - sum(least[i] + GAP for i in chosen) + GAP
+            for i in chosen:
+                width = wanted[i] if lined else min(wanted[i], least[i] + max(spare, 0))
+                spare -= width - least[i]
+                left = i == 0 or _is_text(cells[i])
+                table.add_column(columns[i], justify="left" if left else "right", overflow="fold", width=width)
+            for row in zip(*(cells[i] for i in chosen), strict=True):
+                table.add_row(*map(Text, row))
+            self.rich.print(*([""] if number else []), table, sep="\n")
 
     @contextlib.contextmanager
     def progress(self, text: str) -> Iterator[Callable[[int, int], None]]:
-        """A bar, told (done, of all). Nothing is drawn where the output is not a terminal."""
+        """Show a bar; yield its update function (done, total). Nothing is drawn where the output is not a terminal."""
         with self._bar() as bar:
             task = bar.add_task(text, total=None)
             yield lambda done, total: bar.update(task, completed=done, total=total)
 
     @contextlib.contextmanager
     def training(self, epochs: int, steps: int, first_epoch: int) -> Iterator["TrainingProgress"]:
-        """A bar of batches under one row an epoch."""
+        """Show a bar of batches under one row per epoch."""
         with self._bar() as bar:
             yield TrainingProgress(self, bar, epochs, steps, first_epoch)
 
@@ -63,7 +81,35 @@ class Console:
             yield bar
 
 
-ROW = "{epoch:>9} {loss:>9} {val_loss:>9} {r2:>7} {s:>6} {r:>6} {bias:>7} {lr:>9} {time:>6} {left:>7}"
+def _is_text(cells: list[str]) -> bool:
+    """Whether a column holds sentences, which may wrap between words."""
+    return any(cell_len(cell) > SENTENCE for cell in cells)
+
+
+def _least(name: str, cells: list[str], width: int) -> int:
+    """How wide a column has to be to break no word and no number; at most half of `width`."""
+    whole = [word for cell in cells for word in cell.split()] if _is_text(cells) else cells
+    return min(max(map(cell_len, ["", *name.split(), *whole])), width // 2)
+
+
+def _pieces(least: list[int], width: int) -> list[list[int]]:
+    """Numbers of the columns of each piece of a table: the first column and as many others as fit."""
+    pieces = [[0]]
+    for i in range(1, len(least)):
+        taken = sum(least[k] + GAP for k in pieces[-1])
+        if len(pieces[-1]) > 1 and taken + least[i] > width:
+            pieces.append([0])
+        pieces[-1].append(i)
+    return pieces
+
+
+def minutes(seconds: float) -> str:
+    """A time such as 2m05s."""
+    whole, rest = divmod(round(seconds), 60)
+    return f"{whole}m{rest:02d}s"
+
+
+ROW = "{epoch:>8} {loss:>8} {val_loss:>8} {r2:>7} {s:>5} {r:>6} {bias:>7} {lr:>7} {time:>7} {left:>7}"  # 79 wide
 
 
 class TrainingProgress:
@@ -77,12 +123,12 @@ class TrainingProgress:
         console.say(ROW.format(epoch="epoch", lr="rate", time="time", left="left", **names), style="bold")
 
     def begin(self, epoch: int) -> None:
-        """A new epoch."""
+        """Start the epoch's progress bar."""
         self.epoch_started = time.perf_counter()
         self.bar.reset(self.task, description=f"epoch {epoch + 1}")
 
     def step(self) -> None:
-        """A batch is done."""
+        """Advance the bar by one batch."""
         self.bar.advance(self.task)
 
     def end(self, epoch: int, logs: dict[str, Any]) -> None:
@@ -99,6 +145,6 @@ class TrainingProgress:
             bias=f"{logs.get('val_bias', float('nan')):+.3f}",
             lr=f"{logs.get('learning_rate', float('nan')):.1e}",
             time=f"{now - self.epoch_started:.1f}s",
-            left=f"{left // 60:.0f}m{left % 60:02.0f}s",
+            left=minutes(left),
         )
         self.console.say(row)

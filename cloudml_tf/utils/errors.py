@@ -1,4 +1,4 @@
-"""The errors that a user can mend, and the exit codes of every command."""
+"""The errors that a user can fix, and the exit codes of every command."""
 
 import contextlib
 from collections.abc import Iterator
@@ -20,17 +20,17 @@ EXIT_CODES = {
     EXIT_COLLAPSED: "training stopped because the predictions collapsed to a constant",
     EXIT_NOT_FINITE: "training stopped because the loss was not finite",
     EXIT_NOT_CONVERGED: "pretraining did not converge",
-    EXIT_NO_PARITY: "an exported file answers otherwise than the Keras model; nothing was exported",
+    EXIT_NO_PARITY: "an exported file predicts other values than the Keras model; nothing was exported",
     EXIT_FLIGHTS_FAILED: "predict --archive: some flights failed, and archive.json names them; the others are done",
     EXIT_INTERRUPTED: "interrupted; `--resume` of train, pretrain and search continues",
-    EXIT_TERMINATED: "ended by SIGTERM; to be continued in the same way",
+    EXIT_TERMINATED: "ended by SIGTERM; continue it in the same way",
 }
 
 
 class CloudMLError(Exception):
-    """A mistake in the input that the user can mend. The command line prints its text alone, with no traceback.
+    """A mistake in the input that the user can fix. The command line prints its text alone, with no traceback.
 
-    The text says what rule was broken, where, what was found, and what to do.
+    The text says which rule was broken, where, what was received, and how to fix it.
     """
 
     exit_code = EXIT_BAD_INPUT
@@ -45,27 +45,26 @@ class DataError(CloudMLError):
 
 
 class FlightError(DataError):
-    """A fault of one flight; `data.bad_flights` says whether others go on without it."""
+    """A fault of one flight; `data.bad_flights` says whether the run continues without it."""
 
     def __init__(self, flight: str, text: str) -> None:
         super().__init__(text)
         self.flight = flight
 
     def __reduce__(self) -> tuple[type, tuple[str, str]]:
-        """To another process and back."""
         return type(self), (self.flight, str(self))
 
 
 @contextlib.contextmanager
 def of_flight(name: str) -> Iterator[None]:
-    """Around what reads one flight: what is wrong with its files becomes a `FlightError`."""
+    """Turn data and file errors of the block, which reads one flight, into a `FlightError`."""
     try:
         yield
     except FlightError:
         raise
     except DataError as error:
         raise FlightError(name, str(error)) from None
-    except OSError as error:  # a file that is gone since it was found
+    except OSError as error:  # a file that has vanished since it was found
         raise FlightError(name, f"{error.filename}: cannot be read ({error.strerror}).") from None
 
 
@@ -86,6 +85,6 @@ class PretrainingError(CloudMLError):
 
 
 class ParityError(CloudMLError):
-    """An exported file that does not answer as the Keras model does."""
+    """An exported file whose predictions differ from those of the Keras model."""
 
     exit_code = EXIT_NO_PARITY

@@ -1,7 +1,8 @@
-"""Every file appears whole or not at all: written beside its place, then renamed into it.
+"""Write every file whole or not at all: first beside its destination, then renamed.
 
-What has its name is on the disk, not only on its way there, so it survives a power cut too. What a killed process left
-half-written keeps its temporary name, and goes when the next one takes up the folder (`cloudml_tf.utils.locks`).
+A file under its final name is on the disk, not only on its way there, so it survives a power cut too. What a killed
+process left half-written keeps its temporary name, and is removed by the next process that locks the folder
+(`cloudml_tf.utils.locks`).
 """
 
 import contextlib
@@ -21,7 +22,7 @@ from cloudml_tf.utils.locks import OLD, WRITING
 
 @contextlib.contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
-    """Give a temporary path (same folder, same ending) to write; rename it to `path` if the block succeeds."""
+    """Yield a temporary path (same folder, same suffix) to write; rename it to `path` if the block succeeds."""
     path = Path(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -44,7 +45,7 @@ def whole_file(path: Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def whole_folder(path: Path) -> Iterator[Path]:
-    """Give a temporary folder to fill; it takes the place of `path`, and of all in it, if the block succeeds."""
+    """Yield a temporary folder to fill; if the block succeeds it replaces `path` and everything in it."""
     path = Path(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -65,7 +66,7 @@ def whole_folder(path: Path) -> Iterator[Path]:
 
 
 def _to_disk(path: Path) -> None:
-    """Have a file, or the names in a folder, written to the disk itself. Raises `OSError` where it is full."""
+    """Flush a file, or the names in a folder, to the disk itself. Raises `OSError` where it is full."""
     if os.name != "posix":
         return
     handle = os.open(path, os.O_RDONLY)
@@ -79,7 +80,7 @@ def _to_disk(path: Path) -> None:
 
 
 def _put(new: Path, path: Path) -> None:
-    """Rename a folder into its place, whatever is there; the caller removes what then bears the name `new`."""
+    """Rename a folder to `path`, replacing what is there; the caller removes what is then named `new`."""
     if not path.exists():
         os.replace(new, path)
         return
@@ -96,7 +97,7 @@ def _put(new: Path, path: Path) -> None:
 
 
 def _swapped(new: Path, path: Path) -> bool:
-    """Exchange two folders in one step, so that there is one at every moment. False where the system cannot."""
+    """Exchange two folders in one step, so that one exists at every moment. False where the system cannot."""
     here, exchange = -100, 2  # AT_FDCWD, RENAME_EXCHANGE of Linux
     try:
         rename = ctypes.CDLL(None).renameat2
@@ -107,13 +108,13 @@ def _swapped(new: Path, path: Path) -> bool:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text file, whole."""
+    """Write a text file, whole or not at all."""
     with whole_file(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Write JSON, whole. NaN and infinity become null, so that every reader can read it."""
+    """Write JSON, whole or not at all. NaN and infinity become null, so that every reader can read it."""
     write_text(path, json.dumps(finite(content), indent=2, allow_nan=False) + "\n")
 
 
@@ -129,7 +130,7 @@ def finite(value: Any) -> Any:
 
 
 def _unwritable(path: Path, error: OSError) -> RunError:
-    told = re.search(r"errno = (\d+)", str(error))  # HDF5 says it within a text of its own
-    number = int(told[1]) if told else error.errno
+    code = re.search(r"errno = (\d+)", str(error))  # HDF5 reports it within its own text
+    number = int(code[1]) if code else error.errno
     reason = os.strerror(number) if number else str(error).splitlines()[0]
     return RunError(f"{path}: cannot be written ({reason}). Choose a writable folder or free some space.")

@@ -1,7 +1,7 @@
-"""One process a folder, and nothing of a killed one that stays: locks that end with their process.
+"""One process per folder: locks that end with their process, and removal of what killed processes left.
 
-A lock is a `flock` on a small file, which the system lets go when its process ends, however that ends. Whoever has a
-folder to itself knows that what lies there half-written belongs to nobody.
+A lock is a `flock` on a small file, which the system releases when its process ends, however that ends. The holder of a
+folder's lock knows that half-written files in it belong to nobody.
 """
 
 import contextlib
@@ -22,14 +22,14 @@ except ImportError:  # Windows: folders are not guarded there, and leftovers sta
 
 WRITING, OLD = ".writing-", ".old-"
 NAME = ".lock"
-PATIENCE_S = 3.0  # a killed process needs a moment to end, and its workers look every half second whether it has
+PATIENCE_S = 3.0  # a killed process needs a moment to end, and its workers check every half second whether it has
 
 
 @contextlib.contextmanager
 def alone_in(folder: Path, doing: str, below: bool = True, patience_s: float = PATIENCE_S) -> Iterator[None]:
-    """Keep a folder to this process; what killed ones left half-written in it, and `below` it, is removed first.
+    """Lock a folder for this process; first remove what killed processes left half-written in it, and `below` it.
 
-    Raises `RunError` where another process has it: `doing` says what that would be, such as "a training".
+    Raises `RunError` where another process holds it: `doing` says what that would be, such as "a training".
     """
     with _held(folder / NAME, f"{folder}: {doing} is running in this folder", patience_s):
         find = folder.rglob if below else folder.glob
@@ -39,8 +39,9 @@ def alone_in(folder: Path, doing: str, below: bool = True, patience_s: float = P
 
 @contextlib.contextmanager
 def alone_at(path: Path, doing: str, patience_s: float = 3600.0) -> Iterator[None]:
-    """The same for something that is replaced as a whole: the lock lies beside it, and another's end is waited for."""
-    with contextlib.suppress(OSError):  # what cannot be made cannot be written either, which is told below
+    """Lock a path that is replaced as a whole: the lock lies beside it, and the call waits for another holder to
+    end."""
+    with contextlib.suppress(OSError):  # a folder that cannot be made cannot be written either, which is reported below
         path.parent.mkdir(parents=True, exist_ok=True)
     with _held(path.parent / f"{NAME}-{path.name}", f"{path}: {doing} is running there", patience_s):
         name, some = glob.escape(path.name), "?" * 8  # `tempfile` draws eight characters
@@ -50,7 +51,7 @@ def alone_at(path: Path, doing: str, patience_s: float = 3600.0) -> Iterator[Non
 
 
 def is_held(folder: Path) -> bool:
-    """Whether a process works in a folder with `alone_in`."""
+    """Whether a process holds a folder with `alone_in`."""
     if fcntl is None or not (folder / NAME).is_file():
         return False
     with contextlib.suppress(OSError), open(folder / NAME) as file:
@@ -68,7 +69,7 @@ def _held(path: Path, problem: str, patience_s: float) -> Iterator[None]:
         yield
     finally:
         with contextlib.suppress(OSError):
-            os.unlink(path)  # before the lock is let go: whoever waits for it sees that this file is no more
+            os.unlink(path)  # before the lock is released: whoever waits for it sees that this file is gone
         os.close(handle)
 
 
@@ -81,7 +82,7 @@ def _taken(path: Path, problem: str, end: float) -> int:
             raise RunError(f"{path}: {reason}") from None
         if _lock(handle):
             if _is_at(handle, path):
-                with contextlib.suppress(OSError):  # a full disk is told by what needs its place
+                with contextlib.suppress(OSError):  # a full disk is reported by whatever needs the space
                     os.ftruncate(handle, 0)
                     os.write(handle, f"process {os.getpid()} on {socket.gethostname()}".encode())
                 return handle
@@ -95,7 +96,7 @@ def _taken(path: Path, problem: str, end: float) -> int:
 
 
 def _lock(handle: int) -> bool:
-    """Lock an open file. False where another has it; True too where the file system knows no locks."""
+    """Lock an open file. False where another process holds it; True too where the file system has no locks."""
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -116,7 +117,7 @@ def _is_at(handle: int, path: Path) -> bool:
 def sweep(leftovers: list[Path]) -> None:
     """Remove what killed processes left half-written.
 
-    What one had moved away to make room for something new is put back where the new one did not arrive.
+    A folder that one had moved aside is moved back where its replacement did not arrive.
     """
     for left in leftovers if fcntl is not None else []:
         if left.name.startswith(OLD):

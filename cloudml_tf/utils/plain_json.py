@@ -1,24 +1,24 @@
-"""Reading JSON that somebody else wrote: bounded in size and depth, no key twice, finite numbers and true text only."""
+"""Read untrusted JSON: bounded in size and depth, without duplicate keys, finite numbers and valid Unicode only."""
 
 import json
 import math
 from pathlib import Path
 from typing import Any
 
-MOST_MB = 16  # of a configuration; a campaign of ten thousand flights, named file by file, has 3
+MOST_MB = 16  # largest configuration; a campaign of ten thousand flights, named file by file, has 3
 DEEPEST = 64
 LONGEST_NUMBER = 400  # digits; a float has 309 at most
 
 
 def read(path: Path, most_mb: float = MOST_MB) -> Any:
-    """The content of a file. Raises `OSError` where it cannot be read, and `ValueError` where it is no such JSON."""
+    """The content of a file. Raises `OSError` where it cannot be read, and `ValueError` where it is not plain JSON."""
     if path.exists() and not path.is_file():
         raise ValueError("cannot be read as a text file: it is a folder, a device or a pipe. Give a JSON file")
     most = int(most_mb * 2**20)
     with open(path, "rb") as file:
-        data = file.read(most + 1)  # not the size that the system tells: some files have none, and no end
+        data = file.read(most + 1)  # not the reported size: some files have none, and no end
     if len(data) > most:
-        raise ValueError(f"is larger than {most_mb:g} MB; such a file is no JSON of cloudml_tf")
+        raise ValueError(f"is larger than {most_mb:g} MB; such a file is not JSON of cloudml_tf")
     try:
         return parse(data.decode("utf-8"))
     except UnicodeDecodeError as error:
@@ -26,7 +26,7 @@ def read(path: Path, most_mb: float = MOST_MB) -> Any:
 
 
 def parse(text: str) -> Any:
-    """A JSON document. Raises `json.JSONDecodeError` for what is none, and `ValueError` for what is not plain."""
+    """Parse a JSON document. Raises `json.JSONDecodeError` for invalid JSON, and `ValueError` for what is not plain."""
     try:
         found = json.loads(
             text, parse_constant=_constant, parse_int=_integer, parse_float=_float, object_pairs_hook=_object
@@ -68,17 +68,17 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(found) < len(pairs):
         keys = [key for key, _ in pairs]
         twice = next(key for key in found if keys.count(key) > 1)
-        raise ValueError(f"the key '{twice[:80]}' stands twice in one object; keep one")
+        raise ValueError(f"the key '{twice[:80]}' appears twice in one object; keep one")
     return found
 
 
 def _check(found: Any) -> None:
-    """Refuse what is nested too deep, and text that is none."""
+    """Refuse content that is nested too deep, and invalid text."""
     level = [found]
     for _ in range(DEEPEST):
         texts = (part for item in level for part in ([item] if isinstance(item, str) else _keys(item)))
         if not all(map(is_text, texts)):
-            raise ValueError("holds text that is no Unicode (a lone \\ud800 to \\udfff)")
+            raise ValueError("holds text that is not Unicode (a lone \\ud800 to \\udfff)")
         level = [part for item in level for part in _parts(item)]
         if not level:
             return

@@ -1,4 +1,4 @@
-"""One thing read while another is worked on."""
+"""Read one item while another is processed."""
 
 import queue
 import threading
@@ -9,10 +9,10 @@ Item = TypeVar("Item")
 
 
 def ahead(items: Iterator[Item], count: int = 1) -> Generator[Item]:
-    """The same items in the same order, drawn by a thread of their own that is at most `count` + 1 items in front.
+    """Yield the same items in the same order, read by a thread that is at most `count` + 1 items in front.
 
-    What the iterator opens it opens, uses and closes in that thread alone. Its errors are raised here, in their place;
-    where the caller stops early, the thread ends after the item in hand.
+    Whatever the iterator opens, it opens, uses and closes in that thread alone. Its errors are raised here, in order;
+    where the caller stops early, the thread ends after the current item.
     """
     ready: queue.Queue[tuple[Item | None, BaseException | None, bool]] = queue.Queue(count)
     stopped = threading.Event()
@@ -33,7 +33,7 @@ def ahead(items: Iterator[Item], count: int = 1) -> Generator[Item]:
                 if stopped.is_set():
                     return
             put()
-        except BaseException as error:  # whatever it is belongs to the caller
+        except BaseException as error:  # whatever it is, the caller must see it
             put(error=error)
         finally:
             if hasattr(items, "close"):

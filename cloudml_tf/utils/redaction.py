@@ -1,4 +1,4 @@
-"""Secrets stay out of what is written: run folders, reports, predictions and logs are handed around."""
+"""Keep secrets out of what is written: run folders, reports, predictions and logs are passed around."""
 
 import os
 import re
@@ -10,7 +10,7 @@ SECRET_ARGUMENT = re.compile(
     r"((?:api[_-]?key|token|secret|passw(?:or)?d|credentials?)[\w.-]*['\"]?\s*[=: ]\s*['\"]?)([^\s'\"]+)", re.IGNORECASE
 )
 IN_ADDRESS = re.compile(r"(\w://[^/\s:@]*:)[^/\s@]+(@)")  # user:password@host
-SHORTEST = 12  # characters; a shorter value is found in words that mean something else
+SHORTEST = 12  # characters; a shorter value would match ordinary words
 HIDDEN = "***"
 
 
@@ -21,7 +21,7 @@ def secrets() -> dict[str, str]:
 
 
 def without_secrets(text: str) -> str:
-    """A text, such as a command line, in which secrets are replaced by asterisks."""
+    """Replace the secrets in a text, such as a command line, by asterisks."""
     for value in sorted(secrets().values(), key=len, reverse=True):
         text = text.replace(value, HIDDEN)
     text = SECRET_ARGUMENT.sub(rf"\g<1>{HIDDEN}", text)
@@ -29,7 +29,7 @@ def without_secrets(text: str) -> str:
 
 
 def check_no_secret(text: str, source: str) -> None:
-    """Refuse a configuration that holds one: it is written into every run folder. Raises `ConfigError`."""
+    """Refuse a configuration that holds a secret: it is written into every run folder. Raises `ConfigError`."""
     for name, value in secrets().items():
         if value in text:
             raise ConfigError(

@@ -1,4 +1,4 @@
-"""SIGTERM as batch systems, containers and `kill` send it: a command ends with one line, and can be resumed."""
+"""Handle SIGTERM from batch systems, containers and `kill`: a command ends with one line, and can be resumed."""
 
 import contextlib
 import os
@@ -13,18 +13,19 @@ GRACE_S = 8.0  # a batch system or container kills what still runs after ten sec
 
 
 class Terminated(BaseException):
-    """SIGTERM has arrived. No error: nothing that goes on after errors may go on after it."""
+    """SIGTERM has arrived. It is not an `Exception`: code that continues after errors must not continue after this."""
 
 
 @contextlib.contextmanager
 def raise_on_sigterm() -> Iterator[None]:
-    """Raise `Terminated` where SIGTERM arrives. What does not end by that within `GRACE_S` ends as if killed."""
+    """Raise `Terminated` when SIGTERM arrives. If cleaning up takes longer than `GRACE_S`, the process exits at
+    once."""
     if threading.current_thread() is not threading.main_thread():
         yield  # only the main thread may have handlers
         return
 
     def end(*_: Any) -> None:
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # one is enough: tidying up must not be cut off by the next
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # one is enough: the next must not cut off the clean-up
         last = threading.Timer(GRACE_S, os._exit, (EXIT_TERMINATED,))
         last.daemon = True
         last.start()

@@ -1,4 +1,4 @@
-"""What a misspelt path may have meant."""
+"""Suggest what a misspelt path may have meant."""
 
 import difflib
 from pathlib import Path
@@ -7,7 +7,7 @@ from pathlib import Path
 def nearest(path: Path, suffix: str | None = None) -> Path | None:
     """The existing folder, or file with a suffix, whose name is nearest to a path that does not exist.
 
-    It is looked for in the same folder or, where that does not exist either, in the folder nearest to it.
+    The search covers the same folder or, where that does not exist either, the folder nearest to it.
     """
     parent = path.parent if path.parent.is_dir() else nearest(path.parent)
     if parent is None:
@@ -22,6 +22,6 @@ def nearest(path: Path, suffix: str | None = None) -> Path | None:
 
 
 def did_you_mean(path: Path, suffix: str | None = None) -> str:
-    """The same as the end of a message; empty where nothing is near."""
+    """The suggestion as the end of a message; empty where nothing is near."""
     found = nearest(path, suffix)
     return f" Did you mean {found}?" if found is not None else ""

@@ -1,4 +1,4 @@
-"""Processes beside each other: how many threads each takes."""
+"""Limit the threads of processes that run side by side."""
 
 import contextlib
 import os
@@ -8,14 +8,14 @@ THREADS = ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS"
 
 
 def limit_threads(count: int | None) -> None:
-    """Of TensorFlow and the linear algebra; before they are imported."""
+    """Limit TensorFlow and BLAS to `count` threads. Call before importing either."""
     if count is not None:
         os.environ.update(dict.fromkeys(THREADS, str(count)))
 
 
 @contextlib.contextmanager
 def threads_of_children(count: int | None) -> Iterator[None]:
-    """The same for the processes that are started in the block, and not for this one."""
+    """Limit the threads of the processes that are started in the block, and not of this one."""
     before = dict(os.environ)
     limit_threads(count)
     try:

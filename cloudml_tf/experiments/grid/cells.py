@@ -31,6 +31,7 @@ from cloudml_tf.train.devices import refuse_workers
 from cloudml_tf.utils.console import Console
 from cloudml_tf.utils.errors import CloudMLError, ConfigError, RunError
 from cloudml_tf.utils.files import write_json
+from cloudml_tf.utils.tf_logging import set_log_level
 
 FAILED, DONE = "failed.json", WHOLE
 ATTEMPTS = 2  # of a cell whose worker process dies
@@ -211,7 +212,7 @@ def _begin_worker(threads: int) -> None:
     threading.Thread(target=_die_with, args=(os.getppid(),), daemon=True).start()
     for name in ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"):
         os.environ[name] = str(threads)
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    set_log_level()
 
 
 def _die_with(parent: int) -> None:

@@ -18,6 +18,7 @@ from typing import Any, Protocol
 
 from cloudml_tf.inference.archive.work import Job, Outcome, Predictor, Task
 from cloudml_tf.utils.errors import ConfigError
+from cloudml_tf.utils.tf_logging import set_log_level
 from cloudml_tf.utils.threads import THREADS, threads_of_children
 
 ATTEMPTS = 2  # at a flight whose worker dies
@@ -119,7 +120,7 @@ class ProcessWorker:
 
 def _begin_process(leash: Connection) -> None:
     """Ends with the process that started it, even if that was killed: an orphan would work on beside a restart."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    set_log_level()
     threading.Thread(target=_die_with, args=(leash,), daemon=True).start()
 
 
