@@ -364,7 +364,7 @@ def shares_frames(model: keras.Model) -> bool:
 
 
 def physical_model(regressor: keras.Model, units: PhysicalUnits) -> keras.Model:
-    """The model that is exported: raw radiance and degrees in, physical units out."""
+    """Build the model that is exported: raw radiance and degrees in, physical units out."""
     answer = regressor.outputs[0]  # (B,1), (B,1+K) of a distribution, or a map (B,H,W)
     distribution = len(answer.shape) == 2 and answer.shape[-1] != 1
     point = answer[:, POINT : POINT + 1] if distribution else answer

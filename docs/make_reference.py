@@ -18,6 +18,7 @@ from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
 import cloudml_tf
+from cloudml_tf.commands.arguments import exit_codes
 from cloudml_tf.commands.main import VERBS, build_parser
 from cloudml_tf.config.schema import Config
 from cloudml_tf.config.simulation import PRESETS
@@ -189,9 +190,11 @@ def commands_page() -> str:
     for verb, (text, example) in VERBS.items():
         room = build_parser(verb)
         choices = next(a for a in room._actions if isinstance(a, argparse._SubParsersAction)).choices
+        codes = ", ".join(f"[{code}](#exit-codes)" for code in exit_codes(verb))
         parts.append(f"## {verb}\n\n{text[0].upper() + text[1:]}.\n\n    {example}\n\n{options(choices[verb])}\n")
-    codes = ["| exit code | |", "|---|---|", *(f"| {code} | {text} |" for code, text in EXIT_CODES.items())]
-    parts.append("## Exit codes\n\n" + "\n".join(codes) + "\n")
+        parts.append(f"Exit codes: {codes}.\n")
+    table = ["| exit code | |", "|---|---|", *(f"| {code} | {text} |" for code, text in EXIT_CODES.items())]
+    parts.append("## Exit codes\n\n" + "\n".join(table) + "\n")
     return "\n".join(parts)
 
 

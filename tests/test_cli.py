@@ -2,12 +2,14 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from cloudml_tf.commands.arguments import exit_codes
 from cloudml_tf.commands.main import VERBS, main
 from cloudml_tf.utils.errors import EXIT_CODES
 
@@ -43,6 +45,32 @@ def test_the_console_script_and_the_package_are_the_same_door() -> None:
 
 def test_exit_codes_are_all_described() -> None:
     assert set(EXIT_CODES) == {0, 1, 2, 3, 4, 5, 6, 7, 130, 143}
+    assert {code for verb in VERBS for code in exit_codes(verb)} == set(EXIT_CODES)
+
+
+@pytest.mark.parametrize(
+    ("verb", "codes"),
+    [
+        ("train", [0, 1, 2, 3, 4, 5, 6, 130, 143]),
+        ("predict", [0, 1, 2, 4, 7, 130, 143]),
+        ("check", [0, 1, 2, 130, 143]),
+        ("config", [0, 1, 2]),
+    ],
+)
+def test_help_and_reference_show_the_exit_codes_that_can_occur(verb: str, codes: list[int], capsys) -> None:
+    with pytest.raises(SystemExit):
+        main([verb, *(["print"] if verb == "config" else []), "--help"])
+    shown = capsys.readouterr().out.partition("exit codes: ")[2]
+    assert [int(line.split()[0]) for line in shown.splitlines()] == codes
+    reference = (Path(__file__).parent.parent / "docs" / "reference" / "commands.md").read_text(encoding="utf-8")
+    section = reference.partition(f"\n## {verb}\n")[2].partition("\n## ")[0]
+    assert [int(code) for code in re.findall(r"\[(\d+)\]\(#exit-codes\)", section)] == codes
+
+
+@pytest.mark.parametrize("words", [["--res"], ["--set", "seed=-1"], ["--seed", "-1"], ["--", "--epochs"]])
+def test_beginnings_and_negative_numbers_are_no_wrong_options(words: list[str], tmp_path: Path, capsys) -> None:
+    assert main(["train", str(tmp_path / "none.json"), *words]) == 2
+    assert "unknown option" not in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -52,14 +80,19 @@ def test_exit_codes_are_all_described() -> None:
         (["frobnicate"], "'frobnicate' is no verb; the verbs are init, train, "),
         (
             ["train", "x.json", "--epochs", "5"],
-            "cloudml train: unknown arguments: --epochs 5. Settings are given as --set KEY=VALUE, such as "
+            "cloudml train: unknown option --epochs. Settings are given as --set KEY=VALUE, such as "
             "--set training.max_epochs=5. See `cloudml train --help`.",
         ),
+        (["train", "--epochs", "5", "x.json"], "cloudml train: unknown option --epochs. Settings are given as"),
+        (["train", "--run_dir=r", "x.json"], "unknown option --run_dir. Did you mean --run-dir? See `cloudml train"),
+        (["evaluate", "--batch", "5", "run"], "cloudml evaluate: unknown option --batch. Settings are"),
+        (["config", "print", "--epochs", "5", "x.json"], "cloudml config: unknown option --epochs. Settings are"),
+        (["train", "x.json", "y.json"], "unknown arguments: y.json. See `cloudml train --help`."),
         (
             ["train", "x.json", "--set", "training.max_epochs", "5"],
             "cloudml train: unknown arguments: 5. Did you mean --set training.max_epochs=5? See `cloudml",
         ),
-        (["completion", "bash", "--seed", "1"], "unknown arguments: --seed 1. See `cloudml completion --help`."),
+        (["completion", "bash", "--seed", "1"], "unknown option --seed. See `cloudml completion --help`."),
     ],
 )
 def test_a_wrong_command_line_is_told_in_one_line(arguments: list[str], text: str, capsys) -> None:
@@ -96,7 +129,7 @@ def test_an_interrupt_is_told_in_one_line(tiny_file, monkeypatch: pytest.MonkeyP
     def interrupted(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("cloudml_tf.data.sources.read_flights", interrupted)
+    monkeypatch.setattr("cloudml_tf.data.prepare.read_flights", interrupted)
     monkeypatch.setattr("cloudml_tf.experiments.cross_validation.leave_one_out", interrupted)
     path = str(tiny_file())
     assert main(["train", path]) == 130

@@ -4,7 +4,20 @@ import argparse
 import json
 from typing import TYPE_CHECKING, Any
 
-from cloudml_tf.utils.errors import EXIT_CODES, ConfigError
+from cloudml_tf.utils.errors import (
+    EXIT_BAD_INPUT,
+    EXIT_CODES,
+    EXIT_COLLAPSED,
+    EXIT_FAULT,
+    EXIT_FLIGHTS_FAILED,
+    EXIT_INTERRUPTED,
+    EXIT_NO_PARITY,
+    EXIT_NOT_CONVERGED,
+    EXIT_NOT_FINITE,
+    EXIT_OK,
+    EXIT_TERMINATED,
+    ConfigError,
+)
 
 if TYPE_CHECKING:  # help should not wait for the configuration's models
     from cloudml_tf.config.schema import Config
@@ -57,7 +70,25 @@ def print_json(content: Any) -> None:
     print(json.dumps(finite(content), indent=2))
 
 
-def exit_code_table() -> str:
-    """The exit codes, for help texts."""
-    lines = [f"{code} {text}" for code, text in EXIT_CODES.items()]
-    return "exit codes: " + "\n            ".join(lines)
+# Codes of some commands only; every command ends with 0, 1 or 2, and by Ctrl-C or SIGTERM if it works for a while.
+OWN_CODES = {
+    "train": (EXIT_COLLAPSED, EXIT_NOT_FINITE, EXIT_NOT_CONVERGED, EXIT_NO_PARITY),
+    "pretrain": (EXIT_NOT_CONVERGED,),
+    "evaluate": (EXIT_NOT_FINITE,),
+    "predict": (EXIT_NOT_FINITE, EXIT_FLIGHTS_FAILED),
+    "ensemble": (EXIT_NOT_FINITE, EXIT_NO_PARITY),
+    "export": (EXIT_NO_PARITY,),
+}
+IMMEDIATE = ("completion", "config")  # commands that end at once
+
+
+def exit_codes(verb: str) -> dict[int, str]:
+    """The exit codes that a command can end with, and what they mean."""
+    ended = () if verb in IMMEDIATE else (EXIT_INTERRUPTED, EXIT_TERMINATED)
+    codes = (EXIT_OK, EXIT_FAULT, EXIT_BAD_INPUT, *OWN_CODES.get(verb, ()), *ended)
+    return {code: EXIT_CODES[code] for code in codes}
+
+
+def exit_code_table(codes: dict[int, str]) -> str:
+    """Exit codes, for help texts."""
+    return "exit codes: " + "\n            ".join(f"{code} {text}" for code, text in codes.items())

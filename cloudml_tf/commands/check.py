@@ -8,13 +8,15 @@ Where `train` would stop with an error, this goes on and names all that it finds
 import argparse
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from cloudml_tf.commands.arguments import add_common, config_from, print_json
 from cloudml_tf.config.schema import Config
+from cloudml_tf.data.prepare import reads_scenes
 from cloudml_tf.data.scaling import fit_scaling
-from cloudml_tf.diagnostics.check import survey
+from cloudml_tf.diagnostics.check import scenes, survey
 from cloudml_tf.diagnostics.check.findings import Finding
 from cloudml_tf.diagnostics.check.sun import judge_sun
 from cloudml_tf.diagnostics.check.survey import Checked
@@ -26,20 +28,35 @@ def check(config: Config, console: Console, probe: bool = True) -> Checked:
     """Judge everything that can be judged."""
     found = Checked(config)
     found.findings += [Finding("warning", "configuration", text) for text in config.warnings()]
-    advice = survey.read(found, console)
-    if not found.flights:
-        return found
-    survey.judge_frames(found, advice, console)
-    if not found.flights:
-        return found
-    survey.judge_offsets(found, advice, console)
-    survey.judge_copies(found, advice)
-    survey.cut(found, advice, console)
-    found.findings += judge_sun(found.flights, found.parts, config)
-    survey.describe_flights(found, advice)
-    if survey.judge_parts(found):
+    if config.data.scenes is None:
+        _look_at_flights(found, console)
+    if found.flights or config.data.scenes is not None:
+        _look_at_scenes(found, console)
+    if found.parts and survey.judge_parts(found):
         _try(found, console, probe)
     return found
+
+
+def _look_at_flights(found: Checked, console: Console) -> None:
+    """Files, frames, clocks, gains, and the sequences that they are cut into."""
+    advice = survey.read(found, console)
+    if found.flights:
+        survey.judge_frames(found, advice, console)
+    if not found.flights:
+        return
+    survey.judge_offsets(found, advice, console)
+    survey.judge_copies(found, advice)
+    parts = survey.cut(found, advice, console)
+    found.findings += judge_sun(found.flights, parts, found.config)
+    survey.describe_flights(found, advice)
+
+
+def _look_at_scenes(found: Checked, console: Console) -> None:
+    """The scenes of a file, or those that flights without a problem make."""
+    if reads_scenes(found.config) and not found.problems:
+        scenes.read_scenes(found, console)
+        if found.parts:
+            scenes.describe_scenes(found)
 
 
 # --- trials
@@ -75,34 +92,34 @@ def _try(found: Checked, console: Console, probe: bool) -> None:
 STYLES = {"ok": "green", "note": "", "warning": "yellow", "problem": "bold red"}
 
 
+LABEL_COLUMNS = ("labels", "n_eff", "mean", "std", "5 %", "95 %", "ρ1", "bright")
+FLIGHT_COLUMNS = ("flight", "split", "frames", *LABEL_COLUMNS, "bad", "frozen")
+SCENE_COLUMNS = ("scenes", "split", "number", "labels", "mean", "std", "5 %", "95 %", "bright")
+
+
+def _flight_cells(name: str, row: dict[str, Any]) -> list[str]:
+    low, _, high = row["quantiles_5_50_95"] or (None, None, None)
+    numbers = [row["mean"], row["std"], low, high, row["autocorrelation"], row["brightness"]]
+    cells = ["-" if number is None else f"{number:.3g}" for number in numbers]
+    counts = [str(row["frames"]), str(row["labels"]), f"{row['n_eff']:.0f}"]
+    return [name, survey.part_name(row["parts"]), *counts, *cells, str(row["bad_frames"]), str(row["frozen_frames"])]
+
+
+def _scene_cells(name: str, row: dict[str, Any]) -> list[str]:
+    low, _, high = row["quantiles_5_50_95"]
+    numbers = [f"{number:.3g}" for number in (row["mean"], row["std"], low, high, row["radiance"])]
+    return [name, row["part"], str(row["scenes"]), str(row["labels"]), *numbers]
+
+
 def print_checked(console: Console, found: Checked) -> None:
     """A table of the flights, the findings, the verdict."""
-    columns = [
-        "flight",
-        "part",
-        "frames",
-        "labels",
-        "n_eff",
-        "mean",
-        "std",
-        "5 %",
-        "95 %",
-        "ρ1",
-        "bright",
-        "bad",
-        "frozen",
-    ]
-    rows = []
-    for name, row in found.numbers.get("flights", {}).items():
-        low, _, high = row["quantiles_5_50_95"] or (None, None, None)
-        numbers = [row["mean"], row["std"], low, high, row["autocorrelation"], row["brightness"]]
-        cells = ["-" if number is None else f"{number:.3g}" for number in numbers]
-        counts = [str(row["frames"]), str(row["labels"]), f"{row['n_eff']:.0f}"]
-        part = survey.part_name(row["parts"])
-        rows.append([name, part, *counts, *cells, str(row["bad_frames"]), str(row["frozen_frames"])])
-    if rows:
-        log = found.config.target.transform == "log"
-        console.table(f"labels: {'ln ' if log else ''}{found.config.target.name}", columns, rows)
+    log = "ln " if found.config.target.transform == "log" else ""
+    title = f"labels: {log}{found.config.target.name}"
+    flights, groups = (found.numbers.get(kind, {}) for kind in ("flights", "scenes"))
+    if flights:
+        console.table(title, list(FLIGHT_COLUMNS), [_flight_cells(name, row) for name, row in flights.items()])
+    if groups:
+        console.table(title, list(SCENE_COLUMNS), [_scene_cells(name, row) for name, row in groups.items()])
     for finding in found.findings:
         console.say(f"{finding.level:>8}  {finding.name}: {finding.evidence}", STYLES[finding.level])
         if finding.action:

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from cloudml_tf.commands.arguments import add_common, add_json, config_from, exit_code_table, print_json
+from cloudml_tf.commands.arguments import add_common, add_json, config_from, exit_code_table, exit_codes, print_json
 from cloudml_tf.config.load import is_schema, resolved_json, schema_json
 from cloudml_tf.utils.errors import ConfigError
 from cloudml_tf.utils.files import write_text
@@ -17,7 +17,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             name,
             help=text,
             description=text[0].upper() + text[1:] + ".",
-            epilog=f"example: cloudml config {name} {example}\n\n{exit_code_table()}",
+            epilog=f"example: cloudml config {name} {example}\n\n{exit_code_table(exit_codes('config'))}",
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
         for name, text, example in (

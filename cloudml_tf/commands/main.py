@@ -7,12 +7,20 @@ runs the same. Nothing here loads Keras or TensorFlow.
 import argparse
 import difflib
 import importlib
+import re
 import shlex
 import sys
-from typing import NoReturn
+from typing import Any, NoReturn
 
-from cloudml_tf.commands.arguments import exit_code_table, print_json
-from cloudml_tf.utils.errors import EXIT_BAD_INPUT, EXIT_INTERRUPTED, EXIT_TERMINATED, CloudMLError, ConfigError
+from cloudml_tf.commands.arguments import exit_code_table, exit_codes, print_json
+from cloudml_tf.utils.errors import (
+    EXIT_BAD_INPUT,
+    EXIT_CODES,
+    EXIT_INTERRUPTED,
+    EXIT_TERMINATED,
+    CloudMLError,
+    ConfigError,
+)
 from cloudml_tf.utils.signals import Terminated, raise_on_sigterm
 from cloudml_tf.utils.tf_logging import set_log_level
 
@@ -93,10 +101,50 @@ GOES_ON = {
 
 
 class _Parser(argparse.ArgumentParser):
-    """A wrong command line raises, so that it is told as every other mistake: in one line, and as JSON."""
+    """Raises `ConfigError` for a wrong command line, and names a wrong option before anything that follows from it.
+
+    argparse takes the value behind an option that it does not know for a positional argument: `train --epochs 5 CONFIG`
+    would blame CONFIG.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self.known: set[str] = set()  # every option
+        self.hands_on = False  # whether another parser reads the rest of the line
+        super().__init__(*args, **kwargs)
+
+    def add_argument(self, *args: Any, **kwargs: Any) -> argparse.Action:
+        """Add an argument, and keep its names."""
+        action = super().add_argument(*args, **kwargs)
+        self.known.update(action.option_strings)
+        self.hands_on = self.hands_on or action.nargs == argparse.REMAINDER
+        return action
+
+    def add_subparsers(self, **kwargs: Any) -> Any:
+        """Add the choice of a parser for the rest of the line."""
+        self.hands_on = True
+        return super().add_subparsers(**kwargs)
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Parse; what is no option is left over. Raises `ConfigError`."""
+        if not self.hands_on:
+            self._check_options(list(args or ()))
+        return super().parse_known_args(args, namespace)
+
+    def _check_options(self, words: list[str]) -> None:
+        """Raise for the first word that looks like an option and is none; argparse takes beginnings for the whole."""
+        for word in words[: words.index("--")] if "--" in words else words:
+            name = word.partition("=")[0]
+            if not re.match(r"-[^\d.]", name) or " " in name or name[:2] in self.known:
+                continue  # a value, perhaps a negative number; or a short option with its value
+            if not any(option.startswith(name) for option in self.known):
+                near = difflib.get_close_matches(name, self.known, n=1)
+                text = f"unknown option {name}." + (f" Did you mean {near[0]}?" if near else "")
+                if not near and "--set" in self.known:
+                    text += " Settings are given as --set KEY=VALUE, such as --set training.max_epochs=5."
+                raise ConfigError(f"{text} See `{self.prog} --help`.")
 
     def error(self, message: str) -> NoReturn:
-        """Raises `ConfigError`."""
+        """Raise `ConfigError`: a wrong command line is shown as every other mistake, in one line and as JSON."""
         raise ConfigError(f"{message}. See `{self.prog} --help`.")
 
 
@@ -105,7 +153,7 @@ def build_parser(verb: str | None = None, every: bool = False) -> argparse.Argum
     parser = _Parser(
         prog="cloudml",
         description=__doc__.splitlines()[0],
-        epilog=exit_code_table(),
+        epilog=exit_code_table(EXIT_CODES),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     from cloudml_tf import __version__
@@ -113,17 +161,17 @@ def build_parser(verb: str | None = None, every: bool = False) -> argparse.Argum
     parser.add_argument("--version", action="version", version=f"cloudml_tf {__version__}")
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
     for name, (text, example) in VERBS.items():
-        room = verbs.add_parser(
+        command = verbs.add_parser(
             name,
             help=text,
             description=text[0].upper() + text[1:] + ".",
-            epilog=f"example: {example}\n\n{exit_code_table()}",
+            epilog=f"example: {example}\n\n{exit_code_table(exit_codes(name))}",
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
         if every or name == verb:
             module = importlib.import_module(f"cloudml_tf.commands.{name}")
-            module.add_arguments(room)
-            room.set_defaults(run=module.run)
+            module.add_arguments(command)
+            command.set_defaults(run=module.run)
     return parser
 
 
@@ -200,10 +248,8 @@ def _unknown_verb(verb: str) -> str:
 
 
 def _unknown_arguments(args: argparse.Namespace, unknown: list[str]) -> str:
-    """What is not understood, and how a setting is given where the verb takes settings."""
+    """What is not understood, and what may be missing before it."""
     text, settings = f"unknown arguments: {' '.join(unknown)}.", getattr(args, "set", None)
     if settings and "=" not in settings[-1]:
         text += f" Did you mean --set {settings[-1]}={unknown[0]}?"
-    elif settings is not None:
-        text += " Settings are given as --set KEY=VALUE, such as --set training.max_epochs=5."
     return f"{text} See `cloudml {args.verb} --help`."

@@ -8,7 +8,7 @@ import numpy as np
 from cloudml_tf.config.data import Data, Target
 from cloudml_tf.config.schema import Config
 from cloudml_tf.data.readers.lidar import read_profiles
-from cloudml_tf.data.samples import Samples
+from cloudml_tf.data.samples import Examples
 
 METRES_IN_A_KILOMETRE = 1000.0
 HIGHEST_CLOUD_KM, LOWEST_MEDIAN_M = 25.0, 60.0  # a median of 60 cannot be km; clouds of 60 m hardly exist
@@ -53,13 +53,13 @@ class LabelNoise:
     share: float | None  # of the variance that is noise, extrapolated to no distance; None where it cannot be told
 
 
-def label_noise(samples: Samples, value: np.ndarray) -> LabelNoise | None:
+def label_noise(samples: Examples, value: np.ndarray) -> LabelNoise | None:
     """From the structure function of (n,) labels, in the space of the loss; None for too few.
 
     Clouds give γ(h) = noise + a h^(2/3) (the k^-5/3 spectrum), so two distances give the noise. It holds where
     neighbouring labels still resemble each other; else a rough cloud and a noisy lidar look the same.
     """
-    steps = [_steps(samples, number) for number in np.unique(samples.flight)]
+    steps = [_steps(samples, number) for number in np.unique(samples.group)]
     steps = [step for step in steps if len(step)]
     if not steps:
         return None
@@ -72,16 +72,16 @@ def label_noise(samples: Samples, value: np.ndarray) -> LabelNoise | None:
     return LabelNoise(interval, first, second, share)
 
 
-def _steps(samples: Samples, number: int) -> np.ndarray:
-    return np.diff(samples.time_s[samples.flight == number])
+def _steps(samples: Examples, number: int) -> np.ndarray:
+    return np.diff(np.asarray(samples.time_s)[samples.group == number])
 
 
-def _half_squared_difference(samples: Samples, value: np.ndarray, apart_s: float, slack_s: float) -> float:
+def _half_squared_difference(samples: Examples, value: np.ndarray, apart_s: float, slack_s: float) -> float:
     """Over pairs of one flight that are `apart_s` apart, relative to the variance within flights. NaN for few pairs."""
     squares, variance = [], []
-    for number in np.unique(samples.flight):
-        here = samples.flight == number
-        t, x = samples.time_s[here], value[here]
+    for number in np.unique(samples.group):
+        here = samples.group == number
+        t, x = np.asarray(samples.time_s)[here], value[here]
         partner = np.minimum(np.searchsorted(t, t + apart_s - slack_s), len(t) - 1)
         paired = np.abs(t[partner] - t - apart_s) < slack_s
         squares.append((x[partner] - x)[paired] ** 2)

@@ -79,8 +79,7 @@ class Batches(keras.utils.PyDataset):
 
         Its targets are a pair with their weights, where there are several locations.
         """
-        size = int(np.clip(PROBED_PIXELS // np.prod(self.examples.frame_shape[:2]), 2, 64))
-        chosen = np.linspace(0, len(self.examples) - 1, min(size, len(self.examples))).astype(int)
+        chosen = probed(len(self.examples), self.examples.frame_shape)
         inputs = self.examples.shared_inputs(chosen) if self.run_length > 1 else self.examples.inputs(chosen)
         target = self.target[chosen]
         return inputs, target if target.shape[1:] == (1,) else (target, self.weight[chosen])
@@ -123,6 +122,12 @@ class Inputs(keras.utils.PyDataset):
     def __getitem__(self, number: int) -> tuple[dict[str, np.ndarray]]:
         here = slice(number * self.batch_size, (number + 1) * self.batch_size)
         return (few_shapes(self.examples.shared_inputs(here)) if self.shared else self.examples.inputs(here),)
+
+
+def probed(count: int, frame_shape: tuple[int, ...]) -> np.ndarray:
+    """Which of so many examples make a fixed batch: spread evenly, 64 at most and 2 at least."""
+    size = int(np.clip(PROBED_PIXELS // np.prod(frame_shape[-3:-1]), 2, 64))
+    return np.linspace(0, count - 1, min(size, count)).astype(int)
 
 
 def with_locations(values: np.ndarray) -> np.ndarray:

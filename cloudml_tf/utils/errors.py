@@ -4,6 +4,7 @@ import contextlib
 from collections.abc import Iterator
 
 EXIT_OK = 0
+EXIT_FAULT = 1  # Python's own, of an exception that nobody caught
 EXIT_BAD_INPUT = 2
 EXIT_COLLAPSED = 3
 EXIT_NOT_FINITE = 4
@@ -15,15 +16,15 @@ EXIT_TERMINATED = 143
 
 EXIT_CODES = {
     EXIT_OK: "done",
-    1: "an error inside cloudml_tf (please report it)",
+    EXIT_FAULT: "an error inside cloudml_tf (please report it)",
     EXIT_BAD_INPUT: "bad input: the message names the file, the field and the remedy",
     EXIT_COLLAPSED: "training stopped because the predictions collapsed to a constant",
-    EXIT_NOT_FINITE: "training stopped because the loss was not finite",
+    EXIT_NOT_FINITE: "the loss or a prediction was not finite",
     EXIT_NOT_CONVERGED: "pretraining did not converge",
     EXIT_NO_PARITY: "an exported file predicts other values than the Keras model; nothing was exported",
     EXIT_FLIGHTS_FAILED: "predict --archive: some flights failed, and archive.json names them; the others are done",
-    EXIT_INTERRUPTED: "interrupted; `--resume` of train, pretrain and search continues",
-    EXIT_TERMINATED: "ended by SIGTERM; continue it in the same way",
+    EXIT_INTERRUPTED: "interrupted by Ctrl-C; the message says whether and how it is continued",
+    EXIT_TERMINATED: "ended by SIGTERM; continued in the same way",
 }
 
 

@@ -123,9 +123,9 @@ def label_range(flights: Sequence[Flight], config: Config) -> list[Finding]:
     return [Finding("note" if out + opaque > 0.2 else "ok", "label range", evidence)]
 
 
-def sizes(parts: Mapping[str, Samples], n_eff: Mapping[str, float]) -> list[Finding]:
+def sizes(labels: Mapping[str, np.ndarray], n_eff: Mapping[str, float]) -> list[Finding]:
     """Numbers of labels, and how many independent ones they are worth."""
-    text = "; ".join(f"{part} {len(parts[part])} labels, effectively {n_eff[part]:.0f}" for part in n_eff)
+    text = "; ".join(f"{part} {len(labels[part])} labels, effectively {n_eff[part]:.0f}" for part in n_eff)
     few = [part for part in n_eff if n_eff[part] < FEWEST[part]]
     if not few:
         return [Finding("ok", "effective size", text)]

@@ -17,7 +17,7 @@ from cloudml_tf.data.prepare import check_overweight
 from cloudml_tf.data.readers.flights import Flight, load_flight
 from cloudml_tf.data.readers.frames import camera_fingerprint
 from cloudml_tf.data.readers.sandbox import read_flight
-from cloudml_tf.data.samples import Samples, build_samples, check_same_frames, check_sequences, sequences
+from cloudml_tf.data.samples import Examples, Samples, build_samples, check_same_frames, check_sequences, sequences
 from cloudml_tf.data.sources import available_flights
 from cloudml_tf.data.splits import PARTS, check_labels, check_leak, cut_samples, keep_labels
 from cloudml_tf.diagnostics import alignment, labels
@@ -38,7 +38,7 @@ class Checked:
     files: dict[str, FlightFiles] = field(default_factory=dict)
     flights: list[Flight] = field(default_factory=list)
     scans: dict[str, FrameScan] = field(default_factory=dict)
-    parts: dict[str, Samples] = field(default_factory=dict)
+    parts: dict[str, Examples] = field(default_factory=dict)
     numbers: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -183,7 +183,7 @@ def judge_copies(found: Checked, advice: Advice) -> None:
 # --- parts
 
 
-def cut(found: Checked, advice: Advice, console: Console) -> None:
+def cut(found: Checked, advice: Advice, console: Console) -> dict[str, Samples]:
     """Sequences of the flights that have some, cut into parts; whatever is wrong with a part is found."""
     config, kept = found.config, []
     for flight in found.flights:
@@ -202,18 +202,20 @@ def cut(found: Checked, advice: Advice, console: Console) -> None:
             kept = [flight for flight in kept if flight.name != error.flight]
             found.flights = [flight for flight in found.flights if flight.name != error.flight]
     if samples is None:
-        return
-    found.parts = cut_samples(samples, config.split, advice.needed)
+        return {}
+    parts = cut_samples(samples, config.split, advice.needed)
     try:
-        found.parts = keep_labels(found.parts, config.data, config.seed)
+        parts = keep_labels(parts, config.data, config.seed)
     except DataError as error:
         found.findings.append(Finding("problem", "few labels", str(error)))
-    _judge_cut(found, {flight.name for flight in kept}, advice)
+    found.parts = dict(parts)
+    _judge_cut(found, parts, {flight.name for flight in kept}, advice)
+    return parts
 
 
-def _judge_cut(found: Checked, kept: set[str], advice: Advice) -> None:
+def _judge_cut(found: Checked, parts: dict[str, Samples], kept: set[str], advice: Advice) -> None:
     """What the split itself would refuse."""
-    for part, chosen in found.parts.items():
+    for part, chosen in parts.items():
         try:
             check_labels(chosen, f"the {part} part")
         except DataError as error:
@@ -221,9 +223,9 @@ def _judge_cut(found: Checked, kept: set[str], advice: Advice) -> None:
             if skipping or kept >= set((advice.needed or {})[part]):  # else the lost flight's own finding says it
                 found.findings.append(Finding("problem", f"{part} part", str(error)))
     try:
-        check_leak(found.parts)
+        check_leak(parts)
         if "leak" not in found.problems:
-            found.findings.append(say.no_frame_is_shared(found.parts))
+            found.findings.append(say.no_frame_is_shared(parts))
     except DataError as error:
         found.findings.append(Finding("problem", "leak", str(error)))
 
@@ -239,7 +241,7 @@ def _whole_sequences(flight: Flight, found: Checked) -> np.ndarray:
 
 def loss_space(config: Config, label: np.ndarray) -> np.ndarray:
     """Labels in the space of the loss, before scaling."""
-    return np.log(label) if config.target.transform == "log" else label
+    return np.log(label + config.target.log_offset) if config.target.transform == "log" else label
 
 
 def describe_flights(found: Checked, advice: Advice) -> None:
@@ -294,17 +296,18 @@ def _row(
 
 def judge_parts(found: Checked) -> bool:
     """Effective sizes; says whether all parts can be trained and judged."""
-    usable = {part: s for part, s in found.parts.items() if len(s) > 2 and np.ptp(s.label) > 0}
-    n_eff = {part: effective_size(loss_space(found.config, s.label), s.flight) for part, s in usable.items()}
-    found.numbers["parts"] = {part: {"labels": len(found.parts[part]), "n_eff": n} for part, n in n_eff.items()}
+    labels = {part: examples.label[examples.known] for part, examples in found.parts.items()}
+    usable = {part: label for part, label in labels.items() if len(label) > 2 and np.ptp(label) > 0}
+    n_eff = {p: found.parts[p].effective_size(loss_space(found.config, label)) for p, label in usable.items()}
+    found.numbers["parts"] = {part: {"labels": len(usable[part]), "n_eff": n} for part, n in n_eff.items()}
     if usable:
         found.findings += say.sizes(usable, n_eff)
         found.findings += say.label_range(found.flights, found.config)
     if len(usable) == len(PARTS):
-        train = usable["train"]
-        steps = np.diff(train.time_s[train.flight == train.flight[0]])
-        memory_s = float(np.median(steps)) * len(train) / n_eff["train"]
-        if "leak" not in found.problems:
+        train = found.parts["train"]
+        if "leak" not in found.problems and train.time_s is not None and train.label.ndim == 1:
+            steps = np.diff(train.time_s[train.group == train.group[0]])
+            memory_s = float(np.median(steps)) * len(train) / n_eff["train"]
             found.findings += say.time_gap(found.config.split, memory_s)
         return True
     left = ", ".join(part for part in PARTS if part not in usable)

@@ -5,7 +5,7 @@ batch that the configured network has to learn by heart.
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +13,7 @@ import numpy as np
 
 from cloudml_tf.config.data import FlightFiles
 from cloudml_tf.config.schema import Config
-from cloudml_tf.data.samples import Samples
+from cloudml_tf.data.samples import Examples
 from cloudml_tf.data.scaling import Scaling, TargetScaling
 from cloudml_tf.data.splits import PARTS
 from cloudml_tf.diagnostics.check.findings import Finding
@@ -45,7 +45,7 @@ class Reach:
 
 
 def try_baselines(
-    parts: dict[str, Samples], scaling: TargetScaling, config: Config, progress: Progress | None = None
+    parts: Mapping[str, Examples], scaling: TargetScaling, config: Config, progress: Progress | None = None
 ) -> Reach:
     """Fit the baselines four times; `progress` is told (fits done, of all)."""
     rng = np.random.default_rng(config.seed)
@@ -93,14 +93,15 @@ class Ceiling:
 
 
 def estimate_ceiling(
-    parts: dict[str, Samples], scaling: TargetScaling, reach: Reach, oracle_r2: float | None
+    parts: Mapping[str, Examples], scaling: TargetScaling, reach: Reach, oracle_r2: float | None
 ) -> Ceiling:
     """From the oracle where flights are simulated, else from the labels' noise where that can be told.
 
     The labels of all parts enter with their own noise; a baseline that reaches more proves the estimate too low.
     """
     at_least = float(np.nan_to_num(reach.best[1]["correlation"])) ** 2
-    noise = label_noise(parts["train"], scaling.transform(parts["train"].label))
+    train = parts["train"]
+    noise = label_noise(train, scaling.transform(train.label)) if train.label.ndim == 1 else None
     if oracle_r2 is not None:
         return Ceiling(at_least, max(oracle_r2, at_least), "the oracle, which knows the simulated cloud", noise)
     if noise is not None and noise.share is not None and 1.0 - noise.share >= at_least:
@@ -109,7 +110,7 @@ def estimate_ceiling(
 
 
 def oracle_r2(
-    parts: dict[str, Samples], flights: dict[str, FlightFiles], scaling: TargetScaling, config: Config
+    parts: Mapping[str, Examples], flights: dict[str, FlightFiles], scaling: TargetScaling, config: Config
 ) -> float | None:
     """r² of the oracle on the test part; None where there is no truth."""
     from cloudml_tf.evaluation.oracle import oracle_predictions
@@ -131,34 +132,36 @@ class Probe:
     finished: bool  # all steps were taken, or the goal was reached, before time ran out
 
 
-PROBE_BATCH, PROBE_STEPS, PROBE_SECONDS = 64, 600, 30.0
+PROBE_STEPS, PROBE_SECONDS = 600, 30.0
 PROBE_GOAL, PROBE_PASS = 0.95, 0.8  # R² at which the probe stops, and passes
 
 
-def learn_one_batch(train: Samples, scaling: Scaling, config: Config, progress: Progress | None = None) -> Probe:
+def learn_one_batch(train: Examples, scaling: Scaling, config: Config, progress: Progress | None = None) -> Probe:
     """Train the configured network, without dropout and augmentation and at a constant rate, on one batch."""
     from cloudml_tf.utils.tf_logging import quiet_tensorflow
 
     quiet_tensorflow()
     import keras
 
-    from cloudml_tf.nn.monitors import first_column
     from cloudml_tf.train import network
+    from cloudml_tf.train.batches import point_values, probed, with_locations
 
     plain = config.model_copy(update={"model": config.model.model_copy(update={"dropout": 0.0, "head_dropout": None})})
     network.start_keras(plain)
-    model = network.make_model(plain, scaling, train.frame_shape, train.nadir)
-    chosen = np.linspace(0, len(train) - 1, min(PROBE_BATCH, len(train))).astype(int)
-    inputs, target = train.inputs(chosen), scaling.target.standardise(train.label[chosen])[:, None]
+    model = network.make_model(plain, scaling, **train.geometry)
+    chosen = probed(len(train), train.frame_shape)
+    batch, inputs = train.take(chosen), train.inputs(chosen)
+    target = np.where(batch.known, scaling.target.standardise(batch.label), 0.0).astype("float32")
+    weight = None if batch.known.all() else with_locations(batch.known).astype("float32")
     optimizer = keras.optimizers.Adam(config.training.learning_rate, global_clipnorm=config.training.gradient_clip_norm)
     model.compile(optimizer=optimizer, loss=network.make_loss(plain))
     best, started, step = -np.inf, time.perf_counter(), 0
     while step < PROBE_STEPS and best < PROBE_GOAL and time.perf_counter() - started < PROBE_SECONDS:
-        model.train_on_batch(inputs, target)
+        model.train_on_batch(inputs, with_locations(target), sample_weight=weight)
         step += 1
         if step % 20 == 0:
-            answer = first_column(model(inputs, training=True))
-            r2 = scores(target[:, 0], answer)["r2"]
+            output = keras.ops.convert_to_numpy(model(inputs, training=True))
+            r2 = scores(target[batch.known], point_values(output, batch)[batch.known])["r2"]
             best = max(best, r2 if np.isfinite(r2) else -np.inf)
             if progress is not None:
                 progress(step, PROBE_STEPS)
