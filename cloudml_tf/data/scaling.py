@@ -1,4 +1,4 @@
-"""Means and standard deviations of the training part, and of nothing else."""
+"""Means and standard deviations, fitted on the training split alone."""
 
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -11,7 +11,8 @@ from cloudml_tf.data.samples import Samples
 
 @dataclass(frozen=True)
 class TargetScaling:
-    """Label to standardised target and back. The loss, the metrics and the tiers work on the standardised side."""
+    """Converts a label to the standardised target and back. The loss, the metrics and the tiers use the standardised
+    side."""
 
     mean: float
     std: float
@@ -42,17 +43,17 @@ class TargetScaling:
 
 @dataclass(frozen=True)
 class Scaling:
-    """Everything that is fitted before training. Lists, so that it is JSON."""
+    """Everything that is fitted before training, as lists, so that it is JSON."""
 
     target: TargetScaling
-    frame_mean: list[float]  # a channel, after the logarithm if there is one
+    frame_mean: list[float]  # one per channel, after the logarithm if there is one
     frame_std: list[float]
     flat_field: list[Any] | None  # (H, W, C), mean 1
     feature_mean: list[float]
     feature_std: list[float]
 
     def to_json(self) -> dict[str, Any]:
-        """A dictionary for a file."""
+        """Convert to a dictionary for a file."""
         return asdict(self)
 
     @classmethod
@@ -62,7 +63,7 @@ class Scaling:
 
 
 def fit_scaling(train: Samples, target: Target, preprocessing: Preprocessing) -> Scaling:
-    """Fit on the training part alone; every frame counts once, however many sequences hold it."""
+    """Fit on the training split alone; every frame counts once, however many sequences hold it."""
     log = target.transform == "log"
     label = np.log(train.label) if log else train.label
     rows, at_once = np.unique(train.index), train.rows_at_once()
@@ -80,13 +81,13 @@ def fit_scaling(train: Samples, target: Target, preprocessing: Preprocessing) ->
 
 
 def _safe_std(features: np.ndarray) -> list[float]:
-    """(n,F) -> F standard deviations; 1 for a feature that does not vary, lest rounding be blown up."""
+    """(n,F) -> F standard deviations; 1 for a feature that does not vary, whose rounding errors would be amplified."""
     std, size = features.std(axis=0), np.abs(features).max(axis=0)
     return np.where(std > 1e-6 * size, std, 1.0).tolist()
 
 
 def _flat_field(table: np.ndarray, rows: np.ndarray, at_once: int) -> np.ndarray:
-    """Mean image over its own mean, a channel at a time: the camera's relative response. (H,W,C)."""
+    """The camera's relative response (H,W,C): the mean image over its own mean, per channel."""
     total = np.zeros(table.shape[1:], "float64")
     for chunk in np.array_split(rows, len(rows) // at_once + 1):
         total += table[chunk].sum(axis=0, dtype="float64")
