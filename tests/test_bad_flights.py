@@ -108,7 +108,7 @@ def test_the_default_is_to_stop(home: Path) -> None:
 def test_a_part_without_a_flight_is_an_error_that_says_why(home: Path) -> None:
     truncate(camera_file(home / "flights" / "b"))
     with pytest.raises(
-        DataError, match=r"the val part has no flight left, data\.bad_flights 'skip' left out b: .*trunc"
+        DataError, match=r"the val split has no flight left, data\.bad_flights 'skip' left out b: .*trunc"
     ):
         prepare(config_of(home, "skip"))
 
@@ -120,7 +120,7 @@ def test_no_flight_changes_its_part_for_another(home: Path) -> None:
     parts = prepare(config_of(home, "skip", split=split)).description()["split"]
     assert {part: found["flights"] for part, found in parts.items()} == {"train": ["d"], "val": ["c"], "test": ["b"]}
     truncate(camera_file(home / "flights" / "c"))
-    with pytest.raises(DataError, match="the val part has no flight left"):
+    with pytest.raises(DataError, match="the val split has no flight left"):
         prepare(config_of(home, "skip", split=split))
 
 

@@ -127,12 +127,12 @@ FAULTS: dict[str, tuple[dict[str, Any], dict[str, Any], list[str]]] = {
     "wrong length": (
         {"lidar": {NUMBER: np.ones(7)}},
         {},
-        ["data.lidar.number_layers", "one row a profile, 10", "shape (7,)"],
+        ["data.lidar.number_layers", "one row per profile, 10", "shape (7,)"],
     ),
     "navigation of another length": (
         {"navigation": {HEADING: np.zeros(41)}},
         {},
-        ["'nav/heading'", "one row a camera frame, 40", "Received: 41"],
+        ["'nav/heading'", "one row per camera frame, 40", "Received: 41"],
     ),
     "fill only": (
         {"lidar": {DEPTH: np.full((10, 10), FILL)}},
@@ -209,13 +209,13 @@ def test_faults_of_one_flight(home: Path, refused: Refused, fault: str) -> None:
 def test_constant_labels(home: Path, refused: Refused) -> None:
     write_flight(home / "flights" / "a", label=np.full(10, 0.7))
     message = refused("train", write_config(home))
-    assert "all 10 labels of the train part are 0.7" in message
+    assert "all 10 labels of the train split are 0.7" in message
     assert "Check data.lidar" in message
 
 
 def test_too_few_labels(home: Path, refused: Refused) -> None:
     write_flight(home / "flights" / "b", seed=1, label=[1.0] + [np.nan] * 9)
-    assert "the val part has 1 labelled sequences; it needs 2 or more" in refused("train", write_config(home))
+    assert "the val split has 1 labelled sequences; it needs 2 or more" in refused("train", write_config(home))
 
 
 def test_one_file_under_two_names(home: Path, refused: Refused) -> None:
@@ -290,7 +290,7 @@ def test_bad_input_in_a_fold_leaves_no_folder(home: Path, refused: Refused) -> N
         ({"data.flights": {}}, ["'data'", "path and flights both name the input; keep one"]),
         (
             {"split": {"kind": "flights", "train": ["a", "b"], "val": ["b"], "test": ["c"]}},
-            ["'split'", "a flight can be in one part only; named twice: b"],
+            ["'split'", "a flight can be in one split only; named twice: b"],
         ),
         ({"data.lidar.clear_sky": "zero"}, ["data.lidar.clear_sky 'zero'", "set target.minimum to 0 or null"]),
         (

@@ -383,7 +383,7 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
         ({SIGNAL: images()[0]}, {}, r"data\.camera\.channels\) must have 3 dimensions\. Received: shape \(8, 10\)"),
         ({SIGNAL: np.full((40, 8, 10), b"x")}, {}, r"data\.camera\.channels\) must hold numbers\. Received: type"),
         ({SIGNAL: images()[:0]}, {}, "'Product/Signal' holds no frame"),
-        ({FRAME_TIME: np.arange(39.0)}, {}, r"'Time/TimeUTC' must have one time a frame, 40\. Received: 39"),
+        ({FRAME_TIME: np.arange(39.0)}, {}, r"'Time/TimeUTC' must have one time per frame, 40\. Received: 39"),
         ({FRAME_TIME: np.full(40, NAN)}, {}, "'Time/TimeUTC' holds no finite time"),
         ({FRAME_TIME: None}, {}, r"no dataset 'Time/TimeUTC' \(.*data\.camera\.time\)"),
         (
@@ -411,7 +411,7 @@ def test_a_faulty_camera_file_is_refused_by_field(
     [
         ({AZIMUTH: None, "nav/sunAzA": np.zeros(40), "sunAzB": np.zeros(40)}, r"Nearest: 'nav/sunAzA', 'sunAzB'\."),
         ({HEADING: None, "nav/headng": np.zeros(40)}, r"no dataset 'nav/heading' .*Nearest: 'nav/headng'"),
-        ({ZENITH: np.zeros(41)}, r"'nav/solarZenith' must have one row a camera frame, 40\. Received: 41"),
+        ({ZENITH: np.zeros(41)}, r"'nav/solarZenith' must have one row per camera frame, 40\. Received: 41"),
         ({AZIMUTH: np.zeros((40, 3))}, r"data\.navigation\.solar_azimuth\) must have 1 dimensions"),
         ({AZIMUTH: np.full(40, b"north")}, r"data\.navigation\.solar_azimuth\) must hold numbers"),
     ],

@@ -325,8 +325,8 @@ def test_labels_arrive_as_they_were_written(tmp_path: Path, capsys: Any) -> None
 def test_a_label_that_could_be_another_and_unknown_kinds_are_told(tmp_path: Path, capsys: Any) -> None:
     one_lidar_for_two_legs(tmp_path / "data")
     notes = proposed(capsys, tmp_path / "mine", "--from", tmp_path / "data")["notes"]
-    assert "data.lidar.optical_depth could be cloud_od_1064 as well" in notes
-    assert any("'cloud_type' may tell clouds, but has no code 3" in note for note in notes)
+    assert "data.lidar.optical_depth could also be cloud_od_1064" in notes
+    assert any("'cloud_type' may mark clouds, but has no code 3" in note for note in notes)
 
 
 def test_the_table_of_the_proposal_does_not_break_names(capsys: Any) -> None:
@@ -440,7 +440,7 @@ def test_a_file_of_another_layout_or_kind_is_left_out_by_name(tmp_path: Path, ca
     found = proposed(capsys, tmp_path / "mine", "--from", tmp_path / "data")
     assert sorted(found["flights"]) == ["20240603", "20240604", "20240605"]
     assert any("broken.h5: is not an HDF5 file" in note for note in found["notes"])
-    assert any("x_other.h5: left out, it has no 'cam/radiance'" in note for note in found["notes"])
+    assert any("x_other.h5: left out, it lacks 'cam/radiance'" in note for note in found["notes"])
 
 
 def test_a_flight_that_cannot_be_read_is_a_problem_and_the_configuration_stays(tmp_path: Path, capsys: Any) -> None:

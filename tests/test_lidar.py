@@ -273,13 +273,13 @@ def test_new_year_within_a_file(tmp_path: Path) -> None:
         ),
         ({DAYS: np.full((10, 3), 1.7e9)}, {}, r"must be a decimal day of year, 1 to 367\. .*data\.lidar\.time"),
         ({DAYS: np.zeros((0, 3))}, {}, "holds no profile"),
-        ({DEPTH: np.ones((9, 10))}, {}, r"must have one row a profile, 10\. Received: shape \(9, 10\)"),
+        ({DEPTH: np.ones((9, 10))}, {}, r"must have one row per profile, 10\. Received: shape \(9, 10\)"),
         ({DEPTH: np.ones((10, 10, 2))}, {}, r"data\.lidar\.optical_depth\) must have 1 or 2 dimensions"),
         ({DEPTH: np.full((10, 10), b"x")}, {}, r"data\.lidar\.optical_depth\) must hold numbers\. Received: type"),
-        ({NUMBER: np.ones(9)}, {}, r"data\.lidar\.number_layers\) must have one row a profile, 10"),
-        ({OPACITY: np.ones(9)}, {}, r"data\.lidar\.opaque\) must have one row a profile, 10"),
+        ({NUMBER: np.ones(9)}, {}, r"data\.lidar\.number_layers\) must have one row per profile, 10"),
+        ({OPACITY: np.ones(9)}, {}, r"data\.lidar\.opaque\) must have one row per profile, 10"),
         ({KIND: np.ones((10, 4))}, {}, r"data\.lidar\.feature_type\) must have the shape of the layers, \(10, 10\)"),
-        ({SURFACE: np.ones(9)}, {"scene": "ocean"}, r"data\.lidar\.surface\) must have one row a profile, 10"),
+        ({SURFACE: np.ones(9)}, {"scene": "ocean"}, r"data\.lidar\.surface\) must have one row per profile, 10"),
         ({DEM: None}, {"scene": "ocean"}, r"no dataset '.*DEM_Surface_Altitude' \(.*data\.lidar\.dem\)"),
         # A misspelt optional dataset would silently let aerosol, opaque columns or clear sky in.
         (

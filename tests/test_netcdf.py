@@ -165,5 +165,5 @@ def test_the_classic_format_is_told_with_the_way_out(tmp_path: Path) -> None:
 def test_a_variable_that_is_shorter_than_the_unlimited_dimension_is_told(tmp_path: Path) -> None:
     folder = write_netcdf(tmp_path / "a", time=(np.arange(FRAMES - 2.0), "seconds since 2024-06-03 12:00:00"))
     config = tiny_config(tmp_path)
-    with pytest.raises(DataError, match=r"must have one time a frame, 40\. Received: 38"):
+    with pytest.raises(DataError, match=r"must have one time per frame, 40\. Received: 38"):
         load_flight("a", find_flights(folder, config.data)["a"], config.data, config.target)

@@ -110,7 +110,7 @@ def test_dates_in_names(name: str, date: Any) -> None:
 @pytest.mark.parametrize("since", ["take-off", "file_name"])
 def test_a_date_that_is_none_is_told_with_the_three_ways(tmp_path: Path, since: str) -> None:
     folder = write_flight(tmp_path, lidar_name="CPL_L2_any.h5")
-    with pytest.raises(DataError, match=r"data\.lidar\.time_since '.*' gives no date\. .*'file_name'.*root attribute"):
+    with pytest.raises(DataError, match=r"data\.lidar\.time_since '.*' is not a date\. .*'file_name'.*root attribute"):
         load(folder, data__lidar__time_unit="h", data__lidar__time_since=since)
 
 
@@ -173,7 +173,9 @@ def test_rows_too_far_in_time_leave_frames_without_angles(tmp_path: Path) -> Non
 
 
 def test_rows_that_are_not_frames_are_told_the_setting(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"one row a camera frame, 40\. Received: 30\. Name .* data\.navigation\.time"):
+    with pytest.raises(
+        DataError, match=r"one row per camera frame, 40\. Received: 30\. Name .* data\.navigation\.time"
+    ):
         load(with_own_clock(tmp_path))
 
 

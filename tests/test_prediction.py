@@ -77,7 +77,7 @@ def test_a_chosen_position_must_be_there_and_fit(tmp_path: Path) -> None:
     folder = write_flight(tmp_path / "a", navigation={"nav/latitude": np.zeros(3), "nav/longitude": np.zeros(3)})
     with pytest.raises(DataError, match=r"no dataset 'nav/lat' \(configuration field data\.navigation\.latitude\)"):
         unlabelled(folder, tiny_config(tmp_path, {"data.navigation.latitude": "nav/lat"}))
-    with pytest.raises(DataError, match=r"'nav/latitude' must have one row a camera frame, 40\. Received: 3"):
+    with pytest.raises(DataError, match=r"'nav/latitude' must have one row per camera frame, 40\. Received: 3"):
         unlabelled(folder, tiny_config(tmp_path))
 
 

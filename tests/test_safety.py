@@ -71,7 +71,7 @@ def npz(path: Path, shape: tuple[int, ...], held: int, name: str = "a.npy") -> N
 def test_an_array_that_declares_more_than_it_holds_is_refused_before_it_is_made(tmp_path: Path) -> None:
     path = tmp_path / "predictions.npz"
     npz(path, (10**13,), 4)
-    with pytest.raises(RunError, match=r"declares the shape \(10000000000000,\), and holds \d+ bytes"):
+    with pytest.raises(RunError, match=r"declares the shape \(10000000000000,\), but holds \d+ bytes"):
         read_npz(path)
     npz(path, (4,), 4, name="../../outside.npy")  # nothing is ever unpacked onto the disk
     assert list(read_npz(path)) == ["../../outside"]
@@ -100,10 +100,10 @@ HOSTILE_WEIGHTS: dict[str, tuple[Callable[[h5py.File], Any], str]] = {
         lambda f: f.create_dataset("layers/x", (8,), "u1", external=[("/etc/hostname", 0, 8)]),
         "lies in another file",
     ),
-    "huge": (lambda f: f.create_dataset("layers/x", (10**6, 10**6), "f4"), "declares .* MB and the file holds 0 MB"),
+    "huge": (lambda f: f.create_dataset("layers/x", (10**6, 10**6), "f4"), "declares .* MB, but the file holds 0 MB"),
     "many": (
         lambda f: [f.create_dataset(f"layers/{n}", (1500, 1500), "f4") for n in range(9)],
-        "declares 81000024 bytes of weights and does not hold them",
+        "declares 81000024 bytes of weights, but does not hold them",
     ),
 }
 
@@ -280,7 +280,7 @@ JSONS = {
     "digits": ('{"seed": ' + "9" * 5000 + "}", "a number of 5000 digits"),
     "large": ('{"seed": 1e999}', "1e999 is too large"),
     "NaN": ('{"seed": NaN}', "NaN is not a number that JSON knows"),
-    "twice": ('{"seed": 1, "seed": 2}', "the key 'seed' stands twice"),
+    "twice": ('{"seed": 1, "seed": 2}', "the key 'seed' appears twice"),
     "surrogate": ('{"experiment_name": "\\ud800"}', "holds text that is not Unicode"),
     "surrogate key": ('{"\\ud800": 1}', "holds text that is not Unicode"),
 }

@@ -142,10 +142,10 @@ LIGHT, LABEL, SUN = "mean radiance of channel 0", "label optical_depth", "solar 
     ("names", "words"),
     [
         ([], ""),
-        ([LIGHT, f"{LIGHT} at equal label and sun"], "At equal labels and sun the light is another"),
-        ([LIGHT, LABEL], "Light and labels are others than in training: other clouds"),
-        ([LIGHT], "The labels are as in training and the light is not"),
-        ([LABEL], "The light is as in training and the labels are not"),
+        ([LIGHT, f"{LIGHT} at equal label and sun"], "At equal labels and sun the mean radiance differs from training"),
+        ([LIGHT, LABEL], "Mean radiance and labels differ from training: other clouds"),
+        ([LIGHT], "The labels are as in training, the mean radiance is not"),
+        ([LABEL], "The mean radiance is as in training, the labels are not"),
         ([SUN], "Sun or further inputs"),
     ],
 )

@@ -142,7 +142,7 @@ def test_time_blocks_cut_every_flight_and_never_leak_with_a_gap(tmp_path: Path, 
 
 def test_time_blocks_without_a_gap_share_frames_and_are_refused(tmp_path: Path) -> None:
     samples = long_flight(tmp_path)
-    with pytest.raises(DataError, match=r"leak: \d+ frames of flight a are in both the train and the val part.*gap"):
+    with pytest.raises(DataError, match=r"leak: \d+ frames of flight a are in both the train and the val split.*gap"):
         split_samples(samples, TimeBlocks(gap_s=0.0))
 
 
@@ -152,7 +152,7 @@ def test_a_planted_overlap_of_one_frame_is_caught(tmp_path: Path) -> None:
     check_leak(parts)
     index = parts["test"].index.copy()
     index[3, 0] = parts["train"].index[5, 2]
-    with pytest.raises(DataError, match=r"leak: 1 frames of flight c are in both the train and the test part"):
+    with pytest.raises(DataError, match=r"leak: 1 frames of flight c are in both the train and the test split"):
         check_leak({**parts, "test": replace(parts["test"], index=index)})
 
 
@@ -168,13 +168,13 @@ def test_a_copied_flight_in_another_part_is_caught_by_the_whole_pipeline(tmp_pat
 def test_a_part_of_one_sequence_is_refused(tmp_path: Path) -> None:
     write_three_flights(tmp_path / "flights")
     write_flight(tmp_path / "flights" / "b", seed=1, label=[1.0] + [np.nan] * 9)
-    with pytest.raises(DataError, match=r"the val part has 1 labelled sequences; it needs 2 or more"):
+    with pytest.raises(DataError, match=r"the val split has 1 labelled sequences; it needs 2 or more"):
         prepare(tiny_config(tmp_path))
 
 
 def test_an_empty_time_block_is_refused(tmp_path: Path) -> None:
     samples = long_flight(tmp_path)
-    with pytest.raises(DataError, match="the val part has 0 labelled sequences"):
+    with pytest.raises(DataError, match="the val split has 0 labelled sequences"):
         split_samples(samples, TimeBlocks(gap_s=60.0))
 
 
@@ -183,5 +183,5 @@ def test_constant_labels_of_a_part_are_refused(tmp_path: Path, constant: str) ->
     write_three_flights(tmp_path / "flights")
     write_flight(tmp_path / "flights" / constant, seed="abc".index(constant), label=np.full(10, 0.7))
     part = dict(zip("abc", PARTS, strict=True))[constant]
-    with pytest.raises(DataError, match=rf"all 10 labels of the {part} part are 0\.7: nothing can be learned"):
+    with pytest.raises(DataError, match=rf"all 10 labels of the {part} split are 0\.7: nothing can be learned"):
         prepare(tiny_config(tmp_path))

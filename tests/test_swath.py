@@ -132,10 +132,34 @@ def test_words_that_are_no_scenes_are_refused(home, capsys) -> None:
     assert "give one file of scenes" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("command", [["check"], ["train", "--lofo"], ["pretrain"]])
+@pytest.mark.parametrize("command", [["train", "--lofo"], ["pretrain"]])
 def test_commands_for_flights_refuse_scenes(home, command, capsys, tmp_path) -> None:
     assert main([command[0], str(home / "config.json"), *command[1:], "--run-dir", str(tmp_path / "x")]) == 2
     assert "scenes" in capsys.readouterr().err
+
+
+def test_check_looks_at_scenes_and_tries_the_network(home, capsys) -> None:
+    assert main(["check", str(home / "config.json"), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["ready"]
+    assert set(found["scenes"]) == {str(number) for number in range(1, 9)}
+    assert found["scenes"]["7"]["labels"] == 256
+    assert found["parts"]["train"] == {"labels": 4 * 256, "n_eff": 4}
+    assert found["baselines"]["given"]["pixel_boosting"]["r2"] > 0.5
+    assert found["probe"]["r2"] > 0.8
+    assert main(["check", str(home / "config.json"), "--no-probe"]) == 0
+    assert "pixel_boosting" in capsys.readouterr().out.replace(" boosting", "_boosting")
+
+
+def test_check_names_a_leak_of_scenes(home, tmp_path, capsys) -> None:
+    content = write_scenes(tmp_path / "scenes.h5")
+    with h5py.File(tmp_path / "scenes.h5", "a") as file:
+        for name in ("red", "swir"):
+            file[name][6] = content[name][0]
+    (tmp_path / "config.json").write_text(json.dumps(scene_config(tmp_path / "scenes.h5", tmp_path)))
+    assert main(["check", str(tmp_path / "config.json"), "--no-probe", "--json"]) == 2
+    found = json.loads(capsys.readouterr().out)
+    assert [finding["name"] for finding in found["findings"] if finding["level"] == "problem"] == ["leak"]
 
 
 def test_scores_leave_out_pixels_without_a_label_and_draw_whole_scenes(tmp_path) -> None:
@@ -159,8 +183,64 @@ def test_the_bias_of_a_decade_is_of_what_was_predicted_there() -> None:
     assert [row["bias"] for row in rows] == pytest.approx([-0.2, 0.5, -10.0])
 
 
-@pytest.mark.parametrize("command", ["compare", "ensemble", "diagnose"])
-def test_commands_for_runs_of_sequences_refuse_runs_of_scenes(home, command, capsys) -> None:
-    runs = [str(home / "run")] if command == "diagnose" else [str(home / "run"), str(home)]
-    assert main([command, *runs]) == 2
-    assert "is a run of scenes" in capsys.readouterr().err
+@pytest.fixture(scope="module")
+def other(home) -> Path:
+    """A second training of the same configuration, from another seed."""
+    command = ["train", str(home / "config.json"), "--run-dir", str(home / "other"), "--seed", "4"]
+    assert main([*command, "--set", "output.export=false", "--set", "output.report=false"]) == 0
+    return home / "other"
+
+
+def test_a_training_on_scenes_is_diagnosed(home, capsys) -> None:
+    assert metrics(home)["diagnosis"]["verdict"]
+    assert main(["diagnose", str(home / "run"), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["verdict"] == metrics(home)["diagnosis"]["verdict"]
+
+
+def test_runs_on_scenes_are_compared_scene_by_scene(home, other, tmp_path, capsys) -> None:
+    assert main(["compare", str(home / "run"), str(other), "--run-dir", str(tmp_path / "compared"), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    rows = {row["metric"]: row for row in found["rows"]}
+    assert rows["r2"]["values"]["run"] == pytest.approx(metrics(home)["test"]["r2"])
+    assert rows["r2"]["values"]["other"] == pytest.approx(metrics(home, "other/metrics.json")["test"]["r2"])
+    assert rows["r2"]["paired"]
+    lead = abs(rows["r2"]["values"]["run"] - rows["r2"]["values"]["other"])
+    assert rows["r2"]["lead"] == pytest.approx(lead, rel=1e-6)
+    assert not any("differ" in text for text in found["warnings"])
+    assert any(tmp_path.joinpath("compared").glob("*.html"))
+
+
+def test_runs_on_scenes_are_one_ensemble(home, other, tmp_path, capsys) -> None:
+    folder = tmp_path / "joined"
+    command = ["ensemble", str(home / "run"), str(other), "--run-dir", str(folder)]
+    assert main([*command, "--set", f"output.savedmodels={tmp_path / 'models'}"]) == 0
+    found, saved = json.loads((folder / "metrics.json").read_text()), np.load(folder / "predictions.npz")
+    each = [np.log(np.load(run / "predictions.npz")["test_prediction"] + 0.01) for run in (home / "run", other)]
+    joined = np.log(saved["test_prediction"] + 0.01)
+    np.testing.assert_allclose(joined, np.mean(each, axis=0), atol=1e-4)
+    label = np.log(saved["test_label"] + 0.01)
+    assert found["test"]["rmse"] == pytest.approx(np.sqrt(np.mean((joined - label) ** 2)), rel=1e-4)
+    assert set(found["intervals"]["calibration"]) == {"5", "6"}
+    assert 0 < found["intervals"]["mean"]["coverage"] <= 1
+    assert saved["test_members"].shape == (2, 2, 16, 16)
+    exported = next((tmp_path / "models").iterdir())
+    assert main(["predict", str(exported), str(home / "scenes.h5"), "-o", str(tmp_path / "maps.nc")]) == 0
+    with xr.open_dataset(tmp_path / "maps.nc") as maps:
+        np.testing.assert_allclose(maps.cloud_optical_depth[6:], saved["test_prediction"], rtol=1e-3, atol=1e-4)
+        assert (maps.cloud_optical_depth_lower <= maps.cloud_optical_depth_upper).all()
+    assert main(["ensemble", str(home / "run"), "--mc-dropout", "4"]) == 2
+    assert "normalises each batch by itself" in capsys.readouterr().err
+
+
+def test_a_search_trains_networks_of_scenes(home, tmp_path, capsys) -> None:
+    search = {
+        "base": str(home / "config.json"),
+        "tuner": {"kind": "grid"},
+        "space": {"training.learning_rate": [0.01, 0.003]},
+        "set": {"training.max_epochs": 1},
+    }
+    (tmp_path / "search.json").write_text(json.dumps(search))
+    assert main(["search", str(tmp_path / "search.json"), "--run-dir", str(tmp_path / "search"), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert [trial["status"] for trial in found["trials"]] == ["completed", "completed"]

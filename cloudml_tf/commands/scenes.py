@@ -62,7 +62,9 @@ def make_scenes(
     flights = read_flights(files, sorted(files), config, left_out, labels)
     check_some(flights, left_out)
     check_same_frames(flights)
-    number = {name: n for n, name in enumerate(sorted(files), 1)}  # of all, lest one that is left out shifts the others
+    number = {
+        name: n for n, name in enumerate(sorted(files), 1)
+    }  # of all: one that is left out must not shift the others
     found: dict[int, FlightScenes] = {}
     for flight in flights:
         try:

@@ -43,7 +43,7 @@ def read_content(path: str | Path) -> dict[str, Any]:
     path = Path(path)
     if path.is_dir():
         inside = sorted(path.glob("*.json"))
-        hint = "`cloudml init --from FILE…` proposes one for your flights."
+        hint = "The command `init --from FILE…` proposes one for your flights."
         hint = f"Did you mean {inside[0]}?" if len(inside) == 1 else hint
         raise ConfigError(f"{path}: is a folder; give a configuration, which is a JSON file. {hint}")
     try:

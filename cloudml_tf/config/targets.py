@@ -60,7 +60,9 @@ def _check_defaults(config: Any) -> None:
         part = getattr(config, section)
         default, given = type(part).model_fields[name].default, getattr(part, name)
         if given != default:
-            raise ValueError(f"target.coverage 'swath' leaves {path} as it is, {default}: {reason}. Received: {given}")
+            raise ValueError(
+                f"target.coverage 'swath' needs {path} at its default, {default}: {reason}. Received: {given}"
+            )
 
 
 def _check_scenes(config: Any, scenes: SceneFile) -> None:

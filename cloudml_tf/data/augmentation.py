@@ -115,12 +115,12 @@ def augment(
     across_track_axis: str = "rows",
     run: np.ndarray | None = None,
 ) -> Inputs:
-    """Change a batch; the given arrays may be changed in place.
+    """Change a batch at random; the given arrays may be changed in place.
 
     Sequences that share frames (`Samples.shared_inputs`) change together, by `run` (B,), or all.
 
     The sun's azimuth is mirrored with the image: an across-track mirror turns the relative azimuth a into -a. An
-    along-track mirror turns it into 180 - a and the flight round, so the frames of a sequence change order.
+    along-track mirror turns it into 180 - a and reverses the flight, so the frames of a sequence change order.
     """
     chosen = inputs.get("chosen_frames")
     if chosen is None:
@@ -146,7 +146,7 @@ def _changed(
     frame_std: np.ndarray | None,
     across_track_axis: str,
 ) -> tuple[Inputs, np.ndarray]:
-    """Sequences (n,T,...) that change alike within a `unit` (n,); and which units were turned round."""
+    """Sequences (n,T,...) that change together within a `unit` (n,); and which units were reversed."""
     frames = inputs["frames"]  # (n,T,H,W,C)
     sun = inputs.get("sun_angles_deg")
     features = inputs.get("features")

@@ -1,4 +1,4 @@
-"""A flight's frames in order of time, a block at a time: what a prediction needs in memory at once."""
+"""A flight's frames in order of time, a block at a time: as many as a prediction needs in memory at once."""
 
 import itertools
 from collections.abc import Iterator
@@ -11,12 +11,12 @@ from cloudml_tf.data.readers.flights import Flight
 from cloudml_tf.data.readers.frames import read_pieces
 from cloudml_tf.data.samples import Samples, nadir_pixel
 
-BLOCK_BYTES, MOST_FRAMES = 2**26, 1024  # of decoded frames
+BLOCK_BYTES, MOST_FRAMES = 2**26, 1024  # limits of the decoded frames of a block
 
 
 @dataclass(frozen=True)
 class Block:
-    """Frames [first, first + M) of a flight, and what is wrong with each."""
+    """Frames [first, first + M) of a flight, and the faults of each."""
 
     first: int
     known: int  # how many of them, at the start, were in the block before
@@ -26,24 +26,24 @@ class Block:
 
     @property
     def end(self) -> int:
-        """The frame after the last."""
+        """The index after the last frame."""
         return self.first + len(self.radiance)
 
     @property
     def bad(self) -> np.ndarray:
-        """(M,) bool: frames that no network is given."""
+        """Frames (M,) that no network may use, as bool."""
         found: np.ndarray = self.saturated | self.no_image
         return found
 
     def good_sequences(self, sequences: np.ndarray) -> np.ndarray:
-        """Those of (n,T), in order of time, that lie in this block, in none before it, and have good frames only."""
+        """The sequences of (n,T), in order of time, that end in this block but not before, with good frames only."""
         ends = sequences[:, -1]
         here = sequences[np.searchsorted(ends, self.first + self.known) : np.searchsorted(ends, self.end)]
         return here[~self.bad[here - self.first].any(axis=1)]
 
 
 def read_blocks(flight: Flight, data: Data, temporal_frames: int) -> Iterator[Block]:
-    """Every frame once, but for an overlap of T - 1: each sequence of T frames is whole in one block."""
+    """Yield every frame once, except for an overlap of T - 1: each sequence of T frames is complete in one block."""
     frame_bytes = 4 * int(np.prod(flight.frame_shape))
     count = int(np.clip(BLOCK_BYTES // frame_bytes, temporal_frames, MOST_FRAMES))
     pieces = [np.arange(first, min(first + count, len(flight))) for first in range(0, len(flight), count)]
@@ -57,14 +57,14 @@ def read_blocks(flight: Flight, data: Data, temporal_frames: int) -> Iterator[Bl
             radiance[:kept] = before.radiance[-kept:]
             flags[:, :kept] = before.saturated[-kept:], before.no_image[-kept:]
         for _, slab in group:
-            place = kept + slab.position
-            radiance[place], flags[0, place], flags[1, place] = slab.radiance, slab.saturated, slab.no_image
+            rows = kept + slab.position
+            radiance[rows], flags[0, rows], flags[1, rows] = slab.radiance, slab.saturated, slab.no_image
         before = Block(int(pieces[number][0]) - kept, kept, radiance, flags[0], flags[1])
         yield before
 
 
 def samples_of_block(block: Block, sequences: np.ndarray, flight: Flight, data: Data) -> Samples:
-    """Sequences (n,T) of frame indices that lie in a block, without labels."""
+    """Sequences (n,T) of frame indices inside a block, without labels."""
     inside, middle = slice(block.first, block.end), sequences[:, sequences.shape[1] // 2]
     sun = flight.sun_angles_deg
     return Samples(

@@ -1,7 +1,7 @@
-"""How far the inputs and labels of other flights are from those of the training, and whether that is chance.
+"""How far inputs and labels of other flights are from those of the training, and whether that is chance.
 
-What is compared is the Kolmogorov-Smirnov distance of two distributions. Frames of one flight are alike, and flights of
-one kind differ from each other: how much, the training flights say themselves, each against the others.
+The measure is the Kolmogorov-Smirnov distance of two distributions. Frames of one flight are alike, and flights of one
+kind differ from each other: the training flights, each against the others, show by how much.
 """
 
 from dataclasses import asdict, dataclass, field
@@ -18,7 +18,7 @@ from cloudml_tf.data.training_ranges import folded, frame_means
 
 QUANTILES = 101
 LIGHT, LABEL, AT_EQUAL = "mean radiance of channel", "label", "at equal label and sun"
-LIKELY = 0.001  # a shift that chance brings about more often is none
+LIKELY = 0.001  # a shift that chance explains more often is not reported
 # n D² of n independent samples has the mean π²/12 and a relative scatter of 0.63, as χ² of 5 degrees over 5 has.
 MEAN_SQUARE, FREEDOM = np.pi**2 / 12, 5
 
@@ -29,14 +29,14 @@ class Series:
 
     values: np.ndarray  # (m,)
     flight: np.ndarray  # (m,)
-    given: np.ndarray | None = None  # (m,K) what the values are compared at equal of; see `given_label_and_sun`
+    given: np.ndarray | None = None  # (m,K) what is held equal in the comparison; see `given_label_and_sun`
 
     def left(self, coefficients: np.ndarray) -> np.ndarray:
-        """(m,) what a straight line in `given` does not explain."""
+        """The residual (m,) of a straight line in `given`."""
         return self.values if self.given is None else self.values - self.given @ coefficients
 
     def line(self, chosen: np.ndarray) -> np.ndarray:
-        """(K,) coefficients of that line through chosen values; none without `given`."""
+        """The coefficients (K,) of that line through chosen values; none without `given`."""
         if self.given is None:
             return np.zeros(0)
         found: np.ndarray = np.linalg.lstsq(self.given[chosen], self.values[chosen], rcond=None)[0]
@@ -45,17 +45,17 @@ class Series:
 
 @dataclass(frozen=True)
 class Distribution:
-    """An input, or the label, in training."""
+    """The distribution of an input, or of the label, in training."""
 
     quantiles: list[float]  # 101, of equal weight
     flights: int
     scatter: float | None  # mean n D² of one training flight against the others, n in flights; None of a single flight
-    independent: float  # samples of a training flight, by their autocorrelation
-    coefficients: list[float] = field(default_factory=list)  # of the line whose rest this is
+    independent: float  # effective samples per training flight, by their autocorrelation
+    coefficients: list[float] = field(default_factory=list)  # of the line whose residual this is
 
     @classmethod
     def of(cls, series: Series) -> "Distribution":
-        """Of the training part."""
+        """Fit the distribution of the training split."""
         names = np.unique(series.flight)
         count, line = len(names), series.line(np.ones(len(series.flight), bool))
         rest = series.left(line)
@@ -63,14 +63,14 @@ class Distribution:
         scatter = None
         if count > 1:
             alone = [_distance_from_others(series, series.flight == name) ** 2 for name in names]
-            least = MEAN_SQUARE / independent  # what is left where flights do not differ
+            least = MEAN_SQUARE / independent  # the remaining scatter where flights do not differ
             scatter = max(float(np.mean(alone)) * (count - 1) / count, least)
         return cls(_short(quantiles_of(rest)), count, scatter, independent, line.tolist())
 
     def chance(self, distance: float, flights: int, independent: float) -> float | None:
-        """How likely other flights of the same kind are as far away; `independent` samples each.
+        """The probability that other flights of the same kind are as far away; `independent` samples each.
 
-        None where a single training flight does not tell how much flights differ.
+        None where a single training flight does not show how much flights differ.
         """
         if self.scatter is None:
             return None
@@ -81,7 +81,7 @@ class Distribution:
 
 @dataclass(frozen=True)
 class Shift:
-    """An input of some flights beside that of the training."""
+    """An input of some flights compared with that of the training."""
 
     name: str
     flights: list[str]
@@ -93,11 +93,11 @@ class Shift:
 
     @property
     def certain(self) -> bool:
-        """Whether it is no chance."""
+        """Whether chance is an unlikely explanation."""
         return self.chance is not None and self.chance < LIKELY
 
     def sentence(self) -> str:
-        """In words, with the numbers."""
+        """The shift in words, with the numbers."""
         who = ", ".join(self.flights) if len(self.flights) < 4 else f"the {len(self.flights)} flights together"
         before, now = self.training[1], self.here[1]
         ratio = self.name.startswith((LIGHT, LABEL)) and not self.name.endswith(AT_EQUAL) and before > 0
@@ -109,7 +109,7 @@ class Shift:
 
 
 def _distance_from_others(series: Series, own: np.ndarray) -> float:
-    """Of the chosen flight, with a line that knows nothing of it."""
+    """The distance of the chosen flight from the others, by a line fitted without it."""
     rest = series.left(series.line(~own))
     return ks_distance(rest[own], quantiles_of(rest[~own]))
 
@@ -119,25 +119,25 @@ def _short(values: np.ndarray) -> list[float]:
 
 
 def quantiles_of(values: np.ndarray) -> np.ndarray:
-    """(101,) values that stand for equal shares."""
+    """The quantiles (101,) at equal probability steps."""
     levels = (np.arange(QUANTILES) + 0.5) / QUANTILES
     found: np.ndarray = np.quantile(values, levels, method="inverted_cdf")
     return found
 
 
 def fit_distributions(train: Samples, config: Config) -> dict[str, Any]:
-    """Of every input and of the label in the training part, for a file."""
+    """Fit the distribution of every input and of the label in the training split, for a file."""
     return {name: asdict(Distribution.of(series)) for name, series in series_of(train, config).items()}
 
 
 def given_label_and_sun(label: np.ndarray, zenith_deg: np.ndarray | None) -> np.ndarray:
-    """(n,K): what light depends on, a parabola of the label and the height of the sun."""
+    """The variables (n,K) that mean radiance depends on: a parabola in the label, and the height of the sun."""
     sun = [] if zenith_deg is None else [np.cos(np.deg2rad(zenith_deg))]
     return np.stack([np.ones_like(label), label, label**2, *sun], axis=1)
 
 
 def series_of(samples: Samples, config: Config) -> dict[str, Series]:
-    """Inputs of the frames, each once, labels of the sequences, and the light at equal labels and sun."""
+    """Inputs of the frames, each once, labels of the sequences, and the mean radiance at equal labels and sun."""
     rows = np.unique(samples.index)
     flight = np.empty(len(samples.table), int)
     flight[samples.index] = samples.flight[:, None]
@@ -159,7 +159,7 @@ def series_of(samples: Samples, config: Config) -> dict[str, Series]:
 
 
 def shifts(samples: Samples, distributions: dict[str, Any], config: Config) -> list[Shift]:
-    """Every input and the label: of all flights together, then of each where there are several."""
+    """The shift of every input and the label: for all flights together, then for each where there are several."""
     found = []
     for name, series in series_of(samples, config).items():
         if name not in distributions:
@@ -177,7 +177,7 @@ def shifts(samples: Samples, distributions: dict[str, Any], config: Config) -> l
 def _shift(
     name: str, names: list[str], reference: Distribution, values: np.ndarray, flight: np.ndarray, groups: int
 ) -> Shift:
-    """`groups` are compared: each may be as far as this by chance."""
+    """The shift of one group out of `groups`: chance has as many tries."""
     distance = ks_distance(values, np.asarray(reference.quantiles))
     chance = reference.chance(distance, len(names), effective_size(values, flight) / len(names))
     before, now = (np.quantile(of, [0.05, 0.5, 0.95], method="inverted_cdf") for of in (reference.quantiles, values))
@@ -187,34 +187,36 @@ def _shift(
 
 
 def meaning(found: list[Shift]) -> str:
-    """What the shifts say together; "" where there is none."""
+    """Interpret the shifts together; "" where there is none."""
     names = {shift.name for shift in found if shift.certain}
     light, label = (any(name.startswith(word) for name in names) for word in (LIGHT, LABEL))
     if any(name.endswith(AT_EQUAL) for name in names):
         return (
-            "At equal labels and sun the light is another than in training: another gain or calibration of the camera, "
-            "another surface, or labels of another kind. The scores tell more of that than of the model; mend the "
+            "At equal labels and sun the mean radiance differs from training: another gain or calibration of the "
+            "camera, another surface, or labels of another kind. The scores show that more than the model; correct the "
             "radiance or the labels, or train on flights of this kind too."
         )
     if light and label:
-        return "Light and labels are others than in training: other clouds, of which the model has seen few or none."
+        return "Mean radiance and labels differ from training: other clouds, of which the model has seen few or none."
     if light:
-        return "The labels are as in training and the light is not: another sun, another surface or another camera."
+        return (
+            "The labels are as in training, the mean radiance is not: another sun, another surface or another camera."
+        )
     if label:
         return (
-            "The light is as in training and the labels are not: look at the lidar's calibration and at the filters of "
+            "The mean radiance is as in training, the labels are not: check the lidar's calibration and the filters of "
             "data.lidar and target."
         )
-    return "Sun or further inputs are others than in training: look at their files and units." if names else ""
+    return "Sun or further inputs differ from training: check their files and units." if names else ""
 
 
 def kolmogorov_smirnov(first: np.ndarray, second: np.ndarray, n_first: float, n_second: float) -> tuple[float, float]:
-    """The largest distance of two distributions, and how likely chance makes one as large, by effective sizes."""
+    """The largest distance of two distributions, and the probability of one as large by chance, by effective sizes."""
     distance = ks_distance(first, second)
     size = n_first * n_second / (n_first + n_second)
     return distance, float(kstwobign.sf(np.sqrt(size) * distance))
 
 
 def ks_distance(first: np.ndarray, second: np.ndarray) -> float:
-    """Kolmogorov and Smirnov's: the largest difference of two distribution functions, 0 to 1."""
+    """The Kolmogorov-Smirnov distance: the largest difference of two distribution functions, 0 to 1."""
     return float(ks_2samp(first, second, method="asymp").statistic)

@@ -1,4 +1,4 @@
-"""Flights as gridded scenes: frames far apart, with the lidar's labels on the nadir line. NumPy only.
+"""Turn flights into gridded scenes: frames far apart, with the lidar's labels on the nadir line. NumPy only.
 
 flight ─ good frames ─ motion of the scene ─ frames that share no cloud ─ labels at the pixels where they are seen
 """
@@ -32,8 +32,8 @@ class FlightScenes:
     frames: np.ndarray  # (n,H,W,C) as the reader calibrates them; (n,T,H,W,C) with more than one temporal_frames
     row: np.ndarray  # (n,) in the camera file
     time_s: np.ndarray  # (n,) seconds since 1970 UTC
-    label: np.ndarray | None  # (n,H,W) of the lidar, NaN where there is none; None without a lidar
-    truth: np.ndarray | None  # (n,H,W) that a simulator knows
+    label: np.ndarray | None  # (n,H,W) from the lidar, NaN where there is none; None without a lidar
+    truth: np.ndarray | None  # (n,H,W) from the simulator
     sun: np.ndarray | None  # (n,3) the unit vector towards the sun: ahead, to the right, up
     pixels_per_s: float  # how fast the scene moves, to lower indices along the track
 
@@ -45,7 +45,7 @@ def scenes_of_flight(
     overlap: float = 0.0,
     progress: Callable[[int, int], None] | None = None,
 ) -> FlightScenes:
-    """The good frames of a flight that lie so far apart that neighbours share `overlap` of their length.
+    """The good frames of a flight, so far apart that neighbours share `overlap` of their length.
 
     Args:
         flight: as it was read.
@@ -135,7 +135,7 @@ def scenes_of_flights(
 
 
 def far_apart(time_s: np.ndarray, least_s: float) -> np.ndarray:
-    """Indices of the first of rising times (n,), and of each next one that is at least so much later."""
+    """Indices of the first of rising times (n,), and of each next one that is at least `least_s` later."""
     chosen = [0]
     for number in range(1, len(time_s)):
         if time_s[number] - time_s[chosen[-1]] >= least_s:
@@ -144,14 +144,14 @@ def far_apart(time_s: np.ndarray, least_s: float) -> np.ndarray:
 
 
 def towards_sun(angles_deg: np.ndarray) -> np.ndarray:
-    """Zenith and azimuth relative to the heading (n,2), degrees, to a unit vector ahead, to the right and up (n,3)."""
+    """Convert zenith and azimuth relative to the heading (n,2), degrees, to a unit vector ahead, right, up (n,3)."""
     zenith, azimuth = np.deg2rad(np.asarray(angles_deg, "float64")).T
     level = np.sin(zenith)
     return np.stack([level * np.cos(azimuth), level * np.sin(azimuth), np.cos(zenith)], axis=1)
 
 
 def _on_the_nadir_line(flight: Flight, time_s: np.ndarray, speed: float, config: Config) -> np.ndarray:
-    """(n,H,W): every label at the pixel of the nadir line where its cloud is seen, the nearest one of several."""
+    """Put every label at the pixel of the nadir line where its cloud is seen, the nearest of several. (n,H,W)."""
     labelled = np.isfinite(flight.label)
     along, nadir = along_track(config), nadir_pixel(flight.frame_shape, config.data)
     offsets = np.arange(flight.frame_shape[along]) - nadir[along]
@@ -166,7 +166,7 @@ def _on_the_nadir_line(flight: Flight, time_s: np.ndarray, speed: float, config:
 
 
 def _simulated_truth(flight: Flight, row: np.ndarray, data: Data) -> np.ndarray | None:
-    """(n,H,W) from the truth file beside the camera's, cut as the images are; None where there is none."""
+    """The truth (n,H,W) from the truth file beside the camera's, cut like the images; None where there is none."""
     path = next(flight.camera_path.parent.glob("TRUTH_*.h5"), None)
     if path is None:
         return None
@@ -183,7 +183,7 @@ def _simulated_truth(flight: Flight, row: np.ndarray, data: Data) -> np.ndarray 
 def write_scenes(
     path: Path, flights: Mapping[int, FlightScenes], channels: tuple[str, ...], about: dict[str, object]
 ) -> None:
-    """One HDF5 file that `data.scenes` reads; flights by their number. What only some flights have is NaN elsewhere.
+    """Write one HDF5 file that `data.scenes` reads; flights by their number. Fields that a flight lacks are NaN.
 
     Raises `DataError` where a channel has the name of another dataset.
     """

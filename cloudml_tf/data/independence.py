@@ -1,4 +1,4 @@
-"""Neighbouring samples are correlated: blocks of track for the bootstrap, and the effective sample size."""
+"""Blocks of track for the bootstrap, and the effective sample size: neighbouring samples are correlated."""
 
 import numpy as np
 
@@ -6,7 +6,7 @@ LEAST_GROUPS = 5  # fewer groups of scenes make no interval
 
 
 def block_ids(time_s: np.ndarray, flight: np.ndarray, piece: np.ndarray, block_s: float) -> np.ndarray:
-    """Blocks of track: `block_s` long, ending at gaps and flights. (n,) each -> (n,)."""
+    """Number the blocks of track: `block_s` long, ending at gaps and flights. (n,) each -> (n,)."""
     keys = np.stack([flight, piece, np.floor(time_s / block_s).astype("int64")], axis=1)
     return np.unique(keys, axis=0, return_inverse=True)[1].reshape(-1)
 

@@ -12,7 +12,7 @@ from cloudml_tf.data.samples import Examples
 from cloudml_tf.data.scaling import Scaling
 from cloudml_tf.utils.errors import RunError
 
-# A run may differ from the one that it goes on from in flights, loss, training and what is below; not in the rest.
+# A run may differ from the one that it starts from in flights, loss, training and the fields below; not in the rest.
 FREE_OF_MODEL = {"dropout", "head_dropout", "output_init", "output_bias", "mirror_average"}
 SAME_OF_DATA = {"sun_angles", "features"}
 
@@ -20,7 +20,7 @@ SAME_OF_DATA = {"sun_angles", "features"}
 def inherited_scaling(config: Config, train: Examples) -> Scaling:
     """The scaling of the run that `config` goes on from. Raises `RunError` where that run is another network."""
     content = check_network(config, train)["scaling"]
-    content["target"]["smearing"] = 1.0  # fitted again, where it is asked for
+    content["target"]["smearing"] = 1.0  # fitted again, where it is enabled
     return Scaling.from_json(content)
 
 
@@ -33,7 +33,7 @@ def check_network(config: Config, train: Examples) -> dict[str, Any]:
 
 
 def cameras_of(config: Config, description: dict[str, Any], parts: Sequence[str]) -> dict[str, str]:
-    """Fingerprint -> flight of the camera files in these parts of a run, and of the run that it went on from."""
+    """Fingerprint -> flight of the camera files in these splits of a run, and of the run that it started from."""
     found = {}
     for part in parts:
         for name in description["split"][part]["flights"]:
@@ -49,8 +49,8 @@ def check_unseen(config: Config, cameras: dict[str, Path]) -> None:
     """Refuse test flights on which the old run was trained, unless both are split alike. Raises `RunError`.
 
     Args:
-        config: of the run that goes on.
-        cameras: flight -> camera file of the test part.
+        config: configuration of the new run.
+        cameras: flight -> camera file of the test split.
     """
     before, description = read_run(_source(config))
     if before.split == config.split:
@@ -88,6 +88,6 @@ def _check_same(source: Path, before: dict[str, Any], now: dict[str, Any]) -> No
     if changed:
         shown = "; ".join(f"{key} was {before[key]!r}, is {now.get(key)!r}" for key in changed)
         raise RunError(
-            f"{source}: cannot be gone on from, its network is another one ({shown}). Set these as that run has them "
+            f"{source}: cannot be used as training.init_from, its network differs ({shown}). Set these as in that run "
             "(frame_shape and nadir follow from data.camera)."
         )

@@ -11,16 +11,16 @@ from cloudml_tf.config.schema import Config
 
 
 def density_weights(label: np.ndarray, settings: LabelDensity) -> np.ndarray:
-    """(n,) labels, in the loss's space, to (n,) weights of mean 1: the inverse of their smoothed density.
+    """Weight labels (n,), in the loss's space, by the inverse of their smoothed density; weights (n,) have mean 1.
 
-    The density is a histogram smoothed by a Gaussian, since neighbouring labels look alike. Its power `exponent`
-    tempers the weights, and `largest` bounds them.
+    The density is a histogram smoothed by a Gaussian, since neighbouring labels are similar. Its power `exponent`
+    moderates the weights, and `largest` bounds them.
     """
     low, high = float(label.min()), float(label.max())
     place = np.clip(((label - low) / (high - low) * settings.bins).astype(int), 0, settings.bins - 1)
     density = gaussian_filter1d(np.bincount(place, minlength=settings.bins).astype("float64"), settings.smoothing)
     weight = density[place] ** -settings.exponent
-    for _ in range(20):  # bounding moves the mean, and the mean the bound
+    for _ in range(20):  # bounding changes the mean, and the mean the bound
         weight = np.minimum(weight / weight.mean(), settings.largest)
     return (weight / weight.mean()).astype("float32")
 

@@ -1,4 +1,4 @@
-"""Flights that cannot be used: named, and then the end of a run or left out of it, as `data.bad_flights` says."""
+"""Handle unusable flights: raise, or skip them and record why (`data.bad_flights`)."""
 
 import warnings
 from collections.abc import Sequence
@@ -12,17 +12,17 @@ LeftOut = dict[str, str]  # flight -> why
 
 
 def leave_out(error: FlightError, left_out: LeftOut, config: Config) -> None:
-    """Note a flight that is left out. Raises the error again where the configuration does not say "skip"."""
+    """Record a flight that is left out. Raises the error again unless the configuration says "skip"."""
     if config.data.bad_flights != "skip" or error.flight in left_out:
         raise error
     left_out[error.flight] = str(error)
 
 
 def flights_left(config: Config, available: Sequence[str], left_out: LeftOut) -> dict[str, list[str]]:
-    """Which flights each part draws on, without those that are left out.
+    """The flights of each split, without those that are left out.
 
-    They are left out after the split is made: no flight changes its part for the sake of another. With "skip", also a
-    flight of the split that is not there is left out. Raises `DataError` where a part keeps none.
+    They are left out after the split is made: no flight changes its split because of another. With "skip", a flight of
+    the split that does not exist is left out too. Raises `DataError` where a split keeps none.
     """
     known = sorted({*available, *left_out})
     if config.data.bad_flights == "skip":
@@ -34,18 +34,18 @@ def flights_left(config: Config, available: Sequence[str], left_out: LeftOut) ->
     for part in PARTS:
         if needed[part] and not kept[part]:
             why = "; ".join(f"{name}: {left_out[name]}" for name in needed[part])
-            raise DataError(f"the {part} part has no flight left, data.bad_flights 'skip' left out {why}")
+            raise DataError(f"the {part} split has no flight left, data.bad_flights 'skip' left out {why}")
     return kept
 
 
 def of_the_split(config: Config, available: Sequence[str], left_out: LeftOut) -> LeftOut:
-    """Those that some part would have drawn on."""
+    """The left-out flights that some split would have used."""
     needed = flights_needed(config.split, sorted({*available, *left_out}))
     return {name: why for name, why in left_out.items() if any(name in names for names in needed.values())}
 
 
 def tell(left_out: LeftOut) -> None:
-    """A warning for each, where no report will count them."""
+    """Warn about each, where no report will count them."""
     for name, why in left_out.items():
         warnings.warn(f"flight {name} is left out (data.bad_flights): {why}", stacklevel=3)
 

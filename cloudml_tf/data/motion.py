@@ -6,14 +6,15 @@ LEAST_CORRELATION = 0.5  # below, the two images do not show the same scene
 
 
 def scene_shift(before: np.ndarray, after: np.ndarray) -> int:
-    """By how many columns the scene moves to the left from `before` to `after`, (n,H,W) each; 1 if that is not seen."""
+    """By how many columns the scene moves to the left from `before` to `after`, (n,H,W) each; 1 if that is not
+    visible."""
     found = _correlations(before, after)
     best = max(found, key=lambda shift: found[shift], default=1)
     return best if found.get(best, 0.0) > LEAST_CORRELATION else 1
 
 
 def fine_shift(before: np.ndarray, after: np.ndarray) -> float | None:
-    """The same in fractions of a column, from a parabola through the best three correlations; None if not seen."""
+    """The shift in fractions of a column, from a parabola through the best three correlations; None if not visible."""
     found = _correlations(before, after)
     best = max(found, key=lambda shift: found[shift], default=1)
     if found.get(best, 0.0) <= LEAST_CORRELATION:
@@ -24,14 +25,14 @@ def fine_shift(before: np.ndarray, after: np.ndarray) -> float | None:
 
 
 def _correlations(before: np.ndarray, after: np.ndarray) -> dict[int, float]:
-    """Correlation of what two images (n,H,W) share, by how many columns the second is shifted."""
+    """Correlation of the overlap of two images (n,H,W), by how many columns the second is shifted."""
     width, thin = before.shape[2], -(-before.shape[1] // 16)
     before, after = before[:, ::thin], after[:, ::thin]
     found = {}
     for shift in range(1, width * 2 // 3):
         for sign in (1, -1):
             old, new = (before, after) if sign > 0 else (after, before)
-            with np.errstate(invalid="ignore", divide="ignore"):  # a piece without structure has no correlation
+            with np.errstate(invalid="ignore", divide="ignore"):  # an overlap without structure has no correlation
                 r = np.corrcoef(old[:, :, shift:].ravel(), new[:, :, : width - shift].ravel())[0, 1]
             found[sign * shift] = float(np.nan_to_num(r))
     return found

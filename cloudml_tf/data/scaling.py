@@ -13,7 +13,8 @@ SMALLEST_STD = 1e-6  # of a channel
 
 @dataclass(frozen=True)
 class TargetScaling:
-    """Label to standardised target and back. The loss, the metrics and the tiers work on the standardised side."""
+    """Converts a label to the standardised target and back. The loss, the metrics and the tiers use the standardised
+    side."""
 
     mean: float
     std: float
@@ -50,17 +51,17 @@ class TargetScaling:
 
 @dataclass(frozen=True)
 class Scaling:
-    """Everything that is fitted before training. Lists, so that it is JSON."""
+    """Everything that is fitted before training, as lists, so that it is JSON."""
 
     target: TargetScaling
-    frame_mean: list[float]  # a channel, after the logarithm if there is one
+    frame_mean: list[float]  # one per channel, after the logarithm if there is one
     frame_std: list[float]
     flat_field: list[Any] | None  # (H, W, C), mean 1
     feature_mean: list[float]
     feature_std: list[float]
 
     def to_json(self) -> dict[str, Any]:
-        """A dictionary for a file."""
+        """Convert to a dictionary for a file."""
         return asdict(self)
 
     @classmethod

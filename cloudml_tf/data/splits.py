@@ -1,4 +1,4 @@
-"""Training, validation and test parts, and the proof that no frame is in two of them."""
+"""Training, validation and test splits, and the check that no frame is in two of them."""
 
 import difflib
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ PARTS = ("train", "val", "test")
 
 
 def flights_needed(split: FlightSplit | LeaveOneOut | TimeBlocks, available: Sequence[str]) -> dict[str, list[str]]:
-    """Which flights each part draws on. Raises `DataError` where the split names one that is not there."""
+    """The flights of each split. Raises `DataError` where the configuration names one that does not exist."""
     names = sorted(available)
     if isinstance(split, TimeBlocks):
         return dict.fromkeys(PARTS, names)
@@ -40,13 +40,13 @@ def flights_needed(split: FlightSplit | LeaveOneOut | TimeBlocks, available: Seq
 def split_samples(
     samples: Samples, split: FlightSplit | LeaveOneOut | TimeBlocks, needed: dict[str, list[str]] | None = None
 ) -> dict[str, Samples]:
-    """The three parts. Raises `DataError` for an empty part, a constant target or a leak.
+    """The three splits. Raises `DataError` for an empty split, a constant target or a leak.
 
-    `needed` is what `flights_needed` found among all flights, where the samples are of fewer.
+    `needed` is the result of `flights_needed` for all flights, where the samples are of fewer.
     """
     parts = cut_samples(samples, split, needed)
     for part, chosen in parts.items():
-        check_labels(chosen, f"the {part} part")
+        check_labels(chosen, f"the {part} split")
     check_leak(parts)
     return parts
 
@@ -54,7 +54,7 @@ def split_samples(
 def cut_samples(
     samples: Samples, split: FlightSplit | LeaveOneOut | TimeBlocks, needed: dict[str, list[str]] | None = None
 ) -> dict[str, Samples]:
-    """The three parts as they are, without a check: `split_samples` is what a training wants."""
+    """The three splits without a check; a training uses `split_samples`."""
     if isinstance(split, TimeBlocks):
         masks = _time_masks(samples, split)
     else:
@@ -67,10 +67,10 @@ def cut_samples(
 
 
 def keep_labels(parts: dict[str, Samples], data: Data, seed: int) -> dict[str, Samples]:
-    """The parts with as many training and validation labels as `data.labels` and `data.val_labels` leave.
+    """Reduce the splits to as many training and validation labels as `data.labels` and `data.val_labels` allow.
 
-    A part stands in order of flight and time. It is cut into n runs of equal length, give or take a label, and one
-    label of each is drawn: even in time, and another draw for another seed. The test part stays whole.
+    A split is in order of flight and time. It is cut into n runs of equal length, give or take a label, and one label
+    of each is drawn: even in time, and different for another seed. The test split stays complete.
     """
     wanted = {"train": ("data.labels", data.labels), "val": ("data.val_labels", data.val_labels)}
     kept = dict(parts)
@@ -79,15 +79,15 @@ def keep_labels(parts: dict[str, Samples], data: Data, seed: int) -> dict[str, S
             continue
         n, there = (round(count * len(parts[part])) if isinstance(count, float) else count), len(parts[part])
         if not 2 <= n <= there:
-            raise DataError(f"{field} {count} is {n} labels; it must be 2 or more, and the {part} part has {there}.")
+            raise DataError(f"{field} {count} is {n} labels; it must be 2 or more, and the {part} split has {there}.")
         rng = np.random.default_rng([seed, number])
         kept[part] = parts[part].take(np.array([rng.choice(run) for run in np.array_split(np.arange(there), n)]))
-        check_labels(kept[part], f"the {part} part, of which {field} keeps {n} labels,")
+        check_labels(kept[part], f"the {part} split, of which {field} keeps {n} labels,")
     return kept
 
 
 def check_labels(samples: Samples, what: str) -> None:
-    """Refuse samples that cannot be learned from or judged. Raises `DataError`; `what` names them."""
+    """Refuse samples that cannot be learned or evaluated. Raises `DataError`; `what` names them."""
     if len(samples) < 2:
         raise DataError(
             f"{what} has {len(samples)} labelled sequences; it needs 2 or more. Give it more flights or time, or "
@@ -95,13 +95,13 @@ def check_labels(samples: Samples, what: str) -> None:
         )
     if np.ptp(samples.label) == 0:
         raise DataError(
-            f"all {len(samples)} labels of {what} are {samples.label[0]:g}: nothing can be learned or judged. "
+            f"all {len(samples)} labels of {what} are {samples.label[0]:g}: nothing can be learned or evaluated. "
             "Check data.lidar and the target's name."
         )
 
 
 def check_leak(parts: dict[str, Samples]) -> None:
-    """Refuse parts that share a frame. Raises `DataError` naming the parts, the flights and how many frames."""
+    """Refuse splits that share a frame. Raises `DataError` naming the splits, the flights and how many frames."""
     names = list(parts)
     for i, first in enumerate(names):
         for second in names[i + 1 :]:
@@ -112,7 +112,7 @@ def check_leak(parts: dict[str, Samples]) -> None:
             flights = sorted({parts[second].flight_names[n] for n in parts[second].flight[hit]})
             raise DataError(
                 f"leak: {len(shared)} frames of flight {', '.join(flights)} are in both the {first} and the {second} "
-                "part. Split by flight, or set a gap of at least the length of a sequence."
+                "split. Split by flight, or set a gap of at least the length of a sequence."
             )
 
 
@@ -128,7 +128,7 @@ def _time_masks(samples: Samples, split: TimeBlocks) -> dict[str, np.ndarray]:
 
 
 def block_spans(time_s: np.ndarray, split: TimeBlocks) -> dict[str, tuple[float, float]]:
-    """The open interval of time of each part of one flight, whose labelled frames are at `time_s`."""
+    """The open time interval of each split of one flight, whose labelled frames are at `time_s`."""
     begin, end = time_s.min(), time_s.max()
     to_val = begin + (1.0 - split.val_fraction - split.test_fraction) * (end - begin)
     to_test = begin + (1.0 - split.test_fraction) * (end - begin)

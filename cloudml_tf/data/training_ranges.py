@@ -1,7 +1,7 @@
-"""What the training part has shown the network: the range of each input, and of the label.
+"""The range of each input, and of the label, in the training split.
 
-Outside of it a prediction is an extrapolation, and `cloudml predict` says so. The same rule and sentences serve
-held-out flights whose sun or brightness training has not shown.
+Outside it a prediction is an extrapolation, and `cloudml predict` flags it. The same rule and messages serve held-out
+flights whose sun or brightness the training does not cover.
 """
 
 from collections.abc import Mapping
@@ -14,12 +14,12 @@ from cloudml_tf.config.schema import Config
 from cloudml_tf.config.training import Augmentation
 from cloudml_tf.data.samples import Samples
 
-TAIL = 0.001  # of the values are below `low`, and as many above `high`
+TAIL = 0.001  # share of the values below `low`, and above `high`
 
 
 @dataclass(frozen=True)
 class Range:
-    """Of some values: all of them, and all but 0.1 % at either end."""
+    """The range of some values: of all, and of all but 0.1 % at either end."""
 
     minimum: float
     low: float
@@ -28,13 +28,13 @@ class Range:
 
     @classmethod
     def of(cls, values: np.ndarray) -> "Range":
-        """(n,) of finite values."""
+        """The range of finite values (n,)."""
         low, high = np.quantile(values, [TAIL, 1.0 - TAIL], method="inverted_cdf")
         return cls(*(float(value) for value in (values.min(), low, high, values.max())))
 
     @classmethod
     def of_arc(cls, degrees: np.ndarray) -> "Range":
-        """(n,) of directions: the shortest arc that holds them, eastward from `minimum`; its end may exceed 180."""
+        """The shortest arc that holds directions (n,), eastward from `minimum`; its end may exceed 180."""
         ordered = np.unique(degrees % 360.0)
         steps = np.diff(ordered, append=ordered[0] + 360.0)
         first = ordered[(steps.argmax() + 1) % len(ordered)]
@@ -42,12 +42,12 @@ class Range:
         return cls.of(start + (degrees - first) % 360.0)
 
     def outside(self, values: np.ndarray, slack: float = 0.0) -> np.ndarray:
-        """Of the same shape; False for NaN."""
+        """Which values are outside, in their shape; False for NaN."""
         found: np.ndarray = (values < self.low - slack) | (values > self.high + slack)
         return found
 
     def outside_arc(self, degrees: np.ndarray, slack: float = 0.0) -> np.ndarray:
-        """The same for directions."""
+        """Which directions are outside, in their shape; False for NaN."""
         middle, half = 0.5 * (self.low + self.high), 0.5 * (self.high - self.low)
         found: np.ndarray = np.abs((degrees - middle + 180.0) % 360.0 - 180.0) > half + slack
         return found
@@ -55,16 +55,16 @@ class Range:
 
 @dataclass(frozen=True)
 class TrainingRanges:
-    """Over the frames of the training sequences, each counted once, and over their labels."""
+    """Ranges over the frames of the training sequences, each counted once, and over their labels."""
 
-    radiance: list[Range]  # mean of a frame, a channel each
+    radiance: list[Range]  # mean radiance of a frame, one range per channel
     solar_zenith_deg: Range | None
     relative_azimuth_deg: Range | None  # an arc of `folded` directions
     features: list[Range]
     label: Range  # in the target's own unit
 
     def to_json(self) -> dict[str, Any]:
-        """A dictionary for a file."""
+        """Convert to a dictionary for a file."""
         return asdict(self)
 
     @classmethod
@@ -80,7 +80,7 @@ class TrainingRanges:
 
 
 def fit_ranges(train: Samples, config: Config) -> TrainingRanges:
-    """Of the training part."""
+    """Fit the ranges of the training split."""
     rows = np.unique(train.index)
     pieces = np.array_split(rows, len(rows) // train.rows_at_once() + 1)
     light = np.concatenate([frame_means(train.table[piece]) for piece in pieces])  # (m,C)
@@ -95,13 +95,14 @@ def fit_ranges(train: Samples, config: Config) -> TrainingRanges:
 
 
 def frame_means(radiance: np.ndarray) -> np.ndarray:
-    """(n,H,W,C) -> (n,C)."""
+    """Mean radiance of each frame and channel, (n,H,W,C) -> (n,C)."""
     found: np.ndarray = radiance.mean(axis=(1, 2), dtype="float64")
     return found
 
 
 def folded(azimuth_deg: np.ndarray, augmentation: Augmentation) -> np.ndarray:
-    """Directions (n,) of the sun; those that training mirrored into each other (`augmentation.augment`) become one."""
+    """Fold directions (n,) of the sun; those that training mirrors into each other (`augmentation.augment`) become
+    one."""
     if augmentation.mirror_along_track:  # a and 180 - a
         azimuth_deg = np.rad2deg(np.arcsin(np.sin(np.deg2rad(azimuth_deg))))
     if augmentation.mirror_across_track:  # a and -a
@@ -113,9 +114,9 @@ def _columns(values: np.ndarray) -> list[Range]:
     return [Range.of(column) for column in values.T]
 
 
-SUN_SLACK_DEG = 1.0  # a sun this much outside of the training's is the same sun: no frame is flagged
-FAR_SUN_DEG = 10.0  # and one this much outside is worth a sentence about the flight
-MOST = 0.5  # of the frames
+SUN_SLACK_DEG = 1.0  # a sun this little outside the training range is not flagged
+FAR_SUN_DEG = 10.0  # a sun this far outside is worth a warning about the flight
+MOST = 0.5  # share of the frames
 FAR_SUN = "choose a split in which training covers it, or --set data.sun_angles=false"
 HELD_OUT = {"val": "validation", "test": "test"}
 
@@ -123,7 +124,8 @@ HELD_OUT = {"val": "validation", "test": "test"}
 def outside_sun(
     sun_deg: np.ndarray, ranges: TrainingRanges, augmentation: Augmentation, slack_deg: float = SUN_SLACK_DEG
 ) -> np.ndarray:
-    """(n,2) solar zenith and azimuth from the heading -> (n,2): which of them training has not shown; NaN is False."""
+    """Which of (n,2) solar zenith and azimuth from the heading are outside the training range -> (n,2); NaN is
+    False."""
     found = np.zeros(sun_deg.shape, bool)
     if ranges.solar_zenith_deg and ranges.relative_azimuth_deg:
         found[:, 0] = ranges.solar_zenith_deg.outside(sun_deg[:, 0], slack_deg)
@@ -132,22 +134,22 @@ def outside_sun(
 
 
 def far_sun(sun_deg: np.ndarray | None, ranges: TrainingRanges, augmentation: Augmentation) -> str:
-    """ "azimuth 130°, training has 60 to 115°" where most frames of a flight are far outside; else ""."""
+    """Describe a sun far outside for most frames: "azimuth 130°, training has 60 to 115°"; else ""."""
     known = np.zeros((0, 2)) if sun_deg is None else sun_deg[np.isfinite(sun_deg).all(axis=1)].astype("float64")
     outside = outside_sun(known, ranges, augmentation, FAR_SUN_DEG)
     if not outside.any(axis=1).sum() > MOST * len(known):
         return ""
-    said = []
+    described = []
     trained = (ranges.solar_zenith_deg, ranges.relative_azimuth_deg)
     seen = (Range.of(known[:, 0]), Range.of_arc(folded(known[:, 1], augmentation)))
     for n, angle in enumerate(("zenith", "azimuth")):
-        if outside[:, n].sum() > 0.5 * MOST * len(known):  # true of one at least
-            said.append(f"{angle} {degrees(seen[n])}, training has {degrees(trained[n])}")
-    return "; ".join(said)
+        if outside[:, n].sum() > 0.5 * MOST * len(known):  # true of at least one
+            described.append(f"{angle} {degrees(seen[n])}, training has {degrees(trained[n])}")
+    return "; ".join(described)
 
 
 def degrees(found: Range | None) -> str:
-    """ "60 to 115°", or "60°" of a narrow one."""
+    """Describe a range: "60 to 115°", or "60°" if it is narrow."""
     if found is None:
         return "none"
     low, high = round(found.low), round(found.high)
@@ -155,14 +157,14 @@ def degrees(found: Range | None) -> str:
 
 
 def far_light(light: np.ndarray, ranges: TrainingRanges) -> str:
-    """Mean radiances (n,C) of a flight's frames: the same, of each channel."""
+    """Describe mean radiances (n,C) that are far outside for most frames, for each channel; else ""."""
     known = light[np.isfinite(light).all(axis=1)]
-    said = [
+    described = [
         f"mean radiance of channel {channel} {_span(Range.of(known[:, channel]))}, training has {_span(trained)}"
         for channel, trained in enumerate(ranges.radiance)
         if trained.outside(known[:, channel]).sum() > MOST * len(known)
     ]
-    return "; ".join(said)
+    return "; ".join(described)
 
 
 def _span(found: Range) -> str:
@@ -170,13 +172,13 @@ def _span(found: Range) -> str:
 
 
 def far_flights(parts: Mapping[str, Samples], ranges: TrainingRanges, config: Config) -> list[str]:
-    """ "test flight 20240615: azimuth 130°, training has 60 to 115°" for each held-out flight of which it is true."""
+    """Describe each held-out flight far outside: "test flight 20240615: azimuth 130°, training has 60 to 115°"."""
     found = []
     for part, word in HELD_OUT.items():
         samples = parts[part]
         for number in np.unique(samples.flight):
             rows = np.unique(samples.index[samples.flight == number])
             sun = None if samples.sun_angles_deg is None else samples.sun_angles_deg[rows]
-            if said := far_sun(sun, ranges, config.augmentation):
-                found.append(f"{word} flight {samples.flight_names[number]}: {said}")
+            if described := far_sun(sun, ranges, config.augmentation):
+                found.append(f"{word} flight {samples.flight_names[number]}: {described}")
     return found

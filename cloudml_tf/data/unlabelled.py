@@ -1,4 +1,4 @@
-"""All frames of the training and validation flights, labelled or not, for pretraining. Never one of the test part."""
+"""All frames of the training and validation flights, labelled or not, for pretraining. Never one of the test split."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ from cloudml_tf.utils.errors import DataError
 
 @dataclass(frozen=True)
 class FrameChunks:
-    """Sequences of T frames that follow one another without overlap, so that every frame serves once an epoch."""
+    """Sequences of T frames that follow one another without overlap, so that every frame is used once per epoch."""
 
     table: np.ndarray  # (M,H,W,C) radiance
     index: np.ndarray  # (n,T) rows of the table
@@ -26,13 +26,14 @@ class FrameChunks:
         return len(self.index)
 
     def frames(self, chosen: np.ndarray) -> np.ndarray:
-        """(k,T,H,W,C)."""
+        """The frames of chosen sequences, (k,T,H,W,C)."""
         found: np.ndarray = self.table[self.index[chosen]]
         return found
 
 
 def chunks(flight: Flight, temporal_frames: int) -> np.ndarray:
-    """(n,T) frame indices, gap-free; the last chunk of a piece overlaps its neighbour where T does not divide it."""
+    """Cut a flight into (n,T) frame indices, gap-free; the last chunk of a segment overlaps its neighbour where T does
+    not divide it."""
     found = []
     for piece in np.unique(flight.piece):
         frames = np.flatnonzero(flight.piece == piece)
@@ -51,7 +52,7 @@ def frame_chunks(
     config: Config,
     progress: Callable[[int, int], None] | None = None,
 ) -> dict[str, FrameChunks]:
-    """Chunks of `train` (with `pretraining.extra_flights`) and `val`. Raises `DataError` where a part has none."""
+    """Chunks of `train` (with `pretraining.extra_flights`) and `val`. Raises `DataError` where a split has none."""
     cut = {flight.name: _by_part(flight, needed, config) for flight in flights}
     wanted = {name: np.unique(np.concatenate([c.ravel() for c in parts.values()])) for name, parts in cut.items()}
     table = build_table(flights, wanted, config.data, progress)
@@ -62,7 +63,7 @@ def frame_chunks(
         index = index[~table.bad[index].any(axis=1)]
         if not len(index):
             raise DataError(
-                f"the {part} part has no gap-free sequence of temporal_frames = {config.temporal_frames} good frames "
+                f"the {part} split has no gap-free sequence of temporal_frames = {config.temporal_frames} good frames "
                 "to pretrain on. Check data.camera.max_gap_s and the split, or lower temporal_frames."
             )
         found[part] = FrameChunks(table.radiance, index, tuple(rows))
@@ -70,7 +71,7 @@ def frame_chunks(
 
 
 def _by_part(flight: Flight, needed: dict[str, list[str]], config: Config) -> dict[str, np.ndarray]:
-    """A flight's chunks of the two parts; frames near a test sequence are left out of a split in time."""
+    """A flight's chunks of the two splits; frames near a test sequence are left out of a split in time."""
     found = chunks(flight, config.temporal_frames)
     nothing = found[:0]
     if not isinstance(config.split, TimeBlocks):
@@ -87,9 +88,9 @@ def _by_part(flight: Flight, needed: dict[str, list[str]], config: Config) -> di
 
 
 def check_extra_flights(config: Config, needed: dict[str, list[str]], available: list[str]) -> None:
-    """Refuse extra flights that are not there, or that the split uses. Raises `DataError`."""
+    """Refuse extra flights that do not exist, or that the split uses. Raises `DataError`."""
     used = {name for part in PARTS for name in needed[part]}
     for name in config.pretraining.extra_flights:
         if name not in available or name in used:
             problem = "is a flight of the split" if name in used else f"is not among {', '.join(available)}"
-            raise DataError(f"pretraining.extra_flights: '{name}' {problem}. Name flights that are in no part.")
+            raise DataError(f"pretraining.extra_flights: '{name}' {problem}. Name flights outside the split.")

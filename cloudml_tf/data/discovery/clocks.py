@@ -1,4 +1,4 @@
-"""Which dataset is the time, and what it counts, tried with the reader itself."""
+"""Find the dataset that is the time, and its unit, by trying candidates with the reader itself."""
 
 import re
 import time
@@ -22,7 +22,7 @@ UNITS = (
     r"since|^(ns|us|ms|s|min|h|d|sec|msec|(nano|micro|milli)?seconds?|minutes?|hours?|hrs?|days?)$|decimal (day|hour)"
 )
 DAY_S = times.DAY_S
-LONG = (  # numbers that can only be one clock: from, to, unit, days to add, in words
+LONG = (  # numbers that can only be one clock: from, to, unit, days to add, description
     (3e8, 4.2e9, "s", 0.0, "seconds since 1970"),
     (3e11, 4.2e12, "ms", 0.0, "milliseconds since 1970"),
     (3e14, 4.2e15, "us", 0.0, "microseconds since 1970"),
@@ -31,17 +31,17 @@ LONG = (  # numbers that can only be one clock: from, to, unit, days to add, in 
     (2.44e6, 2.49e6, "d", -2440587.5, "Julian days"),
     (4.0587e4, 8.8e4, "d", -40587.0, "modified Julian days"),
 )
-OF_DAY = (  # unit, in words, how many a day has, and what names them
+OF_DAY = (  # unit, description, number per day, pattern of its names
     ("h", "hours", 24.1, r"\b(hours?|hrs?|h|utc|time)\b"),
     ("s", "seconds", 86_400.0, r"\b(seconds?|secs?|s|sod)\b"),
     ("ms", "milliseconds", 86_400_000.0, r"\b(ms|msecs?|milliseconds?)\b"),
 )
-LONGEST_STEP_S = 600.0  # from frame to frame or profile to profile: hours that step by 1 are no hours
-Clock = tuple[dict[str, Any], str]  # settings, in words
+LONGEST_STEP_S = 600.0  # between frames or profiles: "hours" in steps of 1 are not hours
+Clock = tuple[dict[str, Any], str]  # settings, description
 
 
 def time_choice(content: FileContent, count: int, beside: Found, field: str) -> Choice | None:
-    """The dataset of `count` times, preferably in the group of `beside`."""
+    """Choose the time, a dataset of `count` values, preferably in the group of `beside`."""
     found = [choice for choice in (_score(item, count, beside, field) for item in content.datasets) if choice]
     return max(found, key=lambda choice: choice.score, default=None)
 
@@ -75,7 +75,7 @@ def _score(found: Found, count: int, beside: Found, field: str) -> Choice | None
 
 
 def candidates(found: Found, content: FileContent, lidar: bool, date: str | None) -> list[Clock]:
-    """What the numbers may count, the likeliest first. `date` is one that another file gives."""
+    """The possible units of the numbers, the likeliest first. `date` is one that another file gives."""
     units, finite = found.units.lower(), found.finite
     if "since" in units and _is_cf(found):
         return [({}, f"'{found.units}'")]
@@ -100,7 +100,7 @@ def candidates(found: Found, content: FileContent, lidar: bool, date: str | None
 
 
 def _unmistakable(found: Found) -> Clock | None:
-    """What numbers count that can only be one clock."""
+    """The unit of numbers that can only be one clock."""
     finite = found.finite
     median, span = float(np.median(finite)), float(np.ptp(finite))
     of_day = re.search(r"\b(s|secs?|seconds?|sod)\b", f"{found.units.lower()} {found.words}")
@@ -111,7 +111,7 @@ def _unmistakable(found: Found) -> Clock | None:
 
 
 def _is_cf(found: Found) -> bool:
-    """Whether the reader knows the unit: "seconds since epoch" and "since midnight" are no dates."""
+    """Whether the reader knows the unit: "seconds since epoch" and "since midnight" give no date."""
     try:
         times.unit_of(found.units, found.file)
     except DataError:
@@ -120,17 +120,17 @@ def _is_cf(found: Found) -> bool:
 
 
 def _since(content: FileContent, date: str | None) -> tuple[dict[str, str], str]:
-    """The date that times of the day belong to: of the file's name, an attribute, or another file."""
+    """The date of times of the day: from the file's name, an attribute, or another file."""
     if times.date_in(content.path.stem):
         return {"time_since": "file_name"}, "date in the file's name"
     for key, value in content.attributes.items():
         if times.date_in(value) and re.search(r"date|start|begin|day", key.lower()) and "creat" not in key.lower():
             return {"time_since": key}, f"date in the attribute '{key}'"
-    return ({"time_since": date}, f"date {date} of the other file") if date else ({}, "of no known date")
+    return ({"time_since": date}, f"date {date} of the other file") if date else ({}, "of unknown date")
 
 
 def _day_of_year(content: FileContent, lidar: bool, date: str | None) -> list[Clock]:
-    """A decimal day of year; the camera's is counted in days since the last day of the year before."""
+    """A decimal day of year; the camera's counts days since the last day of the year before."""
     sources = [content.path.stem, *content.attributes.values(), date or ""]
     found = [times.date_in(text) for text in sources]
     year = next((day[0] for day in found if day), None)
@@ -155,7 +155,7 @@ def _year_of_name(path: Path) -> int | None:
 
 
 def seconds(path: Path, section: str, settings: dict[str, Any]) -> np.ndarray:
-    """The finite times of a file, sorted, as the reader would have them; empty where it cannot read them."""
+    """The finite times of a file, sorted, as the reader would read them; empty where it cannot."""
     made: Camera | Lidar | Navigation = {"camera": Camera, "lidar": Lidar, "navigation": Navigation}[section](
         **settings
     )
@@ -174,7 +174,7 @@ def date_of(runs_s: Sequence[np.ndarray]) -> str | None:
 
 
 def overlap_s(first: np.ndarray, second: np.ndarray) -> float:
-    """How long two sorted runs of times go together, s; -inf where one is empty."""
+    """How long two sorted runs of times overlap, s; -inf where one is empty."""
     if not len(first) or not len(second):
         return -np.inf
     return float(min(first[-1], second[-1]) - max(first[0], second[0]))

@@ -1,4 +1,4 @@
-"""The datasets of an HDF5 or NetCDF-4 file: names, shapes, units, and the numbers of the small ones."""
+"""List the datasets of an HDF5 or NetCDF-4 file: names, shapes, units, and the values of the small ones."""
 
 import math
 import re
@@ -12,19 +12,19 @@ from cloudml_tf.data.readers import hdf5
 from cloudml_tf.data.readers.packing import unpack
 from cloudml_tf.utils.errors import DataError
 
-MOST_NUMBERS = 4_000_000  # larger datasets are looked at by their first rows
+MOST_NUMBERS = 4_000_000  # of larger datasets only the first rows are read
 DIMENSION_ONLY = "This is a netCDF dimension but not a netCDF variable"
 
 
 @dataclass(frozen=True)
 class Found:
-    """One dataset of numbers."""
+    """One numeric dataset."""
 
     file: Path
     name: str  # its path in the file
     shape: tuple[int, ...]
     units: str
-    text: str  # what its attributes say it is
+    text: str  # description from its attributes
     dims: tuple[str, ...]  # names of its dimensions, "" where they have none
     values: np.ndarray  # unpacked; the first rows of a large one, empty for images
 
@@ -35,7 +35,7 @@ class Found:
 
     @property
     def finite(self) -> np.ndarray:
-        """The values that are numbers."""
+        """The values that are finite."""
         return self.values[np.isfinite(self.values)]
 
 
@@ -48,12 +48,12 @@ class FileContent:
     attributes: dict[str, str]  # root attributes that are text
 
     def get(self, name: str) -> Found | None:
-        """A dataset by its path."""
+        """Find a dataset by its path."""
         return next((found for found in self.datasets if found.name == name), None)
 
 
 def plain(name: str) -> str:
-    """CamelCase, underscores and digits cut into lower-case words."""
+    """Split CamelCase, underscores and digits into lower-case words."""
     cut = re.sub(r"([a-z0-9])([A-Z])", r"\1 \2", name)
     cut = re.sub(r"([A-Z]+)([A-Z][a-z])", r"\1 \2", cut)
     cut = re.sub(r"([A-Za-z])(\d)", r"\1 \2", cut)
@@ -61,14 +61,14 @@ def plain(name: str) -> str:
 
 
 def read_content(path: Path) -> FileContent:
-    """All datasets of numbers. Raises `DataError` for a file that cannot be read, or that has none."""
+    """List all numeric datasets. Raises `DataError` for a file that cannot be read, or that has none."""
     with hdf5.open_file(path) as file:
         datasets = tuple(_describe(file, path, name) for name in hdf5.names(file) if _has_numbers(file, name))
         with hdf5.library(file, "the attributes"):
             known = list(file.attrs)
         attributes = {key: hdf5.text(file, key) for key in known}
     if not datasets:
-        raise DataError(f"{path}: it holds no dataset of numbers. Give camera, lidar and navigation files.")
+        raise DataError(f"{path}: it holds no numeric dataset. Give camera, lidar and navigation files.")
     return FileContent(path, datasets, attributes)
 
 
@@ -85,7 +85,7 @@ def _describe(file: h5py.File, path: Path, name: str) -> Found:
     if item.ndim <= 2:
         columns = math.prod(item.shape[1:])
         if columns > MOST_NUMBERS:
-            raise DataError(f"{path}: '{name}' has {columns} columns; a row of numbers this long is no instrument's.")
+            raise DataError(f"{path}: '{name}' has {columns} columns; no instrument writes rows this long.")
         with hdf5.library(file, name):
             raw = np.asarray(item[: max(MOST_NUMBERS // columns, 1)])
         values = unpack(raw, hdf5.packing(item))

@@ -1,4 +1,4 @@
-"""Files to flights: which lidar and navigation file goes with which camera file, and what the flights are called."""
+"""Group files into flights: which lidar and navigation file belongs to which camera file, and the flights' names."""
 
 import difflib
 import os
@@ -16,12 +16,12 @@ from cloudml_tf.data.discovery.mapping import Mapping, frames_of, rows_of
 from cloudml_tf.data.readers.folders import find_flights
 from cloudml_tf.utils.errors import DataError
 
-NOT_FOUND = Path("the-lidar-file-of-this-flight")  # to be filled in
+NOT_FOUND = Path("the-lidar-file-of-this-flight")  # a placeholder for the user to replace
 ROLES = ("camera", "lidar", "navigation")
 
 
 def group(mapping: Mapping) -> dict[str, FlightFiles]:
-    """Flights by name, each with the lidar file that goes with it longest, and its navigation file."""
+    """Flights by name, each with the lidar file that overlaps it longest, and its navigation file."""
     cameras = mapping.files["camera"]
     runs = {role: {c.path: _times(mapping, role, c) for c in mapping.files[role]} for role in ROLES}
     names = flight_names([c.path for c in cameras])
@@ -37,7 +37,7 @@ def group(mapping: Mapping) -> dict[str, FlightFiles]:
         navigation = _navigation_file(mapping, content, runs) if mapping.sun_angles else None
         if mapping.sun_angles and navigation is None:
             mapping.notes.append(
-                f"{content.path}: left out, no navigation file goes with it (data.sun_angles false needs none)"
+                f"{content.path}: left out, no navigation file matches it (data.sun_angles false needs none)"
             )
             continue
         # An absolute path works from everywhere.
@@ -58,18 +58,18 @@ def _times(mapping: Mapping, role: str, content: FileContent) -> np.ndarray:
 
 
 def _longest_overlap(runs: dict[Path, np.ndarray], camera: Path, times_s: np.ndarray) -> Path | None:
-    """The file whose times go with a camera file's longest; of equals, the one with the most similar path."""
+    """The file whose times overlap a camera file's longest; of equals, the one with the most similar path."""
     scored = [(clocks.overlap_s(run, times_s), _alike(path, camera), path) for path, run in runs.items()]
     scored = [row for row in scored if row[0] >= 0]
     return max(scored, key=lambda row: row[:2])[2] if scored else None
 
 
 def _most_alike(mapping: Mapping, camera: Path) -> Path:
-    """Where no clocks meet: the lidar file with the most similar path, so that only the clocks are left to mend."""
+    """Where no clocks overlap: the lidar file with the most similar path, so that only the clocks are left to fix."""
     lidar = max((c.path for c in mapping.files["lidar"]), key=lambda path: _alike(path, camera), default=None)
     if lidar is None:
         return NOT_FOUND
-    mapping.notes.append(f"{camera} and {lidar} go together by name only: their clocks do not meet")
+    mapping.notes.append(f"{camera} and {lidar} are matched by name only: their times do not overlap")
     return lidar
 
 
@@ -82,7 +82,7 @@ def _navigation_file(mapping: Mapping, camera: FileContent, runs: dict[str, dict
 
 
 def _alike(first: Path, second: Path) -> float:
-    """0 to 2: the same folder counts more than a similar name."""
+    """Similarity of two paths, 0 to 2: the same folder counts more than a similar name."""
     same = 1.0 if first.parent == second.parent else 0.0
     return same + difflib.SequenceMatcher(None, first.name, second.name).ratio()
 
@@ -105,9 +105,9 @@ def _clean(name: str) -> str:
 
 
 def source_of(mapping: Mapping, flights: dict[str, FlightFiles]) -> dict[str, Any]:
-    """The part of `data` that names the input: a folder with name patterns, where that finds the same, or each file.
+    """The section of `data` that names the input: a folder with name patterns, where that finds the same, or each file.
 
-    Beside single files the patterns stand too, where they find the flights: a new flight is found by them.
+    Beside single files the patterns are given too, where they match the flights, so that they also find new flights.
     """
     listed = {name: files.model_dump(exclude_none=True) for name, files in flights.items()}
     if len(flights) < 2:
@@ -123,7 +123,7 @@ def source_of(mapping: Mapping, flights: dict[str, FlightFiles]) -> dict[str, An
 
 
 def _found(root: Path, mapping: Mapping, patterns: dict[str, Any], labels: bool) -> dict[str, dict[str, str]]:
-    """What name patterns find in a folder; nothing where they fail."""
+    """The flights that name patterns find in a folder; none where they fail."""
     sections = {role: {**mapping.sections[role], **found} for role, found in patterns.items()}
     content = {"path": str(root), "sun_angles": mapping.sun_angles, **sections}
     try:
@@ -134,7 +134,7 @@ def _found(root: Path, mapping: Mapping, patterns: dict[str, Any], labels: bool)
 
 
 def pattern(names: Sequence[str]) -> str:
-    """One name pattern for several file names: cam_0603.h5 and cam_0604.h5 are cam_*.h5."""
+    """One name pattern for several file names: cam_0603.h5 and cam_0604.h5 become cam_*.h5."""
     if len(set(names)) == 1:
         return names[0]
     start = _common_start(names).rstrip("0123456789")

@@ -1,4 +1,4 @@
-"""From the contents of files to the sections camera, lidar and navigation, with the reason of each choice."""
+"""Map the contents of files to the sections camera, lidar and navigation, with the reason for each choice."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -14,7 +14,7 @@ from cloudml_tf.data.discovery.positions import positions
 from cloudml_tf.data.discovery.rules import Choice
 from cloudml_tf.data.readers import times
 
-OTHER_ANGLES: dict[str, tuple[str, dict[str, Any]]] = {  # rules that are no fields of their own
+OTHER_ANGLES: dict[str, tuple[str, dict[str, Any]]] = {  # rules without a field of their own
     "elevation": ("solar_zenith", {"elevation": True}),
     "relative_azimuth": ("solar_azimuth", {"heading": None}),
 }
@@ -25,33 +25,33 @@ CLOUD = Lidar().cloud_types[0]
 
 @dataclass
 class Mapping:
-    """What was found in the files, and what was not."""
+    """What was found in the files, and what is missing."""
 
     sections: dict[str, dict[str, Any]] = field(default_factory=lambda: {"camera": {}, "lidar": {}, "navigation": {}})
     choices: list[Choice] = field(default_factory=list)
-    clocks: dict[str, str] = field(default_factory=dict)  # what each section's times count, in words
+    clocks: dict[str, str] = field(default_factory=dict)  # description of each section's time unit
     missing: list[tuple[str, str]] = field(default_factory=list)  # (setting, what to do)
     notes: list[str] = field(default_factory=list)
     files: dict[str, list[FileContent]] = field(default_factory=dict)  # by role
     sun_angles: bool = False
 
     def take(self, choice: Choice) -> None:
-        """Use a dataset for the field that the choice is for."""
+        """Use a dataset for the field of the choice."""
         section, name = choice.field.split(".")
         self.sections[section][name] = choice.found.name
         self.choices.append(choice)
 
     def lack(self, setting: str, remedy: str) -> None:
-        """Note a field that no dataset was found for."""
+        """Note a field without a matching dataset."""
         self.missing.append((setting, remedy))
 
     def datasets(self, section: str) -> set[str]:
-        """The datasets that a file of this section has to have."""
+        """The datasets that a file of this section must have."""
         return {c.found.name for c in self.choices if c.field.startswith(section)}
 
 
 def map_files(contents: Sequence[FileContent]) -> Mapping:
-    """Decide which file is what, on the first of its kind; others of the kind must have the same datasets."""
+    """Decide the role of each file by the first of its kind; others of the kind must have the same datasets."""
     mapping = Mapping()
     labelled = [c for c in contents if _labels(c)]
     imaging = [c for c in contents if rules.channels(c.datasets)]
@@ -81,17 +81,17 @@ def map_files(contents: Sequence[FileContent]) -> Mapping:
 
 
 def _alike(mapping: Mapping, role: str, contents: Sequence[FileContent]) -> list[FileContent]:
-    """The files with all datasets that the section names; the others are told."""
+    """The files with all datasets that the section names; the others are noted."""
     needed = mapping.datasets(role)
     for content in contents:
         lacking = sorted(needed - {found.name for found in content.datasets})
         if lacking:
-            mapping.notes.append(f"{content.path}: left out, it has no '{lacking[0]}' as the first {role} file has")
+            mapping.notes.append(f"{content.path}: left out, it lacks '{lacking[0]}', which the first {role} file has")
     return [c for c in contents if needed <= {found.name for found in c.datasets}]
 
 
 def _date_of(contents: Sequence[FileContent]) -> str | None:
-    """The first date that any file's name or attributes hold."""
+    """The first date in any file's name or attributes."""
     for content in contents:
         for text in (content.path.stem, *content.attributes.values()):
             if date := times.date_in(text):
@@ -117,13 +117,13 @@ def _map_camera(mapping: Mapping, content: FileContent, date: str | None) -> Non
             mapping.sections["camera"].update(counted[0][0])
             mapping.clocks["camera"] = counted[0][1]
         else:
-            mapping.lack("data.camera.time_unit", f"what '{chosen.found.name}' counts ({chosen.why})")
+            mapping.lack("data.camera.time_unit", f"the unit of '{chosen.found.name}' ({chosen.why})")
     axis, why = across_track(content.path, frames)
     if axis:
         mapping.sections["camera"]["across_track_axis"] = axis
-        mapping.notes.append(f"across the track are the image's {axis}: {why}")
+        mapping.notes.append(f"the image's {axis} run across the track: {why}")
     else:
-        mapping.lack("data.camera.across_track_axis", f"{why}; 'rows' is taken")
+        mapping.lack("data.camera.across_track_axis", f"{why}; 'rows' is assumed")
     factor = shrinking(frames.shape[1:])
     if factor > 1:
         mapping.sections["camera"]["downsample"] = factor
@@ -136,7 +136,7 @@ def _map_camera(mapping: Mapping, content: FileContent, date: str | None) -> Non
 
 
 def _labels(content: FileContent) -> list[Choice]:
-    """The labels with as many rows as the best of them."""
+    """The label datasets with as many rows as the best of them."""
     found = [choice for rule in rules.LABELS if (choice := rules.best(rule, content.datasets))]
     if not found:
         return []
@@ -150,7 +150,7 @@ def _map_lidar(mapping: Mapping, content: FileContent, cameras: Sequence[FileCon
     for choice in labels:
         mapping.take(choice)
         if others := _others(content, choice):
-            mapping.notes.append(f"data.{choice.field} could be {', '.join(others)} as well")
+            mapping.notes.append(f"data.{choice.field} could also be {', '.join(others)}")
     label = labels[0].found
     count = label.shape[0]
     for rule in rules.BESIDE_LABELS:
@@ -158,7 +158,9 @@ def _map_lidar(mapping: Mapping, content: FileContent, cameras: Sequence[FileCon
         if beside is not None and (rule.field != "lidar.feature_type" or _tells_cloud(mapping, beside.found, label)):
             mapping.take(beside)
     if len(label.shape) == 2 and "feature_type" not in mapping.sections["lidar"]:
-        mapping.notes.append("no dataset tells cloud from aerosol (data.lidar.feature_type): all layers count as cloud")
+        mapping.notes.append(
+            "no dataset distinguishes cloud from aerosol (data.lidar.feature_type): all layers count as cloud"
+        )
     _height_unit(mapping, labels)
     chosen = clocks.time_choice(content, count, label, "lidar.time")
     if chosen is None:
@@ -169,27 +171,27 @@ def _map_lidar(mapping: Mapping, content: FileContent, cameras: Sequence[FileCon
 
 
 def _tells_cloud(mapping: Mapping, kinds: Found, label: Found) -> bool:
-    """Whether a dataset can be the layers' feature type, with the code for cloud that the settings have."""
+    """Whether a dataset can be the layers' feature type, with the configured code for cloud."""
     if kinds.shape == label.shape and np.isin(CLOUD, kinds.finite):
         mapping.notes.append(
             f"layers with '{kinds.name}' {CLOUD} are cloud; other codes go into data.lidar.cloud_types"
         )
         return True
     mapping.notes.append(
-        f"'{kinds.name}' may tell clouds, but has no code {CLOUD}: set data.lidar.feature_type and cloud_types"
+        f"'{kinds.name}' may mark clouds, but has no code {CLOUD}: set data.lidar.feature_type and cloud_types"
     )
     return False
 
 
 def _others(content: FileContent, label: Choice) -> list[str]:
-    """Datasets that could as well be a label."""
+    """Other datasets that could be the label."""
     rule = next(rule for rule in rules.LABELS if rule.field == label.field)
     scored = [choice for found in content.datasets if (choice := rules.score(rule, found))]
     return [c.found.name for c in scored if c.score >= label.score - 1 and c.found is not label.found]
 
 
 def _height_unit(mapping: Mapping, labels: Sequence[Choice]) -> None:
-    """Metres that no attribute tells are told by their numbers."""
+    """Recognise metres by the values where no attribute gives the unit."""
     heights = [
         c.found for c in labels if c.field != "lidar.optical_depth" and not rules.is_unit(c.found, rules.HEIGHTS)
     ]
@@ -200,12 +202,12 @@ def _height_unit(mapping: Mapping, labels: Sequence[Choice]) -> None:
 
 
 def _lidar_clock(mapping: Mapping, found: Found, content: FileContent, cameras: Sequence[FileContent]) -> None:
-    """Of what the times may count, that which brings them together with a camera's."""
+    """Choose the unit of the times that makes them overlap a camera's."""
     frame_s = [clocks.seconds(c.path, "camera", camera_clock(mapping)) for c in cameras]
     date = _date_of([*cameras, content]) or clocks.date_of(frame_s)
     tried = clocks.candidates(found, content, lidar=True, date=date)
     if not tried:
-        mapping.lack("data.lidar.time_unit", f"what '{found.name}' counts")
+        mapping.lack("data.lidar.time_unit", f"the unit of '{found.name}'")
         return
     profile_s = [clocks.seconds(content.path, "lidar", {"time": found.name, **settings}) for settings, _ in tried]
     together = [any(clocks.overlap_s(p, f) >= 0 for f in frame_s) for p in profile_s]
@@ -217,7 +219,7 @@ def _lidar_clock(mapping: Mapping, found: Found, content: FileContent, cameras: 
 
 
 def camera_clock(mapping: Mapping) -> dict[str, Any]:
-    """The settings that the camera's times are read with."""
+    """The settings of the camera's times."""
     return {k: v for k, v in mapping.sections["camera"].items() if k.startswith("time")}
 
 
@@ -263,7 +265,7 @@ def _map_navigation(mapping: Mapping, content: FileContent, cameras: Sequence[Fi
 
 
 def _angle_unit(mapping: Mapping, found: Sequence[Found]) -> None:
-    """Radians that no attribute tells are told by their numbers."""
+    """Recognise radians by the values where no attribute gives the unit."""
     if any(rules.is_unit(item, rules.ANGLE) for item in found):
         return
     largest = max(float(np.abs(item.finite).max()) for item in found)
@@ -273,11 +275,13 @@ def _angle_unit(mapping: Mapping, found: Sequence[Found]) -> None:
 
 
 def _navigation_clock(mapping: Mapping, content: FileContent, first: Found, cameras: Sequence[FileContent]) -> None:
-    """Rows that are not the frames need times of their own."""
+    """Find the navigation file's own times, where its rows are not the frames."""
     chosen = clocks.time_choice(content, first.shape[0], first, "navigation.time")
     if chosen is None:
         mapping.sun_angles = False
-        mapping.lack("data.navigation.time", f"{content.path} has {first.shape[0]} rows, not one a frame, and no times")
+        mapping.lack(
+            "data.navigation.time", f"{content.path} has {first.shape[0]} rows, not one per frame, and no times"
+        )
         return
     mapping.take(chosen)
     frame_s = [clocks.seconds(c.path, "camera", camera_clock(mapping)) for c in cameras]
@@ -302,12 +306,12 @@ def _map_positions(mapping: Mapping, contents: Sequence[FileContent]) -> None:
 
 
 def rows_of(content: FileContent, mapping: Mapping) -> int:
-    """How many rows a navigation file has."""
+    """The number of rows of a navigation file."""
     found = content.get(str(mapping.sections["navigation"]["solar_zenith"]))
     return found.shape[0] if found else 0
 
 
 def frames_of(content: FileContent, mapping: Mapping) -> int:
-    """How many frames a camera file has."""
+    """The number of frames of a camera file."""
     found = content.get(str(mapping.sections["camera"]["channels"][0]))
     return found.shape[0] if found else 0

@@ -1,4 +1,4 @@
-"""Latitude and longitude beside the sun's angles: optional, so they may not cost a file that has the angles."""
+"""Find latitude and longitude beside the sun's angles: optional, so a file with the angles is kept without them."""
 
 from collections.abc import Sequence
 
@@ -8,10 +8,10 @@ from cloudml_tf.data.discovery.rules import Choice
 
 
 def positions(contents: Sequence[FileContent], needed: set[str], count: int) -> tuple[list[Choice], str]:
-    """Both of the first file, or none; and a note where another file with the angles has them not.
+    """Both positions of the first file, or none; and a note where another file with the angles lacks them.
 
     Args:
-        contents: files with angles, the one that was chosen first.
+        contents: files with angles, the chosen one first.
         needed: the datasets of the angles.
         count: rows of the first file.
     """

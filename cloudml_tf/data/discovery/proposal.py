@@ -1,4 +1,4 @@
-"""A whole configuration from what was found: flights, split, target and sizes."""
+"""Propose a whole configuration from what was found: flights, split, target and sizes."""
 
 from pathlib import Path
 from typing import Any
@@ -40,7 +40,7 @@ def propose(mapping: Mapping, name: str) -> tuple[dict[str, Any], dict[str, Flig
 
 
 def _target(mapping: Mapping) -> dict[str, Any]:
-    """The first label that was found; its range only where few of the values would be left."""
+    """The first label that was found; its default range unless that would drop most of the values."""
     labels = [choice for choice in mapping.choices if choice.field in TARGETS]
     if not labels:
         return {"name": "optical_depth"}
@@ -50,15 +50,15 @@ def _target(mapping: Mapping) -> dict[str, Any]:
     cloudy = values[values > 0]
     if cloudy.size and ((cloudy < low) | (cloudy > high)).mean() > 0.5:
         mapping.notes.append(
-            f"most values of '{labels[0].found.name}' are outside of the usual {low:g} to {high:g}: target.maximum is "
-            "null; think about how far the lidar can be trusted"
+            f"most values of '{labels[0].found.name}' are outside the usual {low:g} to {high:g}: target.maximum is "
+            "null; consider up to which value the lidar can be trusted"
         )
         return {"name": name, "maximum": None}
     return {"name": name}
 
 
 def _split(mapping: Mapping, flights: dict[str, FlightFiles]) -> dict[str, Any]:
-    """Three flights or more are split by name: the last tests, the one before validates. Fewer are cut in time."""
+    """Split three flights or more by name: the last tests, the one before validates. Fewer are cut in time."""
     names = list(flights)
     if len(names) >= 3:
         return {"kind": "flights", "train": names[:-2], "val": [names[-2]], "test": [names[-1]]}
@@ -73,6 +73,6 @@ def _frame_interval(mapping: Mapping, flights: dict[str, FlightFiles]) -> float:
 
 
 def _frame_times(mapping: Mapping, files: FlightFiles) -> np.ndarray:
-    """Of the camera file, in s; empty where its clock is not known."""
+    """The times of a camera file, in s; empty where its unit is unknown."""
     settings = {k: v for k, v in mapping.sections["camera"].items() if k.startswith("time")}
     return clocks.seconds(Path(files.camera), "camera", settings) if "time" in settings else np.zeros(0)

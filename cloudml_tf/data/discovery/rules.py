@@ -1,6 +1,6 @@
-"""What each dataset may be, by small rules: its name, its description, its unit and its numbers, with a score each.
+"""Score what each dataset may be by small rules: its name, its description, its unit and its values.
 
-A rule asks for at least a name or a description; unit and numbers then make it surer, or rule it out.
+A rule needs at least a name or a description; unit and values then make it more certain, or exclude it.
 """
 
 import re
@@ -14,7 +14,7 @@ from cloudml_tf.data.readers.lidar import METRE_WORDS
 from cloudml_tf.data.readers.navigation import RADIANS
 
 NAME, WHOLE_NAME, TEXT, UNIT, RANGE = 3.0, 1.0, 2.0, 1.0, 1.0
-PREFERRED = 0.5  # of two equal ones
+PREFERRED = 0.5  # decides between equals
 USUAL_WAVELENGTH = r"\b5[0-9]{2}\b"  # nm; lidars have others, and the infrared is noisier
 LEAST = 2.0
 DEGREES = (
@@ -50,7 +50,7 @@ class Rule:
 
 @dataclass(frozen=True)
 class Choice:
-    """A dataset for a field, and why."""
+    """A dataset for a field, and the reason."""
 
     field: str
     found: Found
@@ -59,7 +59,7 @@ class Choice:
 
     @property
     def sure(self) -> str:
-        """In words."""
+        """The certainty in words."""
         return "sure" if self.score >= 5 else "likely" if self.score >= 4 else "a guess"
 
 
@@ -116,7 +116,7 @@ SMALLEST_SIDE = 4
 
 
 def score(rule: Rule, found: Found) -> Choice | None:
-    """How well a dataset fits a rule; None where it does not."""
+    """Score how well a dataset fits a rule; None where it does not."""
     described = f"{found.words} {found.text}"
     if len(found.shape) not in rule.ranks or re.search(rule.never, described):
         return None
@@ -137,7 +137,7 @@ def score(rule: Rule, found: Found) -> Choice | None:
 
 
 def is_unit(found: Found, units: tuple[str, ...]) -> bool:
-    """Whether a dataset says that it is in one of these units."""
+    """Whether a dataset's unit is one of these."""
     return found.units.lower().replace("_", " ") in units
 
 
@@ -159,13 +159,13 @@ def _range(rule: Rule, found: Found) -> tuple[float, str]:
 
 
 def best(rule: Rule, datasets: Iterable[Found], fits: Callable[[Found], bool] = lambda found: True) -> Choice | None:
-    """The dataset with the highest score, the first of equals."""
+    """The dataset with the highest score, the first among equals."""
     scored = [choice for choice in (score(rule, found) for found in datasets if fits(found)) if choice is not None]
     return max(scored, key=lambda choice: choice.score, default=None)
 
 
 def channels(datasets: Iterable[Found]) -> list[Choice]:
-    """The images: all 3-D datasets of the shape that scores best."""
+    """The images: all 3-D datasets of the best-scoring shape."""
     by_shape: dict[tuple[int, ...], list[Choice]] = {}
     for found in datasets:
         if len(found.shape) != 3 or found.shape[0] < 2 or min(found.shape[1:]) < SMALLEST_SIDE:

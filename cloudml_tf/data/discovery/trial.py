@@ -1,4 +1,4 @@
-"""One flight really read with a proposed configuration, to the sequences that a training would see."""
+"""Read one flight with a proposed configuration, up to the sequences that a training would use."""
 
 from dataclasses import replace
 from typing import Any
@@ -15,7 +15,7 @@ LABELS_LOOKED_AT = 300
 
 
 def read_one_flight(config: Config) -> dict[str, Any]:
-    """Counts of what was read and left out. Raises `DataError` where nothing usable is left."""
+    """Count what was read and left out. Raises `DataError` where nothing usable is left."""
     files = available_flights(config)
     name = min(files)
     flight = load_flight(name, files[name], config.data, config.target)

@@ -1,7 +1,7 @@
-"""Arrays of a run folder, looked at before they are loaded: they hold numbers, no code, and no more than they seem to.
+"""Check the arrays of a run folder before loading them: numbers only, no code, and no more bytes than the file holds.
 
-Weights are HDF5 files that Keras reads; all else is .npz. A pickled object, a link into another file, and a few bytes
-that claim to be terabytes are refused.
+Weights are HDF5 files that Keras reads; everything else is .npz. A pickled object, a link into another file, and a few
+bytes that claim to be terabytes are refused.
 """
 
 import math
@@ -15,7 +15,7 @@ import numpy as np
 from cloudml_tf.data.readers import hdf5
 from cloudml_tf.utils.errors import DataError, RunError
 
-MOST_EXPANSION = 1100.0  # of a deflated array: zlib reaches 1032
+MOST_EXPANSION = 1100.0  # largest compression ratio: zlib reaches 1032
 _DAMAGED = (OSError, ValueError, KeyError, EOFError, MemoryError, RuntimeError, zipfile.BadZipFile, zlib.error)
 
 
@@ -30,11 +30,11 @@ def read_npz(path: Path, what: str = "file") -> dict[str, np.ndarray]:
 
 
 def _check_npz(path: Path) -> None:
-    """Raises `ValueError` for an array that declares more than its file holds."""
+    """Raise `ValueError` for an array that declares more than its file holds."""
     with zipfile.ZipFile(path) as archive:
         for entry in archive.infolist():
             if entry.file_size > MOST_EXPANSION * max(entry.compress_size, 1):
-                raise ValueError(f"{entry.filename} unfolds to {entry.file_size} bytes")
+                raise ValueError(f"{entry.filename} expands to {entry.file_size} bytes")
             with archive.open(entry) as file:
                 version = np.lib.format.read_magic(file)
                 read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
@@ -42,18 +42,18 @@ def _check_npz(path: Path) -> None:
             if dtype.hasobject:
                 raise ValueError(f"{entry.filename} holds Python objects, which are not loaded")
             if math.prod(shape) * dtype.itemsize > entry.file_size:
-                raise ValueError(f"{entry.filename} declares the shape {shape}, and holds {entry.file_size} bytes")
+                raise ValueError(f"{entry.filename} declares the shape {shape}, but holds {entry.file_size} bytes")
 
 
 def check_weights(path: Path) -> None:
-    """Refuse a weights file that leads into other files, or that declares more than it holds. Raises `RunError`."""
+    """Refuse a weights file with links to other files, or that declares more than it holds. Raises `RunError`."""
     try:
         with hdf5.open_file(path) as file:
             declared = _declared(file, file, set())
     except DataError as error:
         raise RunError(f"{path}: does not fit the run's configuration or is damaged ({error}).") from None
     if declared > 2 * path.stat().st_size + hdf5.UNSUSPICIOUS_BYTES:
-        raise RunError(f"{path}: declares {declared} bytes of weights and does not hold them; it is not loaded.")
+        raise RunError(f"{path}: declares {declared} bytes of weights, but does not hold them; it is not loaded.")
 
 
 def _declared(file: h5py.File, group: h5py.Group, seen: set[int]) -> int:
@@ -68,7 +68,7 @@ def _declared(file: h5py.File, group: h5py.Group, seen: set[int]) -> int:
     for key, link in links.items():
         name = f"{group.name}/{key}"
         if not isinstance(link, h5py.HardLink):
-            raise DataError(f"'{name}' is a link, and weights have none")
+            raise DataError(f"'{name}' is a link, which weights must not have")
         with hdf5.library(file, name):
             item = group[key]
         if isinstance(item, h5py.Group):

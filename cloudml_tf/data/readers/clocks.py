@@ -1,4 +1,4 @@
-"""Times of a file, whatever they count and from when, to seconds since 1970."""
+"""Convert a file's times, in any unit and from any reference date, to seconds since 1970."""
 
 import calendar
 from pathlib import Path
@@ -14,7 +14,8 @@ from cloudml_tf.utils.errors import DataError
 def read_times(
     file: h5py.File, settings: Camera | Lidar | Navigation, name: str, rank: int | tuple[int, ...]
 ) -> np.ndarray:
-    """The times of a section of `data`, in seconds since 1970 UTC; any shape. `name` is the section's, for errors."""
+    """Read the times of a section of `data`, in seconds since 1970 UTC; any shape. `name` is the section's, for
+    errors."""
     dataset = str(settings.time)
     raw = hdf5.read(file, dataset, rank, f"data.{name}.time")
     attribute = hdf5.text(file[dataset], "units")
@@ -49,17 +50,17 @@ def _day_of_year(file: h5py.File, lidar: Lidar, days: np.ndarray) -> np.ndarray:
 
 
 def reference_s(file: h5py.File, since: str, field: str) -> float:
-    """Midnight of the date that times count from: one that is given, in the file's name, or in a root attribute."""
+    """Midnight of the reference date: a given date, the date in the file's name, or a root attribute."""
     path = Path(file.filename)
     text = path.stem if since == "file_name" else since if times.date_in(since) else hdf5.text(file, since)
     date = times.date_in(text)
     if date is None:
         known = ", ".join(sorted(file.attrs)) or "none"
         raise DataError(
-            f"{path}: {field} '{since}' gives no date. Set it to a date (2024-06-03), to 'file_name' where the name "
+            f"{path}: {field} '{since}' is not a date. Set it to a date (2024-06-03), to 'file_name' where the name "
             f"has one (…_20240603.nc), or to a root attribute that holds one; the attributes are: {known}."
         )
     try:
         return float(calendar.timegm((*date, 0, 0, 0)))
     except ValueError:
-        raise DataError(f"{path}: {field}: {date} is no date. Set it to one, such as 2024-06-03.") from None
+        raise DataError(f"{path}: {field}: {date} is not a date. Set it to one, such as 2024-06-03.") from None

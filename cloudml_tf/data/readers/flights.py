@@ -1,4 +1,4 @@
-"""Three instrument files to one validated `Flight`. Image data stay in the file until `frames.py` asks for them."""
+"""Combine three instrument files into one validated `Flight`. Images stay in the file until `frames.py` reads them."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,7 +16,7 @@ from cloudml_tf.utils.errors import DataError
 
 @dataclass(frozen=True)
 class Flight:
-    """A flight's frames in order of time, with what is known of each. N frames, F further features.
+    """A flight's frames in order of time, with the data of each. N frames, F further features.
 
     Checked at the boundary; code that takes a `Flight` trusts it.
     """
@@ -26,14 +26,14 @@ class Flight:
     frame_shape: tuple[int, int, int]  # (H, W, C) after slicing and down-sampling
     row: np.ndarray  # (N,) row of each frame in the camera file
     time_s: np.ndarray  # (N,) seconds since 1970 UTC, increasing
-    piece: np.ndarray  # (N,) index of the gap-free piece
+    piece: np.ndarray  # (N,) index of the gap-free segment
     label: np.ndarray  # (N,) optical depth or km; NaN where unlabelled
     sun_angles_deg: np.ndarray | None  # (N, 2) solar zenith, azimuth relative to heading; NaN where unknown
     features: np.ndarray  # (N, F); NaN where unknown
-    latitude_deg: np.ndarray  # (N,) of the navigation file, else of the nearest profile; NaN where unknown
+    latitude_deg: np.ndarray  # (N,) from the navigation file, else from the nearest profile; NaN where unknown
     longitude_deg: np.ndarray  # (N,)
-    counts: dict[str, int] = field(default_factory=dict)  # what was left out, by reason
-    limits: Limits = field(default_factory=Limits)  # of its files
+    counts: dict[str, int] = field(default_factory=dict)  # frames and profiles left out, by reason
+    limits: Limits = field(default_factory=Limits)  # for its files
 
     def __len__(self) -> int:
         return len(self.time_s)
@@ -42,7 +42,7 @@ class Flight:
 def load_flight(name: str, files: FlightFiles, data: Data, target: Target, labels: bool = True) -> Flight:
     """Read and check one flight. Raises `DataError` naming the file and field of the first fault.
 
-    Without `labels` the lidar is read only if a feature lies in its file.
+    Without `labels` the lidar file is read only if it holds a feature.
     """
     camera_path = Path(files.camera)
     counts: dict[str, int] = {}
@@ -108,7 +108,7 @@ def _frame_times(file: h5py.File, camera: Camera, total: int, counts: dict[str, 
     time_s = clocks.read_times(file, camera, "camera", 1)
     if len(time_s) != total:
         raise DataError(
-            f"{file.filename}: '{camera.time}' must have one time a frame, {total}. Received: {len(time_s)}."
+            f"{file.filename}: '{camera.time}' must have one time per frame, {total}. Received: {len(time_s)}."
         )
     order = np.argsort(time_s, kind="stable")
     order = order[np.isfinite(time_s[order])]
@@ -125,7 +125,7 @@ def _check_overlap(name: str, camera: Path, lidar: Path, frame_s: np.ndarray, pr
     if len(profile_s) and profile_s[0] <= frame_s[-1] and frame_s[0] <= profile_s[-1]:
         return
     if len(profile_s) == 0:
-        raise DataError(f"{lidar}: no profile of flight {name} has a time.")
+        raise DataError(f"{lidar}: no profile of flight {name} has a time. Check data.lidar.time.")
     shift_h = (profile_s[0] - frame_s[0]) / 3600.0
     raise DataError(
         f"{camera} and {lidar} do not overlap in time: the lidar starts {shift_h:+.2f} h after the camera. "
@@ -150,7 +150,7 @@ def _label_frames(time_s: np.ndarray, profiles: Profiles, data: Data) -> tuple[n
 def _lidar_features(
     files: FlightFiles, data: Data, time_s: np.ndarray, profiles: Profiles
 ) -> dict[tuple[str, str], np.ndarray]:
-    """Features that live beside lidar profiles, taken at the profile nearest in time to each frame."""
+    """Features from the lidar file, taken at the profile nearest in time to each frame."""
     wanted = features_in("lidar", data)
     if not wanted:
         return {}

@@ -1,7 +1,7 @@
-"""Which files make a flight: a folder of its own, or what their names have in common.
+"""Find the files that make a flight: in a folder of its own, or by what their names have in common.
 
-may04/CAM_L1B_a.h5  may04/CPL_L2_b.hdf5  may04/NAV_c.h5        a folder a flight, whose name is the flight's
-imager/cam_0504.h5  lidar/cpl_0504.nc    state/nav_0504.nc     what stands for the * of `data.<role>.files`
+may04/CAM_L1B_a.h5  may04/CPL_L2_b.hdf5  may04/NAV_c.h5        one folder per flight, named like the flight
+imager/cam_0504.h5  lidar/cpl_0504.nc    state/nav_0504.nc     the text matched by the * of `data.<role>.files`
 """
 
 import contextlib
@@ -12,16 +12,16 @@ from pathlib import Path
 from cloudml_tf.config.data import Data, Feature, FlightFiles
 from cloudml_tf.utils.errors import DataError
 
-Found = dict[str, list[Path]]  # what stands for the * -> the files
+Found = dict[str, list[Path]]  # the text matched by the * -> the files
 
 
 def find_flights(
     root: Path, data: Data, labels: bool = True, refused: dict[str, str] | None = None
 ) -> dict[str, FlightFiles]:
-    """Flights in a folder, by name: in it, or in folders one or two levels below.
+    """Find the flights of a folder, by name: in it, or in folders one or two levels below.
 
     `labels` as in `flight_files`. Raises `DataError` where there are none, or a file of one is missing or ambiguous;
-    with `refused` such a flight is put there with the reason, and the others are found.
+    with `refused` such a flight is added there with the reason, and the others are found.
     """
     if not root.is_dir():
         raise DataError(f"{root}: no such folder of flights. Set data.path, or leave it out to simulate.")
@@ -53,10 +53,10 @@ def _or_refused(name: str, refused: dict[str, str] | None) -> Iterator[None]:
 
 
 def flight_files(folder: Path, data: Data, labels: bool = True) -> FlightFiles:
-    """The three files of one folder by their name patterns.
+    """Find the three files of one folder by their name patterns.
 
-    Without `labels`, for a prediction: the lidar's only if a feature lies in it, and the navigation file also where it
-    may give no more than positions.
+    Without `labels`, for a prediction: the lidar file only if it holds a feature, and the navigation file even where it
+    can give only positions.
     """
     found = {"camera": str(_one_file(folder, data, "camera"))}
     for role in _roles(data, labels):
@@ -67,12 +67,12 @@ def flight_files(folder: Path, data: Data, labels: bool = True) -> FlightFiles:
 
 
 def features_in(role: str, data: Data) -> list[Feature]:
-    """The further inputs that lie in the file of that role."""
+    """The further inputs in the file of that role."""
     return [feature for feature in data.features if feature.file == role]
 
 
 def _roles(data: Data, labels: bool) -> list[str]:
-    """The files that a flight has to have beside the camera's."""
+    """The files that a flight needs besides the camera file."""
     lidar = labels or bool(features_in("lidar", data))
     navigation = data.sun_angles or bool(features_in("navigation", data))
     return [role for role, needed in (("lidar", lidar), ("navigation", navigation)) if needed]
@@ -100,13 +100,13 @@ def _one_file(folder: Path, data: Data, role: str) -> Path:
     problem = f"{len(matches)} {role} files ({names})" if matches else f"no {role} file"
     raise DataError(
         f"{folder}: {problem}; one is needed that matches {patterns}. Set data.{role}.files, to a name with one * for "
-        "what the files of a flight have in common if flights share folders, or name each flight's files in "
+        "the text that a flight's files have in common if flights share folders, or name each flight's files in "
         "data.flights."
     )
 
 
 def _go_by_names(folders: Sequence[Path], with_camera: Sequence[Path], data: Data, labels: bool) -> bool:
-    """Whether flights share a folder, or the files of a flight lie in several; and each role has a name with one *."""
+    """Whether flights share a folder, or a flight's files are in several; and each role has a name with one *."""
     roles = _roles(data, labels)
     if not all(any(pattern.count("*") == 1 for pattern in _patterns(data, role)) for role in ("camera", *roles)):
         return False
@@ -119,7 +119,7 @@ def _go_by_names(folders: Sequence[Path], with_camera: Sequence[Path], data: Dat
 
 
 def _by_star(folders: Sequence[Path], patterns: Sequence[str]) -> Found:
-    """Files by what stands for the * of a pattern that has one, without dashes and dots around it."""
+    """Group files by the text that the * of a pattern matches, without dashes and dots around it."""
     found: Found = {}
     for pattern in patterns:
         if pattern.count("*") == 1:
@@ -143,7 +143,7 @@ def _flights_by_names(
 
 
 def _files_of_star(star: str, files: dict[str, Found], data: Data, labels: bool) -> FlightFiles:
-    """The files of one flight, of those by role and what stands for the *."""
+    """The files of one flight, from those by role and matched text."""
     paths, needed = {role: files[role].get(star, []) for role in files}, ["camera", *_roles(data, labels)]
     for role in needed:
         if len(paths[role]) != 1:

@@ -1,7 +1,7 @@
-"""Frames from the files into one table, each decoded once, in the order of the file's chunks.
+"""Read frames from the files into one table, each decoded once, in the order of the file's chunks.
 
-The table holds only frames that some sequence needs. Up to `data.memory_gb` it is an array; beyond, it is a file in
-the cache folder, mapped into memory, so flights larger than memory work.
+The table holds only frames that some sequence needs. Up to `data.memory_gb` it is an array; beyond, it is a
+memory-mapped file in the cache folder, so flights larger than memory work.
 """
 
 import hashlib
@@ -25,7 +25,7 @@ from cloudml_tf.utils.files import whole_file
 from cloudml_tf.utils.locks import alone_at
 from cloudml_tf.utils.prefetch import ahead
 
-SLAB_BYTES = 64 * 2**20  # how much is read from a file at once
+SLAB_BYTES = 64 * 2**20  # bytes read from a file at once
 
 
 @dataclass(frozen=True)
@@ -33,12 +33,12 @@ class FrameTable:
     """Decoded frames of several flights. M frames."""
 
     radiance: np.ndarray  # (M, H, W, C) float32, in the file's unit after scale and offset
-    bad: np.ndarray  # (M,) black, saturated, or with pixels that are no number
-    start: dict[str, int]  # where each flight's frames begin
+    bad: np.ndarray  # (M,) black, saturated, or with pixels that are not finite
+    start: dict[str, int]  # first row of each flight
     frames: dict[str, np.ndarray]  # the flight's frame indices, sorted
 
     def index(self, flight: str, frames: np.ndarray) -> np.ndarray:
-        """Frame indices of a flight, any shape, to rows of the table."""
+        """Convert frame indices of a flight, any shape, to rows of the table."""
         return self.start[flight] + np.searchsorted(self.frames[flight], frames)
 
 
@@ -48,7 +48,7 @@ def build_table(
     data: Data,
     progress: Callable[[int, int], None] | None = None,
 ) -> FrameTable:
-    """Decode the wanted frames (a sorted index array a flight); `progress` is told (frames done, of all)."""
+    """Decode the wanted frames (a sorted index array per flight); calls `progress(frames done, of all)`."""
     counts = [len(wanted[flight.name]) for flight in flights]
     starts = np.concatenate([[0], np.cumsum(counts)]).astype(int)
     shape = (int(starts[-1]), *flights[0].frame_shape)
@@ -72,7 +72,7 @@ def build_table(
 
 
 def _is_table(path: Path, shape: tuple[int, ...]) -> bool:
-    """Whether a kept table is whole: a mapped one that is cut short would end the process where it ends."""
+    """Whether a cached table is complete: reading past the end of a mapped file would kill the process."""
     try:
         return bool(np.load(path, mmap_mode="r", allow_pickle=False).shape == shape)
     except (OSError, ValueError, EOFError):
@@ -80,7 +80,7 @@ def _is_table(path: Path, shape: tuple[int, ...]) -> bool:
 
 
 def _reserve(path: Path) -> None:
-    """Take the space on disk: a mapped file that grows onto a full disk ends the process. Raises `OSError`."""
+    """Allocate the space on disk: a mapped file that grows on a full disk kills the process. Raises `OSError`."""
     if hasattr(os, "posix_fallocate"):
         with open(path, "r+b") as file:
             os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
@@ -116,23 +116,23 @@ def read_frames(
 
 @dataclass(frozen=True)
 class Slab:
-    """Some frames, read at once, and what is wrong with each."""
+    """Some frames, read at once, and the faults of each."""
 
     position: np.ndarray  # (n,) in the wanted frames
     radiance: np.ndarray  # (n,H,W,C)
     saturated: np.ndarray  # (n,) bool
-    no_image: np.ndarray  # (n,) bool: black, of one value, or with pixels that are no number
+    no_image: np.ndarray  # (n,) bool: black, of one value, or with pixels that are not finite
 
 
 def read_slabs(flight: Flight, frames: np.ndarray, camera: Camera) -> Iterator[Slab]:
-    """The wanted frames of a flight, slab by slab in the order of the file."""
+    """Yield the wanted frames of a flight, slab by slab in the order of the file."""
     return (slab for _, slab in read_pieces(flight, [frames], camera))
 
 
 def read_pieces(flight: Flight, pieces: Iterable[np.ndarray], camera: Camera) -> Iterator[tuple[int, Slab]]:
-    """Yield (number of the piece, slab) for pieces of frame indices, one after the other.
+    """Yield (number of the segment, slab) for segments of frame indices, one after the other.
 
-    A thread reads the next slab while one is decoded; no other touches the file.
+    A thread reads the next slab while one is decoded; no other thread touches the file.
     """
     for number, raw in ahead(_raw_slabs(flight, pieces, camera)):
         yield number, _decoded(raw, camera)
@@ -140,10 +140,10 @@ def read_pieces(flight: Flight, pieces: Iterable[np.ndarray], camera: Camera) ->
 
 @dataclass(frozen=True)
 class _Raw:
-    """A slab as it lies in the file."""
+    """A slab as stored in the file."""
 
     position: np.ndarray  # (n,) in the wanted frames
-    channels: list[tuple[np.ndarray, dict[str, Any]]]  # (n,H,W) each, and what says how it is packed
+    channels: list[tuple[np.ndarray, dict[str, Any]]]  # (n,H,W) each, and its packing attributes
 
 
 def _raw_slabs(flight: Flight, pieces: Iterable[np.ndarray], camera: Camera) -> Iterator[tuple[int, _Raw]]:
@@ -174,7 +174,7 @@ def _slabs(sorted_rows: np.ndarray, item: h5py.Dataset) -> Iterator[tuple[int, i
     blocks = sorted_rows // chunk
     far = np.diff(blocks)
     first = 0
-    for i in np.flatnonzero(far) + 1:  # where a chunk begins
+    for i in np.flatnonzero(far) + 1:  # first row of a chunk
         if far[i - 1] > 1 or sorted_rows[i] - sorted_rows[first] >= most:
             yield first, int(i)
             first = int(i)
@@ -190,7 +190,7 @@ def _decoded(raw: _Raw, camera: Camera) -> Slab:
 
 
 def _channel(raw: np.ndarray, packed: dict[str, Any], camera: Camera) -> tuple[np.ndarray, np.ndarray]:
-    """One channel of chosen frames, (n,H,W) float32 and (n,) saturated, down-sampled."""
+    """Decode one channel of chosen frames: (n,H,W) float32, down-sampled, and (n,) saturated."""
     values = unpack(raw, packed, "float32")
     if camera.saturation is not None:
         seen, limit = values, camera.saturation
@@ -202,28 +202,28 @@ def _channel(raw: np.ndarray, packed: dict[str, Any], camera: Camera) -> tuple[n
 
 
 def _share_at_least(images: np.ndarray, limit: float) -> np.ndarray:
-    """(n,H,W) -> (n,): the share of pixels at or above a limit. Most frames have none, which their maximum tells."""
+    """The share of pixels at or above a limit, (n,H,W) -> (n,). Only frames whose maximum reaches it are counted."""
     flat = images.reshape(len(images), -1)
     share = np.zeros(len(flat))
     with np.errstate(invalid="ignore"):
-        some = np.flatnonzero(~(flat.max(axis=1) < limit))  # also where the maximum is no number
+        some = np.flatnonzero(~(flat.max(axis=1) < limit))  # also where the maximum is NaN
         share[some] = (flat[some] >= limit).mean(axis=1)
     return share
 
 
 def downsample(images: np.ndarray, factor: int) -> np.ndarray:
-    """(n,H,W) -> (n,H//factor,W//factor) by the mean over squares; a remainder at the far edge is cut."""
+    """Average over squares, (n,H,W) -> (n,H//factor,W//factor); a remainder at the far edge is cut."""
     if factor == 1:
         return images
     count, height, width = images.shape
     height, width = height // factor, width // factor
     cut = images[:, : height * factor, : width * factor]
-    with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is left out later
+    with np.errstate(over="ignore", invalid="ignore"):  # frames that are not finite are left out later
         return cut.reshape(count, height, factor, width, factor).mean(axis=(2, 4))
 
 
 def _not_an_image(radiance: np.ndarray) -> np.ndarray:
-    """(n,H,W,C) -> (n,): some channel has a pixel that is no number, or no structure at all (black, or one value)."""
+    """Whether some channel has a pixel that is not finite, or no structure (black, or one value). (n,H,W,C) -> (n,)."""
     flat = radiance.reshape(len(radiance), -1, radiance.shape[-1])
     with np.errstate(invalid="ignore"):
         high, low = flat.max(axis=1), flat.min(axis=1)  # (n,C); not finite where a pixel is not
@@ -241,7 +241,7 @@ def _fingerprint(flights: list[Flight], wanted: dict[str, np.ndarray], camera: C
 
 
 def camera_fingerprint(path: Path) -> str:
-    """A short hash of a file's size and of its first and last MB: cheap, and enough to tell two data sets apart."""
+    """A short hash of a file's size and of its first and last MB: cheap, and enough to distinguish two data sets."""
     size = path.stat().st_size
     digest = hashlib.sha256(str(size).encode())
     with open(path, "rb") as file:

@@ -1,6 +1,6 @@
-"""Reading HDF5, and NetCDF-4, which is HDF5 inside, with errors that name the file, the dataset and the remedy.
+"""Read HDF5, and NetCDF-4, which is HDF5 inside, with errors that name the file, the dataset and the remedy.
 
-A file may be damaged, or made to do harm. What it asks for is looked at before it is given: see `Limits`.
+A file may be damaged or malicious. What it asks for is checked before it is granted: see `Limits`.
 """
 
 import contextlib
@@ -18,10 +18,10 @@ from cloudml_tf.data.readers.packing import PACKING, check_packing, unpack
 from cloudml_tf.utils.errors import DataError
 
 SHORTENED = 0.8
-NEAR, AS_NEAR = 0.4, 0.2  # likeness of a name worth proposing, and how much less than the best one's
-MOST_NAMES, DEEPEST = 2000, 32  # of a file's datasets that are listed
-MOST_LINKS = 16  # soft links one after the other
-UNSUSPICIOUS_BYTES = 2**24  # a dataset below this may unfold as it likes
+NEAR, AS_NEAR = 0.4, 0.2  # similarity of a name worth proposing, and how far below the best one's
+MOST_NAMES, DEEPEST = 2000, 32  # limits of the list of a file's datasets
+MOST_LINKS = 16  # soft links in a chain
+UNSUSPICIOUS_BYTES = 2**24  # smaller datasets may have any compression ratio
 LIBRARY_ERRORS = (OSError, RuntimeError, KeyError, ValueError, TypeError, OverflowError, MemoryError)
 _OTHER_FORMATS = {  # by the first bytes of the file
     b"CDF": "is a NetCDF-3 file; convert it with `nccopy -k nc4 old.nc new.nc`",
@@ -30,15 +30,15 @@ _OTHER_FORMATS = {  # by the first bytes of the file
 
 
 class File(h5py.File):
-    """A file that is open for reading, and what it may ask for."""
+    """A file that is open for reading, with its limits."""
 
     limits = Limits()
-    opening: Callable[[Path], None] | None = None  # told of each file before it is opened
+    opening: Callable[[Path], None] | None = None  # called with each path before it is opened
 
 
 @contextlib.contextmanager
 def open_file(path: Path, limits: Limits | None = None) -> Iterator[File]:
-    """Open for reading. Raises `DataError` for a missing, truncated or other kind of file."""
+    """Open a file for reading. Raises `DataError` for a missing, truncated or other kind of file."""
     if not path.is_file():
         problem = "is a folder, a device or a pipe, not a file" if path.exists() else "no such file"
         raise DataError(f"{path}: {problem}.")
@@ -48,7 +48,7 @@ def open_file(path: Path, limits: Limits | None = None) -> Iterator[File]:
         file = File(path, "r")
     except LIBRARY_ERRORS as error:
         reason = "is truncated; copy it again" if "truncated" in str(error) else _other_format(path)
-        raise DataError(f"{path}: {reason} ({_said(error)}).") from None
+        raise DataError(f"{path}: {reason} ({_first_line(error)}).") from None
     file.limits = limits or Limits()
     try:
         yield file
@@ -69,7 +69,7 @@ def _other_format(path: Path) -> str:
 
 @contextlib.contextmanager
 def library(item: Any, name: str) -> Iterator[None]:
-    """Around calls of h5py and of nothing else: what they say of a damaged file becomes a `DataError`."""
+    """Turn the errors of h5py in the block, and of nothing else, into a `DataError` about a damaged file."""
     try:
         yield
     except LIBRARY_ERRORS as error:
@@ -77,11 +77,13 @@ def library(item: Any, name: str) -> Iterator[None]:
 
 
 def damaged(file: h5py.File, name: str, error: Exception) -> DataError:
-    """The error for a dataset that exists and cannot be read."""
-    return DataError(f"{file.filename}: '{name}' cannot be read, the file is damaged ({_said(error)}); copy it again.")
+    """The error for a dataset that exists but cannot be read."""
+    return DataError(
+        f"{file.filename}: '{name}' cannot be read, the file is damaged ({_first_line(error)}); copy it again."
+    )
 
 
-def _said(error: Exception) -> str:
+def _first_line(error: Exception) -> str:
     return (str(error).strip("'\"").splitlines() or [type(error).__name__])[0][:200].encode(errors="replace").decode()
 
 
@@ -91,11 +93,11 @@ def text(item: Any, key: str) -> str:
         value = item.attrs.get(key, "")
     value = np.ravel(value)[0] if isinstance(value, np.ndarray) and value.size else value
     value = value.decode(errors="replace") if isinstance(value, bytes) else str(value)
-    return value.encode(errors="replace").decode()  # h5py makes lone surrogates of what is no UTF-8
+    return value.encode(errors="replace").decode()  # h5py makes lone surrogates of invalid UTF-8
 
 
 def packing(item: h5py.Dataset) -> dict[str, Any]:
-    """The attributes that say how its numbers are packed. Raises `ValueError` where they are none."""
+    """The attributes that describe how a dataset is packed. Raises `ValueError` where they are invalid."""
     with library(item, f"{item.name}, its attributes"):
         found = {key: item.attrs[key] for key in PACKING if key in item.attrs}
     check_packing(found)
@@ -103,7 +105,7 @@ def packing(item: h5py.Dataset) -> dict[str, Any]:
 
 
 def has(file: h5py.File, name: str) -> bool:
-    """Whether there is something of that name."""
+    """Whether the file has an item of that name."""
     return _found(file, name) is not None
 
 
@@ -120,7 +122,7 @@ def dataset(file: h5py.File, name: str, rank: int | tuple[int, ...] | None = Non
     try:
         packing(found)
     except ValueError as error:
-        raise DataError(f"{file.filename}: '{name}'{where}: {error}. Mend the file.") from None
+        raise DataError(f"{file.filename}: '{name}'{where}: {error}. Fix the file.") from None
     ranks = (rank,) if isinstance(rank, int) else rank
     if ranks is not None and len(shape) not in ranks:
         expected = " or ".join(str(r) for r in ranks)
@@ -130,19 +132,19 @@ def dataset(file: h5py.File, name: str, rank: int | tuple[int, ...] | None = Non
 
 
 def images(file: h5py.File, name: str, field: str) -> h5py.Dataset:
-    """A dataset (frame, row, column) of which a frame, and a chunk, is small enough to be read at once."""
+    """A dataset (frame, row, column) whose frames and chunks are small enough to be read at once."""
     found = dataset(file, name, 3, field)
     frame = math.prod(found.shape[1:]) * max(found.dtype.itemsize, 4)  # as stored, or as float32
     chunk = math.prod(found.chunks) * found.dtype.itemsize if found.chunks else 0
-    _check_size(file, name, max(frame, chunk) / 2**20, "limits.read_mb", "MB a frame or chunk")
+    _check_size(file, name, max(frame, chunk) / 2**20, "limits.read_mb", "MB per frame or chunk")
     return found
 
 
 def read(file: h5py.File, name: str, rank: int | tuple[int, ...], field: str = "") -> np.ndarray:
-    """A whole small dataset as float64, unpacked, NaN where filled."""
+    """Read a whole small dataset as float64, unpacked, NaN where filled."""
     found = dataset(file, name, rank, field)
     if 0 in found.shape[1:]:
-        raise DataError(f"{file.filename}: '{name}' holds no number. Received: shape {found.shape}. Choose another.")
+        raise DataError(f"{file.filename}: '{name}' is empty. Received: shape {found.shape}. Choose another dataset.")
     count = max(math.prod(found.shape), math.prod(found.chunks or ()))
     _check_size(file, name, count, "limits.column_values", "numbers")
     with library(file, name):
@@ -154,13 +156,13 @@ def _check_size(file: h5py.File, name: str, asked: float, key: str, unit: str) -
     most = getattr(file.limits, key.removeprefix("limits."))
     if asked > most:
         raise DataError(
-            f"{file.filename}: '{name}' declares {asked:.4g} {unit}, more than data.{key} {most:g} lets in. Choose "
-            f"another dataset, or set data.{key} higher if the file is to be trusted."
+            f"{file.filename}: '{name}' declares {asked:.4g} {unit}, more than data.{key} {most:g} allows. Choose "
+            f"another dataset, or set data.{key} higher if you trust the file."
         )
 
 
 def _check_storage(file: h5py.File, name: str, item: h5py.Dataset) -> None:
-    """Refuse data that lie in other files, and a few bytes that would unfold to very many. Raises `DataError`."""
+    """Refuse data stored in other files, and a few bytes that would expand to very many. Raises `DataError`."""
     limits: Limits = file.limits
     with library(file, name):
         virtual = item.is_virtual
@@ -173,9 +175,9 @@ def _check_storage(file: h5py.File, name: str, item: h5py.Dataset) -> None:
     declared = math.prod(item.shape) * item.dtype.itemsize
     if declared > max(UNSUSPICIOUS_BYTES, limits.expansion * stored) and not elsewhere:
         raise DataError(
-            f"{file.filename}: '{name}' declares {declared / 2**20:.4g} MB and the file holds {stored / 2**20:.3g} MB "
-            f"of it, more than data.limits.expansion {limits.expansion:g} times as much: it was never written, or made "
-            "to fill memory. Copy the file again."
+            f"{file.filename}: '{name}' declares {declared / 2**20:.4g} MB, but the file holds {stored / 2**20:.3g} MB "
+            f"of it, a ratio above data.limits.expansion {limits.expansion:g}: it was never written, or made to fill "
+            "memory. Copy the file again."
         )
 
 
@@ -183,12 +185,13 @@ def _check_elsewhere(file: h5py.File, name: str, path: str) -> None:
     if not file.limits.other_files:
         raise DataError(
             f"{file.filename}: '{name}' lies in another file, '{path}', which a flight file may not read. Copy the "
-            "data into the file (`h5repack`), or set data.limits.other_files to true if it is to be trusted."
+            "data into the file (`h5repack`), or set data.limits.other_files to true if you trust it."
         )
 
 
 def _found(file: h5py.File, name: str) -> Any:
-    """What lies at a path, None where nothing does; links are followed here, lest they lead out or in a circle."""
+    """The item at a path, None where there is none; links are followed here, so that they cannot leave the file or
+    loop."""
     with library(file, "/"):
         root = file["/"]
     place, steps, left = root, name.split("/")[::-1], MOST_LINKS
@@ -205,7 +208,7 @@ def _found(file: h5py.File, name: str) -> Any:
         if isinstance(link, h5py.SoftLink):
             left -= 1
             if left < 0:
-                raise DataError(f"{file.filename}: the links of '{name}' lead in a circle. Mend the file.")
+                raise DataError(f"{file.filename}: the links of '{name}' form a loop. Fix the file.")
             place = root if link.path.startswith("/") else place
             steps += link.path.split("/")[::-1]
             continue
@@ -217,9 +220,9 @@ def _found(file: h5py.File, name: str) -> Any:
 
 
 def names(file: h5py.File) -> list[str]:
-    """The datasets of a file by path, in order, as far as `MOST_NAMES` and `DEEPEST` go. Links are not followed."""
+    """The datasets of a file by path, in order, up to `MOST_NAMES` and `DEEPEST`. Links are not followed."""
     found: list[str] = []
-    seen: set[Any] = set()  # a group may hold itself
+    seen: set[Any] = set()  # a group may contain itself
 
     def look(group: h5py.Group, prefix: str, depth: int) -> None:
         for key in sorted(group):
@@ -258,12 +261,12 @@ def _shown(name: str) -> str:
 
 
 def _plain(name: str) -> str:
-    """Short, and without the lone surrogates that h5py makes of what is no UTF-8."""
+    """Shorten a name, and remove the lone surrogates that h5py makes of invalid UTF-8."""
     return name[:200].encode(errors="replace").decode()
 
 
 def _likeness(first: str, second: str) -> float:
-    """0 to 1; a shortening, lat for latitude, is very like."""
+    """Similarity of two names, 0 to 1; a shortening, lat for latitude, is very similar."""
     first, second = first[:200], second[:200]
     short, long = sorted((first, second), key=len)
     alike = difflib.SequenceMatcher(None, first, second).ratio()

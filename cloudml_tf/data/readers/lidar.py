@@ -1,4 +1,4 @@
-"""Lidar profiles to labels: one value a profile, or the reason why there is none."""
+"""Turn lidar profiles into labels: one value per profile, or the reason why there is none."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +10,7 @@ from cloudml_tf.config.data import Lidar, Limits, Target
 from cloudml_tf.data.readers import clocks, hdf5
 from cloudml_tf.utils.errors import DataError
 
-LARGEST = 1e6  # no layer has a greater optical depth or height
+LARGEST = 1e6  # no layer has a larger optical depth or height
 METRE_WORDS = ("m", "meter", "meters", "metre", "metres")
 
 
@@ -70,7 +70,7 @@ def _positions(file: h5py.File, lidar: Lidar, key: str, count: int) -> np.ndarra
 
 
 def _labels(file: h5py.File, lidar: Lidar, target: Target, count: int) -> tuple[np.ndarray, dict[str, int]]:
-    """(P,) labels with NaN where there is none, and how many were lost to which reason (the first that applies)."""
+    """(P,) labels with NaN where there is none, and how many were lost for each reason (the first that applies)."""
     key = {"optical_depth": "optical_depth", "cloud_base_km": "base", "cloud_top_km": "top"}[target.name]
     layers = _rows(file, lidar, key, (1, 2), count)  # (P, L)
     layers = layers[:, None] if layers.ndim == 1 else layers
@@ -100,7 +100,7 @@ def _labels(file: h5py.File, lidar: Lidar, target: Target, count: int) -> tuple[
 
 
 def _kilometres(file: h5py.File, lidar: Lidar, name: str) -> float:
-    """What turns a height of the file into km."""
+    """The factor that converts a height of the file to km."""
     unit = lidar.height_unit
     if unit == "attribute":
         unit = "m" if hdf5.text(file[name], "units").strip().lower() in METRE_WORDS else "km"
@@ -108,20 +108,20 @@ def _kilometres(file: h5py.File, lidar: Lidar, name: str) -> float:
 
 
 def _rows(file: h5py.File, lidar: Lidar, key: str, rank: int | tuple[int, ...], count: int) -> np.ndarray:
-    """The dataset that field `key` names: one row a profile."""
+    """The dataset that field `key` names: one row per profile."""
     values = hdf5.read(file, getattr(lidar, key), rank, f"data.lidar.{key}")
     if len(values) != count:
         raise DataError(
-            f"{file.filename}: '{getattr(lidar, key)}' (configuration field data.lidar.{key}) must have one row a "
+            f"{file.filename}: '{getattr(lidar, key)}' (configuration field data.lidar.{key}) must have one row per "
             f"profile, {count}. Received: shape {values.shape}."
         )
     return values
 
 
 def _optional(file: h5py.File, lidar: Lidar, key: str, rank: int | tuple[int, ...], count: int) -> np.ndarray | None:
-    """As `_rows`; None where the field is null, or has its default and the file lacks that dataset.
+    """Like `_rows`; None where the field is null, or has its default and the file lacks that dataset.
 
-    A name that somebody chose must be there: a misspelt one would silently let aerosol or opaque columns in.
+    A name that the user chose must exist: a misspelt one would silently let aerosol or opaque columns in.
     """
     name = getattr(lidar, key)
     if name is None or (name == Lidar.model_fields[key].default and not hdf5.has(file, name)):
@@ -130,7 +130,7 @@ def _optional(file: h5py.File, lidar: Lidar, key: str, rank: int | tuple[int, ..
 
 
 def _cloud_layers(file: h5py.File, lidar: Lidar, layers: np.ndarray, number: np.ndarray | None) -> np.ndarray:
-    """(P, L): which layers are cloud, with or without a usable value. `number` (P,) says how many layers there are."""
+    """Which layers are cloud, (P, L), with or without a usable value. `number` (P,) is the number of layers."""
     present = ~np.isnan(layers)
     if number is not None:
         counted = np.arange(layers.shape[1]) < number[:, None]
@@ -148,9 +148,10 @@ def _cloud_layers(file: h5py.File, lidar: Lidar, layers: np.ndarray, number: np.
 
 
 def _choose_layer(layers: np.ndarray, is_cloud: np.ndarray, lidar: Lidar, target: Target) -> np.ndarray:
-    """(P, L), top layer first -> (P,); NaN where there is no cloud, or a needed layer is fill, negative or infinite.
+    """Choose the label, (P, L), top layer first -> (P,); NaN without cloud, or where a needed layer is invalid.
 
-    A column with one unknown layer is unknown: the sum of the others would be too small.
+    Fill, negative and infinite values are invalid. A column with one unknown layer is unknown: the sum of the others
+    would be too small.
     """
     usable = (layers >= 0) & (layers <= LARGEST)
     choice = lidar.layer
@@ -172,7 +173,7 @@ def _out_of_range(label: np.ndarray, target: Target) -> np.ndarray:
 
 
 def _opaque(file: h5py.File, lidar: Lidar, target: Target, count: int) -> np.ndarray:
-    """(P,): columns whose optical depth is a lower limit, and whose lowest base is where the beam ended."""
+    """Columns (P,) whose optical depth is a lower limit, and whose lowest base is where the beam ended."""
     flags = _optional(file, lidar, "opaque", (1, 2), count)
     if flags is None or lidar.opaque_profiles == "keep" or target.name == "cloud_top_km":
         return np.zeros(count, bool)
@@ -180,7 +181,7 @@ def _opaque(file: h5py.File, lidar: Lidar, target: Target, count: int) -> np.nda
 
 
 def _off_ocean(file: h5py.File, lidar: Lidar, count: int) -> np.ndarray:
-    """(P,): not over the sea, or without a surface return (which drops opaque columns: a selection bias)."""
+    """Profiles (P,) off the sea, or without a surface return (which drops opaque columns: a selection bias)."""
     if lidar.scene == "any":
         return np.zeros(count, bool)
     surface, dem = _rows(file, lidar, "surface", 1, count), _rows(file, lidar, "dem", 1, count)

@@ -1,4 +1,7 @@
-"""The navigation file to the sun's direction and further features of each frame. N frames, of F in the camera file."""
+"""Read the sun's direction and further features of each frame from the navigation file.
+
+N frames, of F in the camera file.
+"""
 
 from pathlib import Path
 
@@ -9,9 +12,9 @@ from cloudml_tf.config.data import Data, Feature, FlightFiles, Navigation
 from cloudml_tf.data.readers import clocks, hdf5, times
 from cloudml_tf.utils.errors import DataError
 
-MOST_DEGREES = 1e6  # headings may count turns; what is more is no angle
+MOST_DEGREES = 1e6  # headings may count turns; larger values are not angles
 FARTHEST = np.array([[90.0], [360.0]])  # latitude and longitude, degrees
-LARGEST = float(np.finfo("float32").max)  # that a network can be given
+LARGEST = float(np.finfo("float32").max)  # largest input of a network
 RADIANS = ("rad", "radian", "radians")
 
 
@@ -39,7 +42,7 @@ def read_navigation(
 def _rows_of_frames(
     file: h5py.File, navigation: Navigation, time_s: np.ndarray, total: int, row: np.ndarray
 ) -> tuple[int, np.ndarray, np.ndarray]:
-    """How many rows the file has; the one of each frame (N,); and whether it is near enough in time (N,)."""
+    """The file's number of rows; the row of each frame (N,); and whether it is near enough in time (N,)."""
     if navigation.time is None:
         return total, row, np.ones(len(row), bool)
     row_s = clocks.read_times(file, navigation, "navigation", 1)
@@ -66,9 +69,9 @@ def read_positions(
     row: np.ndarray,
     otherwise: np.ndarray,
 ) -> np.ndarray:
-    """(2, N) latitude and longitude of the navigation file, or `otherwise` where it has not both.
+    """(2, N) latitude and longitude of the navigation file, or `otherwise` where it lacks one of them.
 
-    A name that somebody chose must be there; one by default may be missing.
+    A name that the user chose must exist; a default one may be missing.
     """
     navigation = data.navigation
     names = {key: getattr(navigation, key) for key in ("latitude", "longitude")}
@@ -84,7 +87,7 @@ def read_positions(
 
 
 def why_no_positions(files: FlightFiles, navigation: Navigation) -> str:
-    """Which datasets were looked for, and the nearest ones that the file has."""
+    """Which datasets were expected, and the nearest ones that the file has."""
     names = {key: getattr(navigation, key) for key in ("latitude", "longitude")}
     if files.navigation is None:
         return "the flight has no navigation file"
@@ -92,9 +95,9 @@ def why_no_positions(files: FlightFiles, navigation: Navigation) -> str:
         return "data.navigation.latitude or longitude is null"
     with hdf5.open_file(Path(files.navigation)) as file:
         missing = {key: name for key, name in names.items() if not hdf5.has(file, name)}
-        said = [f"no dataset '{n}' (data.navigation.{key}). {hdf5.near_names(file, n)}" for key, n in missing.items()]
+        found = [f"no dataset '{n}' (data.navigation.{key}). {hdf5.near_names(file, n)}" for key, n in missing.items()]
     known = "' and '".join(names.values())
-    return f"{files.navigation}: " + (" ".join(said) or f"'{known}' have no number near a frame.")
+    return f"{files.navigation}: " + (" ".join(found) or f"'{known}' have no number near a frame.")
 
 
 def _sun_angles(file: h5py.File, navigation: Navigation, count: int, rows: np.ndarray, near: np.ndarray) -> np.ndarray:
@@ -111,11 +114,11 @@ def _sun_angles(file: h5py.File, navigation: Navigation, count: int, rows: np.nd
 
 
 def _column(file: h5py.File, navigation: Navigation, key: str, count: int) -> np.ndarray:
-    """The dataset that field `key` names, in each of `count` rows."""
+    """The dataset that field `key` names, with one value for each of `count` rows."""
     name = getattr(navigation, key)
     values = hdf5.read(file, name, 1, f"data.navigation.{key}")
     if len(values) != count:
-        what = "one row a camera frame" if navigation.time is None else f"one row a time of '{navigation.time}'"
+        what = "one row per camera frame" if navigation.time is None else f"one row per time of '{navigation.time}'"
         hint = " Name the file's own times in data.navigation.time." if navigation.time is None else ""
         raise DataError(f"{file.filename}: '{name}' must have {what}, {count}. Received: {len(values)}.{hint}")
     return values
@@ -150,7 +153,7 @@ def _fill_angles(degrees: np.ndarray, longest: int) -> np.ndarray:
 
 
 def feature_rows(file: h5py.File, feature: Feature, total: int, what: str) -> np.ndarray:
-    """A feature's number in each of `total` rows, the middle one of several; NaN where it is unknown."""
+    """A feature's value in each of `total` rows, the middle one of several; NaN where it is unknown."""
     values = hdf5.read(file, feature.dataset, (1, 2), f"data.features '{feature.name}'")
     values = values if values.ndim == 1 else values[:, values.shape[1] // 2]
     if len(values) != total:

@@ -1,9 +1,9 @@
-"""The structure of a flight's files, read in a process of its own first.
+"""Read the structure of a flight's files in a subprocess first: a damaged file can crash HDF5.
 
-HDF5 is a C library, and a damaged file can end it: a flipped bit in the wrong place is a segmentation fault, or a loop.
-In a training that would be the end of the training, without a word. So one helper process, started once and used for
-all flights, does beforehand what `load_flight` is about to do, and reads the first and last frame. Where it dies, or
-takes too long, the file in hand is named in an ordinary error, and the next flight gets a new helper.
+HDF5 is a C library: a flipped bit at the wrong position is a segmentation fault, or an endless loop. In a training that
+would end the training without a message. So one helper process, started once and used for all flights, first does what
+`load_flight` is about to do, and reads the first and last frame. Where it dies, or takes too long, an ordinary error
+names the current file, and the next flight gets a new helper.
 
     this process    {"files": …} ─▶   helper: opens …, opens …      ─▶ "done"        read here
                                       helper: opens …, dies         ─▶ end of file   DataError
@@ -30,14 +30,15 @@ from cloudml_tf.data.readers.flights import Flight, load_flight
 from cloudml_tf.utils.errors import DataError
 
 READY, DONE = "ready", "done"
-START_S = 60.0  # until it is ready
-SPARE_S = 5.0  # beyond the time that whoever asks waits
-MEMORY_GB = 8  # of address space: what a damaged size would take beyond is refused by the system
+START_S = 60.0  # until the helper is ready
+SPARE_S = 5.0  # beyond the time that the caller waits
+MEMORY_GB = 8  # of address space: the system refuses what a damaged size would take beyond it
 ROOT = Path(__file__).parents[2]
 
 
 def try_flight(name: str, files: FlightFiles, data: Data, target: Target, labels: bool) -> None:
-    """Read a flight's structure elsewhere. Raises `DataError` naming the file that a process dies of, and no other."""
+    """Read a flight's structure in the helper. Raises `DataError` naming the file that crashes it, and for nothing
+    else."""
     if data.limits.try_first:
         asked: dict[str, BaseModel] = {"files": files, "data": data, "target": target}
         content = {key: part.model_dump(mode="json") for key, part in asked.items()}
@@ -45,16 +46,16 @@ def try_flight(name: str, files: FlightFiles, data: Data, target: Target, labels
 
 
 def try_file(path: Path, seconds: float = hdf5.File.limits.try_s) -> None:
-    """The same for one file of which nothing is known, as `cloudml init --from` looks at it."""
+    """Do the same for one file of unknown layout, as `cloudml init --from` reads it."""
     _ask({"path": str(path)}, seconds)
 
 
 class Helper:
-    """The other process, and a line to it."""
+    """The helper process, and a pipe to it."""
 
     def __init__(self) -> None:
         paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
-        self.owner, self.said = os.getpid(), queue.Queue[str]()
+        self.owner, self.lines = os.getpid(), queue.Queue[str]()
         self.process = subprocess.Popen(
             [sys.executable, "-m", "cloudml_tf.data.readers.sandbox"],
             stdin=subprocess.PIPE,
@@ -67,37 +68,37 @@ class Helper:
         self.listener = threading.Thread(target=self._listen, name="sandbox", daemon=True)
         self.listener.start()
         with contextlib.suppress(queue.Empty):
-            if self.said.get(timeout=START_S) == READY:
+            if self.lines.get(timeout=START_S) == READY:
                 return
         self.close(kill=True)
         raise OSError("it does not become ready")
 
     @property
     def alive(self) -> bool:
-        """Whether it can be asked, by this process and no child of it."""
+        """Whether this process, and not a fork of it, can use the helper."""
         return self.owner == os.getpid() and self.process.poll() is None
 
     def ask(self, content: dict[str, Any], seconds: float) -> None:
-        """One request. Raises `DataError` where the helper does not live through it."""
+        """Send one request. Raises `DataError` where the helper does not survive it."""
         opened, problem = "", ""
         try:
             print(json.dumps({**content, "seconds": seconds}), file=self.process.stdin, flush=True)
-            while (line := self.said.get(timeout=seconds)) != DONE:
+            while (line := self.lines.get(timeout=seconds)) != DONE:
                 if not line:
                     self.process.wait()
-                    problem = f"the HDF5 library dies of it ({_ending(self.process.returncode)})"
+                    problem = f"it crashes the HDF5 library ({_exit_status(self.process.returncode)})"
                     break
                 opened = line
         except queue.Empty:
             problem = f"reading its structure takes more than {seconds:g} s (data.limits.try_s)"
         except OSError:
-            problem = "the process that tries it first has ended"
+            problem = "the helper process that reads it first has ended"
         if problem:
             self.close(kill=True)
             raise DataError(f"{opened or content.get('path', 'flight files')}: is damaged: {problem}. Copy it again.")
 
     def close(self, kill: bool = False) -> None:
-        """End it."""
+        """End the helper."""
         if self.owner != os.getpid():
             return
         if kill:
@@ -110,8 +111,8 @@ class Helper:
 
     def _listen(self) -> None:
         for line in self.process.stdout or ():
-            self.said.put(line.rstrip("\n"))
-        self.said.put("")
+            self.lines.put(line.rstrip("\n"))
+        self.lines.put("")
 
 
 _kept: list[Helper] = []
@@ -122,36 +123,36 @@ def _ask(content: dict[str, Any], seconds: float) -> None:
         try:
             _kept[:] = [Helper()]
         except OSError as error:
-            text = f"flight files are read as they are: no helper process starts ({error}); see data.limits.try_first"
+            text = f"flight files are read without a subprocess: it does not start ({error}); see data.limits.try_first"
             warnings.warn(text, stacklevel=4)
             return
         atexit.register(_kept[0].close)
     _kept[0].ask(content, seconds)
 
 
-def _ending(returncode: int) -> str:
+def _exit_status(returncode: int) -> str:
     return f"signal {-returncode}" if returncode < 0 else f"exit code {returncode}"
 
 
-# --- in the helper
+# --- in the helper process
 
 
 def serve() -> None:
-    """Answer until the line is closed."""
+    """Serve requests until the pipe is closed."""
     _limit_memory()
     hdf5.File.opening = staticmethod(_say)
     _say(READY)
     for line in sys.stdin:
         content = json.loads(line)
         _end_after(content.pop("seconds") + SPARE_S)
-        with contextlib.suppress(Exception):  # errors are for the other process to find and to tell
+        with contextlib.suppress(Exception):  # the other process will meet and report any error itself
             _try(content)
         _end_after(0.0)
         _say(DONE)
 
 
 def _end_after(seconds: float) -> None:
-    """Let the system end this process, also within HDF5: whoever asked may be gone. 0 is never."""
+    """Let the system end this process after a time, even inside HDF5: the caller may be gone. 0 means never."""
     if hasattr(signal, "setitimer"):
         signal.setitimer(signal.ITIMER_REAL, seconds)
 
@@ -189,6 +190,6 @@ if __name__ == "__main__":
 
 
 def read_flight(name: str, files: FlightFiles, data: Data, target: Target, labels: bool = True) -> Flight:
-    """As `load_flight`, in another process first, lest a damaged file end this one."""
+    """Like `load_flight`, but reads the files in a subprocess first: a corrupt HDF5 file can crash the reader."""
     try_flight(name, files, data, target, labels)
     return load_flight(name, files, data, target, labels)

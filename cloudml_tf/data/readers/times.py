@@ -1,4 +1,4 @@
-"""Clocks: every time becomes seconds since 1970-01-01 UTC, and lidar profiles find their frames."""
+"""Convert every clock to seconds since 1970-01-01 UTC, and match lidar profiles to frames."""
 
 import calendar
 import re
@@ -32,13 +32,13 @@ _CF_TIME = re.compile(
     re.VERBOSE,
 )
 DAY_S = 86400.0
-FARTHEST_S = 1e20  # from 1970; a time beyond is none
+FARTHEST_S = 1e20  # from 1970; a number beyond is not a time
 
 
 def unit_of(
     attribute: str, path: Path, since_s: float = 0.0, field: str = "data.camera.time_unit"
 ) -> tuple[float, float]:
-    """A CF time unit, e.g. "hours since 1970-01-01", to (seconds a unit, reference in seconds since 1970).
+    """Convert a CF time unit, e.g. "hours since 1970-01-01", to (seconds per unit, reference in seconds since 1970).
 
     A unit without a reference counts from `since_s`; no unit at all means seconds. Raises `DataError` naming the file
     and `field`, the setting that helps, for one that cannot be read.
@@ -60,7 +60,7 @@ def unit_of(
     try:
         reference_s = calendar.timegm((year, month, day, hour, minute, 0)) + float(match.group(7) or 0)
     except ValueError:
-        raise DataError(f"{path}: time unit '{attribute}' counts from what is no date; set {field}.") from None
+        raise DataError(f"{path}: time unit '{attribute}' has no valid reference date; set {field}.") from None
     return UNIT_SECONDS[unit], reference_s - zone_s
 
 
@@ -84,7 +84,7 @@ def _century(short: int) -> int:
 
 
 def past_midnight(days: np.ndarray) -> np.ndarray:
-    """Times of day as days, 0 to 1, on a clock that starts anew at midnight: those after it get one day more.
+    """Add a day to times after midnight, on a clock (days, 0 to 1) that starts again at midnight.
 
     The flight has passed midnight if the longest empty stretch is not the one around midnight. Any shape and order.
     """
@@ -105,18 +105,19 @@ def year_of_name(path: Path) -> int:
     match = re.search(r"(\d\d)$", path.stem)
     if match is None:
         raise DataError(
-            f"{path}: the year is read from the name's date or its last two digits (…_01jun24.hdf5), and there are "
-            "none. Rename the file or set data.lidar.year."
+            f"{path}: the year is read from the date in the file name or its last two digits (…_01jun24.hdf5), and it "
+            "has neither. Rename the file or set data.lidar.year."
         )
     return _century(int(match.group(1)))
 
 
 def day_of_year_to_seconds(days: np.ndarray, year: int) -> np.ndarray:
-    """Decimal day of year (1.0 = 1 January 00:00) to seconds since 1970. Any shape and order; NaN stays NaN.
+    """Convert decimal days of the year (1.0 = 1 January 00:00) to seconds since 1970. Any shape and order; NaN stays
+    NaN.
 
     A flight has passed New Year if it has both the year's last and first days. It has passed midnight on a clock that
     counts only the fraction if all lies in one day number, and the longest empty stretch is not the one around
-    midnight. `year` is that of the earliest profile. The order of the file plays no part: it may be unsorted.
+    midnight. `year` is that of the earliest profile. The order in the file does not matter: it may be unsorted.
     """
     days = np.array(days, "float64")
     length = 366.0 if calendar.isleap(year) else 365.0
@@ -127,7 +128,7 @@ def day_of_year_to_seconds(days: np.ndarray, year: int) -> np.ndarray:
 
 
 def pieces(time_s: np.ndarray, max_gap_s: float | None) -> np.ndarray:
-    """The index of the gap-free piece that each sorted time belongs to. (N,) -> (N,)."""
+    """The index of the gap-free segment that each sorted time belongs to. (N,) -> (N,)."""
     if len(time_s) < 2:
         return np.zeros(len(time_s), "int64")
     steps = np.diff(time_s)
@@ -156,10 +157,10 @@ def match_nearest(frame_s: np.ndarray, profile_s: np.ndarray, tolerance_s: float
 def average_over_spans(
     frame_s: np.ndarray, start_s: np.ndarray, end_s: np.ndarray, value: np.ndarray, tolerance_s: float
 ) -> np.ndarray:
-    """A label for every frame inside a profile's span: the mean of the profiles over it. (P,) -> (N,), NaN where none.
+    """Label every frame inside a profile's span with the mean of the profiles over it. (P,) -> (N,), NaN where none.
 
-    A profile shorter than the frame interval labels its nearest frame. The mean is of the values themselves, before
-    any logarithm.
+    A profile shorter than the frame interval labels its nearest frame. The mean is of the values themselves, before any
+    logarithm.
     """
     timed = np.isfinite(start_s) & np.isfinite(end_s)
     start_s, end_s, value = start_s[timed], end_s[timed], value[timed]

@@ -36,17 +36,17 @@ class StripSampler:
     """Bilinear look-ups in periodic (X, Y) fields that share one grid."""
 
     def __init__(self, shape: tuple[int, int], grid_m: float) -> None:
-        """Remember the grid; fields come already wrapped by `wrap`."""
+        """Store the grid; fields must already be wrapped by `wrap`."""
         self.shape = shape
         self.grid_m = grid_m
 
     @staticmethod
     def wrap(field: FloatField) -> FloatField:
-        """Field (X, Y) flat, its first row and column repeated at the end so that no look-up runs over."""
+        """Flatten a field (X, Y), its first row and column repeated at the end so that no look-up runs over."""
         return np.pad(field, ((0, 1), (0, 1)), mode="wrap").ravel()
 
     def corners(self, x_m: FloatField, y_m: FloatField) -> Corners:
-        """Those of positions in metres, any shape."""
+        """The corners and fractions of positions in metres, any shape."""
         x, y = x_m / np.float32(self.grid_m), y_m / np.float32(self.grid_m)
         x_floor, y_floor = np.floor(x), np.floor(y)
         row = x_floor.astype(np.int32) % self.shape[0]
@@ -54,7 +54,7 @@ class StripSampler:
         return row * (self.shape[1] + 1) + column, x - x_floor, y - y_floor
 
     def look_up(self, wrapped: FloatField, corners: Corners) -> FloatField:
-        """Field values at `corners`, in their shape."""
+        """Interpolate field values at `corners`, in their shape."""
         index, part_x, part_y = corners
         width = self.shape[1] + 1
         near = wrapped[index] * (1 - part_y) + wrapped[index + 1] * part_y
@@ -74,10 +74,10 @@ class LineOfSight:
     """Where the pixels of a few frames look, (T, H, W): at any height, and where they meet the main cloud's top.
 
     Args:
-        track: of these frames.
-        scene: that they look at.
+        track: the track of these frames.
+        scene: the clouds that they look at.
         top_km: its cloud tops, wrapped by `StripSampler.wrap`.
-        settings: of the camera.
+        settings: the simulator's settings.
     """
 
     def __init__(self, track: Track, scene: CloudScene, top_km: FloatField, settings: SimulationConfig) -> None:
@@ -94,7 +94,7 @@ class LineOfSight:
         self.at_cloud = self.at(height_km)
 
     def at(self, height_km: FloatField | float) -> Corners:
-        """Where each pixel looks at a height, one for all or one a pixel."""
+        """Where each pixel looks at a height, one for all or one per pixel."""
         reach = np.float32(1) - np.asarray(height_km, np.float32) / self.altitude_km
         return self.sampler.corners(self.start_m + self.forward_m * reach, self.right_m * reach)
 
@@ -119,14 +119,14 @@ def observe_chunk(
 def depth_chunk(
     track: Track, scene: CloudScene, fields: dict[str, FloatField], settings: SimulationConfig
 ) -> FloatField:
-    """Optical depth (T, H, W) of the two layers that each pixel of a few frames looks through; as `observe_chunk`."""
+    """Optical depth (T, H, W) of the two layers that each pixel of a few frames looks through, like `observe_chunk`."""
     sight = LineOfSight(track, scene, fields["top_km"], settings)
     main = sight.sampler.look_up(fields["optical_depth"], sight.at_cloud)
     return main + sight.sampler.look_up(fields["upper_optical_depth"], sight.at(scene.upper_height_km))
 
 
 def _column(values: FloatField) -> FloatField:
-    """(T,) as (T, 1, 1) in single precision."""
+    """Reshape (T,) to (T, 1, 1) in single precision."""
     return np.asarray(values, np.float32)[:, None, None]
 
 
@@ -148,7 +148,7 @@ def _in_chunks(
     fields: Mapping[str, FloatField],
     settings: SimulationConfig,
 ) -> FloatField:
-    """(T, H, W) of all frames, a few at a time."""
+    """Compute (T, H, W) of all frames, a few at a time."""
     wrapped = {name: StripSampler.wrap(values) for name, values in {**fields, "top_km": scene.top_km}.items()}
     count = len(track.distance_m)
     frames = np.empty((count, settings.frame_rows, settings.frame_columns), np.float32)

@@ -19,7 +19,7 @@ FloatField = npt.NDArray[np.floating[Any]]
 
 @dataclass(frozen=True)
 class CloudScene:
-    """What hangs below the aircraft; every array is (X, Y) on a grid of `grid_m` metres."""
+    """The clouds below the aircraft; every array is (X, Y) on a grid of `grid_m` metres."""
 
     optical_depth: FloatField
     base_km: FloatField
@@ -72,7 +72,7 @@ def lognormal_optical_depth(
     cloudy = rank > 0
     score = special.ndtri(np.clip(rank, 1e-6, 1 - 1e-6))
     free = median * np.exp(sigma * score)
-    capped = free * (1 + median / cap) / (1 + free / cap)  # keeps the median where it was
+    capped = free * (1 + median / cap) / (1 + free / cap)  # keeps the median unchanged
     return np.where(cloudy, capped, 0).astype(np.float32)
 
 
@@ -92,7 +92,7 @@ def upper_layer(rng: np.random.Generator, shape: tuple[int, int], settings: Simu
 
 
 def build_cloud_scene(settings: SimulationConfig, regime: FlightRegime, seed: list[int]) -> CloudScene:
-    """Draw the clouds of one flight; each field has its own random stream, so one setting moves one field."""
+    """Draw the clouds of one flight; each field has its own random stream, so one setting changes one field."""
     shape = strip_shape(settings)
     streams = [np.random.default_rng([*seed, stream]) for stream in range(3)]
     gaussian = fractal_field(streams[0], shape, settings.grid_m, regime.spectral_slope, regime.outer_scale_m)

@@ -47,7 +47,7 @@ def file_names(flight: SimulatedFlight) -> dict[str, str]:
 
 
 def dataset_attributes(settings: SimulationConfig) -> dict[str, dict[str, Any]]:
-    """Attributes by dataset path."""
+    """The attributes of the datasets, by path."""
     degrees = ("solarZenith", "sunAzGrd", "heading", "roll", "pitch", "latitude", "longitude")
     named: dict[str, dict[str, Any]] = {f"nav/{name}": {"units": "degrees"} for name in degrees}
     named["nav/altitude"] = {"units": "m"}
@@ -65,7 +65,7 @@ def dataset_attributes(settings: SimulationConfig) -> dict[str, dict[str, Any]]:
 
 
 def file_attributes(flight: SimulatedFlight) -> dict[str, dict[str, Any]]:
-    """Attributes of each file, by kind."""
+    """The attributes of each file, by kind."""
     settings = flight.settings
     camera = {
         "axes": "frame, across_track, along_track",
@@ -86,7 +86,7 @@ def file_attributes(flight: SimulatedFlight) -> dict[str, dict[str, Any]]:
 def write_file(
     path: Path, datasets: dict[str, np.ndarray], attributes: dict[str, Any], settings: SimulationConfig
 ) -> None:
-    """One HDF5 file, written under a temporary name and renamed when whole."""
+    """Write one HDF5 file under a temporary name, renamed when whole."""
     partial = path.with_name(path.name + ".part")
     described = dataset_attributes(settings)
     try:
@@ -100,7 +100,7 @@ def write_file(
 
 
 def _storage(values: np.ndarray) -> dict[str, Any]:
-    """Storage options: chunks of whole frames for imagery, so that a sequence is one or two reads."""
+    """Storage options: chunks of whole frames for imagery, so that a sequence takes one or two reads."""
     if values.ndim < 3:
         return {"compression": "gzip", "compression_opts": 4}
     chunks = (min(FRAMES_A_CHUNK, len(values)), *values.shape[1:])
@@ -108,7 +108,7 @@ def _storage(values: np.ndarray) -> dict[str, Any]:
 
 
 def write_flight(flight: SimulatedFlight, folder: Path | str) -> dict[str, Path]:
-    """Write the three instrument files and the truth file of one flight; their paths by kind."""
+    """Write the three instrument files and the truth file of one flight; return their paths by kind."""
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     contents = {

@@ -1,6 +1,6 @@
 """The simulated lidar: profiles that average the column below the aircraft, with noise, fills and a ceiling.
 
-Layout as in the Cloud Physics Lidar's 1-km layer product: ten slots a profile, top layer first, fill -9999.
+Layout as in the Cloud Physics Lidar's 1-km layer product: ten slots per profile, top layer first, fill -9999.
 P profiles, S samples of the field in each, L = 10 layer slots.
 """
 
@@ -102,7 +102,7 @@ def measured_layers(
 
 
 def censor(depth: FloatField, seen: np.ndarray, saturation: float) -> tuple[FloatField, np.ndarray, np.ndarray]:
-    """Layers (P, 3) and seen (P, 3) once the beam has died, and the opaque flag (P,).
+    """Layers (P, 3) and seen (P, 3) once the beam is extinguished, and the opaque flag (P,).
 
     Column depth stops at `saturation` and lower layers vanish. Layers run from the top down.
     """
@@ -112,7 +112,7 @@ def censor(depth: FloatField, seen: np.ndarray, saturation: float) -> tuple[Floa
 
 
 def into_slots(values: FloatField, seen: np.ndarray) -> FloatField:
-    """Seen layers (P, 3) packed to the front of ten slots (P, L), the rest fill."""
+    """Pack seen layers (P, 3) to the front of ten slots (P, L); the rest is fill."""
     slots = np.full((len(values), LAYER_SLOTS), FILL, np.float32)
     profile, layer = np.nonzero(seen)
     slots[profile, (np.cumsum(seen, 1) - 1)[profile, layer]] = values[profile, layer]
@@ -120,7 +120,7 @@ def into_slots(values: FloatField, seen: np.ndarray) -> FloatField:
 
 
 def lidar_datasets(footprint: Footprint, settings: SimulationConfig, rng: np.random.Generator) -> dict[str, np.ndarray]:
-    """Datasets of the lidar file, by path, without times and places."""
+    """Datasets of the lidar file, by path, without times and positions."""
     layers, seen = measured_layers(footprint, settings, rng)
     depth, seen, opaque = censor(layers["depth"], seen, settings.lidar_saturation)
     kinds = np.broadcast_to(np.array([CLOUD, CLOUD, AEROSOL], float), seen.shape)

@@ -18,7 +18,7 @@ from cloudml_tf.data.simulation.cloud_fields import CloudScene, FloatField, frac
 
 @dataclass(frozen=True)
 class RadianceFields:
-    """Reflecting and transmitting layers a line of sight meets; every array is (X, Y)."""
+    """The reflecting and transmitting layers on a line of sight; every array is (X, Y)."""
 
     cloud_reflectance: FloatField
     cloud_transmittance: FloatField
@@ -50,7 +50,7 @@ def shifted(field: FloatField, cells_x: float, cells_y: float) -> FloatField:
 def sun_side_factor(
     top_km: FloatField, grid_m: float, sun: tuple[float, float], tan_zenith: float, strength: float
 ) -> FloatField:
-    """Brightness of each cell over a flat cloud's: slopes that face the sun catch more light.
+    """Brightness of each cell relative to a flat cloud's: slopes that face the sun receive more sunlight.
 
     A facet of slope s toward the sun receives 1 - tan(zenith) * s of what a level one does.
     """

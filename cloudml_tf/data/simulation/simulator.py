@@ -1,7 +1,7 @@
-"""Simulated flights with known truth: geometry and instruments here, physics in the rooms it calls.
+"""Simulated flights with known truth: geometry and instruments here, physics in the modules it calls.
 
 `simulate_flight` returns arrays, `simulate_flights` a cached folder of instrument files. The imagery is solar
-(reflected sunlight), unlike the infrared originals, because the seed's model takes sun angles as inputs.
+(reflected sunlight), unlike the thermal infrared of the airborne data, because the network takes sun angles as inputs.
 """
 
 import hashlib
@@ -41,7 +41,7 @@ def wander(rng: np.random.Generator, count: int, std: float, memory: float) -> F
 
 
 def fly(settings: SimulationConfig, seed: list[int]) -> Track:
-    """Track of one flight: straight and level but for roll and pitch."""
+    """The track of one flight: straight and level except for roll and pitch."""
     rng = np.random.default_rng(seed)
     count = settings.frames_per_flight
     memory = settings.attitude_time_s / settings.frame_interval_s
@@ -85,8 +85,8 @@ def navigation_datasets(settings: SimulationConfig, regime: FlightRegime, track:
 def ancillary_datasets(leg: "Leg", scene: CloudScene) -> dict[str, np.ndarray]:
     """Datasets (T,) of the navigation file that come from maps and forecasts, by path.
 
-    The surface's albedo below the aircraft as a map of one kilometre holds it, and the level where cloud bases form
-    as a forecast has it, in km, with an error that lasts for minutes.
+    The surface albedo below the aircraft from a one-kilometre map, and the cloud-base level from a forecast, in km,
+    with an error that lasts for minutes.
     """
     settings = leg.settings
     albedo = radiance.surface_albedo(scene, settings, leg.seed(SURFACE))
@@ -119,7 +119,7 @@ def spoil(
 
 @dataclass(frozen=True)
 class Leg:
-    """One flight before its instruments: weather, track and what is wrong with the clocks and the gain."""
+    """One flight before its instruments: weather, track, and the errors of clock and gain."""
 
     settings: SimulationConfig
     index: int
@@ -163,7 +163,7 @@ def take_images(leg: Leg, scene: CloudScene) -> tuple[np.ndarray, float]:
 
 
 def take_profiles(leg: Leg, scene: CloudScene) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-    """Datasets of the lidar file with clock and place, and the truth (P,) behind them."""
+    """Datasets of the lidar file with times and positions, and the truth (P,) behind them."""
     settings = leg.settings
     footprint = simulated_lidar.footprints(leg.track, scene, settings)
     edges_s = simulated_lidar.profile_times_s(settings)  # (P, 3)
@@ -216,7 +216,7 @@ def simulate_flight(settings: SimulationConfig, index: int) -> SimulatedFlight:
 
 
 def content_key(settings: SimulationConfig) -> str:
-    """Hash of the settings and of the simulator's own source: either change asks for new files."""
+    """Hash of the settings and of the simulator's own source: a change of either makes new files."""
     modules = (simulation_settings, cloud_fields, radiance, camera, simulated_lidar, simulated_files)
     digest = hashlib.sha256(settings.model_dump_json().encode())
     for path in [*(Path(str(module.__file__)) for module in modules), Path(__file__)]:
@@ -229,14 +229,14 @@ def simulate_flights(
 ) -> list[Path]:
     """Folders root/<key>/simNN of the whole set, simulated now or found from an earlier call.
 
-    The set is built in a temporary folder and renamed when whole, so a folder that exists is complete.
+    The set is built in a temporary folder and renamed when complete, so a folder that exists is complete.
     `progress(done, total)` is called after every flight.
     """
     home = Path(root) / content_key(settings)
     names = [f"sim{index + 1:02d}" for index in range(settings.flight_count)]
     if not home.is_dir():
         with alone_at(home, "a simulation of these flights"):
-            if not home.is_dir():  # else another process has made them meanwhile
+            if not home.is_dir():  # else another process has made them in the meantime
                 _simulate(settings, home, names, progress)
     return [home / name for name in names]
 
