@@ -293,12 +293,10 @@ def test_gain_and_noise_change_images_and_no_label(config, change) -> None:
 
 def test_overweight_counts_high_labels_and_named_scenes_more(tmp_path, config) -> None:
     train = prepare_scenes(config).parts["train"]
-    heavy = parse_config(
-        {**config.model_dump(mode="json"), "overweight_factor": 3.0, "overweight": {"threshold": 10.0}}
-    )
+    heavy = parse_config({**config.model_dump(mode="json"), "overweight": {"factor": 3.0, "threshold": 10.0}})
     np.testing.assert_array_equal(training_weight(train, heavy), np.where(train.label >= 10.0, 3.0, 1.0))
     rule = {"threshold": None, "flights": ["2"]}
-    heavy = parse_config({**config.model_dump(mode="json"), "overweight_factor": 3.0, "overweight": rule})
+    heavy = parse_config({**config.model_dump(mode="json"), "overweight": {"factor": 3.0, **rule}})
     assert training_weight(train, heavy).mean(axis=(1, 2)).tolist() == [1.0, 3.0, 1.0, 1.0]
 
 

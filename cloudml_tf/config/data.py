@@ -404,8 +404,9 @@ Split = Annotated[FlightSplit | LeaveOneOut | TimeBlocks, Field(discriminator="k
 
 
 class Overweight(Settings):
-    """The samples that `overweight_factor` multiplies."""
+    """The training samples that count more than others: high labels, and whole flights."""
 
+    factor: float = Field(1.0, gt=0, le=100, description="Sample weight of these samples; 1 leaves all alike.")
     threshold: float | None = Field(
         1.0, description="Smallest overweighted label, in the target's own unit; none if null."
     )

@@ -10,7 +10,6 @@ plots/             figures                           checkpoint.previous.npz   o
 
 import csv
 import datetime
-import json
 import platform
 import shlex
 import sys
@@ -20,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from cloudml_tf.config.data import FlightFiles, FlightSplit, TimeBlocks
-from cloudml_tf.config.load import expand, load_config, parse_config, resolved_json, set_by_path
+from cloudml_tf.config.load import expand, parse_config, resolve, resolved_json
 from cloudml_tf.config.schema import Config
 from cloudml_tf.utils import plain_json
 from cloudml_tf.utils.errors import ConfigError, RunError
@@ -132,7 +131,8 @@ def run_to_resume(config: Config, run_dir: str | None) -> Path:
 
 def check_same(path: Path, config: Config, fingerprint: str) -> None:
     """Refuse to resume with another configuration or other data. Raises `RunError`, naming what differs."""
-    before, now = (flat(content) for content in (read_json(path / "config.json"), json.loads(resolved_json(config))))
+    old = parse_config(read_json(path / "config.json"), str(path / "config.json"))
+    before, now = (flat(one.model_dump(mode="json")) for one in (old, config))
     changed = sorted(key for key in before.keys() | now.keys() if before.get(key) != now.get(key))
     if changed:
         shown = ", ".join(f"{key} was {before.get(key)!r}, is {now.get(key)!r}" for key in changed[:5])
@@ -203,7 +203,8 @@ def read_run(path: Path, overrides: dict[str, Any] | None = None) -> tuple[Confi
         raise RunError(text + _lying_in(path))
     if not (path / "data.json").is_file():
         raise RunError(f"{path}: has a configuration but no data.json, so nothing was trained here.{_lying_in(path)}")
-    return load_config(path / "config.json", overrides), read_json(path / "data.json")
+    config = resolve(read_json(path / "config.json"), overrides, str(path / "config.json"))
+    return config, read_json(path / "data.json")
 
 
 def _lying_in(path: Path, shown: int = 5) -> str:
@@ -218,9 +219,7 @@ def read_model(source: Path, overrides: dict[str, Any] | None = None) -> tuple[C
     if not looks_exported(source):
         return *read_run(source, overrides), {}
     record = read_json(source / RECORD)
-    for key, value in (overrides or {}).items():
-        set_by_path(record["config"], key, value)
-    return parse_config(record["config"], str(source / RECORD)), record["data"], record
+    return resolve(record["config"], overrides, str(source / RECORD)), record["data"], record
 
 
 def is_swath(source: Path, overrides: dict[str, Any] | None = None) -> bool:

@@ -206,12 +206,12 @@ def _per_frame(flights: list[Flight], wanted: dict[str, np.ndarray], name: str) 
 
 
 def _weights(label: np.ndarray, which: np.ndarray, flights: list[Flight], config: Config) -> np.ndarray:
-    """1, or `overweight_factor` for high labels and named flights."""
+    """1, or `overweight.factor` for high labels and named flights."""
     rule = config.overweight
     chosen = np.isin(which, [n for n, flight in enumerate(flights) if flight.name in rule.flights])
     if rule.threshold is not None:
         chosen |= label >= rule.threshold
-    return np.where(chosen, config.overweight_factor, 1.0).astype("float32")
+    return np.where(chosen, rule.factor, 1.0).astype("float32")
 
 
 def nadir_pixel(frame_shape: tuple[int, int, int], data: Data) -> tuple[int, int]:

@@ -170,12 +170,12 @@ def across_sun(scenes: SceneFile) -> str:
 
 
 def training_weight(scenes: Scenes, config: Config) -> np.ndarray:
-    """(n,H,W): `overweight_factor` for high labels and for all of the named scenes or groups."""
+    """(n,H,W): `overweight.factor` for high labels and for all of the named scenes or groups."""
     rule = config.overweight
     chosen = np.isin(scenes.split_names, rule.flights)[:, None, None] & np.ones_like(scenes.seen)
     if rule.threshold is not None:
         chosen |= scenes.label >= rule.threshold
-    return (scenes.weight * np.where(chosen, config.overweight_factor, 1.0)).astype("float32")
+    return (scenes.weight * np.where(chosen, rule.factor, 1.0)).astype("float32")
 
 
 def scene_batches(

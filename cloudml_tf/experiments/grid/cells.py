@@ -252,12 +252,13 @@ def check_unchanged(wanted: list[Cell], home: Path) -> None:
         path = cell.folder(home) / "config.json"
         if not path.is_file():
             continue
-        was, now = flat(read_json(path)), flat(cell.config.model_dump(mode="json"))
-        changed = [key for key in now if key in was and was[key] != now[key] and not key.startswith("output.")]
+        old = parse_config(read_json(path), str(path))
+        was, now = (flat(config.model_dump(mode="json", exclude={"output"})) for config in (old, cell.config))
+        changed = [key for key in now if was.get(key) != now[key]]
         if changed:
             raise RunError(
-                f"{path}: {changed[0]} was {was[changed[0]]}, and is {now[changed[0]]} in the grid now. Finish it as "
-                "it was, or give another --run-dir."
+                f"{path}: {changed[0]} was {was.get(changed[0])}, and is {now[changed[0]]} in the grid now. "
+                "Finish it as it was, or give another --run-dir."
             )
 
 
