@@ -12,7 +12,6 @@ import json
 import multiprocessing
 import os
 import shutil
-import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -31,7 +30,7 @@ from cloudml_tf.train.devices import refuse_workers
 from cloudml_tf.utils.console import Console
 from cloudml_tf.utils.errors import CloudMLError, ConfigError, RunError
 from cloudml_tf.utils.files import write_json
-from cloudml_tf.utils.tf_logging import set_log_level
+from cloudml_tf.utils.threads import begin_child, threads_of_children
 
 FAILED, DONE = "failed.json", WHOLE
 ATTEMPTS = 2  # of a cell whose worker process dies
@@ -191,34 +190,16 @@ def running_mark(folder: Path) -> Path:
 
 @contextlib.contextmanager
 def _workers(jobs: int) -> Iterator[ProcessPoolExecutor]:
-    threads = max((os.cpu_count() or 1) // jobs, 1)
     context = multiprocessing.get_context("spawn")  # TensorFlow does not survive a fork
-    pool = ProcessPoolExecutor(jobs, mp_context=context, initializer=_begin_worker, initargs=(threads,))
+    leash, theirs = context.Pipe()
+    pool = ProcessPoolExecutor(jobs, context, begin_child, (theirs.recv_bytes,))
     try:
-        yield pool
-    except BaseException:
-        for child in multiprocessing.active_children():
-            child.terminate()  # Python would wait for the end of what they train
-        raise
+        with threads_of_children(max((os.cpu_count() or 1) // jobs, 1)):
+            yield pool
+        pool.shutdown()
     finally:
+        leash.close()  # after an error: Python would wait for the end of what they train
         pool.shutdown(wait=False, cancel_futures=True)
-
-
-def _begin_worker(threads: int) -> None:
-    """Before TensorFlow is loaded: its share of the cores, and a watch on the parent.
-
-    A worker that outlived a killed parent would write into folders that the next call takes up.
-    """
-    threading.Thread(target=_die_with, args=(os.getppid(),), daemon=True).start()
-    for name in ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"):
-        os.environ[name] = str(threads)
-    set_log_level()
-
-
-def _die_with(parent: int) -> None:
-    while os.getppid() == parent:
-        time.sleep(0.5)
-    os._exit(1)
 
 
 def train_cell(content: dict[str, Any], folder: str) -> None:
