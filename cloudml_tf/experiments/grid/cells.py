@@ -26,6 +26,7 @@ from cloudml_tf.config.data import Settings
 from cloudml_tf.config.load import parse_config, read_content, set_by_path
 from cloudml_tf.config.run_folder import WHOLE, flat, has_begun, read_json
 from cloudml_tf.config.schema import Config
+from cloudml_tf.evaluation.scores import labels, texts
 from cloudml_tf.train.devices import refuse_workers
 from cloudml_tf.utils.console import Console
 from cloudml_tf.utils.errors import CloudMLError, ConfigError, RunError
@@ -250,6 +251,6 @@ def outcome(cell: Cell, home: Path) -> str:
         return f"failed: {read_json(folder / FAILED)['error'].splitlines()[0]}"
     found = read_json(folder / DONE)
     test = found["test"]
-    keys = {"r2": "R²", "variance_ratio": "s", "correlation": "r"}
-    numbers = [f"{name} {'-' if test[key] is None else format(test[key], '.3f')}" for key, name in keys.items()]
+    keys = ("r2", "variance_ratio", "correlation")
+    numbers = [f"{name} {text}" for name, text in zip(labels(keys), texts(test, keys), strict=True)]
     return f"{', '.join(numbers)}, tier {found['tier']['name']}, {found['training']['seconds']:.0f} s"

@@ -4,7 +4,8 @@ from typing import Any
 
 from cloudml_tf.config.schema import Config
 from cloudml_tf.data.scene_preparation import scene_file
-from cloudml_tf.inference.export.card import MEANINGS, PART, files_of, loading, number, scores_table, table
+from cloudml_tf.evaluation.scores import number
+from cloudml_tf.inference.export.card import MEANINGS, PART, files_of, loading, scores_table, table
 
 
 def swath_card(
