@@ -125,6 +125,7 @@ def test_tier1_base_differs_in_the_target_alone() -> None:
         ({"model": {"output_init": -1}}, "'default' or a standard deviation above 0"),
         ({"pretraining": {"mask_ratio": 1.0}}, "'pretraining.mask_ratio'"),
         ({"pretraining": {"enabled": True}, "training": {"init_from": "x"}}, "both set the initial weights"),
+        ({"training": {"warmup_steps": 9, "warmup_epochs": 2}}, "warmup_steps and warmup_epochs both say how long"),
     ],
 )
 def test_what_is_refused_and_how(tiny_content, changes: dict, text: str) -> None:

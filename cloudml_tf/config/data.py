@@ -128,7 +128,9 @@ class Camera(Settings):
         None,
         description="(row, column) of the lidar's footprint after slicing and down-sampling; the middle by default.",
     )
-    boresight_offset: tuple[int, int] = Field((0, 0), description="(rows, columns) added to the nadir pixel.")
+    boresight_offset: tuple[int, int] = Field(
+        (0, 0), description="(rows, columns) added to nadir: a measured error, as `cloudml check` proposes it."
+    )
     across_track_axis: Literal["rows", "columns"] = Field(
         "rows",
         description="The image axis across the flight direction: mirroring it mirrors the sun's azimuth.",

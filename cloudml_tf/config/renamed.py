@@ -34,6 +34,20 @@ def renamed(content: dict[str, Any]) -> dict[str, Any]:
     return content
 
 
+def of_run_folder(content: dict[str, Any]) -> dict[str, Any]:
+    """What the configuration in a run folder or an export said when an older version wrote it, in new words.
+
+    `warmup_steps` made `warmup_epochs` unused, and a run that started from another had its learning rate in full.
+    """
+    training = content.get("training")
+    if isinstance(training, dict):
+        if training.get("warmup_steps") is not None:
+            training.pop("warmup_epochs", None)
+        if training.get("init_from") is not None:
+            training.setdefault("init_from_rate_factor", 1.0)
+    return content
+
+
 def check_names(keys: Iterable[str]) -> None:
     """Warn of old names among the keys of a file or of `--set`. Raises `ConfigError` where --set has both names."""
     given = set(keys)

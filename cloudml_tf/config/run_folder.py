@@ -20,6 +20,7 @@ from typing import Any
 
 from cloudml_tf.config.data import FlightFiles, FlightSplit, TimeBlocks
 from cloudml_tf.config.load import expand, parse_config, resolve, resolved_json
+from cloudml_tf.config.renamed import of_run_folder
 from cloudml_tf.config.schema import Config
 from cloudml_tf.utils import plain_json
 from cloudml_tf.utils.errors import ConfigError, RunError
@@ -131,14 +132,20 @@ def run_to_resume(config: Config, run_dir: str | None) -> Path:
 
 def check_same(path: Path, config: Config, fingerprint: str) -> None:
     """Refuse to resume with another configuration or other data. Raises `RunError`, naming what differs."""
-    old = parse_config(read_json(path / "config.json"), str(path / "config.json"))
-    before, now = (flat(one.model_dump(mode="json")) for one in (old, config))
+    old = parse_config(of_run_folder(read_json(path / "config.json")), str(path / "config.json"))
+    before, now = (_compared(one) for one in (old, config))
     changed = sorted(key for key in before.keys() | now.keys() if before.get(key) != now.get(key))
     if changed:
         shown = ", ".join(f"{key} was {before.get(key)!r}, is {now.get(key)!r}" for key in changed[:5])
         raise RunError(f"{path}: the configuration has changed since this run began ({shown}). Start a new run.")
     if (path / "data.json").is_file() and read_json(path / "data.json")["fingerprint"] != fingerprint:
         raise RunError(f"{path}: the flight files have changed since this run began. Start a new run.")
+
+
+def _compared(config: Config) -> dict[str, Any]:
+    """All fields by dotted path; of the learning rate what is used: an older version wrote it down multiplied."""
+    found = flat(config.model_dump(mode="json", exclude={"training": {"init_from_rate_factor"}}))
+    return {**found, "training.learning_rate": config.training.rate}
 
 
 def write_start(path: Path, config: Config, description: dict[str, Any]) -> None:
@@ -203,7 +210,7 @@ def read_run(path: Path, overrides: dict[str, Any] | None = None) -> tuple[Confi
         raise RunError(text + _lying_in(path))
     if not (path / "data.json").is_file():
         raise RunError(f"{path}: has a configuration but no data.json, so nothing was trained here.{_lying_in(path)}")
-    config = resolve(read_json(path / "config.json"), overrides, str(path / "config.json"))
+    config = resolve(of_run_folder(read_json(path / "config.json")), overrides, str(path / "config.json"))
     return config, read_json(path / "data.json")
 
 
@@ -219,7 +226,7 @@ def read_model(source: Path, overrides: dict[str, Any] | None = None) -> tuple[C
     if not looks_exported(source):
         return *read_run(source, overrides), {}
     record = read_json(source / RECORD)
-    return resolve(record["config"], overrides, str(source / RECORD)), record["data"], record
+    return resolve(of_run_folder(record["config"]), overrides, str(source / RECORD)), record["data"], record
 
 
 def is_swath(source: Path, overrides: dict[str, Any] | None = None) -> bool:

@@ -22,7 +22,7 @@ from cloudml_tf.config.run_folder import (
 from cloudml_tf.config.schema import Config
 from cloudml_tf.inference.export.formats import check_backend, check_packages
 from cloudml_tf.train import devices
-from cloudml_tf.train.warm_start import first_model
+from cloudml_tf.train.warm_start import first_model, start_in_words
 from cloudml_tf.utils.console import Console
 from cloudml_tf.utils.files import whole_file, write_json
 from cloudml_tf.utils.locks import alone_in
@@ -104,6 +104,8 @@ def _fit_and_evaluate(
     devices.begin(config.training, console)
     model = first_model(config, prepared)
     console.say(f"model: {model.count_params():,} weights")
+    if config.training.init_from is not None:
+        console.say(start_in_words(config))
     pretrained = None
     if config.pretraining.enabled:
         from cloudml_tf.train import transfer
