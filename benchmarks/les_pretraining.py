@@ -18,7 +18,8 @@ import numpy as np
 
 from cloudml_tf.commands.main import main as cloudml
 from cloudml_tf.config.run_folder import read_json
-from cloudml_tf.experiments.grid.summary import spread_of, t_interval, with_std
+from cloudml_tf.evaluation.scores import COLUMNS
+from cloudml_tf.experiments.grid.summary import spread_of, t_interval
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 FLIGHTS = [f"les{n:02d}" for n in range(1, 10)]
@@ -105,7 +106,7 @@ def table_of_rows(found: Scores) -> str:
     tests = list(next(iter(found.values())))
     lines = [f"| row | {' | '.join(tests)} | mean | RMSE against random, 95 % |", "|---|" + "---|" * (len(tests) + 2)]
     for row, by_flight in found.items():
-        cells = [with_std(spread_of(np.asarray(by_flight[test]))) for test in tests]
+        cells = [COLUMNS["rmse"].with_std(spread_of(np.asarray(by_flight[test]))) for test in tests]
         mean, less = np.mean([by_flight[test] for test in tests]), ""
         others = found.get(row.replace("pretrained", "random"), by_flight)
         if others is not by_flight:

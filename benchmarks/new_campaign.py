@@ -23,7 +23,6 @@ from cloudml_tf.data.prepare import prepare
 from cloudml_tf.data.simulation.simulator import simulate_flights
 from cloudml_tf.experiments.run import train
 from cloudml_tf.reports.figure import BLUE, GREY, INK, ORANGE, Picture, panel, styled
-from cloudml_tf.train.warm_start import GENTLER
 from cloudml_tf.utils.console import Console
 
 LABELS = (10, 25, 50, 100, 200)
@@ -109,7 +108,7 @@ def fitted(config: Config) -> float:
 
 def curve(old: Path, shifted: Path, seeds: list[int]) -> dict[str, np.ndarray]:
     """(numbers of labels, seeds) R² of either way."""
-    on: dict[str, Any] = {"init_from": str(old), "learning_rate": GENTLER * RATE}
+    on: dict[str, Any] = {"init_from": str(old), "learning_rate": RATE}
     ways = {"gone on from": on, "from scratch": {"learning_rate": RATE}}
     found = {way: np.full((len(LABELS), len(seeds)), np.nan) for way in ways}
     for way, change in ways.items():

@@ -130,7 +130,7 @@ def test_noise_is_in_units_of_each_channel_s_std() -> None:
 
 
 def small_samples(home: Path) -> Samples:
-    config = tiny_config(home, {"overweight_factor": 3.0})
+    config = tiny_config(home, {"overweight.factor": 3.0})
     write_flight(home / "flights" / "a")
     return build_samples(read_flights(available_flights(config), ["a"], config), config)[0]
 

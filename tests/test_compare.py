@@ -65,7 +65,7 @@ def row(found: dict[str, Any], metric: str) -> dict[str, Any]:
 
 def test_every_row_has_its_winner_and_a_clear_lead_is_called_so(variant) -> None:
     found = compare([variant("poor", poor), variant("good", good)])
-    assert [one["label"] for one in found["rows"]] == ["R²", "MAE", "Variance Ratio", "Pred Spread", "Correlation"]
+    assert [one["label"] for one in found["rows"]] == ["R²", "MAE", "s", "spread", "r"]
     for one in found["rows"]:
         assert (one["winner"], one["runner_up"]) == ("good", "poor")
         assert one["paired"]
@@ -164,7 +164,7 @@ def test_the_table_on_the_terminal_says_who_leads_and_by_what(variant, tmp_path:
     draws = ["--set", "evaluation.bootstrap_samples=200"]
     assert main(["compare", *runs, "--run-dir", str(tmp_path / "out"), *draws]) == 0
     shown = capsys.readouterr().out
-    for text in ("Variance Ratio", "beyond chance", "Tier", "Diagnosis", "Best epoch", "loss.weight"):
+    for text in ("s = std(prediction)/std(label)", "beyond chance", "Tier", "Diagnosis", "Best epoch", "loss.weight"):
         assert text in shown
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from cloudml_tf.config.data import LeaveOneOut
+from cloudml_tf.config.data import LeaveOneOut, Overweight
 from cloudml_tf.config.load import (
     SCHEMA_PATH,
     expand,
@@ -15,12 +15,53 @@ from cloudml_tf.config.load import (
     parse_overrides,
     resolved_json,
 )
+from cloudml_tf.config.run_folder import check_same, read_run
 from cloudml_tf.config.schema import Config
-from cloudml_tf.utils.errors import ConfigError
+from cloudml_tf.utils.errors import ConfigError, RunError
 
 ROOT = Path(__file__).parent.parent
 OTHERS = (SCHEMA_PATH.name, "search.json", "reproduce.json", "ablation.json")  # a schema, a search, two grids
 SHIPPED = sorted(p for p in (ROOT / "configs").glob("*.json") if p.name not in OTHERS)
+
+
+OLD = {"overweight_factor": 2.5, "overweight": {"threshold": None}}
+
+
+def test_an_old_name_of_a_field_is_taken_for_its_new_one_and_named_once(tiny_content, tmp_path, capsys) -> None:
+    path = tmp_path / "old.json"
+    path.write_text(json.dumps({**tiny_content(), **OLD}))
+    for _ in range(2):
+        config = load_config(path)
+        assert (config.overweight.factor, config.overweight.threshold) == (2.5, None)
+    assert "overweight_factor" not in resolved_json(config)
+    assert load_config(path, parse_overrides(["overweight_factor=4"])).overweight.factor == 4.0
+    assert load_config(path, {"overweight.factor": 3}).overweight.factor == 3.0
+    said = "warning: overweight_factor is now overweight.factor; the old name will not be accepted by the next release"
+    assert capsys.readouterr().err.strip() == said
+
+
+def test_both_names_of_a_field_are_refused(tiny_content) -> None:
+    both = {"overweight_factor": 2.5, "overweight": {"factor": 2.5}}
+    with pytest.raises(ConfigError, match=r"both are given; keep overweight\.factor"):
+        parse_config({**tiny_content(), **both})
+    with pytest.raises(ConfigError, match=r"both are set; keep overweight\.factor"):
+        parse_overrides(["overweight_factor=2", "overweight.factor=3"])
+
+
+def test_an_old_run_folder_is_read_and_resumed_under_the_new_names(finished: Path, tmp_path: Path, capsys) -> None:
+    """Of an older version: one field has its old name, and one was not there."""
+    config, description = read_run(finished)
+    old = config.model_dump(mode="json")
+    old["overweight_factor"] = old["overweight"].pop("factor")
+    del old["training"]["data_threads"]
+    (tmp_path / "config.json").write_text(json.dumps(old))
+    (tmp_path / "data.json").write_text(json.dumps(description))
+    assert read_run(tmp_path)[0] == config
+    check_same(tmp_path, config, description["fingerprint"])
+    other = config.model_copy(update={"overweight": Overweight(factor=2.0)})
+    with pytest.raises(RunError, match=r"overweight\.factor was 1\.0, is 2\.0"):
+        check_same(tmp_path, other, description["fingerprint"])
+    assert "old name" not in capsys.readouterr().err  # nobody can change what a run folder says
 
 
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda p: p.name)
@@ -37,7 +78,7 @@ def test_the_schema_in_the_repository_is_current() -> None:
 def test_tier1_is_the_originals_phase_3() -> None:
     config = load_config(ROOT / "configs/tier1.json")
     assert config.experiment_name == "tier1_variance_fix_test"
-    assert (config.temporal_frames, config.overweight_factor, config.pretraining.enabled) == (3, 1.0, False)
+    assert (config.temporal_frames, config.overweight.factor, config.pretraining.enabled) == (3, 1.0, False)
     assert (config.training.max_epochs, config.training.early_stopping_patience) == (50, 10)
     assert (config.loss.form, config.loss.weight, config.training.early_stopping_monitor) == ("variance", 0.5, "val_r2")
     assert (config.model.output_init, config.model.output_bias) == ("default", 0.0)
@@ -84,6 +125,7 @@ def test_tier1_base_differs_in_the_target_alone() -> None:
         ({"model": {"output_init": -1}}, "'default' or a standard deviation above 0"),
         ({"pretraining": {"mask_ratio": 1.0}}, "'pretraining.mask_ratio'"),
         ({"pretraining": {"enabled": True}, "training": {"init_from": "x"}}, "both set the initial weights"),
+        ({"training": {"warmup_steps": 9, "warmup_epochs": 2}}, "warmup_steps and warmup_epochs both say how long"),
     ],
 )
 def test_what_is_refused_and_how(tiny_content, changes: dict, text: str) -> None:

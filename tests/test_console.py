@@ -106,7 +106,7 @@ def print_grid(metrics: Path, home: Path) -> None:
 def print_members(metrics: dict[str, Any]) -> None:
     scores = metrics["test"]
     flight = {"n": 12345, "coverage": 0.91234, "width": 1.2345, "interval_score": 1.2345, "spread_alone": 0.5}
-    mean = {key: {"mean": scores[key], "std": 0.1} for key in ensemble.FORMS}
+    mean = {key: {"mean": scores[key], "std": 0.1} for key in ensemble.OWN}
     found = {
         "space": metrics["space"],
         "member_scores": {"20260101-120000": scores},

@@ -236,11 +236,11 @@ def test_over_regularised(healthy: Path, tmp_path: Path, capsys) -> None:
     def held_back(_: str, label: np.ndarray, prediction: np.ndarray) -> np.ndarray:
         return label.mean() + 0.2 * (label - label.mean()) + noise(label, 0.3)
 
-    stiff = {"model": {"dropout": 0.8}, "overweight_factor": 2.0, "training": {"weight_decay": 2.0}}
+    stiff = {"model": {"dropout": 0.8}, "overweight": {"factor": 2.0}, "training": {"weight_decay": 2.0}}
     found = diagnosed(planted(healthy, tmp_path / "run", held_back, **stiff), capsys)
     assert found["verdict"] == "over-regularised"
     assert settings_of(found) == {
-        "model.dropout": 0.1, "training.weight_decay": 0.0, "overweight_factor": 1.0,
+        "model.dropout": 0.1, "training.weight_decay": 0.0, "overweight.factor": 1.0,
     }  # fmt: skip
 
 

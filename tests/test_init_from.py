@@ -8,10 +8,11 @@ import pytest
 
 from cloudml_tf.commands.main import main
 from cloudml_tf.config.data import Data
+from cloudml_tf.config.run_folder import check_same, read_history, read_run
 from cloudml_tf.data.prepare import Prepared, prepare
 from cloudml_tf.data.splits import keep_labels
 from cloudml_tf.experiments.run import train
-from cloudml_tf.train.warm_start import GENTLER, first_model, gentle, inherited_weights, put_weights
+from cloudml_tf.train.warm_start import first_model, inherited_weights, put_weights
 from cloudml_tf.utils.console import Console
 from cloudml_tf.utils.errors import ConfigError, DataError, RunError
 
@@ -77,22 +78,35 @@ def test_a_run_goes_on_from_another_with_its_scaling(finished: Path, tiny_file, 
     np.testing.assert_allclose(after, before, atol=1e-4)
     record = json.loads((tmp_path / "on" / "config.json").read_text())
     assert record["training"]["init_from"] == str(finished.resolve())
-    assert record["training"]["learning_rate"] == 1e-12
+    assert (record["training"]["learning_rate"], record["training"]["init_from_rate_factor"]) == (1e-12, 0.3)
     assert main(["export", str(tmp_path / "on"), "--run-dir", str(tmp_path / "model")]) == 0
     shown = capsys.readouterr().out
     assert "warning: the sun is not that of the training: " in shown
     assert "test flight sim03: " in shown
 
 
-def test_it_learns_from_there_and_resumes(finished: Path, tiny, tmp_path: Path) -> None:
-    config = gentle(tiny(training={"max_epochs": 2}, data={"labels": 40}, **QUICK), str(finished), chosen=False)
-    assert config.training.learning_rate == pytest.approx(GENTLER * 3e-3)
+def test_it_learns_from_there_at_a_lower_rate_and_resumes(finished: Path, tiny, tmp_path: Path, capsys) -> None:
+    start = {"max_epochs": 2, "init_from": str(finished)}
+    config = tiny(training=start, data={"labels": 40}, **QUICK)
     _, metrics = train(config, Console(machine=True), str(tmp_path / "on"))
+    shown = capsys.readouterr().err
+    assert f"starts from {finished}, so the learning rate is 0.0009: training.learning_rate 0.003 times" in shown
+    assert max(row["learning_rate"] for row in read_history(tmp_path / "on")) <= 0.0009
     before = json.loads((finished / "metrics.json").read_text())
     assert metrics["test"]["rmse"] != before["test"]["rmse"]
     (tmp_path / "on" / "metrics.json").unlink()
     _, again = train(config, Console(machine=True), str(tmp_path / "on"), resume=True)
     assert again["test"] == metrics["test"]
+    # An older version multiplied the learning rate of --init-from, and wrote it down so; in JSON it was used in full.
+    older = config.model_dump(mode="json")
+    del older["training"]["init_from_rate_factor"]
+    older["training"]["learning_rate"] = 0.003 * 0.3
+    (tmp_path / "on" / "config.json").write_text(json.dumps(older))
+    fingerprint = json.loads((tmp_path / "on" / "data.json").read_text())["fingerprint"]
+    assert read_run(tmp_path / "on")[0].training.rate == 0.003 * 0.3
+    check_same(tmp_path / "on", config, fingerprint)
+    with pytest.raises(RunError, match=r"training\.learning_rate was 0\.0009, is 0\.0015"):
+        check_same(tmp_path / "on", tiny(training={**start, "init_from_rate_factor": 0.5}, **QUICK), fingerprint)
 
 
 @pytest.mark.parametrize(

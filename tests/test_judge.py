@@ -1,5 +1,8 @@
 """Scores, intervals, tiers and acceptance, against numbers worked out by hand and the original's own limits."""
 
+import re
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -46,10 +49,10 @@ def test_the_originals_three_runs_have_their_r2() -> None:
 @pytest.mark.parametrize(
     ("r", "s", "name", "failing"),
     [
-        (0.14, 1.0, "none", "r2"),
-        (0.60, 0.75, "none", "rmse/std(t)"),
-        (0.78, 0.80, "minimum", "variance_ratio 0.800, needs over 0.85"),
-        (0.82, 0.90, "good", "variance_ratio 0.900, needs over 0.95"),
+        (0.14, 1.0, "none", "R²"),
+        (0.60, 0.75, "none", "RMSE/std(label)"),
+        (0.78, 0.80, "minimum", "s 0.800, needs over 0.85"),
+        (0.82, 0.90, "good", "s 0.900, needs over 0.95"),
         (0.93, 0.97, "excellent", ""),
     ],
 )
@@ -62,7 +65,7 @@ def test_tiers(r: float, s: float, name: str, failing: str) -> None:
 def test_constant_labels_reach_no_tier() -> None:
     found = scores.tier(scores.scores(np.full(20, 0.5), np.linspace(0.2, 0.4, 20)))
     assert found["name"] == "none"
-    assert "rmse/std(t) nan, needs under 0.725" in found["failed"]
+    assert "RMSE/std(label) nan, needs under 0.725" in found["failed"]
 
 
 def test_tiers_do_not_depend_on_the_unit() -> None:
@@ -85,7 +88,7 @@ def test_acceptance() -> None:
     assert scores.phase3(good, rising, best_epoch=2)["passed"]
     assert "rank correlation" in scores.phase3(good, falling, best_epoch=None)["failed"][0]
     failed = scores.phase3(scores.scores(*make(0.1, 0.03, bias=0.2)), rising, 2)["failed"]
-    assert [text.split()[0] for text in failed] == ["r2", "variance_ratio", "pred_spread/spread(t)"]
+    assert [text.split()[0] for text in failed] == ["R²", "s", "spread/spread(label)"]
 
 
 def test_the_rank_correlation_is_spearmans() -> None:
@@ -120,3 +123,33 @@ def test_the_effective_size_of_an_autoregressive_series() -> None:
     found = independence.effective_size(x, np.zeros(n))
     assert found == pytest.approx(n * (1 - phi) / (1 + phi), rel=0.15)
     assert independence.effective_size(RNG.normal(size=n), np.zeros(n)) > 0.9 * n
+
+
+# --- how scores are shown
+
+
+def test_a_score_has_one_label_and_one_form() -> None:
+    s, bias = scores.COLUMNS["variance_ratio"], scores.COLUMNS["bias"]
+    assert (s.label, s.text(0.6634), s.text(None), s.text(float("nan"))) == ("s", "66.3 %", "-", "-")
+    assert s.with_std({"mean": 0.6634, "std": 0.02}) == "66.3 ± 2.0 %"
+    assert s.with_std({"mean": None, "std": None}) == "-"
+    assert s.interval([0.61, 0.72]) == " [61.0, 72.0]"
+    assert s.interval([None, 0.72]) == " [-, 72.0]"
+    assert s.interval(None) == ""
+    assert (bias.text(0.1), bias.with_std({"mean": 0.1, "std": 0.2})) == ("+0.100", "0.100 ± 0.200")
+    found = scores.scores(np.array([1.0, 2.0, 4.0]), np.array([1.0, 2.0, 3.0]))
+    assert set(scores.COLUMNS) <= set(found)
+    assert scores.texts(found, ("r2", "rmse")) == ["0.786", "0.577"]
+
+
+def test_s_has_one_name_and_every_table_that_shows_it_says_what_it_is() -> None:
+    """The old names stand in no text that people see; they are keys of JSON files and names of logs alone."""
+    root = Path(scores.__file__).parents[1]
+    tables = 0
+    for path in root.rglob("*.py"):
+        text = path.read_text(encoding="utf-8")
+        assert path.name == "metrics.py" or not re.search(r"\b(std|[vV]ariance) [rR]atio\b", text), path
+        shows = "labels(" in text and "def labels" not in text and "variance_ratio" in text and "table(" in text
+        tables += shows
+        assert not shows or "S_IS" in text or "IDENTITY" in text, path
+    assert tables > 3

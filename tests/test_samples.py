@@ -178,9 +178,9 @@ def test_a_nadir_outside_of_the_frame_is_refused(tmp_path: Path, camera: dict[st
 def test_overweight_by_threshold_and_by_flight(tmp_path: Path) -> None:
     label = np.linspace(0.2, 1.9, 10)
     write_three_flights(tmp_path / "flights", label=label)
-    samples, _ = build(tmp_path, overweight_factor=2.5, overweight={"threshold": 1.0})
+    samples, _ = build(tmp_path, overweight={"factor": 2.5, "threshold": 1.0})
     np.testing.assert_array_equal(samples.weight, np.where(samples.label >= 1.0, 2.5, 1.0).astype("float32"))
-    samples, _ = build(tmp_path, overweight_factor=2.5, overweight={"threshold": None, "flights": ["b"]})
+    samples, _ = build(tmp_path, overweight={"factor": 2.5, "threshold": None, "flights": ["b"]})
     np.testing.assert_array_equal(samples.weight, np.where(samples.flight == 1, 2.5, 1.0).astype("float32"))
     samples, _ = build(tmp_path)
     np.testing.assert_array_equal(samples.weight, 1.0)
@@ -188,7 +188,7 @@ def test_overweight_by_threshold_and_by_flight(tmp_path: Path) -> None:
 
 def test_overweighting_an_unknown_flight_is_refused(tmp_path: Path) -> None:
     write_three_flights(tmp_path / "flights")
-    config = tiny_config(tmp_path, {"overweight_factor": 2.0, "overweight.flights": ["z"]})
+    config = tiny_config(tmp_path, {"overweight.factor": 2.0, "overweight.flights": ["z"]})
     with pytest.raises(DataError, match=r"overweight\.flights names z; the flights are a, b, c"):
         prepare(config)
 

@@ -301,7 +301,7 @@ def test_overweight_counts_high_labels_and_named_scenes_more(tmp_path, config) -
     np.testing.assert_array_equal(training_weight(train, heavy), np.where(train.label >= 10.0, 3.0, 1.0))
     np.testing.assert_array_equal(prepare(heavy).fitted.weight, training_weight(train, heavy))
     rule = {"threshold": None, "flights": ["2"]}
-    heavy = parse_config({**config.model_dump(mode="json"), "overweight_factor": 3.0, "overweight": rule})
+    heavy = parse_config({**config.model_dump(mode="json"), "overweight": {"factor": 3.0, **rule}})
     assert training_weight(train, heavy).mean(axis=(1, 2)).tolist() == [1.0, 3.0, 1.0, 1.0]
 
 

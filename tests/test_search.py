@@ -48,7 +48,7 @@ def test_the_named_search_covers_the_ablations() -> None:
     search = load_search(ROOT / "configs/search.json")
     assert search.tuner.kind == "random"
     assert search.warnings() == []
-    for key in ("temporal_frames", "loss.weight", "loss.form", "overweight_factor", "model.heads", "model.widths"):
+    for key in ("temporal_frames", "loss.weight", "loss.form", "overweight.factor", "model.heads", "model.widths"):
         assert key in search.space
     assert search.content({"model.heads": 2})["model"]["heads"] == 2
     assert search.base["training"]["max_epochs"] == 30  # set by the search, over tier1.json

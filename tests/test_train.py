@@ -102,7 +102,7 @@ def test_equal_seeds_give_equal_runs_and_a_resumed_run_is_the_uninterrupted_one(
 ) -> None:
     more = {"max_epochs": 4, "ema_momentum": 0.9}
     augmentation = {"gain_std": 0.05, "noise_std": 0.1, "mirror_along_track": True}
-    config = tiny(training=more, augmentation=augmentation, overweight_factor=1.5, **QUICK)
+    config = tiny(training=more, augmentation=augmentation, overweight={"factor": 1.5}, **QUICK)
     console = Console()
     train(config, console, str(tmp_path / "a"))
     monkeypatch.setattr(callbacks.LastWeights, "on_epoch_begin", _stop_at(2), raising=False)

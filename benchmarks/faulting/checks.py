@@ -61,6 +61,14 @@ def arrays(path: Path) -> dict[str, np.ndarray]:
         return {name: file[name] for name in file.files}
 
 
+def without_seconds(path: Path) -> dict[str, np.ndarray]:
+    """All arrays of a checkpoint, without how long it took."""
+    found = arrays(path)
+    text = json.loads(bytes(found["_json"]).decode())
+    text.pop("seconds")
+    return {**found, "_json": np.array(json.dumps(text))}
+
+
 def datasets(path: Path) -> dict[str, np.ndarray]:
     """All data sets of an HDF5 or NetCDF-4 file."""
     found: dict[str, np.ndarray] = {}
@@ -90,7 +98,7 @@ def differences(one: Path, other: Path) -> list[str]:
     """What two run folders do not have bit by bit in common; times and places do not count."""
     found = [] if _same_text(one, other, "history.csv") else ["history.csv"]
     readers = {
-        CHECKPOINT: arrays,  # weights, optimizer, random states; and as JSON the states of callbacks and the history
+        CHECKPOINT: without_seconds,  # weights, optimizer, random states; as JSON states of callbacks, and the history
         "predictions.npz": arrays,
         "best.weights.h5": datasets,
         "last.weights.h5": datasets,

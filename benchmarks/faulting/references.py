@@ -25,7 +25,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
         "training": {"ema_momentum": 0.9},
         "augmentation": {"gain_std": 0.05, "noise_std": 0.1, "mirror_along_track": True},
         "loss": {"schedule": "gate", "pooled_batches": 3},
-        "overweight_factor": 1.5,
+        "overweight": {"factor": 1.5},
     },
     "collapsing": {
         **QUICK,

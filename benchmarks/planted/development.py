@@ -60,7 +60,7 @@ DEVELOPMENT = [
     Case(
         "frames, dropout, overweight",
         "over-regularised",
-        {"temporal_frames": 15, "overweight_factor": 5.0, "model": {"dropout": 0.8}, **training(weight_decay=1.0)},
+        {"temporal_frames": 15, "overweight": {"factor": 5.0}, "model": {"dropout": 0.8}, **training(weight_decay=1.0)},
     ),
     Case("rate 1", "learning rate", training(learning_rate=1.0)),
     Case("rate 0.1", "learning rate", training(learning_rate=0.1, gradient_clip_norm=None)),
@@ -113,7 +113,7 @@ DEVELOPMENT = [
         {
             **SMALL,
             "temporal_frames": 7,
-            "overweight_factor": 1.5,
+            "overweight": {"factor": 1.5},
             "model": {"output_init": 0.01, "dropout": 0.25},
             "loss": {"base": "huber", "weight": 0},
             **merged(

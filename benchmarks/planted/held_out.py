@@ -45,7 +45,7 @@ FIRST = [
         {
             **flights(3, preset="hard", seed=103, frames_per_flight=500),
             "temporal_frames": 7,
-            "overweight_factor": 1.5,
+            "overweight": {"factor": 1.5},
             "model": {"output_init": 0.01, "dropout": 0.25},
             "loss": {"base": "huber", "weight": 0},
             "seed": 13,

@@ -32,7 +32,7 @@ SECOND = [
         {
             **flights(4, preset="hard", seed=202, frames_per_flight=400),
             "temporal_frames": 7,
-            "overweight_factor": 1.5,
+            "overweight": {"factor": 1.5},
             "model": {"output_init": 0.05, "dropout": 0.3},
             "loss": {"base": "huber", "weight": 0},
             "seed": 52,
@@ -91,7 +91,7 @@ SECOND = [
         {
             **flights(4, seed=207, frames_per_flight=500),
             "temporal_frames": 7,
-            "overweight_factor": 10.0,
+            "overweight": {"factor": 10.0},
             "model": {"dropout": 0.85},
             "seed": 57,
         },

@@ -2,11 +2,10 @@
 
 import argparse
 
-from cloudml_tf.commands.arguments import add_common, config_from, overrides_from, print_json
-from cloudml_tf.config.load import resolved_json
+from cloudml_tf.commands.arguments import add_common, overrides_from, print_json
+from cloudml_tf.config.load import expand, load_config, resolved_json
 from cloudml_tf.experiments.run import train
 from cloudml_tf.train import devices
-from cloudml_tf.train.warm_start import GENTLER, gentle
 from cloudml_tf.utils.console import Console
 from cloudml_tf.utils.errors import EXIT_COLLAPSED, EXIT_OK, ConfigError
 
@@ -28,16 +27,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--init-from",
         metavar="RUN",
-        help=f"go on from a finished run, at {GENTLER:g} of the learning rate unless --set gives one",
+        help="start from the weights and the scaling of a finished run: training.init_from",
     )
     add_common(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     """The main job."""
-    config = config_from(args)
-    if args.init_from is not None:
-        config = gentle(config, args.init_from, "training.learning_rate" in overrides_from(args))
+    start = {} if args.init_from is None else {"training.init_from": str(expand(args.init_from).resolve())}
+    config = load_config(args.config, {**overrides_from(args), **start})
     if args.print_config:
         print(resolved_json(config), end="")
         return EXIT_OK

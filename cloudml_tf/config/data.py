@@ -128,7 +128,9 @@ class Camera(Settings):
         None,
         description="(row, column) of the lidar's footprint after slicing and down-sampling; the middle by default.",
     )
-    boresight_offset: tuple[int, int] = Field((0, 0), description="(rows, columns) added to the nadir pixel.")
+    boresight_offset: tuple[int, int] = Field(
+        (0, 0), description="(rows, columns) added to nadir: a measured error, as `cloudml check` proposes it."
+    )
     across_track_axis: Literal["rows", "columns"] = Field(
         "rows",
         description="The image axis across the flight direction: mirroring it mirrors the sun's azimuth.",
@@ -404,8 +406,9 @@ Split = Annotated[FlightSplit | LeaveOneOut | TimeBlocks, Field(discriminator="k
 
 
 class Overweight(Settings):
-    """The samples that `overweight_factor` multiplies."""
+    """The training samples that count more than others: high labels, and whole flights."""
 
+    factor: float = Field(1.0, gt=0, le=100, description="Sample weight of these samples; 1 leaves all alike.")
     threshold: float | None = Field(
         1.0, description="Smallest overweighted label, in the target's own unit; none if null."
     )

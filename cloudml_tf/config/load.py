@@ -15,6 +15,7 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
+from cloudml_tf.config.renamed import check_names, keys_in, new_name, rename
 from cloudml_tf.config.schema import Config as Config
 from cloudml_tf.utils import plain_json
 from cloudml_tf.utils.errors import ConfigError
@@ -31,11 +32,15 @@ def load_config(path: str | Path, overrides: Mapping[str, Any] | None = None) ->
 
     Raises `ConfigError`, naming the file, each bad field by its path, and the nearest known name of an unknown key.
     """
-    content = read_content(path)
+    return resolve(read_content(path), overrides, str(path))
+
+
+def resolve(content: dict[str, Any], overrides: Mapping[str, Any] | None, source: str) -> Config:
+    """The configuration of a dictionary, which takes up the overrides; `source` names it in errors."""
     for key, value in (overrides or {}).items():
         set_by_path(content, key, value)
-    check_no_secret(json.dumps(content, ensure_ascii=False), str(path))
-    return parse_config(content, source=str(path))
+    check_no_secret(json.dumps(content, ensure_ascii=False), source)
+    return parse_config(content, source)
 
 
 def read_content(path: str | Path) -> dict[str, Any]:
@@ -61,6 +66,7 @@ def read_content(path: str | Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise ConfigError(f"{path}: a configuration is a JSON object {{...}}. Received: {type(content).__name__}.")
     content.pop("$schema", None)
+    check_names(name for name in keys_in(content) if "." not in name)
     return content
 
 
@@ -97,6 +103,7 @@ def parse_overrides(pairs: list[str]) -> dict[str, Any]:
             raise ConfigError(f"--set {shortened(key)}: {error}.") from None
         if not plain_json.is_text(pair):
             raise ConfigError(f"--set takes UTF-8. Received: {pair[:LONGEST_SHOWN]!r}")
+    check_names(overrides)
     return overrides
 
 
@@ -145,8 +152,9 @@ def shortened(text: str) -> str:
 
 
 def set_by_path(content: dict[str, Any], key: str, value: Any) -> None:
-    """Set the value at a dotted path, in place; missing sections are created."""
-    *parents, last = key.split(".")
+    """Set the value at a dotted path, in place; missing sections are created, and old names replaced."""
+    rename(content)
+    *parents, last = new_name(key).split(".")
     section = content
     for name in parents:
         section = section.setdefault(name, {})

@@ -10,7 +10,6 @@ plots/             figures                           checkpoint.previous.npz   o
 
 import csv
 import datetime
-import json
 import platform
 import shlex
 import sys
@@ -21,7 +20,8 @@ from pathlib import Path
 from typing import Any
 
 from cloudml_tf.config.data import FlightFiles, FlightSplit, TimeBlocks
-from cloudml_tf.config.load import expand, load_config, parse_config, resolved_json, set_by_path
+from cloudml_tf.config.load import expand, parse_config, resolve, resolved_json
+from cloudml_tf.config.renamed import of_run_folder
 from cloudml_tf.config.schema import Config
 from cloudml_tf.utils import plain_json
 from cloudml_tf.utils.errors import ConfigError, RunError
@@ -133,13 +133,20 @@ def run_to_resume(config: Config, run_dir: str | None) -> Path:
 
 def check_same(path: Path, config: Config, fingerprint: str) -> None:
     """Refuse to resume with another configuration or other data. Raises `RunError`, naming what differs."""
-    before, now = (flat(content) for content in (read_json(path / "config.json"), json.loads(resolved_json(config))))
+    old = parse_config(of_run_folder(read_json(path / "config.json")), str(path / "config.json"))
+    before, now = (_compared(one) for one in (old, config))
     changed = sorted(key for key in before.keys() | now.keys() if before.get(key) != now.get(key))
     if changed:
         shown = ", ".join(f"{key} was {before.get(key)!r}, is {now.get(key)!r}" for key in changed[:5])
         raise RunError(f"{path}: the configuration has changed since this run began ({shown}). Start a new run.")
     if (path / "data.json").is_file() and read_json(path / "data.json")["fingerprint"] != fingerprint:
         raise RunError(f"{path}: the flight files have changed since this run began. Start a new run.")
+
+
+def _compared(config: Config) -> dict[str, Any]:
+    """All fields by dotted path; of the learning rate what is used: an older version wrote it down multiplied."""
+    found = flat(config.model_dump(mode="json", exclude={"training": {"init_from_rate_factor"}}))
+    return {**found, "training.learning_rate": config.training.rate}
 
 
 def write_start(path: Path, config: Config, description: dict[str, Any]) -> None:
@@ -204,7 +211,8 @@ def read_run(path: Path, overrides: dict[str, Any] | None = None) -> tuple[Confi
         raise RunError(text + _lying_in(path))
     if not (path / "data.json").is_file():
         raise RunError(f"{path}: has a configuration but no data.json, so nothing was trained here.{_lying_in(path)}")
-    return load_config(path / "config.json", overrides), read_json(path / "data.json")
+    config = resolve(of_run_folder(read_json(path / "config.json")), overrides, str(path / "config.json"))
+    return config, read_json(path / "data.json")
 
 
 def _lying_in(path: Path, shown: int = 5) -> str:

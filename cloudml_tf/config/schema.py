@@ -4,12 +4,13 @@ The contracts between fields are in `Config`, at the end; they are checked befor
 those of `configs/tier1.json`. Loading, overriding and printing: `cloudml_tf.config.load`.
 """
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
 from cloudml_tf.config.data import Data, LabelDensity, Overweight, Preprocessing, Settings, Split, Target
 from cloudml_tf.config.model import Loss, Model
+from cloudml_tf.config.renamed import renamed
 from cloudml_tf.config.targets import check_swath
 from cloudml_tf.config.training import Augmentation, Pretraining, Tracking, Training
 
@@ -53,7 +54,6 @@ class Config(Settings):
     experiment_name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="Name of the run's folders.")
     seed: int = Field(1, ge=0, le=2**31 - 1)
     temporal_frames: Literal[1, 3, 5, 7, 9, 11, 13, 15] = Field(3, description="Number of frames in a sequence, odd.")
-    overweight_factor: float = Field(1.0, gt=0, le=100, description="Sample weight of the samples in `overweight`.")
     overweight: Overweight = Overweight()
     label_density: LabelDensity = LabelDensity()
     target: Target = Target()
@@ -69,6 +69,11 @@ class Config(Settings):
     prediction: Prediction = Prediction()
     tracking: Tracking = Tracking()
     output: Output = Output()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _old_names(cls, content: Any) -> Any:
+        return renamed(content) if isinstance(content, dict) else content
 
     @model_validator(mode="after")
     def _contracts(self) -> "Config":

@@ -36,13 +36,16 @@ class Training(Settings):
     )
     batch_size: int = Field(32, ge=1, le=65_536)
     order: Literal["shuffled", "flight"] = Field(
-        "shuffled", description="'flight' keeps neighbours in one batch, and shuffles the batches only (warned about)."
+        "shuffled",
+        description="'flight' keeps neighbours in one batch, and shuffles the batches only (warned about); it needs "
+        "run_length 1.",
     )
     run_length: int = Field(
         1,
         ge=1,
         le=1024,
-        description="Neighbouring sequences that are drawn together; above 1, frames that they share are encoded once.",
+        description="Neighbouring sequences that are drawn together; above 1 (order shuffled only), frames that they "
+        "share are encoded once.",
     )
     sequences_per_epoch: int | None = Field(
         None,
@@ -52,7 +55,9 @@ class Training(Settings):
     )
     learning_rate: float = Field(1e-3, gt=0, le=10)
     warmup_epochs: float = Field(1.0, ge=0, description="Length of the learning rate's linear rise.")
-    warmup_steps: int | None = Field(None, ge=1, description="Length of the rise in steps, instead of epochs.")
+    warmup_steps: int | None = Field(
+        None, ge=1, description="Length of the rise in steps, in place of warmup_epochs; both together are refused."
+    )
     schedule: Literal["cosine", "constant"] = Field(
         "cosine", description="Course of the learning rate after the warm-up, over max_epochs."
     )
@@ -73,6 +78,12 @@ class Training(Settings):
     init_from: str | None = Field(
         None, description="Start from a finished run: its best weights, and its scaling of frames and target."
     )
+    init_from_rate_factor: float = Field(
+        0.3,
+        gt=0,
+        le=1,
+        description="Factor of learning_rate in a run with init_from, which starts near a solution.",
+    )
     deterministic: bool = Field(True, description="Equal seeds give equal runs on a CPU.")
     mixed_precision: bool = Field(False, description="bfloat16 inside the network, for GPUs that are fast at it.")
     data_threads: int = Field(
@@ -89,6 +100,20 @@ class Training(Settings):
         le=1024,
         description="mirrored: number of GPUs instead of all; without a GPU, of virtual CPU devices, to try it out.",
     )
+
+    @property
+    def rate(self) -> float:
+        """The highest learning rate of the training."""
+        return self.learning_rate * (1.0 if self.init_from is None else self.init_from_rate_factor)
+
+    @model_validator(mode="after")
+    def _one_warmup(self) -> "Training":
+        if self.warmup_steps is not None and self.warmup_epochs != 1.0:
+            raise ValueError(
+                "warmup_steps and warmup_epochs both say how long the learning rate rises. "
+                f"Received: {self.warmup_steps} and {self.warmup_epochs:g}. Leave one out"
+            )
+        return self
 
     @model_validator(mode="after")
     def _one_order(self) -> "Training":

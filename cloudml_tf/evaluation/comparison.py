@@ -1,7 +1,7 @@
 """What a comparison of runs says, without printing it: the original's table, winners, leads and differences.
 
 Each run stands for its best epoch, whose weights were judged. The winner of a row is the highest, but the lowest MAE,
-the variance ratio nearest to 1 and the spread nearest to that of the labels: of collapsed runs these are the highest,
+the s nearest to 1 and the spread nearest to that of the labels: of collapsed runs these are the highest,
 as in the original's table, and an inflated run does not win by its noise. A lead counts where its 95 % interval, from
 a bootstrap over blocks of track, does not hold 0.
 """
@@ -21,13 +21,7 @@ from cloudml_tf.data.scaling import Scaling
 from cloudml_tf.evaluation.scores import drawn_scores, few_blocks, scores
 from cloudml_tf.utils.errors import RunError
 
-ROWS = {
-    "r2": "R²",
-    "mae": "MAE",
-    "variance_ratio": "Variance Ratio",
-    "pred_spread": "Pred Spread",
-    "correlation": "Correlation",
-}
+ROWS = ("r2", "mae", "variance_ratio", "pred_spread", "correlation")  # of the original's table
 INFLATED = 0.1
 SMALLEST_SHARE = 0.5  # of the test samples that two runs must have in common for a paired comparison
 
@@ -145,11 +139,9 @@ def _excess(run: Run, space: str) -> float:
 
 def merit(key: str, value: Any, target_spread: float) -> Any:
     """What of a score is the more the better; a number or an array."""
-    if key == "mae":
-        return -value
-    if key == "variance_ratio":
-        return -np.abs(value - 1.0)
-    return -np.abs(value - target_spread) if key == "pred_spread" else value
+    better = COLUMNS[key].better
+    wanted = {"lower": 0.0, "near 0": 0.0, "near 1": 1.0, "near target_spread": target_spread}
+    return value if better == "higher" else -np.abs(value - wanted[better])
 
 
 def row(key: str, runs: list[Run], space: str, judged: Config) -> dict[str, Any]:
@@ -162,7 +154,7 @@ def row(key: str, runs: list[Run], space: str, judged: Config) -> dict[str, Any]
         if value is not None
     }
     ranked = sorted((run for run in runs if run.name in merits), key=lambda run: merits[run.name], reverse=True)
-    found: dict[str, Any] = {"metric": key, "label": ROWS[key], "values": values, "winner": None}
+    found: dict[str, Any] = {"metric": key, "label": COLUMNS[key].label, "values": values, "winner": None}
     if len(ranked) < 2:
         return {**found, "winner": ranked[0].name if ranked else None}
     first, second = ranked[:2]

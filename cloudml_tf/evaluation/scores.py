@@ -4,8 +4,9 @@ Everything is a formula over the additive sums of `cloudml_tf.nn.moments`. Neigh
 intervals come from a bootstrap over blocks of track, and an effective sample size stands beside n.
 """
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
 
 import numpy as np
 from scipy.stats import rankdata
@@ -26,6 +27,63 @@ SCORES = (
     "spread_cost",
 )
 INTERVALS = ("r2", "rmse", "variance_ratio")
+
+
+def number(value: float | None, form: str = ".3f") -> str:
+    """A value as text; a dash where it is not defined (JSON has null for it). A form that ends in % shows per cent."""
+    return format(value, form).replace("%", " %") if value is not None and np.isfinite(value) else "-"
+
+
+@dataclass(frozen=True)
+class Column:
+    """How a score is shown wherever it is shown."""
+
+    label: str
+    form: str = ".3f"
+    better: Literal["higher", "lower", "near 1", "near 0", "near target_spread"] = "higher"
+
+    def text(self, value: float | None) -> str:
+        """A value; a dash where it is not defined."""
+        return number(value, self.form)
+
+    def with_std(self, found: Mapping[str, float | None]) -> str:
+        """0.712 ± 0.013, of `mean` and `std`."""
+        plain = replace(self, form=self.form.removeprefix("+"))
+        mean, std = (plain.text(found[key]) for key in ("mean", "std"))
+        return "-" if "-" in (mean, std) else f"{mean.removesuffix(' %')} ± {std}"
+
+    def interval(self, ends: Sequence[float | None] | None) -> str:
+        """A 95 % interval as " [low, high]", or nothing."""
+        if ends is None:
+            return ""
+        low, high = (self.text(end).removesuffix(" %") for end in ends)
+        return f" [{low}, {high}]"
+
+
+S_IS = "s = std(prediction)/std(label)"  # stands once beside each table that has a column s
+COLUMNS = {  # key in metrics.json -> how people see it
+    "r2": Column("R²"),
+    "variance_ratio": Column("s", ".1%", "near 1"),
+    "correlation": Column("r"),
+    "bias": Column("bias", "+.3f", "near 0"),
+    "rmse": Column("RMSE", better="lower"),
+    "mae": Column("MAE", better="lower"),
+    "pred_spread": Column("spread", better="near target_spread"),
+    "r2_ceiling": Column("ceiling r²"),
+    "spread_cost": Column("cost (s-r)²", ".4f", "lower"),
+}
+
+
+def labels(keys: Sequence[str]) -> list[str]:
+    """The heads of columns."""
+    return [COLUMNS[key].label for key in keys]
+
+
+def texts(found: Mapping[str, Any], keys: Sequence[str]) -> list[str]:
+    """The cells of a row of scores."""
+    return [COLUMNS[key].text(found.get(key)) for key in keys]
+
+
 FEWEST_BLOCKS = 10  # of track, for an interval that can be trusted
 
 # The original document's limits hold for its target: std 0.483 and spread 1.8. In brackets the same limits relative to
@@ -88,7 +146,7 @@ def few_blocks(count: int) -> list[str]:
 def bootstrap(
     target: np.ndarray, prediction: np.ndarray, blocks: np.ndarray, samples: int, seed: int
 ) -> dict[str, list[float]]:
-    """95 % intervals of R², RMSE and the variance ratio, drawing whole blocks with replacement."""
+    """95 % intervals of R², RMSE and s, drawing whole blocks with replacement."""
     found = drawn_scores(target, prediction, blocks, samples, seed, INTERVALS)
     quantiles = {name: np.nanquantile(values, [0.025, 0.975]) for name, values in found.items()}
     return {name: [float(low), float(high)] for name, (low, high) in quantiles.items()}
@@ -136,7 +194,8 @@ def _fails(found: dict[str, Any], key: str, limit: float) -> str:
         value = found["pred_spread" if key == "spread" else key] / of if of > 0 else float("nan")
     else:
         value = found.get(key, float("nan"))
-    label = {"rmse": "rmse/std(t)", "mae": "mae/std(t)", "spread": "pred_spread/spread(t)"}.get(key, key)
+    name = COLUMNS["pred_spread" if key == "spread" else key].label
+    label = f"{name}/{'spread' if key == 'spread' else 'std'}(label)" if key in whole else name
     below = key in ("rmse", "mae")
     holds = value < limit if below else value > limit
     return "" if holds else f"{label} {value:.3f}, needs {'under' if below else 'over'} {limit:g}"

@@ -9,11 +9,14 @@ from cloudml_tf.config.data import FlightSplit, LeaveOneOut
 from cloudml_tf.config.load import parse_config
 from cloudml_tf.config.run_folder import WHOLE, has_begun, new_run, read_json
 from cloudml_tf.config.schema import Config
+from cloudml_tf.evaluation.scores import S_IS, labels, number, texts
 from cloudml_tf.experiments.run import train
 from cloudml_tf.utils.console import Console
 from cloudml_tf.utils.errors import CloudMLError, ConfigError
 from cloudml_tf.utils.files import write_json
 from cloudml_tf.utils.locks import alone_in
+
+SHOWN = ("rmse", "r2", "variance_ratio", "correlation", "bias")
 
 
 def leave_one_out(
@@ -72,8 +75,7 @@ def join_folds(folds: dict[str, dict[str, Any]]) -> dict[str, Any]:
     import numpy as np
 
     def summary(found: list[dict[str, Any]]) -> dict[str, Any]:
-        keys = ("r2", "variance_ratio", "correlation", "bias", "rmse", "mae")
-        values = {key: np.asarray([f[key] for f in found], "float64") for key in keys}
+        values = {key: np.asarray([f[key] for f in found], "float64") for key in (*SHOWN, "mae")}
         return {
             key: {"mean": float(v.mean()), "std": float(v.std(ddof=1)) if len(v) > 1 else 0.0}
             for key, v in values.items()
@@ -103,15 +105,11 @@ def print_folds(console: Console, joined: dict[str, Any]) -> None:
     """The joined table."""
     rows = []
     for name, fold in joined["folds"].items():
-        cells = [f"{fold['test'][key]:.3f}" for key in ("rmse", "r2", "variance_ratio", "correlation", "bias")]
-        references = [f"{scores['rmse']:.3f}" for b, scores in fold["baselines"].items() if b != "mean"]
-        rows.append([name, *cells, *references])
-    network = [f"{joined['network'][k]['mean']:.3f}" for k in ("rmse", "r2", "variance_ratio", "correlation", "bias")]
-    references = [f"{scores['rmse']['mean']:.3f}" for b, scores in joined["baselines"].items() if b != "mean"]
-    rows.append(["mean", *network, *references])
+        references = [number(scores["rmse"]) for b, scores in fold["baselines"].items() if b != "mean"]
+        rows.append([name, *texts(fold["test"], SHOWN), *references])
+    network = {key: found["mean"] for key, found in joined["network"].items()}
+    references = [number(scores["rmse"]["mean"]) for b, scores in joined["baselines"].items() if b != "mean"]
+    rows.append(["mean", *texts(network, SHOWN), *references])
     titles = [f"{name} RMSE" for name in joined["baselines"] if name != "mean"]
-    console.table(
-        f"leave-one-flight-out, {joined['space']['loss']}",
-        ["test flight", "RMSE", "R²", "s", "r", "bias", *titles],
-        rows,
-    )
+    title = f"leave-one-flight-out, {joined['space']['loss']}; {S_IS}"
+    console.table(title, ["test flight", *labels(SHOWN), *titles], rows)

@@ -7,17 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from cloudml_tf.config.run_folder import read_history
+from cloudml_tf.evaluation.scores import COLUMNS, S_IS
 from cloudml_tf.utils.console import Console
 from cloudml_tf.utils.files import write_text
 
 
 def shown(key: str, value: float | None, inflated: bool = False) -> str:
     """A score as the table has it."""
-    if value is None:
-        return "-"
-    if key == "variance_ratio":
-        return f"{100 * value:.1f} %{' inflated' if inflated else ''}"
-    return f"{value:.4f}" if key in ("r2", "mae") else f"{value:.3f}"
+    return COLUMNS[key].text(value) + (" inflated" if inflated and key == "variance_ratio" else "")
 
 
 def table(found: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
@@ -49,7 +46,7 @@ def remarks(found: dict[str, Any]) -> list[str]:
         f"{name}: s exceeds r by {excess:.2f}, so its spread is noise" for name, excess in found["inflated"].items()
     ]
     if found["inflated"]:
-        lines.append("a variance ratio above r is no merit: the best one is r")
+        lines.append("an s above r is no merit: the best s is r")
     return lines
 
 
@@ -70,7 +67,7 @@ def print_comparison(console: Console, found: dict[str, Any]) -> None:
     for text in found["warnings"]:
         console.warn(text)
     columns, cells = table(found)
-    console.table(f"test part, {found['space']}, by the best epoch", columns, cells)
+    console.table(f"test part, {found['space']}, by the best epoch; {S_IS}", columns, cells)
     for text in remarks(found):
         console.say(text)
     if found["config_difference"]:
@@ -110,7 +107,7 @@ def write_page(path: Path, found: dict[str, Any], drawn: dict[str, list[Any]]) -
 
     columns, cells = table(found)
     parts = [html.element("p", html.badge("not the same data", "bad"), text) for text in found["warnings"]]
-    note = f"Test part, {found['space']}, by the best epoch. {'. '.join(remarks(found))}"
+    note = f"Test part, {found['space']}, by the best epoch; {S_IS}. {'. '.join(remarks(found))}"
     parts.append(html.section("Scores", html.table(columns, cells), note=note))
     parts += [html.section(title, side_by_side(pictures)) for title, pictures in drawn.items()]
     rows = difference_cells(found)

@@ -14,7 +14,7 @@ from cloudml_tf.evaluation.collect import table_rows
 from cloudml_tf.reports import html, images, maps, plots, shift
 from cloudml_tf.reports.figure import Picture, side_by_side, worded
 from cloudml_tf.reports.html import Markup
-from cloudml_tf.reports.tables import COLUMNS, IDENTITY, TIER_TONES, interval, number, reasons, score_cells
+from cloudml_tf.reports.tables import HEAD, IDENTITY, TIER_TONES, interval, reasons, score_cells
 from cloudml_tf.utils.files import write_text
 
 ATTENTION = (
@@ -150,23 +150,22 @@ def _pretraining(metrics: dict[str, Any]) -> Markup:
     """Hidden patches beside their references, and what the encoder was worth beside random weights."""
     found = metrics["pretraining"]
     errors = [[name.replace("_", " "), number(error, ".4f")] for name, error in found["errors"].items()]
-    columns = ["", "R²", "s", "r", "RMSE"]
     keys = ("r2", "variance_ratio", "correlation", "rmse")
     rows = [
-        [f"{part}: linear probe, {name}", *(number(scored[key], ".3f") for key in keys)]
+        [f"{part}: linear probe, {name}", *texts(scored, keys)]
         for part, by_name in (("val", found["probe"]),)
         for name, scored in by_name.items()
     ]
     for part in ("val", "test"):
-        rows.append([f"{part}: pretrained", *(number(metrics[part][key], ".3f") for key in keys)])
+        rows.append([f"{part}: pretrained", *texts(metrics[part], keys)])
         if "control" in found:
             control = found["control"][part]
-            rows.append([f"{part}: control, random weights", *(number(control[key], ".3f") for key in keys)])
+            rows.append([f"{part}: control, random weights", *texts(control, keys)])
     return html.section(
         "Pretraining",
         html.element("p", found["verdict"]),
         html.table(["hidden patches of validation frames", "mean squared error"], errors),
-        html.table(columns, rows, strong={"test: pretrained"}),
+        html.table(["", *labels(keys)], rows, strong={"test: pretrained"}),
         note="The encoder learned to paint hidden patches of frames without labels. Its worth is the difference to the "
         "control: the same network, trained alike from random weights.",
     )
@@ -192,15 +191,12 @@ def summary(metrics: dict[str, Any]) -> list[Markup]:
     if training:
         lines.append(html.element("p", _trained(training), class_="muted"))
     unit = metrics["space"]["loss"]
+    r2, s, r, ceiling, rmse = texts(found, ("r2", "variance_ratio", "correlation", "r2_ceiling", "rmse"))
     big = [
-        ("R²", number(found["r2"], ".3f"), interval(found, "r2")),
-        (
-            "s, spread",
-            f"{number(100 * found['variance_ratio'], '.1f')} %",
-            interval(found, "variance_ratio", 100, ".1f"),
-        ),
-        ("r, correlation", number(found["correlation"], ".3f"), f"ceiling r² {number(found['r2_ceiling'], '.3f')}"),
-        (f"RMSE, {unit}", number(found["rmse"], ".3f"), interval(found, "rmse")),
+        ("R²", r2, interval(found, "r2")),
+        ("s", s, interval(found, "variance_ratio")),
+        ("r, correlation", r, f"ceiling r² {ceiling}"),
+        (f"RMSE, {unit}", rmse, interval(found, "rmse")),
     ]
     return [html.element("p", *badges), *_diagnosed(diagnosis), html.numbers(big), *lines]
 
@@ -237,7 +233,7 @@ def tables(metrics: dict[str, Any]) -> list[Markup]:
             rows = [score_cells(n, f if space == "loss" else f["physical"]) for n, f in table_rows(metrics, part)]
             found += [
                 html.element("h3", f"{part}: {name}{words[space]}"),
-                html.table(COLUMNS, rows, strong={"network"}),
+                html.table(HEAD, rows, strong={"network"}),
             ]
         return found
 

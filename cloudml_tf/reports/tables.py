@@ -3,29 +3,27 @@
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
-
 from cloudml_tf.evaluation.collect import table_rows
-from cloudml_tf.evaluation.scores import ABSOLUTE_LIMITS, FEWEST_BLOCKS, SEED_STD, few_blocks
+from cloudml_tf.evaluation.scores import (
+    ABSOLUTE_LIMITS,
+    COLUMNS,
+    FEWEST_BLOCKS,
+    S_IS,
+    SEED_STD,
+    few_blocks,
+    labels,
+    texts,
+)
 from cloudml_tf.utils.console import Console
 
-COLUMNS = ["", "R²", "s", "r", "bias", "RMSE", "MAE", "ceiling r²", "cost (s-r)²", "n (n_eff)"]
+BEHIND = ("correlation", "bias", "rmse", "mae", "r2_ceiling", "spread_cost")
+HEAD = ["", *labels(("r2", "variance_ratio", *BEHIND)), "n (n_eff)"]
 TIER_TONES = {"excellent": "good", "good": "good", "minimum": "fair", "none": "bad"}
 IDENTITY = (
-    "R² = r² - (s - r)² - (bias/std)², with r the correlation and s = std(prediction)/std(lidar): r² is the ceiling of "
+    f"R² = r² - (s - r)² - (bias/std)², with r the correlation and {S_IS}: r² is the ceiling of "
     "R², and (s - r)² is what a wrong spread costs. In brackets: 95 % intervals by a bootstrap over blocks of track; "
     "behind n, the number of independent samples."
 )
-
-
-def number(value: float | None, form: str) -> str:
-    """A score as text; a dash where it is not defined (JSON has null for it)."""
-    return format(value, form) if value is not None and np.isfinite(value) else "-"
-
-
-def percent(value: float | None) -> str:
-    """A ratio as per cent."""
-    return "-" if value is None else f"{number(100 * value, '.1f')} %"
 
 
 def score_cells(name: str, found: Mapping[str, Any]) -> list[str]:
@@ -35,28 +33,22 @@ def score_cells(name: str, found: Mapping[str, Any]) -> list[str]:
     effective = f" ({found['n_eff']:.0f})" if "n_eff" in found else ""
     return [
         name,
-        f"{number(found['r2'], '.3f')}{interval(found, 'r2')}",
-        f"{percent(s)}{' inflated' if defined and s > r + 0.1 else ''}",
-        number(r, ".3f"),
-        number(found["bias"], "+.3f"),
-        number(found["rmse"], ".3f"),
-        number(found["mae"], ".3f"),
-        number(found["r2_ceiling"], ".3f"),
-        number((s - r) ** 2 if defined else None, ".4f"),
+        f"{COLUMNS['r2'].text(found['r2'])}{interval(found, 'r2')}",
+        f"{COLUMNS['variance_ratio'].text(s)}{' inflated' if defined and s > r + 0.1 else ''}",
+        *texts({**found, "spread_cost": (s - r) ** 2 if defined else None}, BEHIND),
         f"{found['n']}{effective}",
     ]
 
 
-def interval(found: Mapping[str, Any], key: str, scale: float = 1.0, form: str = ".3f") -> str:
-    """A 95 % interval as " [low, high]", or nothing."""
-    ends = found.get("ci95", {}).get(key)
-    return "" if ends is None else f" [{', '.join(number(e if e is None else scale * e, form) for e in ends)}]"
+def interval(found: Mapping[str, Any], key: str) -> str:
+    """A score's 95 % interval as " [low, high]", or nothing."""
+    return COLUMNS[key].interval(found.get("ci95", {}).get(key))
 
 
 def print_scores(console: Console, metrics: dict[str, Any], part: str = "test") -> None:
     """The table and the verdict, on the terminal."""
     rows = [score_cells(name, found) for name, found in table_rows(metrics, part)]
-    console.table(f"{part}, {metrics['space']['loss']}, 95 % intervals by block bootstrap", COLUMNS, rows)
+    console.table(f"{part}, {metrics['space']['loss']}, 95 % intervals by block bootstrap; {S_IS}", HEAD, rows)
     for line in verdict(metrics):
         console.say(line)
 
@@ -95,7 +87,7 @@ def absolute_limits(metrics: dict[str, Any]) -> list[str]:
     kept = []
     for name, limits in ABSOLUTE_LIMITS.items():
         fails = [
-            f"{key} {found[key]:.3f}"
+            f"{COLUMNS[key].label} {found[key]:.3f}"
             for key, limit in limits.items()
             if not (found[key] > limit if key == "pred_spread" else found[key] < limit)
         ]

@@ -1,6 +1,5 @@
 """Fit the network of a configuration: compile, train, keep the best weights."""
 
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -94,18 +93,16 @@ def fit(
         looking = guards.in_order(batches, None if trained is plain else plain)
         tracking = [] if tracker is None else tracker.callbacks(guards.snapshots)
         callbacks = [*looking, *tracking, EpochRows(progress), ended, last]
-        started = time.perf_counter()
         if saved is not None and (saved["stopped"] or first_epoch >= training.max_epochs):
             checkpoint.replay_end(trained, last, callbacks)
         else:
             run(first_epoch, callbacks)
-        seconds = time.perf_counter() - started
     _keep_weights(model, trained, ended, guards, folder, devices.chief)
     return Fitted(
         model=model,
         history=last.history,
         best_epoch=guards.stopping.best_epoch,
-        seconds=seconds,
+        seconds=last.seconds,
         ending=_ending(guards.stopping, guards.collapse, last.history),
         collapsed=guards.collapse.collapsed,
         snapshots=guards.snapshots.predictions,

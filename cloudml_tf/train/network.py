@@ -173,7 +173,7 @@ def make_optimizer(training: Training, steps_per_epoch: int, replicas: int | Non
         initial_learning_rate=0.0,
         decay_steps=total,
         alpha=0.0 if training.schedule == "cosine" else 1.0,
-        warmup_target=training.learning_rate,
+        warmup_target=training.rate,
         warmup_steps=warmup,
     )
     clip = training.gradient_clip_norm and training.gradient_clip_norm / (replicas or 1)

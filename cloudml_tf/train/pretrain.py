@@ -6,7 +6,6 @@ A pretraining folder holds pretraining.json (verdict, losses, errors beside thei
 and pictures. What an encoder is worth in a regressor: `cloudml_tf.train.transfer`.
 """
 
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -135,7 +134,7 @@ def _fit(
     saved = newest(folder, console.warn) if has_checkpoint(folder) else None
     last = Checkpoint(folder, {"stopping": stopping}, saved)
     callbacks = [keras.callbacks.TerminateOnNaN(), EpochOrder(batches), rows, stopping, last]
-    started, first_epoch = time.perf_counter(), saved["epoch"] if saved else 0
+    first_epoch = saved["epoch"] if saved else 0
     if saved is not None and (saved["stopped"] or first_epoch >= chosen.max_epochs):
         replay_end(model, last, callbacks)
     else:
@@ -150,7 +149,7 @@ def _fit(
         )
     stopping.restore_best()
     history = {key: [row[key] for row in last.history] for key in ("loss", "val_loss")}
-    return history, time.perf_counter() - started
+    return history, last.seconds
 
 
 def _compile(model: Any, config: Config, steps: int) -> None:

@@ -18,7 +18,7 @@ from cloudml_tf.data.readers.frames import camera_fingerprint
 from cloudml_tf.data.samples import Examples
 from cloudml_tf.evaluation import collect as results
 from cloudml_tf.evaluation.baselines import ridge_on
-from cloudml_tf.evaluation.scores import scores
+from cloudml_tf.evaluation.scores import S_IS, labels, scores, texts
 from cloudml_tf.nn.introspection import frame_encoder_of, frame_model_of
 from cloudml_tf.nn.masked_reconstruction import hand_over
 from cloudml_tf.train import fit, network
@@ -152,8 +152,6 @@ def print_pretraining(console: Console, found: dict[str, Any]) -> None:
     rows = [[name.replace("_", " "), f"{error:.4f}"] for name, error in found["errors"].items()]
     rows.append(["network, of the better reference", f"{found['relative_error']:.2f}"])
     console.table("hidden patches of validation frames, mean squared error", ["", "error"], rows)
-    rows = [
-        [f"probe, {name}", *(f"{scored[key]:.3f}" for key in ("r2", "variance_ratio", "correlation", "rmse"))]
-        for name, scored in found["probe"].items()
-    ]
-    console.table("ridge on frozen encoder vectors, validation part", ["", "R²", "s", "r", "RMSE"], rows)
+    keys = ("r2", "variance_ratio", "correlation", "rmse")
+    rows = [[f"probe, {name}", *texts(scored, keys)] for name, scored in found["probe"].items()]
+    console.table(f"ridge on frozen encoder vectors, validation part; {S_IS}", ["", *labels(keys)], rows)

@@ -8,23 +8,20 @@ and in the target's own units wherever they are shown.
 
 from typing import Any
 
-from cloudml_tf.config.load import expand, parse_config
 from cloudml_tf.config.run_folder import read_run
 from cloudml_tf.config.schema import Config
 from cloudml_tf.data.inherited import _source, check_network
 from cloudml_tf.data.prepare import Prepared
 from cloudml_tf.utils.errors import RunError
 
-GENTLER = 0.3  # of the configuration's learning rate: --init-from starts near a solution
 
-
-def gentle(config: Config, run: str, chosen: bool) -> Config:
-    """The configuration that goes on from a run, at a gentler learning rate unless one was chosen by hand."""
-    changed = config.model_dump(mode="json")
-    changed["training"]["init_from"] = str(expand(run).resolve())
-    if not chosen:
-        changed["training"]["learning_rate"] *= GENTLER
-    return parse_config(changed, f"--init-from {run}")
+def start_in_words(config: Config) -> str:
+    """Where a training begins, and the learning rate that follows from it."""
+    training = config.training
+    return (
+        f"starts from {training.init_from}, so the learning rate is {training.rate:g}: training.learning_rate "
+        f"{training.learning_rate:g} times training.init_from_rate_factor {training.init_from_rate_factor:g}"
+    )
 
 
 def first_model(config: Config, prepared: Prepared) -> Any:

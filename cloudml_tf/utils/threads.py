@@ -1,8 +1,11 @@
-"""Limit the threads of processes that run side by side."""
+"""Limit the threads of processes that run side by side, and end worker processes with the one that started them."""
 
 import contextlib
 import os
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
+
+from cloudml_tf.utils.tf_logging import set_log_level
 
 THREADS = ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
@@ -24,3 +27,22 @@ def threads_of_children(count: int | None) -> Iterator[None]:
         for name in THREADS:
             os.environ.pop(name, None)
             os.environ |= {name: before[name]} if name in before else {}
+
+
+def begin_child(until: Callable[[], object]) -> None:
+    """Call first in a worker process: it ends with the process that started it, even if that was killed.
+
+    Otherwise it would work on beside a restart, in the same folders.
+
+    Args:
+        until: returns or raises `EOFError` when the other end of a pipe is closed: the parent holds that, says nothing,
+            and the system closes it with the parent.
+    """
+    set_log_level()
+    threading.Thread(target=_end_after, args=(until,), daemon=True).start()
+
+
+def _end_after(until: Callable[[], object]) -> None:
+    with contextlib.suppress(EOFError, OSError):
+        until()
+    os._exit(1)

@@ -91,7 +91,7 @@ def over_regularised(e: Evidence) -> Finding | None:
     strong, weak, mild = _regularisers(e)
     if e.tier != "none" or train is None or not (strong or len(weak) > 1):
         return None
-    overweighted = e.config.overweight_factor != 1.0 and abs(train.b) > 0.15 + 3 * train.b_error
+    overweighted = e.config.overweight.factor != 1.0 and abs(train.b) > 0.15 + 3 * train.b_error
     held_back = train.r2 < (0.5 if strong and not e.overfits else 0.3)
     if not (e.underfit or e.shrunk or held_back or overweighted):
         return None
@@ -117,10 +117,10 @@ def _regularisers(e: Evidence) -> tuple[list[str], list[str], dict[str, Any]]:
             0.0,
         ),
         (
-            c.overweight_factor >= 5,
-            c.overweight_factor >= 1.5,
-            f"overweight_factor {c.overweight_factor:g}",
-            "overweight_factor",
+            c.overweight.factor >= 5,
+            c.overweight.factor >= 1.5,
+            f"overweight.factor {c.overweight.factor:g}",
+            "overweight__factor",
             1.0,
         ),
         (False, c.temporal_frames >= 7, f"temporal_frames {c.temporal_frames}", "temporal_frames", 3),
@@ -155,7 +155,7 @@ def _collapse(e: Evidence, evidence: list[str]) -> Finding:
     evidence += [f"there is something to read: {name} reaches r {r:.2f}"] if name != "none" else []
     evidence += [f"loss.weight (λ) is {e.config.loss.weight:g}"] if e.config.loss.weight < 1 else []
     weight = 1.0 if e.config.loss.weight < 1.0 else 2.0
-    wanted: dict[str, Any] = {"loss__weight": weight, "model__output_init": "default", "overweight_factor": 1.0}
+    wanted: dict[str, Any] = {"loss__weight": weight, "model__output_init": "default", "overweight__factor": 1.0}
     wanted |= {"temporal_frames": 3} if e.config.temporal_frames > 3 else {}
     wanted |= {"model__dropout": 0.1} if e.config.model.dropout > 0.1 else {}
     wanted |= {"training__weight_decay": 0.0} if e.config.training.weight_decay > 1e-3 else {}

@@ -12,7 +12,6 @@ import json
 import multiprocessing
 import os
 import shutil
-import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -27,11 +26,12 @@ from cloudml_tf.config.data import Settings
 from cloudml_tf.config.load import parse_config, read_content, set_by_path
 from cloudml_tf.config.run_folder import WHOLE, flat, has_begun, read_json
 from cloudml_tf.config.schema import Config
+from cloudml_tf.evaluation.scores import labels, texts
 from cloudml_tf.train.devices import refuse_workers
 from cloudml_tf.utils.console import Console
 from cloudml_tf.utils.errors import CloudMLError, ConfigError, RunError
 from cloudml_tf.utils.files import write_json
-from cloudml_tf.utils.tf_logging import set_log_level
+from cloudml_tf.utils.threads import begin_child, threads_of_children
 
 FAILED, DONE = "failed.json", WHOLE
 ATTEMPTS = 2  # of a cell whose worker process dies
@@ -191,34 +191,16 @@ def running_mark(folder: Path) -> Path:
 
 @contextlib.contextmanager
 def _workers(jobs: int) -> Iterator[ProcessPoolExecutor]:
-    threads = max((os.cpu_count() or 1) // jobs, 1)
     context = multiprocessing.get_context("spawn")  # TensorFlow does not survive a fork
-    pool = ProcessPoolExecutor(jobs, mp_context=context, initializer=_begin_worker, initargs=(threads,))
+    leash, theirs = context.Pipe()
+    pool = ProcessPoolExecutor(jobs, context, begin_child, (theirs.recv_bytes,))
     try:
-        yield pool
-    except BaseException:
-        for child in multiprocessing.active_children():
-            child.terminate()  # Python would wait for the end of what they train
-        raise
+        with threads_of_children(max((os.cpu_count() or 1) // jobs, 1)):
+            yield pool
+        pool.shutdown()
     finally:
+        leash.close()  # after an error: Python would wait for the end of what they train
         pool.shutdown(wait=False, cancel_futures=True)
-
-
-def _begin_worker(threads: int) -> None:
-    """Before TensorFlow is loaded: its share of the cores, and a watch on the parent.
-
-    A worker that outlived a killed parent would write into folders that the next call takes up.
-    """
-    threading.Thread(target=_die_with, args=(os.getppid(),), daemon=True).start()
-    for name in ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"):
-        os.environ[name] = str(threads)
-    set_log_level()
-
-
-def _die_with(parent: int) -> None:
-    while os.getppid() == parent:
-        time.sleep(0.5)
-    os._exit(1)
 
 
 def train_cell(content: dict[str, Any], folder: str) -> None:
@@ -252,12 +234,13 @@ def check_unchanged(wanted: list[Cell], home: Path) -> None:
         path = cell.folder(home) / "config.json"
         if not path.is_file():
             continue
-        was, now = flat(read_json(path)), flat(cell.config.model_dump(mode="json"))
-        changed = [key for key in now if key in was and was[key] != now[key] and not key.startswith("output.")]
+        old = parse_config(read_json(path), str(path))
+        was, now = (flat(config.model_dump(mode="json", exclude={"output"})) for config in (old, cell.config))
+        changed = [key for key in now if was.get(key) != now[key]]
         if changed:
             raise RunError(
-                f"{path}: {changed[0]} was {was[changed[0]]}, and is {now[changed[0]]} in the grid now. Finish it as "
-                "it was, or give another --run-dir."
+                f"{path}: {changed[0]} was {was.get(changed[0])}, and is {now[changed[0]]} in the grid now. "
+                "Finish it as it was, or give another --run-dir."
             )
 
 
@@ -268,6 +251,6 @@ def outcome(cell: Cell, home: Path) -> str:
         return f"failed: {read_json(folder / FAILED)['error'].splitlines()[0]}"
     found = read_json(folder / DONE)
     test = found["test"]
-    keys = {"r2": "R²", "variance_ratio": "s", "correlation": "r"}
-    numbers = [f"{name} {'-' if test[key] is None else format(test[key], '.3f')}" for key, name in keys.items()]
+    keys = ("r2", "variance_ratio", "correlation")
+    numbers = [f"{name} {text}" for name, text in zip(labels(keys), texts(test, keys), strict=True)]
     return f"{', '.join(numbers)}, tier {found['tier']['name']}, {found['training']['seconds']:.0f} s"

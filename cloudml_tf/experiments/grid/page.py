@@ -6,23 +6,16 @@ from typing import Any
 
 import numpy as np
 
+from cloudml_tf.evaluation.scores import COLUMNS, S_IS
 from cloudml_tf.experiments.grid.cells import Grid
-from cloudml_tf.experiments.grid.summary import COLUMNS, cells_of, with_std
+from cloudml_tf.experiments.grid.summary import HEAD, cells_of
 from cloudml_tf.reports import html
 from cloudml_tf.reports.figure import BLUE, GREEN, GREY, INK, ORANGE, Picture, panel, side_by_side, styled
 from cloudml_tf.utils.console import Console
 from cloudml_tf.utils.files import write_text
 
-SHOWN = {"r2": ("R²", BLUE), "variance_ratio": ("s", ORANGE), "correlation": ("r", GREEN)}
-LABELS = {
-    "r2": "R²",
-    "mae": "MAE",
-    "variance_ratio": "Variance Ratio",
-    "pred_spread": "Pred Spread",
-    "correlation": "Correlation",
-}
-FIGURES = {"r2": ".4f", "mae": ".4f", "variance_ratio": ".3f", "pred_spread": ".3f", "correlation": ".3f"}
-LOWER_IS_BETTER = ("mae",)
+SHOWN = {"r2": BLUE, "variance_ratio": ORANGE, "correlation": GREEN}
+FIGURES = ("r2", "mae", "variance_ratio", "pred_spread", "correlation")  # of the original's table
 
 
 def groups(rows: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
@@ -39,8 +32,13 @@ def winners(rows: Mapping[str, Any]) -> dict[str, str]:
     for key in FIGURES:
         medians = {name: row[key]["median"] for name, row in rows.items() if row[key]["median"] is not None}
         if medians:
-            found[key] = (min if key in LOWER_IS_BETTER else max)(medians, key=lambda name: medians[name])
+            found[key] = _best(key, medians)
     return found
+
+
+def _best(key: str, values: Mapping[str, float]) -> str:
+    """The row with the highest value, or the lowest error; the highest s and spread too, as in the original's table."""
+    return (min if COLUMNS[key].better == "lower" else max)(values, key=lambda name: values[name])
 
 
 def published(rows: Mapping[str, Any]) -> tuple[list[str], list[list[str]]] | None:
@@ -51,16 +49,12 @@ def published(rows: Mapping[str, Any]) -> tuple[list[str], list[list[str]]] | No
     if not any(row["figures"] for row in rows.values()):
         return None
     best, cells = winners(rows), []
-    for key, form in FIGURES.items():
-        scale, unit = (100.0, " %") if key == "variance_ratio" else (1.0, "")
-        shown = []
-        for row in rows.values():
-            here = with_std(row[key], ".1f" if unit else form, scale) + unit
-            there = row["figures"].get(key)
-            shown.append(here if there is None else f"{here} ({format(scale * there, '.1f' if unit else form)}{unit})")
+    for key in FIGURES:
+        column = COLUMNS[key]
         figures = {name: row["figures"][key] for name, row in rows.items() if key in row["figures"]}
-        theirs = (min if key in LOWER_IS_BETTER else max)(figures, key=lambda name: figures[name]) if figures else "-"
-        cells.append([LABELS[key], *shown, best.get(key, "-"), theirs])
+        there = {name: f" ({column.text(figure)})" for name, figure in figures.items()}
+        shown = [column.with_std(row[key]) + there.get(name, "") for name, row in rows.items()]
+        cells.append([column.label, *shown, best.get(key, "-"), _best(key, figures) if figures else "-"])
     return ["Metric", *rows, "Winner", "Winner there"], cells
 
 
@@ -84,7 +78,8 @@ def remarks(rows: Mapping[str, Any]) -> list[str]:
     lines = [references(rows)] if references(rows) else []
     best = winners(rows)
     if len(rows) > 1 and best:
-        lines.append("highest median (MAE: lowest): " + ", ".join(f"{key} {name}" for key, name in best.items()))
+        told = [f"{COLUMNS[key].label} {name}" for key, name in best.items()]
+        lines.append(f"highest median (MAE: lowest): {', '.join(told)}")
     for name, row in rows.items():
         told = []
         if row["expected"]:
@@ -101,7 +96,7 @@ def print_tables(console: Console, found: dict[str, Any]) -> None:
     for variant, rows in found["variants"].items():
         for group, some in groups(rows).items():
             cells = [cells_of(name, row) for name, row in some.items()]
-            console.table(f"{title_of(variant, group)} (test part, mean ± std over seeds)", COLUMNS, cells)
+            console.table(f"{title_of(variant, group)} (test part, mean ± std over seeds; {S_IS})", HEAD, cells)
             beside = published(some)
             if beside is not None:
                 console.table("beside the original's figures, in brackets", *beside)
@@ -113,7 +108,8 @@ def print_tables(console: Console, found: dict[str, Any]) -> None:
 
 def write(home: Path, found: dict[str, Any], grid: Grid) -> None:
     """grid.html, which needs no other file, and its pictures."""
-    parts = [html.element("p", f"{found['done']} of {found['cells']} cells trained; {len(found['failed'])} failed.")]
+    count = f"{found['done']} of {found['cells']} cells trained; {len(found['failed'])} failed."
+    parts = [html.element("p", f"{count} In the tables {S_IS}.")]
     number = 0
     for variant, rows in found["variants"].items():
         for group, some in groups(rows).items():
@@ -121,7 +117,7 @@ def write(home: Path, found: dict[str, Any], grid: Grid) -> None:
             reference = rows.get(grid.reference or "", {}).get("r2", {}).get("mean")
             drawn = picture(f"grid_{number}", title_of(variant, group), some, reference)
             drawn.write(home / "plots")
-            tables = [html.table(COLUMNS, [cells_of(name, row) for name, row in some.items()])]
+            tables = [html.table(HEAD, [cells_of(name, row) for name, row in some.items()])]
             beside = published(some)
             if beside is not None:
                 tables += [html.element("p", "Mean ± std; in brackets what the original reports."), html.table(*beside)]
@@ -139,7 +135,8 @@ def picture(name: str, title: str, rows: Mapping[str, Any], reference: float | N
     """R², s and r of each row: mean, std and the ceiling r²; R² below -1 is cut. `reference`: R² of another row."""
     made, (ax,) = panel((8.0, 0.9 + 0.42 * len(rows)))
     height = np.arange(len(rows))[::-1]
-    for shift, (key, (label, colour)) in zip((0.22, 0.0, -0.22), SHOWN.items(), strict=True):
+    for shift, (key, colour) in zip((0.22, 0.0, -0.22), SHOWN.items(), strict=True):
+        label = COLUMNS[key].label
         mean = np.array([np.nan if row[key]["mean"] is None else row[key]["mean"] for row in rows.values()])
         std = np.array([np.nan if row[key]["std"] is None else row[key]["std"] for row in rows.values()])
         ax.errorbar(mean, height + shift, xerr=std, fmt="o", color=colour, label=label, markersize=4, elinewidth=1.2)

@@ -8,9 +8,10 @@ import numpy as np
 from scipy import stats
 
 from cloudml_tf.config.run_folder import read_json
+from cloudml_tf.evaluation.scores import COLUMNS, labels, number
 from cloudml_tf.experiments.grid.cells import DONE, FAILED, Cell, Grid
 
-SCORES = ("r2", "mae", "variance_ratio", "pred_spread", "correlation", "bias", "rmse", "r2_ceiling")
+SCORES = ("r2", "mae", "variance_ratio", "pred_spread", "correlation", "bias", "r2_ceiling", "rmse")
 TIERS = ("excellent", "good", "minimum", "none")
 
 
@@ -107,29 +108,7 @@ def _number(value: float | None) -> float:
     return float("nan") if value is None else float(value)
 
 
-def with_std(found: dict[str, float | None], form: str = ".3f", scale: float = 1.0) -> str:
-    """0.712 ± 0.013, or a dash."""
-    if found["mean"] is None or found["std"] is None:
-        return "-"
-    return f"{scale * found['mean']:{form}} ± {scale * found['std']:{form}}"
-
-
-COLUMNS = [
-    "",
-    "n",
-    "R²",
-    "MAE",
-    "s, %",
-    "spread",
-    "r",
-    "bias",
-    "ceiling r²",
-    "RMSE",
-    "tier",
-    "s/run",
-    "ΔR², 95 %",
-    "ΔRMSE",
-]
+HEAD = ["", "n", *labels(SCORES), "tier", "time/run, s", "ΔR², 95 %", "ΔRMSE"]
 
 
 def cells_of(name: str, found: dict[str, Any]) -> list[str]:
@@ -140,21 +119,13 @@ def cells_of(name: str, found: dict[str, Any]) -> list[str]:
     if against:
         low, high = against["interval"]
         change = f"{against['mean']:+.3f} [{low:+.3f}, {high:+.3f}]"
-        less = f"{100 * found['rmse_change']['mean']:+.1f} %"
-    seconds = found["seconds"]["mean"]
+        less = number(found["rmse_change"]["mean"], "+.1%")
     return [
         name,
         str(len(found["seeds"])) + (f", {found['collapsed']} aborted" if found["collapsed"] else ""),
-        with_std(found["r2"]),
-        with_std(found["mae"]),
-        with_std(found["variance_ratio"], ".0f", 100.0),
-        with_std(found["pred_spread"], ".2f"),
-        with_std(found["correlation"]),
-        with_std(found["bias"]),
-        with_std(found["r2_ceiling"]),
-        with_std(found["rmse"]),
+        *(COLUMNS[key].with_std(found[key]) for key in SCORES),
         tier,
-        "-" if seconds is None else f"{seconds:.0f}",
+        number(found["seconds"]["mean"], ".0f"),
         change,
         less,
     ]

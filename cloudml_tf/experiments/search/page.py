@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 
+from cloudml_tf.evaluation.scores import COLUMNS, S_IS
 from cloudml_tf.experiments.search.settings import Range, Search
 from cloudml_tf.experiments.search.table import HEAD, OPTIMISM, cells, columns, value_text
 from cloudml_tf.reports import html
@@ -102,9 +103,9 @@ def _leader(found: dict[str, Any]) -> list[html.Markup]:
     if found["best"] is None:
         return [html.element("p", "No trial was completed.")]
     best = found["trials"][0]
-    score = [("R²", f"{best['val_r2']:.3f}", "validation"), ("s", f"{best['val_variance_ratio']:.1%}", "spread")]
-    score += [("r", f"{best['val_correlation']:.3f}", "correlation"), ("trial", best["id"], "best.json")]
-    return [html.numbers(score)]
+    words = {"r2": "validation", "variance_ratio": S_IS, "correlation": "correlation"}
+    score = [(COLUMNS[key].label, COLUMNS[key].text(best[f"val_{key}"]), text) for key, text in words.items()]
+    return [html.numbers([*score, ("trial", best["id"], "best.json")])]
 
 
 def _tone(status: str) -> str:

@@ -3,6 +3,7 @@
 import json
 from typing import Any
 
+from cloudml_tf.evaluation.scores import labels, number, texts
 from cloudml_tf.experiments.search.settings import Search
 
 OPTIMISM = (
@@ -19,22 +20,18 @@ def columns(search: Search) -> list[str]:
 
 def cells(result: dict[str, Any], search: Search) -> list[str]:
     """One row of the table."""
-
-    def shown(key: str, form: str) -> str:
-        value = result.get(key)
-        return "-" if value is None else format(value, form)
-
     epochs = f"{result['best_epoch']} of {result['epochs']}" if "epochs" in result else "-"
     values = [value_text(result["values"].get(key)) for key in search.space]
-    scores = [shown("val_r2", ".4f"), shown("composite", ".3f"), shown("val_variance_ratio", ".1%")]
-    scores += [shown("val_correlation", ".3f"), shown("val_bias", "+.3f")]
-    return [result["id"], result["status"], *scores, epochs, f"{result['seconds']:.0f}", *values]
+    scores = texts({key: result.get(f"val_{key}") for key in SHOWN}, SHOWN)
+    scores += [number(result.get("composite")), epochs, f"{result['seconds']:.0f}"]
+    return [result["id"], result["status"], *scores, *values]
 
 
 MOST_FIELDS = 5
 
 
-HEAD = ["trial", "", "R²", "composite", "s", "r", "bias", "best epoch", "seconds"]
+SHOWN = ("r2", "variance_ratio", "correlation", "bias")
+HEAD = ["trial", "", *labels(SHOWN), "composite", "best epoch", "seconds"]
 
 
 def value_text(value: Any) -> str:

@@ -9,15 +9,15 @@ import os
 import socket
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import IO, Literal
 
 from cloudml_tf.utils.console import Console
 from cloudml_tf.utils.errors import ConfigError, RunError
-from cloudml_tf.utils.threads import THREADS
+from cloudml_tf.utils.threads import THREADS, begin_child
 
 ID, ADDRESS, PORT = "KERASTUNER_TUNER_ID", "KERASTUNER_ORACLE_IP", "KERASTUNER_ORACLE_PORT"
 PARENT = "CLOUDML_SEARCH_PARENT"  # process number of the `--workers` that started this one
@@ -40,17 +40,9 @@ def is_child() -> bool:
 
 
 def follow_parent() -> None:
-    """End with the process that started this one, even if that was killed: an orphan would work on beside a resume."""
-    if not is_child():
-        return
-    parent = int(os.environ[PARENT])
-
-    def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(0.5)
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
+    """End with the `--workers` that started this process, which holds the other end of its standard input."""
+    if is_child():
+        begin_child(partial(os.read, sys.stdin.fileno(), 1))
 
 
 def wait_for_chief(folder: Path, console: Console, patience_s: float = 600.0) -> bool:
@@ -96,7 +88,7 @@ class Worker:
         file: IO[str]
         with open(self.log, "a", encoding="utf-8") as file:
             self.process = subprocess.Popen(
-                self.command, env=self.environment, stdin=subprocess.DEVNULL, stdout=file, stderr=file
+                self.command, env=self.environment, stdin=subprocess.PIPE, stdout=file, stderr=file
             )
 
     def ended(self) -> bool:

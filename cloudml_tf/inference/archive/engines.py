@@ -4,22 +4,18 @@ Each worker opens the model once and takes one flight at a time. One that dies t
 new one takes it up.
 """
 
-import contextlib
 import multiprocessing
 import os
-import threading
 from collections import Counter, deque
 from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
-from multiprocessing.connection import Connection
 from typing import Any, Protocol
 
 from cloudml_tf.inference.archive.work import Job, Outcome, Predictor, Task
 from cloudml_tf.utils.errors import ConfigError
-from cloudml_tf.utils.tf_logging import set_log_level
-from cloudml_tf.utils.threads import THREADS, threads_of_children
+from cloudml_tf.utils.threads import THREADS, begin_child, threads_of_children
 
 ATTEMPTS = 2  # at a flight whose worker dies
 DEATHS = f"its worker died {ATTEMPTS} times; memory may be short: fewer --workers."
@@ -106,7 +102,7 @@ class ProcessWorker:
         self.job = job
         context = multiprocessing.get_context("spawn")  # TensorFlow does not survive a fork
         self.leash, theirs = context.Pipe()
-        self.pool = ProcessPoolExecutor(1, context, _begin_process, (theirs,))
+        self.pool = ProcessPoolExecutor(1, context, begin_child, (theirs.recv_bytes,))
 
     def submit(self, task: Task) -> "Future[Outcome]":
         """Begin a flight."""
@@ -116,18 +112,6 @@ class ProcessWorker:
         """Let go of the leash: the process ends, its half-written file is nobody's."""
         self.leash.close()
         self.pool.shutdown(cancel_futures=True)
-
-
-def _begin_process(leash: Connection) -> None:
-    """Ends with the process that started it, even if that was killed: an orphan would work on beside a restart."""
-    set_log_level()
-    threading.Thread(target=_die_with, args=(leash,), daemon=True).start()
-
-
-def _die_with(leash: Connection) -> None:
-    with contextlib.suppress(EOFError, OSError):
-        leash.recv()  # nothing is ever sent
-    os._exit(1)
 
 
 _predictors: list[Predictor] = []  # of this worker process: the one that it opened

@@ -3,36 +3,22 @@
 from pathlib import Path
 from typing import Any
 
-from cloudml_tf.inference.ensemble.calibration import percent
-from cloudml_tf.reports import html, report, tables
+from cloudml_tf.evaluation.scores import COLUMNS, S_IS, labels, texts
+from cloudml_tf.inference.ensemble.calibration import OWN, percent
+from cloudml_tf.reports import html, report
 from cloudml_tf.reports.figure import Picture, side_by_side
 from cloudml_tf.utils.console import Console
 from cloudml_tf.utils.files import write_text
 
-COLUMNS = ["", "RMSE", "R²", "s", "r", "bias", "MAE"]
-FORMS = {
-    "rmse": ".3f",
-    "r2": ".3f",
-    "variance_ratio": ".1%",
-    "correlation": ".3f",
-    "bias": "+.3f",
-    "mae": ".3f",
-}
+HEAD = ["", *labels(OWN)]
 INTERVAL_COLUMNS = ["test flight", "labels", "coverage", "width", "interval score", "spread alone covers"]
 
 
 def member_rows(metrics: dict[str, Any]) -> list[list[str]]:
     """Each member, their mean ± std, the ensemble."""
-    rows = [
-        [name, *(tables.number(found[key], form) for key, form in FORMS.items())]
-        for name, found in metrics["member_scores"].items()
-    ]
-    mean = metrics["mean_member"]
-    both = {
-        key: [tables.number(mean[key][part], FORMS[key].replace("+", "")) for part in ("mean", "std")] for key in FORMS
-    }
-    rows.append(["mean member", *(" ± ".join(pair) for pair in both.values())])
-    rows.append(["ensemble", *(tables.number(metrics["test"][key], form) for key, form in FORMS.items())])
+    rows = [[name, *texts(found, OWN)] for name, found in metrics["member_scores"].items()]
+    rows.append(["mean member", *(COLUMNS[key].with_std(metrics["mean_member"][key]) for key in OWN)])
+    rows.append(["ensemble", *texts(metrics["test"], OWN)])
     return rows
 
 
@@ -62,7 +48,7 @@ def gain(metrics: dict[str, Any]) -> str:
 
 def tell(console: Console, metrics: dict[str, Any]) -> None:
     """On the terminal."""
-    console.table(f"test, {metrics['space']['loss']}", COLUMNS, member_rows(metrics))
+    console.table(f"test, {metrics['space']['loss']}; {S_IS}", HEAD, member_rows(metrics))
     console.say(gain(metrics))
     if "intervals" in metrics:
         console.table(f"intervals, {metrics['space']['loss']}", INTERVAL_COLUMNS, interval_rows(metrics["intervals"]))
@@ -77,7 +63,7 @@ def write_page(path: Path, metrics: dict[str, Any], chapters: list[report.Chapte
         *report.summary(metrics),
         html.section(
             "Members",
-            html.table(COLUMNS, member_rows(metrics), strong={"ensemble"}),
+            html.table(HEAD, member_rows(metrics), strong={"ensemble"}),
             note=f"{gain(metrics)}. Below, 'network' is the ensemble.",
         ),
     ]

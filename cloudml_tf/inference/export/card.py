@@ -129,27 +129,21 @@ def scores_table(metrics: dict[str, Any] | None) -> str:
     rows = [(name, parts["test"]) for name, parts in metrics.get("baselines", {}).items() if "test" in parts]
     rows.append(("**this model**", metrics["test"]))
     rows += [("oracle (knows the true scene)", metrics["oracle"]["test"])] if "oracle" in metrics else []
-    keys = ("r2", "variance_ratio", "correlation", "bias", "rmse", "mae")
-    lines = [[name, _interval(found), *(number(found.get(key)) for key in keys[1:])] for name, found in rows]
+    keys = ("variance_ratio", "correlation", "bias", "rmse", "mae")
+    r2 = COLUMNS["r2"]
+    lines = [
+        [name, r2.text(found.get("r2")) + r2.interval((found.get("ci95") or {}).get("r2")), *texts(found, keys)]
+        for name, found in rows
+    ]
     test, tier = metrics["test"], metrics.get("tier", {})
-    text = table(["", "R² (95 % interval)", "s", "r", "bias", "RMSE", "MAE"], lines)
+    text = table(["", f"{r2.label} (95 % interval)", *labels(keys)], lines)
     text += (
-        f"\n\nIn {metrics['space']['loss']}; n = {test['n']}, effectively {number(test.get('n_eff'), 0)}. r is the "
-        "correlation and s = std(prediction)/std(label); R² = r² - (s - r)² - (bias/std)², so the ceiling of R² is "
+        f"\n\nIn {metrics['space']['loss']}; n = {test['n']}, effectively {number(test.get('n_eff'), '.0f')}. r is the "
+        f"correlation and {S_IS}; R² = r² - (s - r)² - (bias/std)², so the ceiling of R² is "
         f"r² = {number(test.get('r2_ceiling'))}."
     )
     failed = f" (for {tier['next']}: {'; '.join(tier['failed'])})" if tier.get("failed") else ""
     return f"{text} Tier: {tier.get('name', 'not judged')}{failed}."
-
-
-def _interval(found: dict[str, Any]) -> str:
-    low, high = (found.get("ci95") or {}).get("r2") or (None, None)
-    return number(found.get("r2")) + ("" if low is None else f" [{number(low)}, {number(high)}]")
-
-
-def number(value: float | None, digits: int = 3) -> str:
-    """As text; a dash where it is not defined."""
-    return "-" if value is None or value != value else f"{value:.{digits}f}"
 
 
 def _intervals(config: Config, record: dict[str, Any], metrics: dict[str, Any] | None) -> str:
