@@ -248,9 +248,8 @@ def read_model(source: Path, overrides: dict[str, Any] | None = None) -> ModelRe
     if not looks_exported(source):
         return ModelRecord(source, *read_run(source, overrides), {})
     record = read_json(source / RECORD)
-    for key, value in (overrides or {}).items():
-        set_by_path(record["config"], key, value)
-    return ModelRecord(source, parse_config(record["config"], str(source / RECORD)), record["data"], record)
+    config = resolve(of_run_folder(record["config"]), overrides, str(source / RECORD))
+    return ModelRecord(source, config, record["data"], record)
 
 
 def check_overrides(overrides: dict[str, Any]) -> None:

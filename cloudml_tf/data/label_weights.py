@@ -26,8 +26,8 @@ def density_weights(label: np.ndarray, settings: LabelDensity) -> np.ndarray:
 
 
 def overweight(label: np.ndarray, named: np.ndarray, config: Config) -> np.ndarray:
-    """Weights of labels (n, *P): `overweight_factor` for high ones, and where `named` (n, ...) is True; else 1."""
+    """Weights of labels (n, *P): `overweight.factor` for high ones, and where `named` (n, ...) is True; else 1."""
     chosen, threshold = np.broadcast_to(named, label.shape), config.overweight.threshold
     if threshold is not None:
         chosen = chosen | (label >= threshold)
-    return np.where(chosen, config.overweight_factor, 1.0).astype("float32")
+    return np.where(chosen, config.overweight.factor, 1.0).astype("float32")

@@ -18,7 +18,7 @@ from cloudml_tf.config.schema import Config
 from cloudml_tf.data.independence import block_ids, scene_blocks
 from cloudml_tf.data.readers.arrays import read_npz
 from cloudml_tf.data.scaling import Scaling
-from cloudml_tf.evaluation.scores import drawn_scores, few_blocks, scores
+from cloudml_tf.evaluation.scores import COLUMNS, drawn_scores, few_blocks, scores
 from cloudml_tf.utils.errors import RunError
 
 ROWS = ("r2", "mae", "variance_ratio", "pred_spread", "correlation")  # of the original's table

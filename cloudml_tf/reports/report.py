@@ -11,6 +11,7 @@ from cloudml_tf.data.samples import Examples, Samples
 from cloudml_tf.data.scaling import TargetScaling
 from cloudml_tf.data.scenes import Scenes
 from cloudml_tf.evaluation.collect import table_rows
+from cloudml_tf.evaluation.scores import labels, number, texts
 from cloudml_tf.reports import html, images, maps, plots, shift
 from cloudml_tf.reports.figure import Picture, side_by_side, worded
 from cloudml_tf.reports.html import Markup

@@ -5,6 +5,7 @@ from typing import Any
 
 from cloudml_tf.config.schema import Config
 from cloudml_tf.config.targets import scene_settings
+from cloudml_tf.evaluation.scores import COLUMNS, S_IS, labels, number, texts
 from cloudml_tf.inference.export import parity
 from cloudml_tf.inference.export.formats import FORMATS
 
