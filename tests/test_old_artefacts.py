@@ -35,7 +35,7 @@ pytestmark = pytest.mark.tensorflow("the old runs are of TensorFlow, and so are 
 
 def cloudml(*words: str) -> int:
     """One command, in this process, which saves the seconds that TensorFlow takes to load. Edit it here alone."""
-    from cloudml_tf.cli import main
+    from cloudml_tf.commands.main import main
 
     return main(list(words))
 

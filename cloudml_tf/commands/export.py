@@ -5,6 +5,7 @@ from pathlib import Path
 
 from cloudml_tf.commands.arguments import add_common, overrides_from, print_json
 from cloudml_tf.config.run_folder import check_overrides, read_json, read_run
+from cloudml_tf.config.targets import check_formats
 from cloudml_tf.inference.export.formats import FORMATS, check_backend, check_packages, parse_formats
 from cloudml_tf.inference.export.writer import (
     CARD,
@@ -38,6 +39,7 @@ def run(args: argparse.Namespace) -> int:
     config, description = read_run(path, overrides)
     folder = target_folder(config, args.run_dir)
     asked = parse_formats(args.format) if args.format is not None else config.output.export_formats
+    check_formats(config, asked)
     check_replaceable(folder)
     check_packages(every_format(folder, asked))
     check_backend()

@@ -26,7 +26,7 @@ from cloudml_tf.config.schema import Config
 from cloudml_tf.data.prepare import Prepared, prepare
 from cloudml_tf.inference.export.formats import check_backend, check_packages
 from cloudml_tf.train import devices
-from cloudml_tf.train.warm_start import first_model
+from cloudml_tf.train.warm_start import first_model, start_in_words
 from cloudml_tf.utils.console import Console
 from cloudml_tf.utils.errors import EXIT_COLLAPSED, EXIT_OK
 from cloudml_tf.utils.files import whole_file, write_json
@@ -124,6 +124,8 @@ def fit_first_model(
     devices.begin(config.training, console)
     model = first_model(config, prepared)
     console.say(f"model: {model.count_params():,} weights")
+    if config.training.init_from is not None:
+        console.say(start_in_words(config))
     pretrained = None
     if config.pretraining.enabled:
         pretrained = transfer.start_from_pretraining(model, config, prepared, folder, console)

@@ -21,6 +21,12 @@ import numpy as np
 import tensorflow as tf
 import xarray as xr
 from afresh import asked, machine
+from cloudml_tf.anatomy import frame_encoder_of
+from cloudml_tf.cli import main
+from cloudml_tf.dense import physical_map_model
+from cloudml_tf.layers import PhysicalUnits, Standardize
+from cloudml_tf.optimizers import FusedAdamW
+from cloudml_tf.pretraining import build_decoder, build_painter
 from scene_files import write_scenes
 
 from cloudml_tf import (
@@ -34,13 +40,7 @@ from cloudml_tf import (
     physical_model,
     regression_metrics,
 )
-from cloudml_tf.anatomy import frame_encoder_of
-from cloudml_tf.cli import main
-from cloudml_tf.dense import physical_map_model
-from cloudml_tf.layers import PhysicalUnits, Standardize
 from cloudml_tf.models import share_frames
-from cloudml_tf.optimizers import FusedAdamW
-from cloudml_tf.pretraining import build_decoder, build_painter
 
 HERE = Path(__file__).parent.resolve()
 PLACES = {"runs": "runs", "savedmodels": "savedmodels", "export": False, "report": False}

@@ -4,6 +4,7 @@ import json
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from cloudml_tf.config.targets import can_set
 from cloudml_tf.diagnostics.diagnosis.evidence import Evidence
 
 
@@ -22,7 +23,7 @@ class Finding:
 
 
 def overrides(e: Evidence, **wanted: Any) -> tuple[str, ...]:
-    """`key=value` for what differs from the run's configuration; `__` stands for the dot of a path."""
+    """`key=value` for what differs from the run's configuration and its target can take; `__` stands for a dot."""
     now = e.config.model_dump(mode="json")
     found = []
     for name, value in wanted.items():
@@ -30,7 +31,7 @@ def overrides(e: Evidence, **wanted: Any) -> tuple[str, ...]:
         place = now
         for key in path[:-1]:
             place = place[key]
-        if place[path[-1]] != value:
+        if place[path[-1]] != value and can_set(e.config, ".".join(path)):
             found.append(f"{'.'.join(path)}={value if isinstance(value, str) else json.dumps(value)}")
     return tuple(found)
 

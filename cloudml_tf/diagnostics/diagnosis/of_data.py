@@ -180,6 +180,8 @@ def _few(e: Evidence, train: Part) -> Finding:
     remedy = (
         "More flights, or more labels of each (data.lidar.match 'average' labels every frame under a profile); until "
         "then a simpler model with fewer frames."
+        if "nadir" in e.description
+        else "More scenes, of other clouds; until then a smaller network."
     )
     simpler = {"model__architecture": "single_frame", "temporal_frames": 1}
     return Finding("too few labels", tuple(evidence), remedy, overrides(e, data__lidar__match="average", **simpler))
