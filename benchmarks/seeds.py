@@ -31,16 +31,7 @@ def main() -> int:
 
 def train(config: str, seed: int, options: list[str], home: Path) -> dict:
     """One run; returns its metrics."""
-    command = [
-        sys.executable,
-        "-m",
-        "cloudml_tf.train",
-        config,
-        "--seed",
-        str(seed),
-        "--set",
-        "output.export=false",
-    ]
+    command = [sys.executable, "-m", "cloudml_tf.train", config, "--seed", str(seed), "--set", "output.export=false"]
     folder = home / str(seed)
     subprocess.run([*command, *options, "--run-dir", str(folder)], check=True, stdout=sys.stderr)
     return json.loads((folder / "metrics.json").read_text())

@@ -113,12 +113,7 @@ def scores(target: np.ndarray, prediction: np.ndarray) -> dict[str, float]:
 
 
 def scores_with_intervals(
-    target: np.ndarray,
-    prediction: np.ndarray,
-    blocks: np.ndarray,
-    n_eff: float,
-    samples: int = 1000,
-    seed: int = 0,
+    target: np.ndarray, prediction: np.ndarray, blocks: np.ndarray, n_eff: float, samples: int = 1000, seed: int = 0
 ) -> dict[str, Any]:
     """Scores with `n_eff`, `ci95` and the number of `blocks` behind that.
 

@@ -82,10 +82,7 @@ def join_folds(folds: dict[str, dict[str, Any]]) -> dict[str, Any]:
         }
 
     first = next(iter(folds.values()))
-    joined: dict[str, Any] = {
-        "space": first["space"],
-        "network": summary([f["test"] for f in folds.values()]),
-    }
+    joined: dict[str, Any] = {"space": first["space"], "network": summary([f["test"] for f in folds.values()])}
     joined["baselines"] = {
         name: summary([f["baselines"][name]["test"] for f in folds.values()]) for name in first.get("baselines", {})
     }

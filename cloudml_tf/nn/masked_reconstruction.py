@@ -204,12 +204,7 @@ class MaskedReconstruction(keras.Model):
         return ops.reshape(frames, (-1, *frames.shape[2:]))
 
     def compute_loss(
-        self,
-        x: Any = None,
-        y: Any = None,
-        y_pred: Any = None,
-        sample_weight: Any = None,
-        training: bool = True,
+        self, x: Any = None, y: Any = None, y_pred: Any = None, sample_weight: Any = None, training: bool = True
     ) -> Any:
         """Mean squared error over hidden pixels, in training standard deviations; with a painter, plus the share of the
         window's variance that it leaves unexplained and a small penalty on the vector's size."""

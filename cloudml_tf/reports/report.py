@@ -215,11 +215,7 @@ def _diagnosed(diagnosis: Mapping[str, Any] | None) -> list[Markup]:
     for finding in diagnosis["findings"]:
         changes = " ".join(f"--set {change}" for change in finding["set"])
         remedy = [finding["remedy"], " ", html.element("code", changes)] if changes else [finding["remedy"]]
-        found += [
-            html.element("h3", finding["name"]),
-            html.bullets(finding["evidence"]),
-            html.element("p", *remedy),
-        ]
+        found += [html.element("h3", finding["name"]), html.bullets(finding["evidence"]), html.element("p", *remedy)]
     return found + ([html.bullets(diagnosis["notes"])] if diagnosis.get("notes") else [])
 
 
@@ -232,10 +228,7 @@ def tables(metrics: dict[str, Any]) -> list[Markup]:
         found = []
         for name, space in sorted(spaces.items(), key=lambda pair: pair[1]):
             rows = [score_cells(n, f if space == "loss" else f["physical"]) for n, f in table_rows(metrics, part)]
-            found += [
-                html.element("h3", f"{part}: {name}{words[space]}"),
-                html.table(HEAD, rows, strong={"network"}),
-            ]
+            found += [html.element("h3", f"{part}: {name}{words[space]}"), html.table(HEAD, rows, strong={"network"})]
         return found
 
     others = [one for part in ("val", "train") if part in metrics for one in of(part)]
