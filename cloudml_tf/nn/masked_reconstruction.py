@@ -257,7 +257,6 @@ def hand_over(weights: Sequence[np.ndarray], encoder: keras.Model) -> int:
         raise ValueError(
             f"{len(weights)} tensors for an encoder of {len(wanted)}"
             + (f"; {len(differing)} differ in shape: {'; '.join(differing[:3])}" if differing else "")
-            + ". Pretrain with the same model, channels and preprocessing."
         )
     if not all(np.isfinite(w).all() for w in weights):
         raise ValueError("some weights are not finite: the pretraining diverged. Lower its learning rate.")

@@ -15,7 +15,16 @@ from cloudml_tf.evaluation.scores import labels, number, texts
 from cloudml_tf.reports import html, images, maps, plots, shift
 from cloudml_tf.reports.figure import Picture, side_by_side, worded
 from cloudml_tf.reports.html import Markup
-from cloudml_tf.reports.tables import HEAD, IDENTITY, TIER_TONES, interval, reasons, score_cells
+from cloudml_tf.reports.tables import (
+    HEAD,
+    IDENTITY,
+    TIER_TONES,
+    WORTH,
+    interval,
+    pretraining_rows,
+    reasons,
+    score_cells,
+)
 from cloudml_tf.utils.files import write_text
 
 ATTENTION = (
@@ -151,22 +160,12 @@ def _pretraining(metrics: dict[str, Any]) -> Markup:
     """Hidden patches beside their references, and what the encoder was worth beside random weights."""
     found = metrics["pretraining"]
     errors = [[name.replace("_", " "), number(error, ".4f")] for name, error in found["errors"].items()]
-    keys = ("r2", "variance_ratio", "correlation", "rmse")
-    rows = [
-        [f"{part}: linear probe, {name}", *texts(scored, keys)]
-        for part, by_name in (("val", found["probe"]),)
-        for name, scored in by_name.items()
-    ]
-    for part in ("val", "test"):
-        rows.append([f"{part}: pretrained", *texts(metrics[part], keys)])
-        if "control" in found:
-            control = found["control"][part]
-            rows.append([f"{part}: control, random weights", *texts(control, keys)])
+    rows = pretraining_rows(found, {part: metrics[part] for part in ("val", "test")})
     return html.section(
         "Pretraining",
         html.element("p", found["verdict"]),
         html.table(["hidden patches of validation frames", "mean squared error"], errors),
-        html.table(["", *labels(keys)], rows, strong={"test: pretrained"}),
+        html.table(["", *labels(WORTH)], rows, strong={"test: pretrained"}),
         note="The encoder learned to paint hidden patches of frames without labels. Its worth is the difference to the "
         "control: the same network, trained alike from random weights.",
     )

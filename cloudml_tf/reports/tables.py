@@ -45,6 +45,19 @@ def interval(found: Mapping[str, Any], key: str) -> str:
     return COLUMNS[key].interval(found.get("ci95", {}).get(key))
 
 
+WORTH = ("r2", "variance_ratio", "correlation", "rmse")  # the scores that say what an encoder is worth
+
+
+def pretraining_rows(found: Mapping[str, Any], parts: Mapping[str, Any]) -> list[list[str]]:
+    """What an encoder is worth: its linear probe, and the run's scores on each of `parts` beside the control's."""
+    scored = {f"val: linear probe, {name}": scores for name, scores in found["probe"].items()}
+    for part, scores in parts.items():
+        scored[f"{part}: pretrained"] = scores
+        if "control" in found:
+            scored[f"{part}: control, random weights"] = found["control"][part]
+    return [[name, *texts(scores, WORTH)] for name, scores in scored.items()]
+
+
 def print_scores(console: Console, metrics: dict[str, Any], part: str = "test") -> None:
     """The table and the verdict, on the terminal."""
     rows = [score_cells(name, found) for name, found in table_rows(metrics, part)]
