@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from cloudml_tf.config.data import FlightFiles, FlightSplit, TimeBlocks
-from cloudml_tf.config.load import expand, parse_config, resolve, resolved_json, set_by_path
+from cloudml_tf.config.load import expand, parse_config, resolve, resolved_json
 from cloudml_tf.config.renamed import of_run_folder
 from cloudml_tf.config.schema import Config
 from cloudml_tf.utils import plain_json
