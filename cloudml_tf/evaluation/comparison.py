@@ -67,8 +67,7 @@ class Run:
         else:
             number = scene_blocks(number)
         spread = number.reshape(-1, *(1,) * (label.ndim - 1))
-        found: np.ndarray = np.broadcast_to(spread, label.shape)[chosen][self.known[chosen]]
-        return found
+        return np.broadcast_to(spread, label.shape)[chosen][self.known[chosen]]
 
     def samples(self) -> list[tuple[str, Any, bytes]]:
         """What identifies each test example: flight or group, time or scene, and its labels."""

@@ -51,8 +51,7 @@ class Band:
 
     def scores(self, target: np.ndarray) -> np.ndarray:
         """(n,) the q at which each target is just inside."""
-        found: np.ndarray = np.maximum(self.lower - target, target - self.upper) / self.unit
-        return found
+        return np.maximum(self.lower - target, target - self.upper) / self.unit
 
     def widened(self, q: float, xp: Any = np) -> tuple[Any, Any]:
         """(n,), (n,) the ends; a negative q narrows no further than to the middle."""
