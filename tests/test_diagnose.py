@@ -130,7 +130,7 @@ def test_no_correlation(start: Callable[..., Path], capsys) -> None:
     found = diagnosed(run, capsys)
     assert found["verdict"] == "no correlation"
     assert settings_of(found) == {"loss.weight": 0.0}
-    assert "Inspect the images" in found["findings"][0]["remedy"]
+    assert "Compare the images" in found["findings"][0]["remedy"]
     assert read(run / "metrics.json")["diagnosis"]["verdict"] == "no correlation"
 
 

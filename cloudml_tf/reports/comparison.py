@@ -46,7 +46,7 @@ def remarks(found: dict[str, Any]) -> list[str]:
         f"{name}: s exceeds r by {excess:.2f}, so its spread is noise" for name, excess in found["inflated"].items()
     ]
     if found["inflated"]:
-        lines.append("an s above r is no merit: the best s is r")
+        lines.append("an s above r is not better: the best s is r")
     return lines
 
 
@@ -67,7 +67,7 @@ def print_comparison(console: Console, found: dict[str, Any]) -> None:
     for text in found["warnings"]:
         console.warn(text)
     columns, cells = table(found)
-    console.table(f"test part, {found['space']}, by the best epoch; {S_IS}", columns, cells)
+    console.table(f"test split, {found['space']}, by the best epoch; {S_IS}", columns, cells)
     for text in remarks(found):
         console.say(text)
     if found["config_difference"]:
@@ -107,7 +107,7 @@ def write_page(path: Path, found: dict[str, Any], drawn: dict[str, list[Any]]) -
 
     columns, cells = table(found)
     parts = [html.element("p", html.badge("not the same data", "bad"), text) for text in found["warnings"]]
-    note = f"Test part, {found['space']}, by the best epoch; {S_IS}. {'. '.join(remarks(found))}"
+    note = f"Test split, {found['space']}, by the best epoch; {S_IS}. {'. '.join(remarks(found))}"
     parts.append(html.section("Scores", html.table(columns, cells), note=note))
     parts += [html.section(title, side_by_side(pictures)) for title, pictures in drawn.items()]
     rows = difference_cells(found)
