@@ -18,10 +18,7 @@ from typing import Any
 
 from tools import twin
 
-BASE: dict[str, Any] = {
-    **twin.BASE,
-    "training": {"max_epochs": 2, "batch_size": 32, "learning_rate": 3e-3},
-}
+BASE: dict[str, Any] = {**twin.BASE, "training": {"max_epochs": 2, "batch_size": 32, "learning_rate": 3e-3}}
 # Large enough that a worker of one core needs over ten minutes for it.
 LONGER: dict[str, Any] = {
     **BASE,
@@ -47,17 +44,7 @@ def write_search(home: Path, base: dict[str, Any], tuner: dict[str, Any]) -> Pat
 def start(search: Path, folder: Path, *options: str, cores: str | None = None, **names: str) -> subprocess.Popen[str]:
     """`cloudml search` as a process, on some cores only."""
     pinned = ["taskset", "-c", cores] if cores else []
-    command = [
-        *pinned,
-        sys.executable,
-        "-m",
-        "cloudml_tf",
-        "search",
-        str(search),
-        "--run-dir",
-        str(folder),
-        *options,
-    ]
+    command = [*pinned, sys.executable, "-m", "cloudml_tf", "search", str(search), "--run-dir", str(folder), *options]
     log = open(folder.with_suffix(".log"), "a")  # noqa: SIM115
     return subprocess.Popen(command, stdout=log, stderr=log, env={**os.environ, **names}, text=True)
 

@@ -31,16 +31,7 @@ def main() -> int:
 
 def train(config: str, seed: int, options: list[str], home: Path) -> dict:
     """One run; returns its metrics."""
-    command = [
-        sys.executable,
-        "-m",
-        "cloudml_tf.train",
-        config,
-        "--seed",
-        str(seed),
-        "--set",
-        "output.export=false",
-    ]
+    command = [sys.executable, "-m", "cloudml_tf.train", config, "--seed", str(seed), "--set", "output.export=false"]
     folder = home / str(seed)
     subprocess.run([*command, *options, "--run-dir", str(folder)], check=True, stdout=sys.stderr)
     return json.loads((folder / "metrics.json").read_text())
@@ -49,7 +40,7 @@ def train(config: str, seed: int, options: list[str], home: Path) -> dict:
 def table(seeds: list[int], found: list[dict]) -> str:
     """Markdown: a row a seed, then mean ± std of the network and of each reference."""
     lines = [
-        "| seed | R² | s | r | bias | RMSE | tier | phase 3 | training, s |",
+        "| seed | R² | s | r | bias | RMSE | tier | acceptance | training, s |",
         "|---|---|---|---|---|---|---|---|---|",
     ]
     for seed, m in zip(seeds, found, strict=True):

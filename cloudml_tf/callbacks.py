@@ -86,11 +86,7 @@ class R2EarlyStopping(_BestWeights):
     """
 
     def __init__(
-        self,
-        patience: int = 10,
-        monitor: str = "val_r2",
-        min_delta: float = 0.0,
-        restore_best_weights: bool = True,
+        self, patience: int = 10, monitor: str = "val_r2", min_delta: float = 0.0, restore_best_weights: bool = True
     ) -> None:
         super().__init__()
         if patience < 1:
@@ -144,11 +140,7 @@ class CollapseAbort(_BestWeights):
     """
 
     def __init__(
-        self,
-        threshold: float = 0.05,
-        grace: int = 3,
-        monitor: str = "val_variance_ratio",
-        keep: str = "val_r2",
+        self, threshold: float = 0.05, grace: int = 3, monitor: str = "val_variance_ratio", keep: str = "val_r2"
     ) -> None:
         super().__init__()
         if not 0 < threshold < 1:

@@ -215,8 +215,7 @@ class PredictionSpread(keras.metrics.Metric):
         batch = ops.where(seen > 0, ops.stack([lowest, highest, seen]), ops.zeros(3, dtype=self.extremes.dtype))
         old = self.extremes[:, :]
         joined = ops.stack(
-            [ops.minimum(old[:, 0], batch[0]), ops.maximum(old[:, 1], batch[1]), ops.ones_like(old[:, 2])],
-            axis=-1,
+            [ops.minimum(old[:, 0], batch[0]), ops.maximum(old[:, 1], batch[1]), ops.ones_like(old[:, 2])], axis=-1
         )
         first = ops.expand_dims(old[:, 2] > 0, -1)
         new = ops.where(first, joined, ops.broadcast_to(batch, ops.shape(old)))

@@ -111,11 +111,7 @@ def write_flight(
             LATITUDE: 30.0 + place,
             LONGITUDE: -120.0 + place,
         },
-        "navigation": {
-            ZENITH: np.full(total, 40.0),
-            AZIMUTH: np.full(total, 150.0),
-            HEADING: np.full(total, 90.0),
-        },
+        "navigation": {ZENITH: np.full(total, 40.0), AZIMUTH: np.full(total, 150.0), HEADING: np.full(total, 90.0)},
     }
     names = {
         "camera": "TEST_L1B_20240603.h5",

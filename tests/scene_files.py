@@ -38,13 +38,7 @@ def scene_config(path: Path, home: Path, **scenes: Any) -> dict[str, Any]:
         "temporal_frames": 1,
         "target": {"coverage": "swath", "transform": "log", "log_offset": 0.01, "minimum": 0.0, "maximum": None},
         "data": {
-            "scenes": {
-                "path": str(path),
-                "channels": ["red", "swir"],
-                "label": "cot",
-                "retrieval": "ipa",
-                **scenes,
-            },
+            "scenes": {"path": str(path), "channels": ["red", "swir"], "label": "cot", "retrieval": "ipa", **scenes},
             "sun_angles": False,
         },
         "split": {"kind": "flights", "train": [1, 2, 3, 4], "val": [5, 6], "test": [7, 8]},

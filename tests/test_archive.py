@@ -203,17 +203,7 @@ def workers_of(pid: int) -> list[int]:
 def test_a_kill_in_the_middle_changes_no_output(finished: Path, tmp_path: Path, whom: str) -> None:
     flights = copies(finished, tmp_path / "flights", "abcdefghijkl")
     assert main(["predict", str(finished), str(flights), "-o", str(tmp_path / "one"), "--archive", *BARE]) == 0
-    command = [
-        sys.executable,
-        "-m",
-        "cloudml_tf",
-        "predict",
-        str(finished),
-        str(flights),
-        "--workers",
-        "2",
-        *BARE,
-    ]
+    command = [sys.executable, "-m", "cloudml_tf", "predict", str(finished), str(flights), "--workers", "2", *BARE]
     command += ["-o", str(tmp_path / "out")]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
     while process.poll() is None and len(list((tmp_path / "out").glob("*.nc"))) < 3:

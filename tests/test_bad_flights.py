@@ -225,7 +225,7 @@ def test_check_names_a_flight_that_turns_bad_between_two_looks(home: Path, monke
 def test_check_says_where_no_flight_of_a_part_is_left(home: Path) -> None:
     truncate(lidar_file(home / "flights" / "b"))
     found = check(config_of(home, "skip", **{"evaluation.baselines": False}), Console(machine=True), probe=False)
-    assert "val part" in found.problems
+    assert "val split" in found.problems
 
 
 def test_the_error_goes_through_another_process() -> None:

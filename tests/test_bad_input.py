@@ -427,8 +427,7 @@ def test_evaluating_what_is_neither_run_nor_export(home: Path, refused: Refused)
 
 @pytest.mark.parametrize("command", [["evaluate", "--flights", "x"], ["predict", "x"], ["diagnose"], ["export"]])
 @pytest.mark.parametrize(
-    ("place", "hint"),
-    [("nowhere", ""), (NO_PLACE + "/x", ""), ("run/last", " Did you mean {home}/runs/last?")],
+    ("place", "hint"), [("nowhere", ""), (NO_PLACE + "/x", ""), ("run/last", " Did you mean {home}/runs/last?")]
 )
 def test_a_run_folder_that_does_not_exist(
     home: Path, refused: Refused, command: list[str], place: str, hint: str

@@ -171,12 +171,7 @@ def test_configurations_are_frozen(tiny) -> None:
 
 def test_overrides(tmp_path: Path) -> None:
     found = parse_overrides(["training.max_epochs=5", "target.name=cloud_base_km", "data.camera.rows=[1, 2]", "x=a=b"])
-    assert found == {
-        "training.max_epochs": 5,
-        "target.name": "cloud_base_km",
-        "data.camera.rows": [1, 2],
-        "x": "a=b",
-    }
+    assert found == {"training.max_epochs": 5, "target.name": "cloud_base_km", "data.camera.rows": [1, 2], "x": "a=b"}
     config = load_config(ROOT / "configs/tier1.json", {"training.max_epochs": 5, "model.widths": [3]})
     assert (config.training.max_epochs, config.model.widths) == (5, (3,))
     with pytest.raises(ConfigError, match="--set needs key=value"):

@@ -208,13 +208,23 @@ def test_passes_with_dropout(pair: list[Path]) -> None:
     np.testing.assert_allclose(found[0].mean(axis=0), still, atol=4 * found[0].std(axis=0).max())
 
 
-def test_one_run_with_dropout_is_an_ensemble_without_export(pair: list[Path], tmp_path: Path) -> None:
+def test_one_run_with_dropout_is_an_ensemble_without_export(pair: list[Path], tmp_path: Path, capsys) -> None:
     options = ["--mc-dropout", "3", "--set", "output.export=true", "--run-dir", str(tmp_path / "e")]
     assert main(["ensemble", str(pair[0]), *options]) == 0
     metrics = metrics_of(tmp_path / "e")
     assert metrics["passes"] == 3
     assert "export" not in metrics
+    assert "no export: passes with dropout" in capsys.readouterr().out
     assert np.load(tmp_path / "e" / "predictions.npz")["test_members"].shape[0] == 3
+
+
+def test_an_ensemble_without_export_says_how_it_is_exported(pair: list[Path], tmp_path: Path, capsys) -> None:
+    assert main(["ensemble", *map(str, pair), "--run-dir", str(tmp_path / "e")]) == 0
+    assert "export" not in metrics_of(tmp_path / "e")
+    again = f"cloudml ensemble {pair[0]} {pair[1]} --set output.export=true"
+    assert f"no export: output.export is false, as in the first member's configuration. To export: {again}" in (
+        capsys.readouterr().out
+    )
 
 
 @pytest.mark.parametrize(

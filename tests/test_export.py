@@ -10,7 +10,10 @@ import pytest
 
 from cloudml_tf.commands.main import main
 from cloudml_tf.config.load import load_config
+from cloudml_tf.config.run_folder import read_run
 from cloudml_tf.data.prepare import prepare
+from cloudml_tf.inference.export.writer import target_folder, warn_of_replacement
+from cloudml_tf.utils.console import Console
 
 WITHOUT_US = """
 import sys, json
@@ -119,3 +122,16 @@ def test_a_finished_model_is_what_it_is(finished: Path, capsys) -> None:
     for command in (["export", str(finished)], ["evaluate", str(finished), "--flights", flights]):
         assert main([*command, "--set", "preprocessing.log_offset=0.1"]) == 2
         assert "--set preprocessing.log_offset: cannot be changed after training" in capsys.readouterr().err
+
+
+def test_a_training_says_first_whose_export_it_will_replace(finished: Path, capsys) -> None:
+    config = read_run(finished)[0]
+    warn_of_replacement(Console(), config, finished)
+    assert capsys.readouterr().out == ""  # a run may replace its own
+    warn_of_replacement(Console(), config, finished.with_name("another"))
+    shown = capsys.readouterr().out
+    assert f"warning: {target_folder(config)} holds the export of tiny/{finished.name}" in shown
+    assert "set experiment_name or output.savedmodels" in shown
+    without = config.model_copy(update={"experiment_name": "not_exported_yet"})
+    warn_of_replacement(Console(), without, finished)
+    assert capsys.readouterr().out == ""

@@ -13,12 +13,7 @@ from hypothesis import strategies as st
 from spoilt_configs import spoilt_text, whole
 
 BYTES = st.binary(min_size=16, max_size=256)
-STEADY = {
-    "deadline": None,
-    "database": None,
-    "derandomize": True,
-    "suppress_health_check": list(HealthCheck),
-}
+STEADY = {"deadline": None, "database": None, "derandomize": True, "suppress_health_check": list(HealthCheck)}
 
 
 @pytest.fixture(scope="module")

@@ -150,12 +150,7 @@ def test_a_device_is_not_read(folder: Path) -> None:
     config = tiny_config(folder.parent.parent)
     files = {"camera": str(camera_file(folder)), "lidar": str(lidar_file(folder))}
     with pytest.raises(DataError, match=r"NAV_20240603\.h5: is a folder, a device or a pipe, not a file"):
-        load_flight(
-            "a",
-            FlightFiles(**files, navigation=str(folder / "NAV_20240603.h5")),
-            config.data,
-            config.target,
-        )
+        load_flight("a", FlightFiles(**files, navigation=str(folder / "NAV_20240603.h5")), config.data, config.target)
 
 
 def test_a_soft_link_is_followed_and_a_circle_is_not(folder: Path) -> None:

@@ -260,11 +260,7 @@ def test_intervals_draw_groups_where_there_are_enough(tmp_path) -> None:
         ({}, {"split": {**FLIGHT_SPLIT, "test": [9]}}, "split.test names flight '9'"),
         ({}, {"preprocessing": {"log_offset": 0.01}}, "sun is one number a scene"),
         ({}, {"augmentation": {}}, "sunlight from any direction, and a mirror image has another sun"),
-        (
-            {"periodic": True},
-            {"augmentation": {"mirror_across_track": False, "window": 0.5}},
-            "non-periodic scenes",
-        ),
+        ({"periodic": True}, {"augmentation": {"mirror_across_track": False, "window": 0.5}}, "non-periodic scenes"),
     ],
 )
 def test_scenes_of_flights_that_do_not_fit_are_refused(tmp_path, content, scenes, more, text) -> None:

@@ -259,17 +259,7 @@ def alive(folder: Path) -> list[str]:
 def test_workers_end_with_a_killed_search_and_it_resumes(search_file, tmp_path: Path, capsys) -> None:
     path = search_file({"loss.weight": [0, 0.1, 0.2]}, {"kind": "random", "trials": 3}, training={"max_epochs": 1})
     folder = tmp_path / "shared"
-    command = [
-        sys.executable,
-        "-m",
-        "cloudml_tf",
-        "search",
-        str(path),
-        "--run-dir",
-        str(folder),
-        "--workers",
-        "1",
-    ]
+    command = [sys.executable, "-m", "cloudml_tf", "search", str(path), "--run-dir", str(folder), "--workers", "1"]
     search = subprocess.Popen(command, stdout=subprocess.DEVNULL)
     end = time.monotonic() + 240
     while not read_results(folder) and time.monotonic() < end:

@@ -268,10 +268,7 @@ def test_a_log_target_with_smearing_is_a_mean_in_physical_units(tiny, tmp_path: 
     [
         {
             "target": {"name": "cloud_base_km"},
-            "data": {
-                "sun_angles": False,
-                "features": [{"name": "roll", "file": "navigation", "dataset": "nav/roll"}],
-            },
+            "data": {"sun_angles": False, "features": [{"name": "roll", "file": "navigation", "dataset": "nav/roll"}]},
         },
         {
             "preprocessing": {"log_offset": 0.01, "flat_field": True},

@@ -40,11 +40,7 @@ SEARCH = {
     "space": {"loss.weight": [0, 0.5], "model.dropout": {"min": 0.0, "max": 0.3}},
     "tuner": {"kind": "random", "trials": 4, "seed": 1},
 }
-GRID = {
-    "experiment_name": "grid",
-    "seeds": [1, 2],
-    "rows": {"plain": {}, "five": {"set": {"temporal_frames": 5}}},
-}
+GRID = {"experiment_name": "grid", "seeds": [1, 2], "rows": {"plain": {}, "five": {"set": {"temporal_frames": 5}}}}
 SHORT = {**QUICK, "training": {"max_epochs": 3}, "output": {"report": False, "export": False}}
 
 

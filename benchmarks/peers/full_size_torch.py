@@ -54,12 +54,7 @@ class FullSize(nn.Module):
 
 
 def make_step(
-    weights: list[np.ndarray],
-    frames: np.ndarray,
-    target: np.ndarray,
-    heads: int,
-    half: bool,
-    mode: str | None,
+    weights: list[np.ndarray], frames: np.ndarray, target: np.ndarray, heads: int, half: bool, mode: str | None
 ) -> tuple[Callable[[], torch.Tensor], Callable[[], None]]:
     """A training step on one batch, and what waits for the device. `mode` is torch.compile's; None is eager."""
     device = "cuda" if torch.cuda.is_available() else "cpu"

@@ -41,19 +41,12 @@ DEVELOPMENT = [
     Case("lambda 50, noisy labels", "inflation", {"loss": {"weight": 50}, **simulation(lidar_relative_noise=0.8)}),
     Case("lambda 50, hard imagery", "inflation", {"loss": {"weight": 50}, **simulation(preset="hard")}),
     Case(
-        "lambda 5, noisy labels",
-        "inflation",
-        {"loss": {"weight": 5}, **simulation(lidar_relative_noise=1.0, seed=5)},
+        "lambda 5, noisy labels", "inflation", {"loss": {"weight": 5}, **simulation(lidar_relative_noise=1.0, seed=5)}
     ),
     Case("test flight bright", "bias", edit=brighten(1.5, "sim06")),
     Case("test flight dim", "bias", edit=brighten(0.6, "sim06")),
     Case("validation flight bright", "bias", edit=brighten(1.4, "sim05")),
-    Case(
-        "blocks and another flight",
-        "leak",
-        {"split": BLOCKS, **simulation(flight_count=4)},
-        held_out=brighten(1.3),
-    ),
+    Case("blocks and another flight", "leak", {"split": BLOCKS, **simulation(flight_count=4)}, held_out=brighten(1.3)),
     Case("validation is a copy", "leak", edit=copy_flight("sim02", "sim05")),
     Case("dropout 0.9", "over-regularised", {"model": {"dropout": 0.9}}),
     Case("weight decay 10", "over-regularised", {"loss": {"weight": 0}, **training(weight_decay=10.0)}),

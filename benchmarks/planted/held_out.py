@@ -113,11 +113,7 @@ FIRST = [
     Case(
         "1 a profile in 20 s, one flight",
         "too few labels",
-        {
-            **flights(3, seed=109, frames_per_flight=400, lidar_interval_s=20.0),
-            "seed": 19,
-            **training(batch_size=8),
-        },
+        {**flights(3, seed=109, frames_per_flight=400, lidar_interval_s=20.0), "seed": 19, **training(batch_size=8)},
     ),
     Case(
         "1 clock 9 s early, hard",

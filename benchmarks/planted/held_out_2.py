@@ -190,9 +190,7 @@ SECOND = [
         },
     ),
     Case(
-        "2 healthy, hard imagery",
-        "healthy",
-        {**slow(7, seed=229, preset="hard"), "loss": {"weight": 0.1}, "seed": 79},
+        "2 healthy, hard imagery", "healthy", {**slow(7, seed=229, preset="hard"), "loss": {"weight": 0.1}, "seed": 79}
     ),
     Case(
         "2 healthy, gated penalty, averaged, label density",

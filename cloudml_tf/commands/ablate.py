@@ -39,18 +39,18 @@ def train_grid(grid: Grid, home: Path, jobs: int, console: Console, retry: bool 
 
 
 def _pass_gate(grid: Grid, wanted: list[Cell], home: Path, jobs: int, console: Console, retry: bool) -> None:
-    """Train the gate's row; refuse the rest where its median seed fails Phase 3's acceptance."""
+    """Train the gate's row; refuse the rest where its median seed fails the acceptance."""
     first = [cell for cell in wanted if cell.row == grid.gate]
     run_cells(first, home, jobs, console, retry)
     folders = [cell.folder(home) / "metrics.json" for cell in first]
     passed = [read_json(path)["phase3"]["passed"] for path in folders if path.is_file()]
     if sum(passed) * 2 <= len(first):
         raise ConfigError(
-            f"row {grid.gate} passed Phase 3 (R² above 0, s above 40 %, spread, rising s) with {sum(passed)} of "
+            f"row {grid.gate} passed the acceptance (R² above 0, s above 40 %, spread, rising s) with {sum(passed)} of "
             f"{len(first)} seeds, and more than half are asked before the other rows are worth their time. "
             "`cloudml diagnose` says why a run failed; --no-gate trains them anyway."
         )
-    console.say(f"gate: {grid.gate} passed Phase 3 with {sum(passed)} of {len(first)} seeds")
+    console.say(f"gate: {grid.gate} passed the acceptance with {sum(passed)} of {len(first)} seeds")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -6,12 +6,13 @@ What is worked out lies in `cloudml_tf.evaluation.uncertainty` and `cloudml_tf.i
 """
 
 import argparse
+import shlex
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cloudml_tf.commands.arguments import add_common, overrides_from, print_json
-from cloudml_tf.config.load import expand
 from cloudml_tf.config.run_folder import check_overrides, environment, new_run, read_run
 from cloudml_tf.config.targets import check_dropout_passes
 from cloudml_tf.data.samples import Examples
@@ -121,7 +122,7 @@ def run(args: argparse.Namespace) -> int:
     found = ensemble(wish, overrides, console)
     from cloudml_tf.inference.ensemble.outputs import export, save_predictions, write_report
     from cloudml_tf.inference.ensemble.tables import tell
-    from cloudml_tf.inference.export.writer import show_export
+    from cloudml_tf.inference.export.writer import replacing, show_export, target_folder
 
     folder = new_run(found.config, args.run_dir, prefix="ensemble-")
     save_predictions(folder, found)
@@ -129,12 +130,17 @@ def run(args: argparse.Namespace) -> int:
     if found.config.output.report:
         write_report(folder, found)
     if found.config.output.export and not wish.passes:
-        home = expand(found.config.output.savedmodels) / f"{found.config.experiment_name}_ensemble"
-        found.metrics["export"] = {"folder": str(home), "parity": export(found, home)}
+        home = target_folder(found.config, suffix="_ensemble")
+        found.metrics["export"] = replacing(home, partial(export, found))
     write_json(folder / "metrics.json", found.metrics)
     tell(console, found.metrics)
     if "export" in found.metrics:
         show_export(console, found.metrics["export"])
+    elif wish.passes:
+        console.say("no export: passes with dropout are no model of their own; an ensemble of runs is exported")
+    else:
+        again = shlex.join(["cloudml", "ensemble", *args.runs, "--set", "output.export=true"])
+        console.say(f"no export: output.export is false, as in the first member's configuration. To export: {again}")
     console.say(f"ensemble folder: {folder}")
     if args.json:
         print_json({"ensemble": str(folder), "metrics": found.metrics})

@@ -12,7 +12,7 @@ from cloudml_tf.inference.export.writer import (
     check_replaceable,
     every_format,
     export_model,
-    run_of_export,
+    replacing,
     show_export,
     target_folder,
 )
@@ -47,10 +47,11 @@ def run(args: argparse.Namespace) -> int:
 
     model = load_regressor(path, config, description)
     metrics = read_json(path / "metrics.json") if (path / "metrics.json").is_file() else None
-    replaced = run_of_export(folder)
-    record = export_model(model, folder, config, description, metrics, formats=asked, run=path, keep=True)
-    show_export(console, {"folder": str(folder), "parity": record, "replaced": replaced})
+    written = replacing(
+        folder, lambda home: export_model(model, home, config, description, metrics, formats=asked, run=path, keep=True)
+    )
+    show_export(console, written)
     if args.json:
-        files = {name: str(folder / FORMATS[name].file) for name in record["formats"]}
-        print_json({"export": str(folder), "files": files, "card": str(folder / CARD), "parity": record})
+        files = {name: str(folder / FORMATS[name].file) for name in written["parity"]["formats"]}
+        print_json({"export": str(folder), "files": files, "card": str(folder / CARD), "parity": written["parity"]})
     return EXIT_OK

@@ -25,18 +25,9 @@ from cloudml_tf.utils.signals import Terminated, raise_on_sigterm
 from cloudml_tf.utils.tf_logging import set_log_level
 
 VERBS = {
-    "init": (
-        "start a folder for flights of your own",
-        "cloudml init my_campaign --from data/*.nc",
-    ),
-    "train": (
-        "train, judge and export a model",
-        "cloudml train configs/tier1.json --set training.max_epochs=20",
-    ),
-    "pretrain": (
-        "pretrain the frame encoder on frames without labels",
-        "cloudml pretrain configs/pretrain.json",
-    ),
+    "init": ("start a folder for flights of your own", "cloudml init my_campaign --from data/*.nc"),
+    "train": ("train, judge and export a model", "cloudml train configs/tier1.json --set training.max_epochs=20"),
+    "pretrain": ("pretrain the frame encoder on frames without labels", "cloudml pretrain configs/pretrain.json"),
     "evaluate": (
         "score a run or an exported model on labelled flights",
         "cloudml evaluate runs/tier1_variance_fix_test/20260101-120000 --flights flights",
@@ -53,18 +44,12 @@ VERBS = {
         "set runs side by side, with the winner of each score",
         "cloudml compare runs/tier1_variance_fix_test/20260101-120000 runs/tier1_variance_fix_test/20260102-120000",
     ),
-    "reproduce": (
-        "reproduce the original's collapsed runs and its remedy",
-        "cloudml reproduce --jobs 2",
-    ),
+    "reproduce": ("reproduce the original's collapsed runs and its remedy", "cloudml reproduce --jobs 2"),
     "ablate": (
         "train a grid of settings over seeds, and say what each is worth",
         "cloudml ablate configs/ablation.json",
     ),
-    "search": (
-        "train many variants and keep the best",
-        "cloudml search configs/search.json",
-    ),
+    "search": ("train many variants and keep the best", "cloudml search configs/search.json"),
     "ensemble": (
         "join runs to one answer with its uncertainty",
         "cloudml ensemble runs/tier1_variance_fix_test/20260101-120000 runs/tier1_variance_fix_test/20260102-120000",
@@ -73,18 +58,12 @@ VERBS = {
         "write a finished run as SavedModel, ONNX or LiteRT",
         "cloudml export runs/tier1_variance_fix_test/20260101-120000 --format savedmodel,onnx,litert",
     ),
-    "simulate": (
-        "write simulated flights in the instruments' layout",
-        "cloudml simulate flights --preset hard",
-    ),
+    "simulate": ("write simulated flights in the instruments' layout", "cloudml simulate flights --preset hard"),
     "scenes": (
         "write flights as one file of gridded scenes, for networks that answer for every pixel",
         "cloudml scenes flights -o scenes.h5",
     ),
-    "check": (
-        "judge the data, the split and the network before a training",
-        "cloudml check configs/tier1.json",
-    ),
+    "check": ("judge the data, the split and the network before a training", "cloudml check configs/tier1.json"),
     "benchmark": ("list and run the project's own benchmarks", "cloudml benchmark seeds configs/tier1.json"),
     "completion": ("print the completion of a shell", "cloudml completion bash"),
     "config": ("print a configuration or its JSON Schema", "cloudml config print configs/tier1.json"),

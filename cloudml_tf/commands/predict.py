@@ -25,12 +25,7 @@ if TYPE_CHECKING:
 
 @forgotten_graphs()
 def predict(
-    source: Path,
-    words: list[str],
-    overrides: dict[str, Any],
-    output: str | None,
-    run_dir: str | None,
-    console: Console,
+    source: Path, words: list[str], overrides: dict[str, Any], output: str | None, run_dir: str | None, console: Console
 ) -> list[dict[str, Any]]:
     """Predict every flight that is named and write a file for each, or one for all scenes; a record for each file."""
     check_overrides(overrides)

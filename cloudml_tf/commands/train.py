@@ -59,6 +59,10 @@ def run(args: argparse.Namespace) -> int:
 
         folder, metrics = train(config, console, args.run_dir, args.resume)
         print_scores(console, metrics)
+        if "pretraining" in metrics:
+            from cloudml_tf.train.transfer import print_pretraining
+
+            print_pretraining(console, metrics["pretraining"], metrics["test"])
         if "diagnosis" in metrics:
             print_shortly(console, metrics["diagnosis"], folder)
         if config.output.report:

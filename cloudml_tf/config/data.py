@@ -78,8 +78,7 @@ class Target(Settings):
         2.0, description="Labels above are left out; the lidar saturates near 3 (20 km for heights)."
     )
     smearing: bool = Field(
-        False,
-        description="With log: multiply exp(prediction) by the mean of exp(residual) on validation (Duan 1983).",
+        False, description="With log: multiply exp(prediction) by the mean of exp(residual) on validation (Duan 1983)."
     )
 
     @model_validator(mode="before")
@@ -132,19 +131,16 @@ class Camera(Settings):
         (0, 0), description="(rows, columns) added to nadir: a measured error, as `cloudml check` proposes it."
     )
     across_track_axis: Literal["rows", "columns"] = Field(
-        "rows",
-        description="The image axis across the flight direction: mirroring it mirrors the sun's azimuth.",
+        "rows", description="The image axis across the flight direction: mirroring it mirrors the sun's azimuth."
     )
     max_gap_s: float | None = Field(
         None, gt=0, description="A longer step ends a segment; 1.5 median steps by default."
     )
     saturation: float | None = Field(
-        None,
-        description="Radiance at or above which a pixel counts as saturated; the integer type's top by default.",
+        None, description="Radiance at or above which a pixel counts as saturated; the integer type's top by default."
     )
     bad_pixel_fraction: UnitInterval = Field(
-        0.5,
-        description="A frame with a larger share of saturated pixels is left out; black ones always are.",
+        0.5, description="A frame with a larger share of saturated pixels is left out; black ones always are."
     )
 
 
@@ -196,8 +192,7 @@ class Lidar(Settings):
     )
     dem: str = Field("layer_descriptor/DEM_Surface_Altitude", description="Height of the terrain (profile,), m.")
     scene: Literal["any", "ocean"] = Field(
-        "any",
-        description="'ocean' keeps profiles with DEM 0 and a lidar surface within 900 m; drops opaque columns.",
+        "any", description="'ocean' keeps profiles with DEM 0 and a lidar surface within 900 m; drops opaque columns."
     )
     latitude: str = Field("geolocation/CPL_Latitude", description="(profile, 3), degrees, optional.")
     longitude: str = Field("geolocation/CPL_Longitude", description="(profile, 3), degrees, optional.")
@@ -207,8 +202,7 @@ class Lidar(Settings):
     )
     clear_sky: Literal["unlabelled", "zero"] = Field("unlabelled", description="Label of a profile without layers.")
     match: Literal["nearest", "average"] = Field(
-        "nearest",
-        description="Label the frame nearest to a profile's middle, or every frame within the profile.",
+        "nearest", description="Label the frame nearest to a profile's middle, or every frame within the profile."
     )
     tolerance_s: float = Field(0.5, gt=0, le=60, description="Largest time between a frame and its profile.")
 
@@ -275,9 +269,7 @@ class Limits(Settings):
     )
     read_mb: float = Field(512.0, gt=0, le=65_536, description="Largest frame, and chunk of frames, MB.")
     expansion: float = Field(
-        2000.0,
-        ge=1,
-        description="Largest compression ratio of a dataset above 16 MB; gzip reaches 1032.",
+        2000.0, ge=1, description="Largest compression ratio of a dataset above 16 MB; gzip reaches 1032."
     )
     other_files: bool = Field(
         False, description="Follow external links, external storage and virtual datasets into other files."

@@ -83,8 +83,7 @@ class Loss(Settings):
     weight: float = Field(0.5, ge=0, le=100, description="λ of the variance penalty; 0 is the plain base loss.")
     form: Literal["variance", "ccc", "log", "std", "hinge"] = Field("variance", description="Form of the penalty.")
     target_variance: Literal["training", "batch"] = Field(
-        "training",
-        description="Divide by the training set's variance (steady) or the batch's (the reference recipe).",
+        "training", description="Divide by the training set's variance (steady) or the batch's (the reference recipe)."
     )
     delta: float = Field(1.0, gt=0, description="Error at which huber turns linear.")
     mae_fraction: UnitInterval = Field(0.5, description="Share of |e| in mse_mae.")

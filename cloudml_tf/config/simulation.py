@@ -102,9 +102,7 @@ class SimulationConfig(BaseModel):
 
     # --- clouds
     regimes: tuple[FlightRegime, ...] = Field(
-        DEFAULT_REGIMES,
-        description="Weather of the flights; repeated when there are more flights.",
-        min_length=1,
+        DEFAULT_REGIMES, description="Weather of the flights; repeated when there are more flights.", min_length=1
     )
     regime_spread: float = Field(
         1.0, description="1: clouds differ between flights as in `regimes`; 0: all at their mean.", ge=0, le=1
@@ -174,8 +172,7 @@ class SimulationConfig(BaseModel):
 
     # --- truth
     swath_truth: bool = Field(
-        False,
-        description="Keep the optical depth that every pixel sees in the truth file (truth/swath_optical_depth).",
+        False, description="Keep the optical depth that every pixel sees in the truth file (truth/swath_optical_depth)."
     )
 
     # --- navigation
@@ -216,13 +213,7 @@ class SimulationConfig(BaseModel):
     def regime(self, index: int) -> FlightRegime:
         """The regime of flight `index` (0-based); its clouds approach the mean of all as `regime_spread` falls."""
         chosen = self.regimes[index % len(self.regimes)]
-        names = (
-            "optical_depth_median",
-            "cloud_fraction",
-            "spectral_slope",
-            "outer_scale_m",
-            "base_height_km",
-        )
+        names = ("optical_depth_median", "cloud_fraction", "spectral_slope", "outer_scale_m", "base_height_km")
         update = {}
         for name in names:
             mean = sum(getattr(regime, name) for regime in self.regimes) / len(self.regimes)

@@ -136,8 +136,7 @@ def scene_settings(config: Any) -> SceneFile:
     Scenes of flights end at their borders, the lidar's labels lie on the nadir line, and light comes from anywhere.
     """
     if config.data.scenes is not None:
-        found: SceneFile = config.data.scenes
-        return found
+        return config.data.scenes
     sun = SUN if config.data.sun_angles else ()
     channels = (*config.data.camera.channels, *sun)
     return SceneFile(path="", channels=channels, label=LIDAR, group="flight", periodic=False, sun_axis=None)

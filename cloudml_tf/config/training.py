@@ -17,10 +17,7 @@ class Augmentation(Settings):
         False, description="Mirror fore and aft about nadir, the sun's azimuth and the time order too."
     )
     window: float | None = Field(
-        None,
-        gt=0,
-        lt=1,
-        description="Random-crop size as a fraction of each side (non-periodic scenes).",
+        None, gt=0, lt=1, description="Random-crop size as a fraction of each side (non-periodic scenes)."
     )
     gain_std: float = Field(0.0, ge=0, le=0.5, description="Std of a random factor on a sequence's radiance.")
     noise_std: float = Field(0.0, ge=0, le=1, description="Std of pixel noise, in the channel's training std.")
@@ -79,10 +76,7 @@ class Training(Settings):
         None, description="Start from a finished run: its best weights, and its scaling of frames and target."
     )
     init_from_rate_factor: float = Field(
-        0.3,
-        gt=0,
-        le=1,
-        description="Factor of learning_rate in a run with init_from, which starts near a solution.",
+        0.3, gt=0, le=1, description="Factor of learning_rate in a run with init_from, which starts near a solution."
     )
     deterministic: bool = Field(True, description="Equal seeds give equal runs on a CPU.")
     mixed_precision: bool = Field(False, description="bfloat16 inside the network, for GPUs that are fast at it.")

@@ -32,8 +32,7 @@ class Block:
     @property
     def bad(self) -> np.ndarray:
         """Frames (M,) that no network may use, as bool."""
-        found: np.ndarray = self.saturated | self.no_image
-        return found
+        return self.saturated | self.no_image
 
     def good_sequences(self, sequences: np.ndarray) -> np.ndarray:
         """The sequences of (n,T), in order of time, that end in this block but not before, with good frames only."""

@@ -39,8 +39,7 @@ class Series:
         """The coefficients (K,) of that line through chosen values; none without `given`."""
         if self.given is None:
             return np.zeros(0)
-        found: np.ndarray = np.linalg.lstsq(self.given[chosen], self.values[chosen], rcond=None)[0]
-        return found
+        return np.linalg.lstsq(self.given[chosen], self.values[chosen], rcond=None)[0]
 
 
 @dataclass(frozen=True)
@@ -121,8 +120,7 @@ def _short(values: np.ndarray) -> list[float]:
 def quantiles_of(values: np.ndarray) -> np.ndarray:
     """The quantiles (101,) at equal probability steps."""
     levels = (np.arange(QUANTILES) + 0.5) / QUANTILES
-    found: np.ndarray = np.quantile(values, levels, method="inverted_cdf")
-    return found
+    return np.quantile(values, levels, method="inverted_cdf")
 
 
 def fit_distributions(train: Samples, config: Config) -> dict[str, Any]:

@@ -231,8 +231,7 @@ class Samples:
         """(n,C) around nadir in the middle frames."""
         rows, columns = (slice(max(i - 1, 0), i + 2) for i in self.nadir)
         middle = self.index[:, self.index.shape[1] // 2]
-        found: np.ndarray = self.table[middle, rows, columns].mean(axis=(1, 2))
-        return found
+        return self.table[middle, rows, columns].mean(axis=(1, 2))
 
     def blocks(self, block_s: float) -> np.ndarray:
         """(n,) `block_s` seconds of track, ending at gaps and flights."""

@@ -121,8 +121,7 @@ class Scenes:
     def radiance_at_labels(self) -> np.ndarray:
         """(k,C) around each labelled pixel, in the middle of several frames."""
         middle = self.frames if self.frames.ndim == 4 else self.frames[:, self.frames.shape[1] // 2]
-        found: np.ndarray = uniform_filter(middle, (1, 3, 3, 1), mode="nearest")[self.known]
-        return found
+        return uniform_filter(middle, (1, 3, 3, 1), mode="nearest")[self.known]
 
     def blocks(self, block_s: float) -> np.ndarray:
         """(n, H, W): pixels of a scene are drawn together; and scenes of a group, where there are enough groups."""

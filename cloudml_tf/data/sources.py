@@ -110,11 +110,7 @@ def find_named(
 
 
 def _named(
-    word: str,
-    config: Config,
-    known: Mapping[str, Mapping[str, str]],
-    labels: bool,
-    refused: dict[str, str] | None,
+    word: str, config: Config, known: Mapping[str, Mapping[str, str]], labels: bool, refused: dict[str, str] | None
 ) -> dict[str, FlightFiles]:
     path = Path(word)
     if path.is_dir():

@@ -133,11 +133,7 @@ def block_spans(time_s: np.ndarray, split: TimeBlocks) -> dict[str, tuple[float,
     to_val = begin + (1.0 - split.val_fraction - split.test_fraction) * (end - begin)
     to_test = begin + (1.0 - split.test_fraction) * (end - begin)
     half = 0.5 * split.gap_s
-    return {
-        "train": (-np.inf, to_val - half),
-        "val": (to_val + half, to_test - half),
-        "test": (to_test + half, np.inf),
-    }
+    return {"train": (-np.inf, to_val - half), "val": (to_val + half, to_test - half), "test": (to_test + half, np.inf)}
 
 
 def _check_names(wanted: Sequence[str], available: Sequence[str], field: str) -> None:

@@ -43,14 +43,12 @@ class Range:
 
     def outside(self, values: np.ndarray, slack: float = 0.0) -> np.ndarray:
         """Which values are outside, in their shape; False for NaN."""
-        found: np.ndarray = (values < self.low - slack) | (values > self.high + slack)
-        return found
+        return (values < self.low - slack) | (values > self.high + slack)
 
     def outside_arc(self, degrees: np.ndarray, slack: float = 0.0) -> np.ndarray:
         """Which directions are outside, in their shape; False for NaN."""
         middle, half = 0.5 * (self.low + self.high), 0.5 * (self.high - self.low)
-        found: np.ndarray = np.abs((degrees - middle + 180.0) % 360.0 - 180.0) > half + slack
-        return found
+        return np.abs((degrees - middle + 180.0) % 360.0 - 180.0) > half + slack
 
 
 @dataclass(frozen=True)
@@ -96,8 +94,7 @@ def fit_ranges(train: Samples, config: Config) -> TrainingRanges:
 
 def frame_means(radiance: np.ndarray) -> np.ndarray:
     """Mean radiance of each frame and channel, (n,H,W,C) -> (n,C)."""
-    found: np.ndarray = radiance.mean(axis=(1, 2), dtype="float64")
-    return found
+    return radiance.mean(axis=(1, 2), dtype="float64")
 
 
 def folded(azimuth_deg: np.ndarray, augmentation: Augmentation) -> np.ndarray:

@@ -27,8 +27,7 @@ class FrameChunks:
 
     def frames(self, chosen: np.ndarray) -> np.ndarray:
         """The frames of chosen sequences, (k,T,H,W,C)."""
-        found: np.ndarray = self.table[self.index[chosen]]
-        return found
+        return self.table[self.index[chosen]]
 
 
 def chunks(flight: Flight, temporal_frames: int) -> np.ndarray:

@@ -45,10 +45,7 @@ def score_split(
         draws = config.evaluation.bootstrap_samples
         return scores_with_intervals(target, prediction, blocks, n_eff, draws, config.seed)
 
-    return {
-        **of(scaling.transform(label), scaling.unscale(found)),
-        "physical": of(label, scaling.physical(found)),
-    }
+    return {**of(scaling.transform(label), scaling.unscale(found)), "physical": of(label, scaling.physical(found))}
 
 
 def per_group(examples: Examples, z: np.ndarray, scaling: TargetScaling) -> dict[str, dict[str, float]]:

@@ -58,8 +58,7 @@ def _fold(config: Config, exclude: list[str], name: str, console: Console, folde
     changed["experiment_name"] = re.sub(r"[^A-Za-z0-9._-]", "_", f"{config.experiment_name}_{name}")
     fold = parse_config(changed, f"leave-one-flight-out, flight {name}")
     if (folder / WHOLE).is_file():
-        found: dict[str, Any] = read_json(folder / WHOLE)
-        return found
+        return read_json(folder / WHOLE)
     return train(fold, console, str(folder), resume=has_begun(folder))[1]
 
 
@@ -82,10 +81,7 @@ def join_folds(folds: dict[str, dict[str, Any]]) -> dict[str, Any]:
         }
 
     first = next(iter(folds.values()))
-    joined: dict[str, Any] = {
-        "space": first["space"],
-        "network": summary([f["test"] for f in folds.values()]),
-    }
+    joined: dict[str, Any] = {"space": first["space"], "network": summary([f["test"] for f in folds.values()])}
     joined["baselines"] = {
         name: summary([f["baselines"][name]["test"] for f in folds.values()]) for name in first.get("baselines", {})
     }

@@ -55,6 +55,11 @@ def train(
         check_same(resumed, config, prepared.fingerprint)
     if config.output.export:
         check_backend()
+    if config.pretraining.enabled:
+        quiet_tensorflow()
+        from cloudml_tf.train.transfer import check_source
+
+        check_source(config, prepared)
     # Only now: bad input must not leave an empty run folder behind.
     folder = resumed or new_run(config, run_dir)
     with alone_in(folder, "a training"):
@@ -66,6 +71,10 @@ def train(
         for text in prepared.remarks():
             console.warn(text)
         console.say(f"run folder: {folder}")
+        if config.output.export:
+            from cloudml_tf.inference.export.writer import warn_of_replacement
+
+            warn_of_replacement(console, config, folder)
         metrics = fit_and_evaluate(config, prepared, folder, console, resume)
         forget_previous(folder)
     return folder, metrics
@@ -159,14 +168,14 @@ def _finish(
     console: Console,
 ) -> None:
     """Export, if the configuration says so, then write metrics.json, whose presence says that the run is whole."""
-    from cloudml_tf.inference.export.writer import export_model, run_of_export, show_export, target_folder
+    from cloudml_tf.inference.export.writer import export_model, replacing, show_export, target_folder
 
     try:
         if config.output.export:
-            home, test = target_folder(config), prepared.parts["test"]
-            replaced = run_of_export(home)
-            parity = export_model(fitted.model, home, config, description, metrics, test, run=folder)
-            metrics["export"] = {"folder": str(home), "parity": parity, "replaced": replaced}
+            what = (config, description, metrics, prepared.parts["test"])
+            metrics["export"] = replacing(
+                target_folder(config), lambda home: export_model(fitted.model, home, *what, run=folder)
+            )
             show_export(console, metrics["export"])
     finally:
         write_json(folder / WHOLE, metrics)  # also where the export fails: what was trained and scored stays so

@@ -72,8 +72,7 @@ def glint_possible(flight: Flight, limit_deg: float) -> np.ndarray:
     """
     if flight.sun_angles_deg is None:
         return np.zeros(len(flight), bool)
-    found: np.ndarray = flight.sun_angles_deg[:, 0] < limit_deg
-    return found
+    return flight.sun_angles_deg[:, 0] < limit_deg
 
 
 def opaque(value: np.ndarray, config: Config, ranges: TrainingRanges | None) -> np.ndarray:
@@ -82,16 +81,14 @@ def opaque(value: np.ndarray, config: Config, ranges: TrainingRanges | None) -> 
     tops += [] if ranges is None else [ranges.label.high]
     if config.target.name != "optical_depth" or not tops:
         return np.zeros(len(value), bool)
-    found: np.ndarray = value >= min(tops)
-    return found
+    return value >= min(tops)
 
 
 def below_labels(value: np.ndarray, config: Config, ranges: TrainingRanges | None) -> np.ndarray:
     """(N,): thinner, or lower, than any label of the training, or than `target.minimum`; may be under 0."""
     bottoms = [] if config.target.minimum is None else [config.target.minimum]
     bottoms += [] if ranges is None else [ranges.label.low]
-    found: np.ndarray = value < max(bottoms, default=-np.inf)
-    return found
+    return value < max(bottoms, default=-np.inf)
 
 
 def _outside_training(flight: Flight, frames: Frames, config: Config, ranges: TrainingRanges) -> dict[str, np.ndarray]:

@@ -18,8 +18,7 @@ def compiled(function: Callable[..., None]) -> Callable[..., None]:
         return function
     import tensorflow as tf
 
-    graph: Callable[..., Any] = tf.function(function, autograph=False)
-    return graph
+    return tf.function(function, autograph=False)
 
 
 LossTerm = Callable[[Any, Any], Any]  # (targets, output) -> scalar, in `keras.ops`

@@ -300,13 +300,7 @@ class PhysicalUnits(layers.Layer):
     """
 
     def __init__(
-        self,
-        mean: float,
-        std: float,
-        log: bool = False,
-        smearing: float = 1.0,
-        log_offset: float = 0.0,
-        **kwargs: Any,
+        self, mean: float, std: float, log: bool = False, smearing: float = 1.0, log_offset: float = 0.0, **kwargs: Any
     ) -> None:
         super().__init__(**{"dtype": "float32", **kwargs})
         self.mean, self.std, self.log, self.smearing = float(mean), float(std), bool(log), float(smearing)

@@ -204,12 +204,7 @@ class MaskedReconstruction(keras.Model):
         return ops.reshape(frames, (-1, *frames.shape[2:]))
 
     def compute_loss(
-        self,
-        x: Any = None,
-        y: Any = None,
-        y_pred: Any = None,
-        sample_weight: Any = None,
-        training: bool = True,
+        self, x: Any = None, y: Any = None, y_pred: Any = None, sample_weight: Any = None, training: bool = True
     ) -> Any:
         """Mean squared error over hidden pixels, in training standard deviations; with a painter, plus the share of the
         window's variance that it leaves unexplained and a small penalty on the vector's size."""
@@ -262,7 +257,6 @@ def hand_over(weights: Sequence[np.ndarray], encoder: keras.Model) -> int:
         raise ValueError(
             f"{len(weights)} tensors for an encoder of {len(wanted)}"
             + (f"; {len(differing)} differ in shape: {'; '.join(differing[:3])}" if differing else "")
-            + ". Pretrain with the same model, channels and preprocessing."
         )
     if not all(np.isfinite(w).all() for w in weights):
         raise ValueError("some weights are not finite: the pretraining diverged. Lower its learning rate.")

@@ -40,8 +40,7 @@ def scene_maps(scenes: Scenes, z: np.ndarray, scaling: TargetScaling, number: in
 def _image(frames: np.ndarray) -> np.ndarray:
     """(H,W,C), or the middle of (T,H,W,C) -> the first channel (H,W)."""
     middle = frames if frames.ndim == 3 else frames[len(frames) // 2]
-    shown: np.ndarray = middle[..., 0]
-    return shown
+    return middle[..., 0]
 
 
 def _side_by_side(image: np.ndarray, shown: Mapping[str, np.ndarray]) -> Figure:

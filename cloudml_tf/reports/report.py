@@ -15,7 +15,16 @@ from cloudml_tf.evaluation.scores import labels, number, texts
 from cloudml_tf.reports import html, images, maps, plots, shift
 from cloudml_tf.reports.figure import Picture, side_by_side, worded
 from cloudml_tf.reports.html import Markup
-from cloudml_tf.reports.tables import HEAD, IDENTITY, TIER_TONES, interval, reasons, score_cells
+from cloudml_tf.reports.tables import (
+    HEAD,
+    IDENTITY,
+    TIER_TONES,
+    WORTH,
+    interval,
+    pretraining_rows,
+    reasons,
+    score_cells,
+)
 from cloudml_tf.utils.files import write_text
 
 ATTENTION = (
@@ -151,22 +160,12 @@ def _pretraining(metrics: dict[str, Any]) -> Markup:
     """Hidden patches beside their references, and what the encoder was worth beside random weights."""
     found = metrics["pretraining"]
     errors = [[name.replace("_", " "), number(error, ".4f")] for name, error in found["errors"].items()]
-    keys = ("r2", "variance_ratio", "correlation", "rmse")
-    rows = [
-        [f"{part}: linear probe, {name}", *texts(scored, keys)]
-        for part, by_name in (("val", found["probe"]),)
-        for name, scored in by_name.items()
-    ]
-    for part in ("val", "test"):
-        rows.append([f"{part}: pretrained", *texts(metrics[part], keys)])
-        if "control" in found:
-            control = found["control"][part]
-            rows.append([f"{part}: control, random weights", *texts(control, keys)])
+    rows = pretraining_rows(found, {part: metrics[part] for part in ("val", "test")})
     return html.section(
         "Pretraining",
         html.element("p", found["verdict"]),
         html.table(["hidden patches of validation frames", "mean squared error"], errors),
-        html.table(["", *labels(keys)], rows, strong={"test: pretrained"}),
+        html.table(["", *labels(WORTH)], rows, strong={"test: pretrained"}),
         note="The encoder learned to paint hidden patches of frames without labels. Its worth is the difference to the "
         "control: the same network, trained alike from random weights.",
     )
@@ -181,7 +180,7 @@ def summary(metrics: dict[str, Any]) -> list[Markup]:
         badges.append(html.badge("no tier" if name == "none" else f"tier: {name}", TIER_TONES[name]))
     if "phase3" in metrics:
         passed = metrics["phase3"]["passed"]
-        badges.append(html.badge(f"phase 3: {'passed' if passed else 'failed'}", "good" if passed else "bad"))
+        badges.append(html.badge(f"acceptance: {'passed' if passed else 'failed'}", "good" if passed else "bad"))
     if training and training["collapsed"]:
         badges.append(html.badge("collapsed", "bad"))
     diagnosis = metrics.get("diagnosis")
@@ -215,11 +214,7 @@ def _diagnosed(diagnosis: Mapping[str, Any] | None) -> list[Markup]:
     for finding in diagnosis["findings"]:
         changes = " ".join(f"--set {change}" for change in finding["set"])
         remedy = [finding["remedy"], " ", html.element("code", changes)] if changes else [finding["remedy"]]
-        found += [
-            html.element("h3", finding["name"]),
-            html.bullets(finding["evidence"]),
-            html.element("p", *remedy),
-        ]
+        found += [html.element("h3", finding["name"]), html.bullets(finding["evidence"]), html.element("p", *remedy)]
     return found + ([html.bullets(diagnosis["notes"])] if diagnosis.get("notes") else [])
 
 
@@ -232,10 +227,7 @@ def tables(metrics: dict[str, Any]) -> list[Markup]:
         found = []
         for name, space in sorted(spaces.items(), key=lambda pair: pair[1]):
             rows = [score_cells(n, f if space == "loss" else f["physical"]) for n, f in table_rows(metrics, part)]
-            found += [
-                html.element("h3", f"{part}: {name}{words[space]}"),
-                html.table(HEAD, rows, strong={"network"}),
-            ]
+            found += [html.element("h3", f"{part}: {name}{words[space]}"), html.table(HEAD, rows, strong={"network"})]
         return found
 
     others = [one for part in ("val", "train") if part in metrics for one in of(part)]

@@ -167,8 +167,7 @@ def _mirrored(count: int | None) -> Devices:
 def _gpus() -> list[Any]:
     import tensorflow as tf
 
-    found: list[Any] = tf.config.list_physical_devices("GPU")
-    return found
+    return tf.config.list_physical_devices("GPU")
 
 
 def _cpus(count: int) -> list[str]:
@@ -254,8 +253,7 @@ def from_chief(devices: Devices, values: Sequence[Any]) -> list[Any]:
     def given(own: list[Any]) -> list[Any]:
         context = tf.distribute.get_replica_context()
         first = tf.equal(context.replica_id_in_sync_group, 0)
-        found: list[Any] = context.all_reduce("SUM", [tf.where(first, x, tf.zeros_like(x)) for x in own])
-        return found
+        return context.all_reduce("SUM", [tf.where(first, x, tf.zeros_like(x)) for x in own])
 
     strategy = devices.strategy
     found = tf.function(lambda own: strategy.run(given, args=(own,)), autograph=False)([*map(tf.constant, values)])

@@ -112,8 +112,7 @@ class InStep:
         def step(*args: Any) -> Any:
             return self.strategy.reduce("SUM", self.strategy.run(part, args=args), axis=None)
 
-        graph: Callable[..., Any] = tf.function(step, autograph=False, reduce_retracing=True)
-        return graph
+        return tf.function(step, autograph=False, reduce_retracing=True)
 
     def gradients(self, share: tuple[Any, ...], size: Any) -> tuple[Any, Any, list[Any], list[Any]]:
         """In a replica: answers, part of the loss, variables, and this replica's part of the loss's gradients."""

@@ -110,11 +110,7 @@ def fit(
 
 
 def _compiled(
-    trained: keras.Model,
-    loss: VariancePreservingLoss,
-    config: Config,
-    loaders: Loaders,
-    devices: Devices,
+    trained: keras.Model, loss: VariancePreservingLoss, config: Config, loaders: Loaders, devices: Devices
 ) -> Callable[[int, list[keras.callbacks.Callback]], None]:
     """Compile; what trains it, given the first epoch and the callbacks."""
     epochs, batches, validation = config.training.max_epochs, loaders.batches, loaders.validation

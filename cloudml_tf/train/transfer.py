@@ -11,22 +11,26 @@ import keras
 import numpy as np
 
 from cloudml_tf.config.load import expand
-from cloudml_tf.config.run_folder import has_checkpoint, read_json
+from cloudml_tf.config.run_folder import flat, has_checkpoint, read_json, read_run
 from cloudml_tf.config.schema import Config
 from cloudml_tf.data.prepare import Prepared
 from cloudml_tf.data.readers.frames import camera_fingerprint
 from cloudml_tf.data.samples import Examples
 from cloudml_tf.evaluation import collect as results
 from cloudml_tf.evaluation.baselines import ridge_on
-from cloudml_tf.evaluation.scores import S_IS, labels, scores, texts
+from cloudml_tf.evaluation.scores import S_IS, labels, scores
 from cloudml_tf.nn.introspection import frame_encoder_of, frame_model_of
 from cloudml_tf.nn.masked_reconstruction import hand_over
+from cloudml_tf.reports.tables import WORTH, pretraining_rows
 from cloudml_tf.train import fit, network
 from cloudml_tf.train.batches import Inputs
 from cloudml_tf.train.pretrain import NAME, Pretrained, pretrain
 from cloudml_tf.utils.console import Console
-from cloudml_tf.utils.errors import PretrainingError
+from cloudml_tf.utils.errors import CloudMLError, PretrainingError, RunError
+from cloudml_tf.utils.files import write_json
+from cloudml_tf.utils.tf_graphs import forgotten_graphs
 
+OF_ENCODER = ("architecture", "widths", "footprint", "encoder_features", "contrast_boxes")  # settings under model
 LARGEST_SHIFT = 0.2  # of frame statistics, in standard deviations, between pretraining and training
 
 
@@ -35,77 +39,125 @@ def start_from_pretraining(
 ) -> Pretrained:
     """Put a pretrained encoder into a regressor that is not compiled yet.
 
-    The pretraining is that of `pretraining.from_run`, or is done here, in folder/pretraining.
-    Raises `PretrainingError` for one that did not converge, unless `pretraining.force`, for one that saw frames of the
-    test part, and for one that does not fit.
+    The pretraining is that of `pretraining.from_run`, or is done here, in folder/pretraining. Raises
+    `PretrainingError` for one that did not converge, unless `pretraining.force`, and `RunError` for one that does not
+    fit.
     """
     chosen = config.pretraining
     if chosen.from_run is None:
         pretrained = pretrain(config, prepared, folder / "pretraining", console)
+        check_converged(pretrained, config)
     else:
         pretrained = read_pretraining(expand(chosen.from_run))
-        check_unseen(pretrained, config, prepared)
-    if not pretrained.converged and not chosen.force:
-        raise PretrainingError(
-            f"{pretrained.folder}: the pretraining {pretrained.found['verdict']}. Its encoder is not handed over. "
-            "Give it more epochs or another learning rate (pretraining.*), or set pretraining.force to true."
-        )
-    tensors = load_encoder(model, pretrained, prepared)
+    tensors = load_encoder(model, pretrained, config, prepared)
     frame_encoder_of(model).trainable = chosen.transfer == "fine_tune"
-    console.say(f"pretraining {pretrained.found['verdict']}; {tensors} tensors handed over")
+    console.say(f"pretraining {pretrained.found['verdict']}; {tensors} tensors transferred")
     return pretrained
 
 
+def check_source(config: Config, prepared: Prepared) -> None:
+    """Refuse a `pretraining.from_run` that a training cannot start from, before the training writes anything.
+
+    Raises `RunError` for a folder that is no pretraining, for an encoder that does not fit, and for one that saw
+    frames of the test part; `PretrainingError` for one that did not converge, unless `pretraining.force`.
+    """
+    if config.pretraining.from_run is None:
+        return
+    pretrained = read_pretraining(expand(config.pretraining.from_run))
+    check_converged(pretrained, config)
+    check_unseen(pretrained, config, prepared)
+    if config.training.devices == "one":  # several devices have to be started before TensorFlow computes anything
+        with forgotten_graphs():
+            network.start_keras(config)
+            load_encoder(
+                network.make_model(config, prepared.scaling, **prepared.geometry), pretrained, config, prepared
+            )
+
+
 def read_pretraining(folder: Path) -> Pretrained:
-    """A finished pretraining. Raises `PretrainingError` where the folder is something else."""
+    """A finished pretraining. Raises `RunError` where the folder is something else."""
     if not (folder / NAME).is_file():
-        raise PretrainingError(f"pretraining.from_run: {folder} has no {NAME}; name the folder of `cloudml pretrain`.")
+        raise RunError(
+            f"pretraining.from_run: {folder} has no {NAME}. Name the folder that `cloudml pretrain` has written, or "
+            "the folder pretraining of a run that was pretrained."
+        )
     return Pretrained(folder, read_json(folder / NAME))
 
 
+def check_converged(pretrained: Pretrained, config: Config) -> None:
+    """Refuse an encoder that did not converge, unless `pretraining.force`. Raises `PretrainingError`."""
+    if not pretrained.converged and not config.pretraining.force:
+        raise PretrainingError(
+            f"{pretrained.folder}: the pretraining {pretrained.found['verdict']}. Its encoder is not transferred. "
+            "Give it more epochs or another learning rate (pretraining.*), or set pretraining.force to true."
+        )
+
+
 def check_unseen(pretrained: Pretrained, config: Config, prepared: Prepared) -> None:
-    """Refuse test flights whose frames the encoder was trained on, unless both are split alike."""
+    """Refuse test flights whose frames the encoder was trained on, unless both are split alike. Raises `RunError`."""
     if pretrained.found["split"] == config.split.model_dump(mode="json"):
         return
     seen, flights = pretrained.found["cameras"], prepared.flights
     test = prepared.description()["split"]["test"]["flights"]
     wrong = [name for name in test if camera_fingerprint(Path(flights[name].camera)) in seen]
     if wrong:
-        raise PretrainingError(
+        raise RunError(
             f"{pretrained.folder}: was trained on the frames of {', '.join(wrong)}, on which this run is tested: a "
             "leak. Test on other flights, or pretrain without these."
         )
 
 
-def load_encoder(model: keras.Model, pretrained: Pretrained, prepared: Prepared) -> int:
-    """The weights, checked; how many tensors changed. An encoder reads frames of one scaling: that is checked too."""
+def load_encoder(model: keras.Model, pretrained: Pretrained, config: Config, prepared: Prepared) -> int:
+    """Load the weights; return how many tensors changed. Raises `RunError` where they or their scaling do not fit."""
     own, given = prepared.scaling.to_json(), pretrained.found["scaling"]
     mean, std = np.asarray(own["frame_mean"]), np.asarray(own["frame_std"])
     was_mean, was_std = np.asarray(given["mean"]), np.asarray(given["std"])
-    same = mean.shape == was_mean.shape
-    if not same or max(np.abs((was_mean - mean) / std).max(), np.abs(was_std / std - 1).max()) > LARGEST_SHIFT:
-        raise PretrainingError(
-            f"{pretrained.folder}: frames were scaled by mean {was_mean} and std {was_std} there, by {mean} and {std} "
-            "here. Pretrain with the same channels, preprocessing and training flights."
-        )
     try:
-        return hand_over(pretrained.weights(), frame_encoder_of(model))
+        tensors = hand_over(pretrained.weights(), frame_encoder_of(model))
     except ValueError as error:
-        raise PretrainingError(f"{pretrained.folder}: {error}") from None
+        found = differences(pretrained, config, prepared)
+        reason = f"its encoder does not fit this network: {'; '.join(found)}" if found else str(error)
+        raise RunError(f"{pretrained.folder}: {reason}. Pretrain with the settings of this run.") from None
+    if max(np.abs((was_mean - mean) / std).max(), np.abs(was_std / std - 1).max()) > LARGEST_SHIFT:
+        found = ["", *differences(pretrained, config, prepared)]
+        raise RunError(
+            f"{pretrained.folder}: frames had mean {was_mean} and std {was_std} there, and have {mean} and {std} here"
+            f"{'; '.join(found)}. Pretrain with the same training flights and preprocessing."
+        )
+    return tensors
+
+
+def differences(pretrained: Pretrained, config: Config, prepared: Prepared) -> list[str]:
+    """Every setting of the encoder and its frames that differs from the pretraining's, with both values."""
+    folder = pretrained.folder
+    try:
+        before = read_run(folder if (folder / "config.json").is_file() else folder.parent)
+    except CloudMLError:  # the encoder was copied without its configuration
+        return []
+    was, now = encoder_settings(*before), encoder_settings(config, prepared.description())
+    return [f"{key} was {was[key]}, is {value}" for key, value in now.items() if key in was and was[key] != value]
+
+
+def encoder_settings(config: Config, description: dict[str, Any]) -> dict[str, Any]:
+    """What the shapes of an encoder's weights and the values of its frames follow from, by dotted path."""
+    content = config.model_dump(mode="json")
+    model = {key: content["model"][key] for key in OF_ENCODER}
+    shape = {"frame shape (rows, columns, channels)": description["frame_shape"]}
+    return {**shape, **flat({"model": model, "preprocessing": content["preprocessing"]})}
 
 
 def probes(pretrained: Pretrained, config: Config, prepared: Prepared) -> dict[str, dict[str, float]]:
     """Validation scores of ridge regression on frozen encoder vectors, pretrained and random."""
     found = {}
     target = prepared.scaling.target
-    labels = {part: target.transform(prepared.parts[part].label) for part in ("train", "val")}
+    labelled = {part: target.transform(prepared.parts[part].label) for part in ("train", "val")}
     for name in ("pretrained", "random"):
         network.start_keras(config)
         model = network.make_model(config, prepared.scaling, **prepared.geometry)
         if name == "pretrained":
-            load_encoder(model, pretrained, prepared)
-        vectors = {part: encoder_vectors(model, prepared.parts[part]) for part in labels}
-        found[name] = scores(labels["val"], ridge_on(vectors["train"], labels["train"], vectors["val"]))
+            load_encoder(model, pretrained, config, prepared)
+        vectors = {part: encoder_vectors(model, prepared.parts[part]) for part in labelled}
+        found[name] = scores(labelled["val"], ridge_on(vectors["train"], labelled["train"], vectors["val"]))
     return found
 
 
@@ -143,15 +195,17 @@ def collect(
     found["probe"] = probes(pretrained, config, prepared)
     if config.pretraining.control:
         found["control"] = control(config, prepared, folder, console)
+    if config.pretraining.from_run is None:
+        worth = {key: found[key] for key in ("probe", "control") if key in found}
+        write_json(pretrained.folder / NAME, {**pretrained.found, **worth})
     return found
 
 
-def print_pretraining(console: Console, found: dict[str, Any]) -> None:
-    """Errors of hidden patches, and the probes."""
+def print_pretraining(console: Console, found: dict[str, Any], test: dict[str, Any] | None = None) -> None:
+    """Print the errors of hidden patches and the probes; with a run's scores on its `test` part, the control too."""
     console.say(f"pretraining {found['verdict']}")
     rows = [[name.replace("_", " "), f"{error:.4f}"] for name, error in found["errors"].items()]
     rows.append(["network, of the better reference", f"{found['relative_error']:.2f}"])
     console.table("hidden patches of validation frames, mean squared error", ["", "error"], rows)
-    keys = ("r2", "variance_ratio", "correlation", "rmse")
-    rows = [[f"probe, {name}", *texts(scored, keys)] for name, scored in found["probe"].items()]
-    console.table(f"ridge on frozen encoder vectors, validation part; {S_IS}", ["", *labels(keys)], rows)
+    rows = pretraining_rows(found, {} if test is None else {"test": test})
+    console.table(f"what the encoder is worth; {S_IS}", ["", *labels(WORTH)], rows)

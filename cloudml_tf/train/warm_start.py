@@ -45,8 +45,7 @@ def inherited_weights(config: Config) -> list[Any]:
     from cloudml_tf.train.network import load_regressor
 
     source = _source(config)
-    weights: list[Any] = load_regressor(source, *read_run(source)).get_weights()
-    return weights
+    return load_regressor(source, *read_run(source)).get_weights()
 
 
 def put_weights(model: Any, weights: list[Any], config: Config) -> None:

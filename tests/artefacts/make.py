@@ -125,13 +125,7 @@ PRETRAINED = {
     **PRETRAINING,
     "pretraining": {"enabled": True, "from_run": "pretraining", "control": False, "transfer": "probe"},
 }
-CONFIGS = {
-    "nadir": NADIR,
-    "quantile": QUANTILE,
-    "swath": SWATH,
-    "pretraining": PRETRAINING,
-    "pretrained": PRETRAINED,
-}
+CONFIGS = {"nadir": NADIR, "quantile": QUANTILE, "swath": SWATH, "pretraining": PRETRAINING, "pretrained": PRETRAINED}
 ONWARDS = ["--init-from", "nadir", "--set", "training.max_epochs=1", "--set", "evaluation.baselines=false"]
 
 

@@ -79,8 +79,7 @@ def _roles(data: Data, labels: bool) -> list[str]:
 
 
 def _patterns(data: Data, role: str) -> Sequence[str]:
-    found: Sequence[str] = getattr(data, role).files
-    return found
+    return getattr(data, role).files
 
 
 def _folders(root: Path, depth: int) -> list[Path]:

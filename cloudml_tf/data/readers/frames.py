@@ -43,10 +43,7 @@ class FrameTable:
 
 
 def build_table(
-    flights: list[Flight],
-    wanted: dict[str, np.ndarray],
-    data: Data,
-    progress: Callable[[int, int], None] | None = None,
+    flights: list[Flight], wanted: dict[str, np.ndarray], data: Data, progress: Callable[[int, int], None] | None = None
 ) -> FrameTable:
     """Decode the wanted frames (a sorted index array per flight); calls `progress(frames done, of all)`."""
     counts = [len(wanted[flight.name]) for flight in flights]

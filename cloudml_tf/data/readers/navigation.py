@@ -62,12 +62,7 @@ def _rows_of_frames(
 
 
 def read_positions(
-    files: FlightFiles,
-    data: Data,
-    time_s: np.ndarray,
-    total: int,
-    row: np.ndarray,
-    otherwise: np.ndarray,
+    files: FlightFiles, data: Data, time_s: np.ndarray, total: int, row: np.ndarray, otherwise: np.ndarray
 ) -> np.ndarray:
     """(2, N) latitude and longitude of the navigation file, or `otherwise` where it lacks one of them.
 

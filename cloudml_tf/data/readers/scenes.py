@@ -60,8 +60,7 @@ def _first_image(settings: SceneFile, single: Sequence[int]) -> str:
 
 
 def _maps(file: h5py.File, name: str, field: str) -> np.ndarray:
-    found: np.ndarray = read(file, name, 3, field)
-    return found
+    return read(file, name, 3, field)
 
 
 def _check_shapes(path: Path, names: Sequence[str], shapes: Sequence[tuple[int, ...]]) -> None:

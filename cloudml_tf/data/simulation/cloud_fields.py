@@ -112,10 +112,5 @@ def build_cloud_scene(settings: SimulationConfig, regime: FlightRegime, seed: li
     upper = upper_layer(streams[2], shape, settings)
     top_km = (base_km + thickness_km).astype(np.float32)
     return CloudScene(
-        optical_depth,
-        base_km.astype(np.float32),
-        top_km,
-        upper,
-        settings.upper_layer_height_km,
-        settings.grid_m,
+        optical_depth, base_km.astype(np.float32), top_km, upper, settings.upper_layer_height_km, settings.grid_m
     )

@@ -75,11 +75,7 @@ def file_attributes(flight: SimulatedFlight) -> dict[str, dict[str, Any]]:
         "pixel_m": settings.pixel_m,
         "source": "cloudml_tf simulator, solar reflectance",
     }
-    truth = {
-        **flight.facts,
-        "regime": flight.regime.model_dump_json(),
-        "settings": settings.model_dump_json(),
-    }
+    truth = {**flight.facts, "regime": flight.regime.model_dump_json(), "settings": settings.model_dump_json()}
     return {"camera": camera, "lidar": {}, "navigation": {}, "truth": truth}
 
 

@@ -103,10 +103,7 @@ def ancillary_datasets(leg: "Leg", scene: CloudScene) -> dict[str, np.ndarray]:
 
 
 def spoil(
-    signal: np.ndarray,
-    navigation: dict[str, np.ndarray],
-    settings: SimulationConfig,
-    rng: np.random.Generator,
+    signal: np.ndarray, navigation: dict[str, np.ndarray], settings: SimulationConfig, rng: np.random.Generator
 ) -> np.ndarray:
     """Blacken frames and blank sun angles in place; return which exposures (T,) were recorded at all."""
     count = len(signal)

@@ -1,4 +1,4 @@
-"""A named failure, and the overrides that a remedy asks for."""
+"""A named failure, and the overrides of its remedy."""
 
 import json
 from dataclasses import asdict, dataclass
@@ -10,7 +10,7 @@ from cloudml_tf.diagnostics.diagnosis.evidence import Evidence
 
 @dataclass(frozen=True)
 class Finding:
-    """A failure, why it is thought to be there, what helps, and the overrides to try."""
+    """A failure, the evidence for it, its remedy, and the overrides to try."""
 
     name: str
     evidence: tuple[str, ...]
@@ -18,7 +18,7 @@ class Finding:
     set: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
-        """Plain lists."""
+        """Convert to plain lists."""
         return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
 
 
@@ -37,7 +37,7 @@ def overrides(e: Evidence, **wanted: Any) -> tuple[str, ...]:
 
 
 def split_without(e: Evidence, wrong: set[str]) -> tuple[str, ...]:
-    """A split by flights that leaves some out; nothing where fewer than three are left."""
+    """A split by flights that leaves some out; empty where fewer than three are left."""
     old = {part: [n for n in found["flights"] if n not in wrong] for part, found in e.description["split"].items()}
     if e.shares_flights:
         names = sorted({name for names in old.values() for name in names})

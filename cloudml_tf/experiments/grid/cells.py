@@ -59,7 +59,7 @@ class Grid(Settings):
     variants: dict[str, dict[str, Any]] = Field({}, description="Overrides by name, e.g. of the data.")
     rows: dict[str, Row] = Field(min_length=1)
     reference: str | None = Field(None, description="The row that the others are compared with, seed by seed.")
-    gate: str | None = Field(None, description="A row that must pass Phase 3's acceptance before the others run.")
+    gate: str | None = Field(None, description="A row that must pass the acceptance before the others run.")
     runs: str = Field("runs", description="Where the grid's folder goes.")
 
     @model_validator(mode="after")

@@ -162,8 +162,7 @@ class RayWorker:
 
     def submit(self, task: Task) -> "Future[Outcome]":
         """Begin a flight."""
-        found: Future[Outcome] = self.actor.predict.remote(self.job, task).future()
-        return found
+        return self.actor.predict.remote(self.job, task).future()
 
     def end(self) -> None:
         """End it at once."""

@@ -50,8 +50,7 @@ class Judged:
     def known_of(self, values: np.ndarray) -> np.ndarray:
         """(n,) values of the examples -> (k,) of their known labels."""
         known = self.examples.known
-        found: np.ndarray = np.broadcast_to(values.reshape(-1, *(1,) * (known.ndim - 1)), known.shape)[known]
-        return found
+        return np.broadcast_to(values.reshape(-1, *(1,) * (known.ndim - 1)), known.shape)[known]
 
     def spread_out(self, values: np.ndarray) -> np.ndarray:
         """(…,k) values of the known labels -> (…, n, *P), NaN where there is no label."""

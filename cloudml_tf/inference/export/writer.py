@@ -9,7 +9,7 @@ the Keras model. The signature takes float32 tensors named as the model's inputs
 
 import platform
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -249,14 +249,31 @@ def run_of_export(folder: Path) -> str | None:
     return None if found is None else str(found)
 
 
+def warn_of_replacement(console: Console, config: Config, run: Path) -> None:
+    """Say which run's export a training will replace at its end, and how to keep that one."""
+    folder = target_folder(config)
+    held = run_of_export(folder)
+    if formats_in(folder) and held != run_id(config, run):
+        console.warn(
+            f"{folder} holds the export of {held or 'another run'}, and this run's will replace it. To keep it, move "
+            "that folder away before this training ends, or set experiment_name or output.savedmodels to another value."
+        )
+
+
+def replacing(folder: Path, write: Callable[[Path], dict[str, Any]]) -> dict[str, Any]:
+    """Write an export; return it as metrics.json has it: its folder, its parity record, and the run it replaced."""
+    replaced = run_of_export(folder)
+    return {"folder": str(folder), "parity": write(folder), "replaced": replaced}
+
+
 def show_export(console: Console, written: dict[str, Any]) -> None:
-    """The parity table, the folder and what lay there, as metrics.json has them under "export"."""
+    """Print the parity table and the folder; `written` is what metrics.json has under "export"."""
     parity.show(console, written["parity"])
     if written.get("replaced") is not None:
         console.say(f"{written['folder']} held the export of {written['replaced']}, which is replaced")
     console.say(f"export: {written['folder']}; for a flight: cloudml predict {written['folder']} FLIGHT -o out.nc")
 
 
-def target_folder(config: Config, chosen: str | None = None) -> Path:
-    """Where the export of an experiment goes."""
-    return Path(chosen) if chosen is not None else expand(config.output.savedmodels) / config.experiment_name
+def target_folder(config: Config, chosen: str | None = None, suffix: str = "") -> Path:
+    """The folder of an experiment's export, its name followed by `suffix`; or the one that was chosen."""
+    return Path(chosen) if chosen is not None else expand(config.output.savedmodels) / (config.experiment_name + suffix)
