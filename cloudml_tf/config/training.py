@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from cloudml_tf.config.data import FlightNames, Settings
+from cloudml_tf.config.data import REPRODUCTION, FlightNames, Settings
 
 
 class Augmentation(Settings):
@@ -26,16 +26,19 @@ class Augmentation(Settings):
 class Training(Settings):
     """How the network is trained."""
 
-    max_epochs: int = Field(50, ge=1, le=100_000)
-    early_stopping_patience: int = Field(10, ge=1)
+    max_epochs: int = Field(50, ge=1, le=100_000, description="Largest number of passes over the training part.")
+    early_stopping_patience: int = Field(10, ge=1, description="Epochs without a better score until training stops.")
     early_stopping_monitor: Literal["val_r2", "composite", "val_loss"] = Field(
-        "val_r2", description="R², the reference recipe's composite val_loss - 2 R², or the loss (warned about)."
+        "val_r2",
+        description="R², the reference recipe's composite val_loss - 2 R², or the loss (warned about).",
+        json_schema_extra=REPRODUCTION,
     )
-    batch_size: int = Field(32, ge=1, le=65_536)
+    batch_size: int = Field(32, ge=1, le=65_536, description="Sequences of a step; for a swath, scenes.")
     order: Literal["shuffled", "flight"] = Field(
         "shuffled",
         description="'flight' keeps neighbours in one batch, and shuffles the batches only (warned about); it needs "
         "run_length 1.",
+        json_schema_extra=REPRODUCTION,
     )
     run_length: int = Field(
         1,
@@ -50,7 +53,7 @@ class Training(Settings):
         description="Sequences drawn at random each epoch; all by default, as many as labels for coverage track. "
         "It may exceed the number of scenes: each draw is shifted and mirrored at random.",
     )
-    learning_rate: float = Field(1e-3, gt=0, le=10)
+    learning_rate: float = Field(1e-3, gt=0, le=10, description="Highest learning rate, at the end of the warm-up.")
     warmup_epochs: float = Field(1.0, ge=0, description="Length of the learning rate's linear rise.")
     warmup_steps: int | None = Field(
         None, ge=1, description="Length of the rise in steps, in place of warmup_epochs; both together are refused."
@@ -142,6 +145,7 @@ class Pretraining(Settings):
     frames: Literal["all", "middle", "random", "first"] = Field(
         "all",
         description="Frames of a sequence to reconstruct; 'first' is the reference recipe's fault (warned about).",
+        json_schema_extra=REPRODUCTION,
     )
     patch: int = Field(4, ge=1, le=256, description="Side of a hidden square, pixels.")
     mask_ratio: float = Field(0.6, gt=0, lt=1, description="Share of the squares that is hidden.")

@@ -5,6 +5,7 @@
 Keras is loaded only once there is something to train.
 """
 
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -86,9 +87,9 @@ def fit_and_evaluate(
 ) -> dict[str, Any]:
     """Fit, score, diagnose, draw, report and export; writes everything that is known after training."""
     quiet_tensorflow()
-    from cloudml_tf.train.tracking import tracker
+    from cloudml_tf.train.tracking import Tracker
 
-    with tracker(config, folder) as tracked:
+    with closing(Tracker(config, folder)) as tracked:
         metrics = _fit_and_evaluate(config, prepared, folder, console, resume, tracked)
         exported = metrics.get("export")
         tracked.results(metrics, Path(exported["folder"]) if exported else None)

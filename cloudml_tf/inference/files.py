@@ -42,7 +42,7 @@ def write(path: Path, predicted: Predicted, model: Model, files: FlightFiles, co
 
 
 def command_line() -> str:
-    """Of this process, for the history of a file."""
+    """The command line of this process, for the history of a file."""
     return shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
 
 

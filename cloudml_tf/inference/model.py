@@ -42,7 +42,7 @@ class Model:
 
     @property
     def config(self) -> Config:
-        """Of its run."""
+        """The configuration of its run."""
         return self.record.config
 
     @property

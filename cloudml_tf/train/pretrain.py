@@ -7,6 +7,7 @@ and pictures. What an encoder is worth in a regressor: `cloudml_tf.train.transfe
 """
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -75,7 +76,8 @@ def pretrain(config: Config, prepared: Prepared, folder: Path, console: Console)
     found = _summary(history, judged, chunks, config, prepared, seconds)
     with whole_file(folder / WEIGHTS) as temporary, open(temporary, "wb") as file:
         np.savez(file, *encoder.get_weights())
-    _draw(folder, judged, history)
+    for picture in pictures(judged["target"], judged["painted"], judged["hidden"], history):
+        picture.write(folder / "plots")
     write_json(folder / NAME, found)  # its presence says that the folder is whole
     forget_checkpoints(folder)
     return Pretrained(folder, found)
@@ -114,9 +116,9 @@ def _fit(
     import keras
 
     from cloudml_tf.callbacks import R2EarlyStopping
-    from cloudml_tf.train.batches import EpochOrder, FrameBatches
-    from cloudml_tf.train.checkpoint import Checkpoint, newest, replay_end
-    from cloudml_tf.train.tf_dataset import as_dataset
+    from cloudml_tf.train.batches import FrameBatches, epoch_order
+    from cloudml_tf.train.checkpoint import Checkpoint, continue_fit, newest
+    from cloudml_tf.train.tf_dataset import fit_batches
 
     chosen = config.pretraining
     a_batch = max(chosen.batch_frames // config.temporal_frames, 1)
@@ -133,20 +135,8 @@ def _fit(
     stopping = R2EarlyStopping(chosen.patience, "val_loss")
     saved = newest(folder, console.warn) if has_checkpoint(folder) else None
     last = Checkpoint(folder, {"stopping": stopping}, saved)
-    callbacks = [keras.callbacks.TerminateOnNaN(), EpochOrder(batches), rows, stopping, last]
-    first_epoch = saved["epoch"] if saved else 0
-    if saved is not None and (saved["stopped"] or first_epoch >= chosen.max_epochs):
-        replay_end(model, last, callbacks)
-    else:
-        model.fit(
-            as_dataset(batches),
-            validation_data=as_dataset(validation),
-            epochs=chosen.max_epochs,
-            initial_epoch=first_epoch,
-            callbacks=callbacks,
-            shuffle=False,
-            verbose=0,
-        )
+    callbacks = [keras.callbacks.TerminateOnNaN(), epoch_order(batches), rows, stopping, last]
+    continue_fit(model, last, callbacks, chosen.max_epochs, partial(fit_batches, model, batches, validation))
     stopping.restore_best()
     history = {key: [row[key] for row in last.history] for key in ("loss", "val_loss")}
     return history, last.seconds
@@ -216,11 +206,6 @@ def _summary(
         "scaling": {"mean": prepared.scaling.to_json()["frame_mean"], "std": prepared.scaling.to_json()["frame_std"]},
         "history": {key: [float(v) for v in values] for key, values in history.items()},
     }
-
-
-def _draw(folder: Path, judged: dict[str, Any], history: dict[str, list[float]]) -> None:
-    for picture in pictures(judged["target"], judged["painted"], judged["hidden"], history):
-        picture.write(folder / "plots")
 
 
 def pictures(target: np.ndarray, painted: np.ndarray, hidden: np.ndarray, history: dict[str, list[float]]) -> list[Any]:

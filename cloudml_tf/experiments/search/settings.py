@@ -43,7 +43,7 @@ class Range(Settings):
 
 class _Tuner(Settings):
     objective: Objective = Field("val_r2", description="val_r2 (highest), or the original's val_loss - 2 R² (lowest).")
-    seed: int = Field(1, ge=0, le=2**31 - 2, description="Of the choice of values; `seed` is that of each training.")
+    seed: int = Field(1, ge=0, le=2**31 - 2, description="Seed of the choice of values; `seed` is a training's.")
 
 
 class Random(_Tuner):
@@ -65,7 +65,7 @@ class Hyperband(_Tuner):
     """Many short trainings; the best are trained again, for longer."""
 
     kind: Literal["hyperband"] = "hyperband"
-    max_epochs: int = Field(27, ge=2, description="Of the longest trials; takes the place of training.max_epochs.")
+    max_epochs: int = Field(27, ge=2, description="Epochs of the longest trials, in place of training.max_epochs.")
     factor: int = Field(3, ge=2, description="One in `factor` goes on, for `factor` times the epochs.")
     iterations: int = Field(1, ge=1, le=1000)
 
