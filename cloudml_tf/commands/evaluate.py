@@ -9,6 +9,7 @@ import numpy as np
 
 from cloudml_tf.commands.arguments import add_common, overrides_from, print_json
 from cloudml_tf.config.run_folder import ModelRecord, check_overrides, new_run, read_model
+from cloudml_tf.data.left_out import LeftOut, in_words
 from cloudml_tf.data.samples import Examples, Samples
 from cloudml_tf.data.scaling import Scaling, TargetScaling
 from cloudml_tf.evaluation.shift import judge_shift
@@ -40,8 +41,11 @@ def evaluate(source: Path, words: list[str], overrides: dict[str, Any], console:
     record = read_model(source, overrides)
     config, description = record.config, record.description
     scaling = Scaling.from_json(description["scaling"]).target
+    left_out: LeftOut = {}
     with console.progress("decoding frames") as decoding:
-        examples = named_examples(words, record, decoding)
+        examples = named_examples(words, record, decoding, left_out)
+    for text in in_words(left_out):
+        console.warn(text)
     if examples.known.sum() < 2:
         raise DataError(f"the {len(examples)} examples have no two labels to score with. Check the label's fields.")
     quiet_tensorflow()

@@ -13,7 +13,7 @@ from cloudml_tf.commands.arguments import add_common, check_one_place, overrides
 from cloudml_tf.config.run_folder import ModelRecord, check_overrides, new_run, read_json, read_model
 from cloudml_tf.config.schema import Config
 from cloudml_tf.config.targets import check_archive
-from cloudml_tf.data.left_out import LeftOut, leave_out
+from cloudml_tf.data.left_out import LeftOut, in_words, leave_out
 from cloudml_tf.utils.console import Console
 from cloudml_tf.utils.errors import EXIT_OK, ConfigError, FlightError, of_flight
 from cloudml_tf.utils.tf_graphs import forgotten_graphs
@@ -144,7 +144,7 @@ def tell(records: list[dict[str, Any]], console: Console) -> None:
     """For people: a line a flight, and its flags."""
     for record in records:
         if "left_out" in record:
-            console.warn(f"flight {record['flight']} is left out (data.bad_flights): {record['left_out']}")
+            console.warn(*in_words({record["flight"]: record["left_out"]}))
             continue
         if "pixels" in record:
             console.say(f"{record['file']}: {len(record['scenes'])} scenes, {record['pixels']} pixels predicted")

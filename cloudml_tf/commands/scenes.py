@@ -17,7 +17,7 @@ from cloudml_tf.config.data import FlightFiles
 from cloudml_tf.config.load import expand, load_config, parse_config
 from cloudml_tf.config.schema import Config
 from cloudml_tf.data.flight_scenes import FlightScenes, reading, scenes_of_flight, write_scenes
-from cloudml_tf.data.left_out import LeftOut, leave_out
+from cloudml_tf.data.left_out import LeftOut, in_words, leave_out
 from cloudml_tf.data.samples import check_same_frames
 from cloudml_tf.utils.console import Console
 from cloudml_tf.utils.errors import EXIT_OK, ConfigError, FlightError, of_flight
@@ -145,8 +145,8 @@ def run(args: argparse.Namespace) -> int:
         for name, row in record["flights"].items()
     ]
     console.table(record["file"], ["flight", "number", "scenes", "labels", "pixels/s"], rows)
-    for name, why in record.get("left_out", {}).items():
-        console.warn(f"flight {name} is left out (data.bad_flights): {why}")
+    for text in in_words(record.get("left_out", {})):
+        console.warn(text)
     if args.json:
         print_json(record)
     return EXIT_OK
