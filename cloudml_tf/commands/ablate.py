@@ -9,14 +9,14 @@ import os
 from pathlib import Path
 from typing import Any
 
-from cloudml_tf.commands.arguments import add_common, overrides_from, print_json
+from cloudml_tf.commands.arguments import add_common, finish, overrides_from
 from cloudml_tf.config.load import expand
 from cloudml_tf.config.run_folder import read_json
 from cloudml_tf.experiments.grid import page
 from cloudml_tf.experiments.grid.cells import Cell, Grid, cells, load_grid, run_cells
 from cloudml_tf.experiments.grid.summary import summarise
 from cloudml_tf.utils.console import Console
-from cloudml_tf.utils.errors import EXIT_OK, ConfigError
+from cloudml_tf.utils.errors import ConfigError
 from cloudml_tf.utils.files import write_json
 from cloudml_tf.utils.locks import alone_in
 
@@ -82,9 +82,7 @@ def run(args: argparse.Namespace) -> int:
         found = train_grid(grid, home, args.jobs, console, args.retry_failed)
     page.print_tables(console, found)
     console.say(f"page: {home / 'grid.html'}")
-    if args.json:
-        print_json({"grid": str(home), **found})
-    return EXIT_OK
+    return finish(args, {"grid": str(home), **found})
 
 
 def chosen(grid: Grid, args: argparse.Namespace) -> Grid:

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from cloudml_tf.commands.arguments import add_common, config_from, print_json
+from cloudml_tf.commands.arguments import add_common, config_from, finish
 from cloudml_tf.config.schema import Config
 from cloudml_tf.data.prepare import reads_scenes
 from cloudml_tf.data.scaling import fit_scaling
@@ -157,6 +157,4 @@ def run(args: argparse.Namespace) -> int:
     print_checked(console, found)
     if args.run_dir:
         write_checked(Path(args.run_dir), found)
-    if args.json:
-        print_json(found.content())
-    return EXIT_BAD_INPUT if found.problems else EXIT_OK
+    return finish(args, found.content(), EXIT_BAD_INPUT if found.problems else EXIT_OK)

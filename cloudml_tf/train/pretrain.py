@@ -15,6 +15,7 @@ import numpy as np
 
 from cloudml_tf.config.run_folder import forget_checkpoints, has_checkpoint, read_json
 from cloudml_tf.config.schema import Config
+from cloudml_tf.data.left_out import LeftOut, in_words
 from cloudml_tf.data.prepare import Prepared, prepare_frames
 from cloudml_tf.data.readers.arrays import read_npz
 from cloudml_tf.data.readers.frames import camera_fingerprint
@@ -56,8 +57,11 @@ def pretrain(config: Config, prepared: Prepared, folder: Path, console: Console)
     """
     if (folder / NAME).is_file():
         return Pretrained(folder, read_json(folder / NAME))
+    left_out: LeftOut = {}
     with console.progress("reading all frames") as progress:
-        chunks = prepare_frames(config, progress)
+        chunks = prepare_frames(config, progress, left_out)
+    for text in in_words(left_out):
+        console.warn(text)
     quiet_tensorflow()
     from cloudml_tf.nn.introspection import frame_encoder_of, frame_model_of
     from cloudml_tf.train import network
@@ -156,7 +160,7 @@ def _judge(model: Any, val: FrameChunks) -> dict[str, Any]:
     """Hidden patches of validation frames, painted by the network and by the references."""
     import keras
 
-    from cloudml_tf.train import reconstruction_references
+    from cloudml_tf.train.reconstruction_references import reference_errors
 
     chosen = np.unique(np.linspace(0, len(val) - 1, max(JUDGED // val.index.shape[1], 1)).astype(int))
     frames = val.frames(chosen)
@@ -167,10 +171,7 @@ def _judge(model: Any, val: FrameChunks) -> dict[str, Any]:
         for key in ("target", "frame", "mask")
     )
     hidden = mask[..., 0] > 0.5
-    errors = {
-        "network": reconstruction_references.masked_error(target, painted, hidden),
-        **reconstruction_references.references(target, hidden),
-    }
+    errors = reference_errors(target, painted, hidden)
     return {"errors": errors, "target": target, "painted": painted, "hidden": hidden}
 
 

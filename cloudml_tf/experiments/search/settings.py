@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, ValidationError, model_validator
 
 from cloudml_tf.config.data import Settings
-from cloudml_tf.config.load import explain, parse_config, read_content, set_by_path
+from cloudml_tf.config.load import explain, parse_config, read_content, set_by_path, validated
 from cloudml_tf.config.schema import Config
 from cloudml_tf.train.devices import refuse_workers
 from cloudml_tf.utils.errors import ConfigError
@@ -132,10 +132,7 @@ def load_search(path: str | Path, overrides: Mapping[str, Any] | None = None) ->
             set_by_path(content, key, value)
         elif key.startswith("space.") and isinstance(content.get("space"), dict):
             content["space"][key.removeprefix("space.")] = value
-    try:
-        search = Search.model_validate(content)
-    except ValidationError as error:
-        raise ConfigError(f"{path}: " + "\n  ".join(explain(error, Search).values())) from None
+    search = validated(Search, content, str(path))
     base = read_content(path.parent / search.base) if isinstance(search.base, str) else dict(search.base)
     for key, value in {**search.set, **(overrides or {})}.items():
         if not key.startswith(own):
