@@ -33,7 +33,7 @@ def test_one_file_is_for_one_flight(tmp_path: Path) -> None:
     assert places(["a"], None, None, config)[0].parent.name.startswith("prediction-")
     with pytest.raises(ConfigError, match=r"x\.nc: is one file, and there are 2 flights: a, b\. Give a folder"):
         places(["a", "b"], str(tmp_path / "x.nc"), None, config)
-    with pytest.raises(ConfigError, match="-o and --run-dir both say where to write"):
+    with pytest.raises(ConfigError, match="-o and --run-dir both name the destination"):
         places(["a"], "x", "y", config)
 
 
@@ -136,11 +136,11 @@ def test_a_flight_that_nothing_fits_is_written_and_told(
         file["nav/solarZenith"][:] = 85.0
     assert main(["predict", str(finished), str(folder), "-o", str(tmp_path / "out.nc")]) == 0
     shown = capsys.readouterr().out
-    assert "night: not one frame has a whole sequence around it" in shown
+    assert "night: no frame has a complete sequence around it" in shown
     assert "night: no positions: " in shown
     assert "no dataset 'nav/latitude' (data.navigation.latitude). Nearest: " in shown
     assert "'nav/lat'" in shown
-    assert "night: most frames are outside of the training: zenith 85°, training has " in shown
+    assert "night: most frames are outside the training range: zenith 85°, training has " in shown
     assert "mean radiance" not in shown  # a black frame has no radiance to compare
 
 
