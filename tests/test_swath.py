@@ -218,7 +218,9 @@ def test_runs_on_scenes_are_one_ensemble(home, other, tmp_path, capsys) -> None:
     found, saved = json.loads((folder / "metrics.json").read_text()), np.load(folder / "predictions.npz")
     each = [np.log(np.load(run / "predictions.npz")["test_prediction"] + 0.01) for run in (home / "run", other)]
     joined = np.log(saved["test_prediction"] + 0.01)
-    cloudy = np.min(each, axis=0) > np.log(0.011)  # elsewhere a member's own prediction ends at 0, and the mean does not
+    cloudy = np.min(each, axis=0) > np.log(
+        0.011
+    )  # elsewhere a member's own prediction ends at 0, and the mean does not
     np.testing.assert_allclose(joined[cloudy], np.mean(each, axis=0)[cloudy], atol=1e-4)
     label = np.log(saved["test_label"] + 0.01)
     assert found["test"]["rmse"] == pytest.approx(np.sqrt(np.mean((joined - label) ** 2)), rel=1e-4)
