@@ -46,7 +46,7 @@ def _check_flights(config: Config) -> None:
     if config.data.scenes is not None:
         raise ConfigError(
             "this command reads flights, and the configuration names a file of scenes (data.scenes). Leave data.scenes "
-            "out, or use a command that reads scenes: train, check, evaluate, predict, export, search, compare, ensemble."
+            "out, or use a command that reads scenes, such as train, check, evaluate, predict or export."
         )
 
 
