@@ -24,7 +24,11 @@ from cloudml_tf.utils.console import Console
 from cloudml_tf.utils.errors import ConfigError, FlightError, of_flight
 from cloudml_tf.utils.files import whole_file
 
-PLAIN = {"experiment_name": "scenes", "split": {"kind": "time_blocks"}}  # reads flights by the defaults
+PLAIN = {
+    "experiment_name": "scenes",
+    "temporal_frames": 1,
+    "split": {"kind": "time_blocks"},
+}  # reads flights by the defaults
 
 
 def make_scenes(

@@ -28,6 +28,7 @@ from cloudml_tf.data.scenes import (
     Scenes,
     check_levels,
     check_logarithm,
+    check_steps,
     judged_by,
     on_lines,
     scene_fingerprint,
@@ -194,6 +195,7 @@ def _prepare_scenes(
     settings, split = scene_settings(config), config.split
     assert isinstance(split, FlightSplit)  # config.targets
     parts = split_scenes(scenes, split, judged)
+    check_steps(parts["train"], config)
     check_levels(parts["train"], config)
     check_logarithm(parts["train"], config)
     for number, part in enumerate(("train", "val")):
