@@ -212,7 +212,7 @@ def _paths(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
 
 
 def _follow(location: tuple[Any, ...], root: type[BaseModel]) -> tuple[list[str], list[Any]]:
-    """Where a pydantic error location leads: its path as the file has it, and the models that are there.
+    """Follow a pydantic error location: return its path as in the file, and the models at that path.
 
     Pydantic adds the chosen kind and type of unions, which no file has: ("split", "flights", "val") is split.val.
     """

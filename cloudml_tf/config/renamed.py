@@ -35,9 +35,10 @@ def renamed(content: dict[str, Any]) -> dict[str, Any]:
 
 
 def of_run_folder(content: dict[str, Any]) -> dict[str, Any]:
-    """What the configuration in a run folder or an export said when an older version wrote it, in new words.
+    """The configuration of a run folder or an export, written by an older version, in the current names.
 
-    `warmup_steps` made `warmup_epochs` unused, and a run that started from another had its learning rate in full.
+    In that version `warmup_steps` made `warmup_epochs` unused, and a run that started from another used its full
+    learning rate.
     """
     training = content.get("training")
     if isinstance(training, dict):

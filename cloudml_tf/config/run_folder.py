@@ -224,11 +224,11 @@ def _lying_in(path: Path, shown: int = 5) -> str:
 
 @dataclass(frozen=True)
 class ModelRecord:
-    """What is written down about a finished run or an exported model.
+    """The record of a finished run or an exported model.
 
     Args:
         source: its folder.
-        config, description: of the run (config.json, data.json).
+        config, description: those of the run (config.json, data.json).
         export: the content of cloudml.json; empty for a run.
     """
 

@@ -97,7 +97,7 @@ def _check_scenes(config: Any, scenes: SceneFile) -> None:
 
 
 def can_set(config: Any, path: str) -> bool:
-    """Whether a field means something for the target of a `schema.Config`: what a diagnosis may advise."""
+    """Whether a field has a meaning for the target of a `schema.Config`, so that a diagnosis may suggest it."""
     if config.target.coverage != "swath":
         return True
     return path not in SWATH_CANNOT and not (config.data.scenes is not None and path.startswith("data.lidar."))

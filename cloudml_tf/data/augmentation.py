@@ -20,7 +20,7 @@ class SequenceAugmentation:
     """`augment` for batches of sequences: the labels, which stand at nadir, stay.
 
     Args:
-        settings: of the configuration.
+        settings: the augmentation section of the configuration.
         nadir: (row, column), about which images are mirrored.
         frame_std: (C,) the training std of raw radiance, the unit of `noise_std`.
         across_track_axis: "rows" or "columns" of the image.
@@ -48,7 +48,7 @@ class MapAugmentation:
     the images alone, and no channel of one number a scene.
 
     Args:
-        settings: of the configuration.
+        settings: the augmentation section of the configuration.
         frame_std: (C,) of the channels.
         mirrored: the image axis that mirror images flip, "rows" or "columns".
         periodic: whether scenes continue at the other side.
@@ -146,7 +146,7 @@ def _changed(
     frame_std: np.ndarray | None,
     across_track_axis: str,
 ) -> tuple[Inputs, np.ndarray]:
-    """Sequences (n,T,...) that change together within a `unit` (n,); and which units were reversed."""
+    """Change sequences (n,T,...), those of one `unit` (n,) together; return them, and which units were reversed."""
     frames = inputs["frames"]  # (n,T,H,W,C)
     sun = inputs.get("sun_angles_deg")
     features = inputs.get("features")

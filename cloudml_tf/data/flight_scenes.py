@@ -48,11 +48,11 @@ def scenes_of_flight(
     """The good frames of a flight, so far apart that neighbours share `overlap` of their length.
 
     Args:
-        flight: as it was read.
-        config: how it was read, as `reading` makes it.
-        labels: place the flight's labels, one at least.
-        overlap: 0 to below 1, of a frame along the track.
-        progress: is told (frames decoded, of all).
+        flight: the flight as read.
+        config: the configuration it was read with, as `reading` makes it.
+        labels: add the flight's labels, at least one.
+        overlap: 0 to below 1, share of a frame along the track.
+        progress: called with (frames decoded, of all).
 
     Raises `DataError` for a flight without labels, without two good frames, or whose motion cannot be seen.
     """

@@ -1,4 +1,4 @@
-"""What a run takes over from the run named by `training.init_from`: its scaling; and the check for leaks."""
+"""What a run inherits from the run named by `training.init_from`: its scaling; and the check for leaks."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,7 +18,7 @@ SAME_OF_DATA = {"sun_angles", "features"}
 
 
 def inherited_scaling(config: Config, train: Examples) -> Scaling:
-    """The scaling of the run that `config` goes on from. Raises `RunError` where that run is another network."""
+    """The scaling of the run that `config` starts from. Raises `RunError` where that run has another network."""
     content = check_network(config, train)["scaling"]
     content["target"]["smearing"] = 1.0  # fitted again, where it is enabled
     return Scaling.from_json(content)

@@ -1,1 +1,1 @@
-"""What `check` and `diagnose` look at: data, clocks, gains, trainings that failed."""
+"""Checks before a training and diagnoses after it: data, clocks, gains, failed trainings."""

@@ -96,7 +96,7 @@ def _corners_and_centre(radiance: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _shrunk(radiance: np.ndarray) -> np.ndarray:
-    """Shrink by means over rectangles, which are equal for equal frames. (n,H,W,C) -> (n,8,8,C)."""
+    """Average over rectangles, which gives equal results for equal frames. (n,H,W,C) -> (n,8,8,C)."""
     for axis in (1, 2):
         length = radiance.shape[axis]
         edges = np.linspace(0, length, min(THUMBNAIL, length) + 1).astype(int)

@@ -21,7 +21,7 @@ from cloudml_tf.data.scaling import Scaling
 from cloudml_tf.evaluation.scores import COLUMNS, drawn_scores, few_blocks, scores
 from cloudml_tf.utils.errors import RunError
 
-ROWS = ("r2", "mae", "variance_ratio", "pred_spread", "correlation")  # of the original's table
+ROWS = ("r2", "mae", "variance_ratio", "pred_spread", "correlation")  # of the reference recipe's table
 INFLATED = 0.1
 SMALLEST_SHARE = 0.5  # of the test samples that two runs must have in common for a paired comparison
 

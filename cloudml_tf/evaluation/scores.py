@@ -122,7 +122,7 @@ def scores_with_intervals(
         blocks: (n,) the bootstrap block of each sample.
         n_eff: how many independent samples they are worth.
         samples: bootstrap draws.
-        seed: of the draws.
+        seed: seed of the draws.
     """
     found: dict[str, Any] = scores(target, prediction)
     found["n_eff"] = n_eff

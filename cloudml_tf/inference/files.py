@@ -95,7 +95,7 @@ def what_changed(path: Path, files: FlightFiles, provenance: dict[str, str]) -> 
 
 
 def read_record(path: Path) -> dict[str, Any]:
-    """The record of a file that was written earlier."""
+    """Read the record of a file that was written earlier."""
     with h5py.File(path, "r") as file:
         valid, flags = file["valid"][()], file["quality_flag"][()]
     record = {"flight": path.stem, "file": str(path), "frames": len(valid), "predicted": int(valid.sum())}

@@ -125,8 +125,8 @@ class SunVector(layers.Layer):
 class LocalContrast(layers.Layer):
     """Appends each channel minus its mean over squares of several sizes. (B,T,H,W,C) -> (B,T,H,W,C·(1 + boxes)).
 
-    Brightness against the neighbourhood tells a thick core from a bright surrounding, which radiance alone does not
-    where photons leak sideways between columns.
+    Brightness relative to the neighbourhood distinguishes a thick core from a bright surrounding, which radiance alone
+    cannot where photons leak sideways between columns.
 
     Args:
         boxes: odd sides of the squares, pixels. Means are taken inside the image.
@@ -157,8 +157,8 @@ class AverageOverMirror(layers.Wrapper):
     """Averages a model's predictions for an input and for its mirror image, outside of training.
 
     Nature does not distinguish left from right; a network trained on few flights does. During training the model is
-    called once, on the input as it comes (the input pipeline mirrors it at random). What is mirrored, and about which
-    line, is a subclass's: there are two, each with the name and the arguments under which it is saved.
+    called once, on the input as it comes (the input pipeline mirrors it at random). The two subclasses define what is
+    mirrored, and about which line; each keeps the name and the arguments under which models were saved.
     """
 
     def __init__(self, layer: keras.Model, **kwargs: Any) -> None:

@@ -7,8 +7,8 @@ A U-Net of residual blocks (Ronneberger et al. 2015; He et al. 2016), with a pat
 the information about optical depth is in the pixel's own reflectance, and the neighbourhood adds shadows and bright
 sides. Where scenes are periodic, convolutions wrap around, so that no border is invented. Keras and NumPy only.
 
-Letters: B batch, H rows, W columns, C channels. Inputs are raw; the answer is in standard deviations of the training
-target, and `models.physical_model` turns it into optical depth.
+Letters: B batch, H rows, W columns, C channels. Inputs are raw; the prediction is in standard deviations of the
+training target, and `models.physical_model` turns it into optical depth.
 """
 
 from collections.abc import Sequence

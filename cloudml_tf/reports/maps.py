@@ -1,4 +1,4 @@
-"""Pictures of scenes: what a network sees, what it predicts and where it is wrong; and its bias by decade."""
+"""Figures of a swath network, scene by scene: its images, predictions and errors."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -10,28 +10,28 @@ from cloudml_tf.data.scaling import TargetScaling
 from cloudml_tf.data.scenes import Scenes
 from cloudml_tf.reports.figure import BLUE, INK, ORANGE, Picture, legend_below, panel, styled
 
-SIDE = 2.3  # inches of a map
+SIDE = 2.3  # side of a map, inches
 
 
 @styled()
 def scene_maps(scenes: Scenes, z: np.ndarray, scaling: TargetScaling, number: int, unit: str) -> Picture:
-    """The image, the truth, the answer and its error of one scene, and the file's own retrieval where there is one.
+    """Draw the image, the truth, the prediction and its error of one scene, and the file's own retrieval if it has one.
 
     Args:
-        scenes: of one part; that of this `number` has labels.
-        z: (n,H,W) standardised answers.
-        scaling: of the target.
-        number: of the scene.
-        unit: of the loss's space, for the caption.
+        scenes: the scenes of one split; the scene drawn must have labels.
+        z: (n,H,W) standardised predictions.
+        scaling: scaling of the target.
+        number: index of the scene.
+        unit: unit of the loss's space, for the caption.
     """
     seen = scenes.known[number]
     truth = np.where(seen, scaling.transform(scenes.label[number]), np.nan)
-    answer = scaling.unscale(z[number])
-    shown = {"truth": truth, "network": answer, "network - truth": answer - truth}
+    prediction = scaling.unscale(z[number])
+    shown = {"truth": truth, "network": prediction, "network - truth": prediction - truth}
     if scenes.retrieval is not None:
         other = scaling.transform(np.maximum(scenes.retrieval[number], 0.0))
         shown |= {"retrieval": other, "retrieval - truth": other - truth}
-    mse = float(np.mean((answer - truth)[seen] ** 2))
+    mse = float(np.mean((prediction - truth)[seen] ** 2))
     caption = f"Scene {scenes.names[number]}: mean squared error {mse:.2f}; maps in {unit}."
     made = _side_by_side(_image(scenes.frames[number]), shown)
     return Picture(f"scene_{scenes.names[number]}".replace(" ", "_"), caption, made, wide=True)
@@ -44,7 +44,7 @@ def _image(frames: np.ndarray) -> np.ndarray:
 
 
 def _side_by_side(image: np.ndarray, shown: Mapping[str, np.ndarray]) -> Figure:
-    """The image and maps (H,W); those named "truth" and what is compared with it share one scale, errors another."""
+    """Draw the image and maps (H,W); "truth" and the maps compared with it share one scale, errors another."""
     rows, columns = (1, 4) if len(shown) == 3 else (2, 3)
     made = Figure(figsize=(SIDE * columns * 1.15, SIDE * rows), layout="constrained")
     axes = list(made.subplots(rows, columns, squeeze=False).ravel())
@@ -62,7 +62,7 @@ def _side_by_side(image: np.ndarray, shown: Mapping[str, np.ndarray]) -> Figure:
 
 
 def worst_and_best(scenes: Scenes, z: np.ndarray, scaling: TargetScaling, count: int = 3) -> list[int]:
-    """The numbers of the labelled scenes with the largest and with the smallest mean squared error."""
+    """The indices of the labelled scenes with the largest and with the smallest mean squared error."""
     error = np.where(scenes.known, (scaling.unscale(z) - scaling.transform(scenes.label)) ** 2, 0.0)
     size = np.maximum(scenes.known.sum(axis=(1, 2)), 1)
     worst_first = np.argsort(error.sum(axis=(1, 2)) / size)[::-1]
@@ -77,7 +77,7 @@ def chosen_maps(scenes: Scenes, z: np.ndarray, scaling: TargetScaling, unit: str
 
 @styled()
 def decade_bias(rows: Sequence[Mapping[str, float]], unit: str) -> Picture:
-    """Bias and RMSE over the predicted value, with the number of pixels."""
+    """Draw bias and RMSE over the predicted value, with the number of pixels."""
     made, (ax,) = panel((3.6, 3.0))
     place = np.arange(len(rows))
     ax.bar(place - 0.2, [row["bias"] for row in rows], 0.4, color=ORANGE, label="bias")
@@ -89,7 +89,7 @@ def decade_bias(rows: Sequence[Mapping[str, float]], unit: str) -> Picture:
     ax.margins(y=0.12)
     ax.set(xlabel="predicted value", title=f"By decade, {unit}")
     legend_below(made)
-    return Picture("decades", "Numbers of pixels above the bars.", made)
+    return Picture("decades", "The number of pixels is above the bars.", made)
 
 
 def _decade(row: Mapping[str, float]) -> str:

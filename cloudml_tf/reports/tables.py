@@ -49,7 +49,8 @@ WORTH = ("r2", "variance_ratio", "correlation", "rmse")  # the scores that say w
 
 
 def pretraining_rows(found: Mapping[str, Any], parts: Mapping[str, Any]) -> list[list[str]]:
-    """What an encoder is worth: its linear probe, and the run's scores on each of `parts` beside the control's."""
+    """The rows of an encoder's value: its linear probe, and the run's scores on each of `parts` beside the
+    control's."""
     scored = {f"val: linear probe, {name}": scores for name, scores in found["probe"].items()}
     for part, scores in parts.items():
         scored[f"{part}: pretrained"] = scores

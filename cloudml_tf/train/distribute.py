@@ -18,7 +18,7 @@ from cloudml_tf.train.tf_dataset import as_dataset
 
 
 class InStep:
-    """A network that is trained on all replicas of a strategy.
+    """Trains a network on all replicas of a strategy.
 
     Args:
         strategy: a `tf.distribute` strategy.

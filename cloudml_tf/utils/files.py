@@ -21,7 +21,7 @@ from cloudml_tf.utils.locks import OLD, WRITING
 
 
 def update_by_pieces(digest: Any, path: Path, pieces: int) -> None:
-    """Update a digest of `hashlib` by so many pieces of a file, 1 MB each: the first, the last, some between them."""
+    """Update a digest of `hashlib` by segments of a file, 1 MB each: the first, the last, some between them."""
     last = max(path.stat().st_size - 2**20, 0)
     with open(path, "rb") as file:
         for piece in range(pieces):

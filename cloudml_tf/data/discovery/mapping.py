@@ -51,7 +51,7 @@ class Mapping:
 
 
 def map_files(contents: Sequence[FileContent]) -> Mapping:
-    """Decide the role of each file by the first of its kind; others of the kind must have the same datasets."""
+    """Decide the role of each file; all files of one role must have the datasets of the first."""
     mapping = Mapping()
     labelled = [c for c in contents if _labels(c)]
     imaging = [c for c in contents if rules.channels(c.datasets)]

@@ -1,4 +1,4 @@
-"""What `cloudml check` looks at in a file of gridded scenes: its splits, and how their labels and images differ."""
+"""The checks of `cloudml check` on a file of gridded scenes: its splits, and how their labels and images differ."""
 
 from typing import Any
 

@@ -42,7 +42,7 @@ class CloudHyperModel(keras_tuner.HyperModel):
     """The models of a search's space: `build` makes one, `fit` trains it and returns its scores.
 
     Args:
-        search: as `load_search` returns it.
+        search: the search, as `load_search` returns it.
         prepared: the base's data, if they have been read already.
     """
 
@@ -131,7 +131,7 @@ class CloudTuner(keras_tuner.Tuner):
     """Runs the trials that the oracle assigns, here or as a worker of a chief.
 
     Args:
-        search: as `load_search` returns it.
+        search: the search, as `load_search` returns it.
         folder: the search's folder; every worker sees the same.
         prepared: the base's data, if they have been read already.
     """

@@ -134,7 +134,7 @@ def open_export(folder: Path, name: str, threads: int | None = None) -> Reader:
     except Exception as error:  # any error of a runtime about a damaged file
         reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
         raise RunError(
-            f"{path}: cannot be loaded ({reason}). Copy the export again, or export the run anew."
+            f"{path}: cannot be loaded ({reason}). Copy the export again, or export the run again."
         ) from error
 
 
