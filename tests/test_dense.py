@@ -6,6 +6,7 @@ import keras
 import numpy as np
 import pytest
 
+from cloudml_tf import models
 from cloudml_tf.losses import VariancePreservingLoss
 from cloudml_tf.metrics import regression_metrics
 from cloudml_tf.nn import unet
@@ -119,7 +120,7 @@ def test_the_network_is_saved_and_read_again(tmp_path) -> None:
 def test_physical_units_undo_the_logarithm_and_its_offset() -> None:
     model = small()
     z = out(model).astype("float64")
-    physical = unet.physical_map_model(model, PhysicalUnits(-3.0, 2.0, log=True, log_offset=0.01))
+    physical = models.physical_model(model, PhysicalUnits(-3.0, 2.0, log=True, log_offset=0.01))
     np.testing.assert_allclose(out(physical), np.maximum(np.exp(2.0 * z - 3.0) - 0.01, 0.0), atol=1e-5)
     low = PhysicalUnits(-9.0, 0.1, log=True, log_offset=0.01)
     assert keras.ops.convert_to_numpy(low(np.zeros((1, 2, 2), "float32"))).max() == 0.0

@@ -139,12 +139,12 @@ def test_calibration_on_further_flights(pair: list[Path], tmp_path: Path, capsys
 @pytest.mark.parametrize("name", ["sim01", "sim03"])
 def test_flights_that_members_know_are_refused(pair: list[Path], name: str, capsys) -> None:
     assert main(["ensemble", *map(str, pair), "--calibrate", folder_of(pair[0], name)]) == 2
-    assert f"flight {name} is {name}, on which a member was trained or is judged" in capsys.readouterr().err
+    assert f"flight {name} is {name}, on which a member was trained or is scored" in capsys.readouterr().err
 
 
 def test_a_guarantee_from_one_flight_is_refused(pair: list[Path], capsys) -> None:
     assert main(["ensemble", *map(str, pair), "--pooling", "guaranteed"]) == 2
-    assert "cannot promise 90 % with a finite width" in capsys.readouterr().err
+    assert "cannot guarantee 90 % with a finite width" in capsys.readouterr().err
 
 
 def test_validation_flights_of_the_training_part_calibrate_nothing(pair: list[Path], capsys) -> None:
@@ -153,7 +153,7 @@ def test_validation_flights_of_the_training_part_calibrate_nothing(pair: list[Pa
     assert flights.validation_is_unknown([first], prepared, console)
     blocks = replace(prepared, parts={**prepared.parts, "val": prepared.parts["train"]})
     assert not flights.validation_is_unknown([first], blocks, console)
-    assert "members were trained on the validation flights (sim01)" in capsys.readouterr().out
+    assert "members were trained on validation examples (sim01)" in capsys.readouterr().out
 
 
 def test_members_may_be_trained_on_different_flights(pair: list[Path], tmp_path: Path, capsys) -> None:
@@ -164,7 +164,7 @@ def test_members_may_be_trained_on_different_flights(pair: list[Path], tmp_path:
     assert main(["train", str(pair[0].parent / "tiny.json"), "--seed", "3", *options, "--run-dir", str(other)]) == 0
     assert main(["ensemble", str(pair[0]), str(other), "--run-dir", str(folder)]) == 0
     shown = capsys.readouterr().out
-    assert "trained on the validation flights (sim02)" in shown
+    assert "trained on validation examples (sim02)" in shown
     assert "no intervals unless --calibrate" in shown
     assert "intervals" not in metrics_of(folder)
     arrays, each = np.load(folder / "predictions.npz"), [np.load(run / "predictions.npz") for run in (pair[0], other)]

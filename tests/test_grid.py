@@ -158,7 +158,7 @@ def test_a_killed_grid_goes_on_keeps_failures_and_is_summed_up(grid_file, tmp_pa
 
     changed = grid_file(rows={**rows, "five": {"set": {"temporal_frames": 7}}})
     assert main(["ablate", str(changed), "--run-dir", str(home)]) == 2
-    assert "temporal_frames was 5, and is 7 in the grid now" in capsys.readouterr().err
+    assert "temporal_frames was 5, but is 7 in the grid now" in capsys.readouterr().err
 
 
 def test_the_gate_keeps_the_other_rows_from_being_trained(grid_file, tmp_path: Path, capsys) -> None:

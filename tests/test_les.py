@@ -34,7 +34,7 @@ def test_the_files_are_read_as_their_page_says(ready) -> None:
     assert test.frame_shape == (32, 32, 2)
     assert test.nadir == (16, 16)
     assert set(prepared.flights) == {f"les0{i}" for i in range(1, 8)}
-    for counts in prepared.counts.values():
+    for counts in prepared.description()["counts"].values():
         assert counts["frames"] == 2304
         assert 400 < counts["sequences"] <= 1421
     assert config.target.transform == "log"

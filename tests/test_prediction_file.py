@@ -61,7 +61,7 @@ def test_the_file_holds_what_was_predicted(small: tuple[Predicted, Model], tmp_p
         expected = {"Conventions": "CF-1.10", "featureType": "trajectory", "history": "now, by hand"}
         expected |= {"camera_file": "TEST_L1B_20240603.h5", "run_id": "tiny/run"}
         assert {key: found.attrs[key] for key in expected} == expected
-        assert found.attrs["model_sha256"] == digest(model.source)
+        assert found.attrs["model_sha256"] == digest(model.record.source)
     assert sorted(path.name for path in tmp_path.glob("*.nc")) == ["a.nc"]
 
 

@@ -53,7 +53,7 @@ def test_the_run_knows_the_training_part_alone(tmp_path: Path) -> None:
         write_other_sun(root / name)
     feature = {"name": "zenith", "file": "navigation", "dataset": ZENITH}
     prepared = prepare(tiny_config(tmp_path, {"data.features": [feature]}))
-    train, found = prepared.parts["train"], prepared.ranges
+    train, found = prepared.parts["train"], TrainingRanges.from_json(prepared.details["ranges"])
     means = train.table[np.unique(train.index)].mean(axis=(1, 2, 3), dtype="float64")
     assert (found.radiance[0].minimum, found.radiance[0].maximum) == (means.min(), means.max())
     assert found.solar_zenith_deg == Range(40.0, 40.0, 40.0, 40.0)
@@ -77,7 +77,7 @@ def write_other_sun(folder: Path) -> None:
 
 def test_without_sun_angles_there_is_no_range_of_them(tmp_path: Path) -> None:
     write_three_flights(tmp_path / "flights")
-    found = prepare(tiny_config(tmp_path, {"data.sun_angles": False})).ranges
+    found = TrainingRanges.from_json(prepare(tiny_config(tmp_path, {"data.sun_angles": False})).details["ranges"])
     assert found.solar_zenith_deg is None
     assert found.relative_azimuth_deg is None
     assert TrainingRanges.from_json(found.to_json()) == found

@@ -267,7 +267,7 @@ def test_devices_that_are_not_to_be_had(monkeypatch: pytest.MonkeyPatch, tiny: C
     monkeypatch.delenv("TF_CONFIG", raising=False)
     with pytest.raises(ConfigError, match="'workers' needs the environment variable TF_CONFIG"):
         devices.start(Training(devices="workers"))
-    with pytest.raises(ConfigError, match="batch_size must be at least the number of devices, 1"):
+    with pytest.raises(ConfigError, match="batch_size must be at least the number of devices that share it, 1"):
         devices.start(Training(devices="mirrored", replicas=1).model_copy(update={"batch_size": 0}))
     with pytest.raises(ConfigError, match="run_length needs devices one"):
         tiny(training={"devices": "mirrored", "run_length": 4})
