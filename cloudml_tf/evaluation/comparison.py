@@ -39,8 +39,7 @@ class Run:
 
     def scores(self, space: str) -> dict[str, Any]:
         """Of the test part, in the loss's space or in physical units."""
-        found: dict[str, Any] = self.metrics["test"]
-        return found if space == "loss" else found["physical"]
+        return self.metrics["test"] if space == "loss" else self.metrics["test"]["physical"]
 
     @property
     def known(self) -> np.ndarray:

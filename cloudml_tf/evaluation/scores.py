@@ -15,17 +15,9 @@ from cloudml_tf.nn import moments as formulas
 from cloudml_tf.nn.moments import Moments, per_sample
 
 SCORES = (
-    "r2",
-    "variance_ratio",
-    "correlation",
-    "bias",
-    "pred_std",
-    "target_std",
-    "mae",
-    "rmse",
-    "r2_ceiling",
+    "r2", "variance_ratio", "correlation", "bias", "pred_std", "target_std", "mae", "rmse", "r2_ceiling",
     "spread_cost",
-)
+)  # fmt: skip
 INTERVALS = ("r2", "rmse", "variance_ratio")
 
 
