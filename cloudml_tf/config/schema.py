@@ -4,6 +4,7 @@ The contracts between fields are in `Config`, at the end; they are checked befor
 those of `configs/tier1.json`. Loading, overriding and printing: `cloudml_tf.config.load`.
 """
 
+from collections.abc import Iterator
 from typing import Any, Literal
 
 from pydantic import Field, model_validator
@@ -138,28 +139,19 @@ class Config(Settings):
 
     def warnings(self) -> list[str]:
         """Warnings about settings that the reference recipe names as causes of collapse."""
+        return list(self._doubts())
+
+    def _doubts(self) -> Iterator[str]:
         init = self.model.output_init
-        found = [
-            (
-                not isinstance(init, str) and init < 0.1,
-                f"model.output_init {init}: under 0.1 it made the reference recipe's collapse worse; use 'default'",
-            ),
-            (
-                self.temporal_frames > 7,
-                f"temporal_frames {self.temporal_frames}: more than 7 frames smooth the signal away; use 3",
-            ),
-            (self.loss.weight == 0, "loss.weight 0: nothing keeps the variance of the predictions"),
-            (
-                self.training.early_stopping_monitor == "val_loss",
-                "training.early_stopping_monitor val_loss: it cannot tell a good run from a collapsed one; use val_r2",
-            ),
-            (
-                self.pretraining.enabled and self.pretraining.frames == "first",
-                "pretraining.frames first: the other frames of a sequence teach nothing; use 'all'",
-            ),
-            (
-                self.training.order == "flight",
-                "training.order flight: neighbouring frames have next to no variance in a batch; use 'shuffled'",
-            ),
-        ]
-        return [text for applies, text in found if applies]
+        if not isinstance(init, str) and init < 0.1:
+            yield f"model.output_init {init}: under 0.1 it made the reference recipe's collapse worse; use 'default'"
+        if self.temporal_frames > 7:
+            yield f"temporal_frames {self.temporal_frames}: more than 7 frames smooth the signal away; use 3"
+        if self.loss.weight == 0:
+            yield "loss.weight 0: nothing keeps the variance of the predictions"
+        if self.training.early_stopping_monitor == "val_loss":
+            yield "training.early_stopping_monitor val_loss: it cannot tell a good run from a collapsed one; use val_r2"
+        if self.pretraining.enabled and self.pretraining.frames == "first":
+            yield "pretraining.frames first: the other frames of a sequence teach nothing; use 'all'"
+        if self.training.order == "flight":
+            yield "training.order flight: neighbouring frames have next to no variance in a batch; use 'shuffled'"
