@@ -6,7 +6,7 @@ pixel of a scene (n,H,W). `Examples` is what training and evaluation know of the
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol, Self
 
@@ -18,7 +18,7 @@ from cloudml_tf.data.augmentation import Augment, SequenceAugmentation
 from cloudml_tf.data.independence import block_ids, effective_size
 from cloudml_tf.data.label_weights import overweight
 from cloudml_tf.data.readers.flights import Flight
-from cloudml_tf.data.readers.frames import FrameTable, build_table, camera_fingerprint
+from cloudml_tf.data.readers.frames import FrameTable, Progress, build_table, camera_fingerprint
 from cloudml_tf.data.statistics import image_statistics
 from cloudml_tf.utils.errors import DataError, FlightError, of_flight
 
@@ -282,7 +282,7 @@ def known_inputs(flight: Flight) -> np.ndarray:
 
 
 def build_samples(
-    flights: list[Flight], config: Config, progress: Callable[[int, int], None] | None = None
+    flights: list[Flight], config: Config, progress: Progress | None = None
 ) -> tuple[Samples, dict[str, dict[str, int]]]:
     """All sequences of the flights, in order of flight and time, and what was left out of each flight, by reason."""
     windows = labelled_windows(flights, config)
@@ -301,10 +301,7 @@ def labelled_windows(flights: list[Flight], config: Config) -> dict[str, np.ndar
 
 
 def table_of(
-    flights: list[Flight],
-    windows: Sequence[Mapping[str, np.ndarray]],
-    config: Config,
-    progress: Callable[[int, int], None] | None = None,
+    flights: list[Flight], windows: Sequence[Mapping[str, np.ndarray]], config: Config, progress: Progress | None = None
 ) -> FrameTable:
     """Every frame of some windows, decoded once."""
     wanted = {

@@ -98,7 +98,7 @@ def frame_means(radiance: np.ndarray) -> np.ndarray:
 
 
 def folded(azimuth_deg: np.ndarray, augmentation: Augmentation) -> np.ndarray:
-    """Fold directions (n,) of the sun; those that training mirrors into each other (`augmentation.augment`) become
+    """Fold directions (n,) of the sun; those that training mirrors into each other (`augmentation`) become
     one."""
     if augmentation.mirror_along_track:  # a and 180 - a
         azimuth_deg = np.rad2deg(np.arcsin(np.sin(np.deg2rad(azimuth_deg))))

@@ -15,7 +15,6 @@ boresight.
 """
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -26,7 +25,7 @@ from scipy.stats import rankdata
 from cloudml_tf.config.schema import Config
 from cloudml_tf.data.readers import times
 from cloudml_tf.data.readers.flights import Flight
-from cloudml_tf.data.readers.frames import read_frames
+from cloudml_tf.data.readers.frames import Progress, read_frames
 from cloudml_tf.data.samples import nadir_pixel
 
 REACH_S, REACH_CELLS = 10.0, 8  # how far offsets are searched
@@ -41,7 +40,6 @@ SMALLEST_CELLS, SMALLEST_CELLS_ONE_FLIGHT = 2, 3
 SMALLEST_STEPS, SMALLEST_STEPS_ONE_FLIGHT = 1, 2
 CLEAR_PEAK = 5.0  # standard errors; the highest of some hundred correlations of noise reaches 3 to 4
 
-Progress = Callable[[int, int], None]
 Cause = Literal["none", "clock", "boresight", "either"]
 
 

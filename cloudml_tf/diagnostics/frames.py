@@ -3,7 +3,6 @@
 Every frame is looked at once (of a long flight, runs of neighbours spread over it) and boiled down to a few numbers.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,8 +15,6 @@ from cloudml_tf.data.samples import nadir_pixel
 MOST_FRAMES, RUN = 6000, 100  # frames of a flight that are looked at, in runs of neighbours
 THUMBNAIL = 8  # pixels a side
 CORNER = 8  # the corners and the centre are an eighth and a quarter of the frame's sides
-
-Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)

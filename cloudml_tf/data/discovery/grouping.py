@@ -12,7 +12,7 @@ import numpy as np
 from cloudml_tf.config.data import Data, FlightFiles
 from cloudml_tf.data.discovery import clocks
 from cloudml_tf.data.discovery.datasets import FileContent
-from cloudml_tf.data.discovery.mapping import Mapping, frames_of, rows_of
+from cloudml_tf.data.discovery.mapping import Mapping, frames_of, rows_of, times_of
 from cloudml_tf.data.readers.folders import find_flights
 from cloudml_tf.utils.errors import DataError
 
@@ -23,7 +23,7 @@ ROLES = ("camera", "lidar", "navigation")
 def group(mapping: Mapping) -> dict[str, FlightFiles]:
     """Flights by name, each with the lidar file that overlaps it longest, and its navigation file."""
     cameras = mapping.files["camera"]
-    runs = {role: {c.path: _times(mapping, role, c) for c in mapping.files[role]} for role in ROLES}
+    runs = {role: {c.path: times_of(mapping, role, c.path) for c in mapping.files[role]} for role in ROLES}
     names = flight_names([c.path for c in cameras])
     flights: dict[str, FlightFiles] = {}
     together = {c.path: _longest_overlap(runs["lidar"], c.path, runs["camera"][c.path]) for c in cameras}
@@ -42,19 +42,9 @@ def group(mapping: Mapping) -> dict[str, FlightFiles]:
             continue
         # An absolute path works from everywhere.
         paths = {"camera": content.path, "lidar": lidar, "navigation": navigation}
-        flights[name] = FlightFiles(**{role: _absolute(path) for role, path in paths.items()})
+        absolute = {role: path and str(path if path == NOT_FOUND else path.resolve()) for role, path in paths.items()}
+        flights[name] = FlightFiles.model_validate(absolute)
     return dict(sorted(flights.items()))
-
-
-def _absolute(path: Path | None) -> str | None:
-    if path is None:
-        return None
-    return str(path if path == NOT_FOUND else path.resolve())
-
-
-def _times(mapping: Mapping, role: str, content: FileContent) -> np.ndarray:
-    settings = {k: v for k, v in mapping.sections[role].items() if k.startswith("time") or k == "year"}
-    return clocks.seconds(content.path, role, settings) if settings.get("time") else np.zeros(0)
 
 
 def _longest_overlap(runs: dict[Path, np.ndarray], camera: Path, times_s: np.ndarray) -> Path | None:

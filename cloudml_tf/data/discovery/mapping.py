@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -67,7 +68,8 @@ def map_files(contents: Sequence[FileContent]) -> Mapping:
         mapping.lack(
             "data.lidar.optical_depth", "no optical depth, base or top height by name or description in any file"
         )
-    angled = sorted((c for c in contents if _angles(c)), key=_angle_score, reverse=True)
+    scored = {c.path: sum(choice.score for choice in _angles(c).values()) for c in contents}
+    angled = sorted((c for c in contents if scored[c.path]), key=lambda c: scored[c.path], reverse=True)
     if angled:
         _map_navigation(mapping, angled[0], cameras)
         _map_positions(mapping, angled)
@@ -203,7 +205,7 @@ def _height_unit(mapping: Mapping, labels: Sequence[Choice]) -> None:
 
 def _lidar_clock(mapping: Mapping, found: Found, content: FileContent, cameras: Sequence[FileContent]) -> None:
     """Choose the unit of the times that makes them overlap a camera's."""
-    frame_s = [clocks.seconds(c.path, "camera", camera_clock(mapping)) for c in cameras]
+    frame_s = [times_of(mapping, "camera", c.path) for c in cameras]
     date = _date_of([*cameras, content]) or clocks.date_of(frame_s)
     tried = clocks.candidates(found, content, lidar=True, date=date)
     if not tried:
@@ -218,9 +220,10 @@ def _lidar_clock(mapping: Mapping, found: Found, content: FileContent, cameras: 
     mapping.clocks["lidar"] = words
 
 
-def camera_clock(mapping: Mapping) -> dict[str, Any]:
-    """The settings of the camera's times."""
-    return {k: v for k, v in mapping.sections["camera"].items() if k.startswith("time")}
+def times_of(mapping: Mapping, role: str, path: Path) -> np.ndarray:
+    """The times of a file, in s; none where its section has no dataset of times, or their unit is unknown."""
+    settings = {k: v for k, v in mapping.sections[role].items() if k.startswith("time") or k == "year"}
+    return clocks.seconds(path, role, settings) if settings.get("time") else np.zeros(0)
 
 
 # --- navigation
@@ -237,15 +240,8 @@ def _angles(content: FileContent, count: int | None = None) -> dict[str, Choice]
         return {}
     if count is None:
         return _angles(content, found[height].found.shape[0])
-    used = {
-        height,
-        *(["navigation.solar_azimuth", "navigation.heading"] if absolute else ["navigation.relative_azimuth"]),
-    }
-    return {key: choice for key, choice in found.items() if key in used}
-
-
-def _angle_score(content: FileContent) -> float:
-    return sum(choice.score for choice in _angles(content).values())
+    used = ["navigation.solar_azimuth", "navigation.heading"] if absolute else ["navigation.relative_azimuth"]
+    return {key: choice for key, choice in found.items() if key in (height, *used)}
 
 
 def _map_navigation(mapping: Mapping, content: FileContent, cameras: Sequence[FileContent]) -> None:
@@ -284,7 +280,7 @@ def _navigation_clock(mapping: Mapping, content: FileContent, first: Found, came
         )
         return
     mapping.take(chosen)
-    frame_s = [clocks.seconds(c.path, "camera", camera_clock(mapping)) for c in cameras]
+    frame_s = [times_of(mapping, "camera", c.path) for c in cameras]
     date = _date_of([*cameras, content]) or clocks.date_of(frame_s)
     for settings, words in clocks.candidates(chosen.found, content, lidar=False, date=date):
         row_s = clocks.seconds(content.path, "navigation", {"time": chosen.found.name, **settings})
@@ -307,11 +303,9 @@ def _map_positions(mapping: Mapping, contents: Sequence[FileContent]) -> None:
 
 def rows_of(content: FileContent, mapping: Mapping) -> int:
     """The number of rows of a navigation file."""
-    found = content.get(str(mapping.sections["navigation"]["solar_zenith"]))
-    return found.shape[0] if found else 0
+    return content.rows(str(mapping.sections["navigation"]["solar_zenith"]))
 
 
 def frames_of(content: FileContent, mapping: Mapping) -> int:
     """The number of frames of a camera file."""
-    found = content.get(str(mapping.sections["camera"]["channels"][0]))
-    return found.shape[0] if found else 0
+    return content.rows(str(mapping.sections["camera"]["channels"][0]))

@@ -5,7 +5,7 @@ batch that the configured network has to learn by heart.
 """
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +13,7 @@ import numpy as np
 
 from cloudml_tf.config.data import FlightFiles
 from cloudml_tf.config.schema import Config
+from cloudml_tf.data.readers.frames import Progress
 from cloudml_tf.data.samples import Examples
 from cloudml_tf.data.scaling import Scaling, TargetScaling
 from cloudml_tf.data.splits import PARTS
@@ -25,8 +26,6 @@ SHUFFLES = 2
 MOST_ROWS = 10_000  # training samples of a trial
 LEAST_SIGNAL, MOST_BY_CHANCE = 0.05, 0.1  # R² on the test part
 TIER_CORRELATION = {"minimum": 0.69, "good": 0.79, "excellent": 0.86}  # what all conditions of a tier together need
-
-Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
