@@ -8,7 +8,7 @@ pixel of a scene (n,H,W). `Examples` is what training and evaluation know of the
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Protocol, Self
+from typing import Any, ClassVar, Protocol, Self
 
 import numpy as np
 
@@ -128,6 +128,7 @@ class Samples:
     piece: np.ndarray  # (n,) gap-free piece within the flight
     flight_names: tuple[str, ...]
     nadir: tuple[int, int]  # (row, column) of the lidar's footprint
+    single: ClassVar[tuple[int, ...]] = ()  # every channel is an image
 
     def __len__(self) -> int:
         return len(self.label)
@@ -139,12 +140,14 @@ class Samples:
 
     def inputs(self, chosen: Any = slice(None)) -> dict[str, np.ndarray]:
         """What the network takes: frames (n,T,H,W,C), sun_angles_deg (n,T,2), features (n,T,F)."""
-        index = self.index[chosen]
-        found = {"frames": self.table[index]}
+        return self._of_frames(self.index[chosen])
+
+    def _of_frames(self, rows: np.ndarray) -> dict[str, np.ndarray]:
+        found = {"frames": self.table[rows]}
         if self.sun_angles_deg is not None:
-            found["sun_angles_deg"] = self.sun_angles_deg[index]
+            found["sun_angles_deg"] = self.sun_angles_deg[rows]
         if self.features.shape[1]:
-            found["features"] = self.features[index]
+            found["features"] = self.features[rows]
         return found
 
     def shared_inputs(self, chosen: Any = slice(None), run: np.ndarray | None = None) -> dict[str, np.ndarray]:
@@ -156,13 +159,8 @@ class Samples:
         index = self.index[chosen]  # (n,T)
         key = index if run is None else index + run[:, None] * len(self.table)
         wanted, place = np.unique(key, return_inverse=True)
-        rows = wanted % len(self.table)
-        found = {"frames": self.table[rows], "chosen_frames": place.reshape(index.shape).astype("int32")}
-        if self.sun_angles_deg is not None:
-            found["sun_angles_deg"] = self.sun_angles_deg[rows]
-        if self.features.shape[1]:
-            found["features"] = self.features[rows]
-        return found
+        found = self._of_frames(wanted % len(self.table))
+        return {**found, "chosen_frames": place.reshape(index.shape).astype("int32")}
 
     def rows_at_once(self, budget_bytes: int = 2**26) -> int:
         """How many frames fit into about 64 MB of work."""
@@ -202,11 +200,6 @@ class Samples:
     def offsets(self) -> tuple[int, ...]:
         """Labels stand at nadir."""
         return (0,)
-
-    @property
-    def single(self) -> tuple[int, ...]:
-        """None: every channel is an image."""
-        return ()
 
     @property
     def batch_size(self) -> int:

@@ -80,8 +80,7 @@ class TrainingRanges:
 def fit_ranges(train: Samples, config: Config) -> TrainingRanges:
     """Fit the ranges of the training split."""
     rows = np.unique(train.index)
-    pieces = np.array_split(rows, len(rows) // train.rows_at_once() + 1)
-    light = np.concatenate([frame_means(train.table[piece]) for piece in pieces])  # (m,C)
+    light = np.concatenate([frame_means(frames) for frames in train.training_frames()])  # (m,C)
     sun = None if train.sun_angles_deg is None else train.sun_angles_deg[rows].astype("float64")
     return TrainingRanges(
         radiance=_columns(light),
