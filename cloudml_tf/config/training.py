@@ -89,25 +89,17 @@ class Training(Settings):
         return self.learning_rate * (1.0 if self.init_from is None else self.init_from_rate_factor)
 
     @model_validator(mode="after")
-    def _one_warmup(self) -> "Training":
+    def _check(self) -> "Training":
         if self.warmup_steps is not None and self.warmup_epochs != 1.0:
             raise ValueError(
                 "warmup_steps and warmup_epochs both say how long the learning rate rises. "
                 f"Received: {self.warmup_steps} and {self.warmup_epochs:g}. Leave one out"
             )
-        return self
-
-    @model_validator(mode="after")
-    def _one_order(self) -> "Training":
         if self.order == "flight" and self.run_length > 1:
             raise ValueError(
                 f"run_length needs order shuffled. Received: order=flight, run_length={self.run_length}. "
                 "'flight' keeps whole batches together already."
             )
-        return self
-
-    @model_validator(mode="after")
-    def _shared_out(self) -> "Training":
         if self.devices != "one" and self.run_length > 1:
             raise ValueError(
                 f"run_length needs devices one. Received: devices={self.devices}, run_length={self.run_length}. "

@@ -206,9 +206,8 @@ def align(evidence: list[Evidence], search: Search, seed: int = 0) -> Alignment:
     count = np.concatenate([e.count for e in evidence])
     total = float(count.sum())
     if total < FEWEST_LABELS:
-        return Alignment(
-            0.0, 0, 0, float("nan"), float("nan"), False, "none", False, 0, int(total), False, (0.0, 0, 0), {}
-        )
+        nan = float("nan")
+        return Alignment(0.0, 0, 0, nan, nan, False, "none", False, 0, int(total), False, (0.0, 0, 0), {})
     clock, boresight = _one_channel(evidence, total)  # (blocks,L,A), (blocks,B,A)
     draws = np.random.default_rng(seed).multinomial(len(count), np.full(len(count), 1 / len(count)), DRAWS)
     weight = (draws @ count)[:, None, None]

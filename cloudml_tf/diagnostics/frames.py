@@ -3,6 +3,7 @@
 Every frame is looked at once (of a long flight, runs of neighbours spread over it) and boiled down to a few numbers.
 """
 
+import itertools
 from dataclasses import dataclass
 
 import numpy as np
@@ -85,9 +86,8 @@ def _corners_and_centre(radiance: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """(n,H,W,C) -> (n,C) and (n,C)."""
     height, width = radiance.shape[1:3]
     y, x = max(height // CORNER, 1), max(width // CORNER, 1)
-    four = [
-        radiance[:, rows, columns] for rows in (slice(y), slice(-y, None)) for columns in (slice(x), slice(-x, None))
-    ]
+    edges = itertools.product((slice(y), slice(-y, None)), (slice(x), slice(-x, None)))
+    four = [radiance[:, rows, columns] for rows, columns in edges]
     middle = radiance[:, height // 2 - y : height // 2 + y, width // 2 - x : width // 2 + x]
     return np.mean([part.mean(axis=(1, 2)) for part in four], axis=0), middle.mean(axis=(1, 2))
 

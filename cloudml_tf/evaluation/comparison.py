@@ -146,18 +146,14 @@ def row(key: str, runs: list[Run], space: str, judged: Config) -> dict[str, Any]
     """One score of every run, who wins, by how much (in `merit`), and whether that is more than chance."""
     found_scores = {run.name: run.scores(space) for run in runs}
     values = {name: scored[key] for name, scored in found_scores.items()}
-    merits = {
-        name: merit(key, value, found_scores[name]["target_spread"])
-        for name, value in values.items()
-        if value is not None
-    }
+    defined = {name: value for name, value in values.items() if value is not None}
+    merits = {name: merit(key, value, found_scores[name]["target_spread"]) for name, value in defined.items()}
     ranked = sorted((run for run in runs if run.name in merits), key=lambda run: merits[run.name], reverse=True)
     found: dict[str, Any] = {"metric": key, "label": COLUMNS[key].label, "values": values, "winner": None}
     if len(ranked) < 2:
         return {**found, "winner": ranked[0].name if ranked else None}
     first, second = ranked[:2]
-    lead, ends, paired = lead_of(first, second, key, space, judged)
-    low, high = ends
+    lead, (low, high), paired = lead_of(first, second, key, space, judged)
     return {
         **found,
         "winner": first.name,

@@ -98,10 +98,8 @@ def scores(target: np.ndarray, prediction: np.ndarray) -> dict[str, float]:
     """All scores of (n,) predictions. NaN where undefined (a correlation of constants)."""
     m = formulas.moments(target, prediction)
     found = {name: float(getattr(formulas, name)(m)) for name in SCORES}
-    found["pred_spread"] = float(np.ptp(prediction))
-    found["target_spread"] = float(np.ptp(target))
-    found["n"] = len(target)
-    return found
+    spreads = {"pred_spread": float(np.ptp(prediction)), "target_spread": float(np.ptp(target))}
+    return {**found, **spreads, "n": len(target)}
 
 
 def scores_with_intervals(
@@ -116,11 +114,8 @@ def scores_with_intervals(
         samples: bootstrap draws.
         seed: of the draws.
     """
-    found: dict[str, Any] = scores(target, prediction)
-    found["n_eff"] = n_eff
-    found["ci95"] = bootstrap(target, prediction, blocks, samples, seed)
-    found["blocks"] = len(np.unique(blocks))
-    return found
+    intervals = bootstrap(target, prediction, blocks, samples, seed)
+    return {**scores(target, prediction), "n_eff": n_eff, "ci95": intervals, "blocks": len(np.unique(blocks))}
 
 
 def few_blocks(count: int) -> list[str]:

@@ -5,7 +5,7 @@ batch that the configured network has to learn by heart.
 """
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -171,34 +171,27 @@ def learn_one_batch(train: Examples, scaling: Scaling, config: Config, progress:
 # --- what the trials say
 
 
-def judge_reach(reach: Reach) -> list[Finding]:
+def judge_reach(reach: Reach) -> Iterator[Finding]:
     """Whether there is a signal, what a random split would pretend, and whether shuffled labels teach nothing."""
     name, best = reach.best
     title = name.replace("_", " ")
-    scored = ", ".join(
-        f"{n.replace('_', ' ')} R² {f['r2']:.2f} (r {f['correlation']:.2f})" for n, f in reach.given.items()
-    )
-    found = []
+    given = {n.replace("_", " "): found for n, found in reach.given.items()}
+    scored = ", ".join(f"{n} R² {found['r2']:.2f} (r {found['correlation']:.2f})" for n, found in given.items())
     if best["r2"] < LEAST_SIGNAL:
         action = "expect no more of a network; check that imagery and lidar saw the same clouds, and the target"
-        found.append(Finding("warning", "signal", f"no baseline beats the mean on the test part: {scored}", action))
+        yield Finding("warning", "signal", f"no baseline beats the mean on the test part: {scored}", action)
     else:
-        found.append(Finding("ok", "signal", f"on the test part {scored}"))
+        yield Finding("ok", "signal", f"on the test part {scored}")
     pretended = reach.random_r2[name] - best["r2"]
     evidence = f"{title} R² {reach.random_r2[name]:.2f} on a random split, {best['r2']:.2f} on this one"
     pretends = pretended > 0.1 and reach.random_r2[name] > LEAST_SIGNAL
-    found.append(
-        Finding("note" if pretends else "ok", "random split", f"{evidence}: it would pretend {pretended:+.2f}")
-    )
+    yield Finding("note" if pretends else "ok", "random split", f"{evidence}: it would pretend {pretended:+.2f}")
     shuffled = ", ".join(f"{n.replace('_', ' ')} {r2:+.2f}" for n, r2 in reach.shuffled_r2.items())
     if max(reach.shuffled_r2.values()) > MOST_BY_CHANCE:
         action = "labels or flights of the test part are known in training; look for copies and shared features"
-        found.append(
-            Finding("problem", "shuffled labels", f"R² on the test part {shuffled}, must be 0 or below", action)
-        )
+        yield Finding("problem", "shuffled labels", f"R² on the test part {shuffled}, must be 0 or below", action)
     else:
-        found.append(Finding("ok", "shuffled labels", f"R² on the test part {shuffled}"))
-    return found
+        yield Finding("ok", "shuffled labels", f"R² on the test part {shuffled}")
 
 
 def judge_ceiling(ceiling: Ceiling) -> list[Finding]:

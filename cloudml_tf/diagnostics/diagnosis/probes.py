@@ -76,9 +76,8 @@ def brightness(parts: Mapping[str, Examples]) -> tuple[float, float]:
     sums, total, effective = np.zeros(1), 0, 0.0
     for examples in parts.values():
         radiance, label = examples.radiance_at_labels(), examples.label[examples.known]  # (k,C), (k,)
-        group = np.broadcast_to(examples.group.reshape(-1, *(1,) * (examples.label.ndim - 1)), examples.label.shape)[
-            examples.known
-        ]
+        group = examples.group.reshape(-1, *(1,) * (examples.label.ndim - 1))
+        group = np.broadcast_to(group, examples.label.shape)[examples.known]
         for number in np.unique(group):
             here = group == number
             sums = sums + _ranks(label[here]) @ np.stack([_ranks(c) for c in radiance[here].T], axis=1)
