@@ -277,9 +277,8 @@ def flat(content: Any, prefix: str = "") -> dict[str, Any]:
     """Flatten nested dictionaries to one, by dotted path."""
     if not isinstance(content, dict):
         return {prefix: content}
-    return {
-        key: value for name, part in content.items() for key, value in flat(part, f"{prefix}.{name}".strip(".")).items()
-    }
+    parts = (flat(part, f"{prefix}.{name}".strip(".")) for name, part in content.items())
+    return {key: value for part in parts for key, value in part.items()}
 
 
 def as_it_was(config: Config, description: dict[str, Any]) -> Config:

@@ -152,7 +152,7 @@ def _year_of_name(path: Path) -> int | None:
 
 def seconds(path: Path, section: str, settings: dict[str, Any]) -> np.ndarray:
     """The finite times of a file, sorted, as the reader would read them; empty where it cannot."""
-    kind: type[Camera | Lidar | Navigation] = {"camera": Camera, "lidar": Lidar, "navigation": Navigation}[section]
+    kind: Any = {"camera": Camera, "lidar": Lidar, "navigation": Navigation}[section]
     try:
         with hdf5.open_file(path) as file:
             found = clocks.read_times(file, kind(**settings), section, (1, 2))

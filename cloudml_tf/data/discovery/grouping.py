@@ -32,13 +32,11 @@ def group(mapping: Mapping) -> dict[str, FlightFiles]:
     for content, name in zip(cameras, names, strict=True):
         lidar = together[content.path]
         if lidar is None:
-            mapping.notes.append(f"{content.path}: left out, no lidar file overlaps with it in time")
+            mapping.note(f"{content.path}: left out, no lidar file overlaps with it in time")
             continue
         navigation = _navigation_file(mapping, content, runs) if mapping.sun_angles else None
         if mapping.sun_angles and navigation is None:
-            mapping.notes.append(
-                f"{content.path}: left out, no navigation file matches it (data.sun_angles false needs none)"
-            )
+            mapping.note(f"{content.path}: left out, no navigation file matches it (data.sun_angles false needs none)")
             continue
         # An absolute path works from everywhere.
         paths = {"camera": content.path, "lidar": lidar, "navigation": navigation}
@@ -59,7 +57,7 @@ def _most_alike(mapping: Mapping, camera: Path) -> Path:
     lidar = max((c.path for c in mapping.files["lidar"]), key=lambda path: _alike(path, camera), default=None)
     if lidar is None:
         return NOT_FOUND
-    mapping.notes.append(f"{camera} and {lidar} are matched by name only: their times do not overlap")
+    mapping.note(f"{camera} and {lidar} are matched by name only: their times do not overlap")
     return lidar
 
 

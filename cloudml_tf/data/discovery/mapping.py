@@ -46,6 +46,10 @@ class Mapping:
         """Note a field without a matching dataset."""
         self.missing.append((setting, remedy))
 
+    def note(self, text: str) -> None:
+        """Note what a person should know of a choice."""
+        self.notes.append(text)
+
     def datasets(self, section: str) -> set[str]:
         """The datasets that a file of this section must have."""
         return {c.found.name for c in self.choices if c.field.startswith(section)}
@@ -88,7 +92,7 @@ def _alike(mapping: Mapping, role: str, contents: Sequence[FileContent]) -> list
     for content in contents:
         lacking = sorted(needed - {found.name for found in content.datasets})
         if lacking:
-            mapping.notes.append(f"{content.path}: left out, it lacks '{lacking[0]}', which the first {role} file has")
+            mapping.note(f"{content.path}: left out, it lacks '{lacking[0]}', which the first {role} file has")
     return [c for c in contents if needed <= {found.name for found in c.datasets}]
 
 
@@ -123,15 +127,13 @@ def _map_camera(mapping: Mapping, content: FileContent, date: str | None) -> Non
     axis, why = across_track(content.path, frames)
     if axis:
         mapping.sections["camera"]["across_track_axis"] = axis
-        mapping.notes.append(f"the image's {axis} run across the track: {why}")
+        mapping.note(f"the image's {axis} run across the track: {why}")
     else:
         mapping.lack("data.camera.across_track_axis", f"{why}; 'rows' is assumed")
     factor = shrinking(frames.shape[1:])
     if factor > 1:
         mapping.sections["camera"]["downsample"] = factor
-        mapping.notes.append(
-            f"frames of {frames.shape[1]} x {frames.shape[2]} pixels are averaged over {factor} x {factor}"
-        )
+        mapping.note(f"frames of {frames.shape[1]} x {frames.shape[2]} pixels are averaged over {factor} x {factor}")
 
 
 # --- lidar
@@ -152,7 +154,7 @@ def _map_lidar(mapping: Mapping, content: FileContent, cameras: Sequence[FileCon
     for choice in labels:
         mapping.take(choice)
         if others := _others(content, choice):
-            mapping.notes.append(f"data.{choice.field} could also be {', '.join(others)}")
+            mapping.note(f"data.{choice.field} could also be {', '.join(others)}")
     label = labels[0].found
     count = label.shape[0]
     for rule in rules.BESIDE_LABELS:
@@ -160,9 +162,7 @@ def _map_lidar(mapping: Mapping, content: FileContent, cameras: Sequence[FileCon
         if beside is not None and (rule.field != "lidar.feature_type" or _tells_cloud(mapping, beside.found, label)):
             mapping.take(beside)
     if len(label.shape) == 2 and "feature_type" not in mapping.sections["lidar"]:
-        mapping.notes.append(
-            "no dataset distinguishes cloud from aerosol (data.lidar.feature_type): all layers count as cloud"
-        )
+        mapping.note("no dataset distinguishes cloud from aerosol (data.lidar.feature_type): all layers count as cloud")
     _height_unit(mapping, labels)
     chosen = clocks.time_choice(content, count, label, "lidar.time")
     if chosen is None:
@@ -175,11 +175,9 @@ def _map_lidar(mapping: Mapping, content: FileContent, cameras: Sequence[FileCon
 def _tells_cloud(mapping: Mapping, kinds: Found, label: Found) -> bool:
     """Whether a dataset can be the layers' feature type, with the configured code for cloud."""
     if kinds.shape == label.shape and np.isin(CLOUD, kinds.finite):
-        mapping.notes.append(
-            f"layers with '{kinds.name}' {CLOUD} are cloud; other codes go into data.lidar.cloud_types"
-        )
+        mapping.note(f"layers with '{kinds.name}' {CLOUD} are cloud; other codes go into data.lidar.cloud_types")
         return True
-    mapping.notes.append(
+    mapping.note(
         f"'{kinds.name}' may mark clouds, but has no code {CLOUD}: set data.lidar.feature_type and cloud_types"
     )
     return False
@@ -200,7 +198,7 @@ def _height_unit(mapping: Mapping, labels: Sequence[Choice]) -> None:
     positive = np.concatenate([h.finite[h.finite > 0] for h in heights]) if heights else np.zeros(0)
     if positive.size and np.median(positive) > 60.0:
         mapping.sections["lidar"]["height_unit"] = "m"
-        mapping.notes.append(f"heights are metres: their median is {np.median(positive):.0f}")
+        mapping.note(f"heights are metres: their median is {np.median(positive):.0f}")
 
 
 def _lidar_clock(mapping: Mapping, found: Found, content: FileContent, cameras: Sequence[FileContent]) -> None:
@@ -215,7 +213,7 @@ def _lidar_clock(mapping: Mapping, found: Found, content: FileContent, cameras: 
     together = [any(clocks.overlap_s(p, f) >= 0 for f in frame_s) for p in profile_s]
     settings, words = tried[together.index(True) if any(together) else 0]
     if not any(together):
-        mapping.notes.append(f"no camera file overlaps in time with {content.path}, read as {words}")
+        mapping.note(f"no camera file overlaps in time with {content.path}, read as {words}")
     mapping.sections["lidar"].update(settings)
     mapping.clocks["lidar"] = words
 
@@ -267,7 +265,7 @@ def _angle_unit(mapping: Mapping, found: Sequence[Found]) -> None:
     largest = max(float(np.abs(item.finite).max()) for item in found)
     if largest <= 2 * np.pi + 0.01:
         mapping.sections["navigation"]["angle_unit"] = "rad"
-        mapping.notes.append(f"angles are radians: none is above {largest:.2f}")
+        mapping.note(f"angles are radians: none is above {largest:.2f}")
 
 
 def _navigation_clock(mapping: Mapping, content: FileContent, first: Found, cameras: Sequence[FileContent]) -> None:

@@ -48,7 +48,7 @@ def _target(mapping: Mapping) -> dict[str, Any]:
     low, high = USUAL_RANGE.get(name, (-np.inf, np.inf))
     cloudy = values[values > 0]
     if cloudy.size and ((cloudy < low) | (cloudy > high)).mean() > 0.5:
-        mapping.notes.append(
+        mapping.note(
             f"most values of '{labels[0].found.name}' are outside the usual {low:g} to {high:g}: target.maximum is "
             "null; consider up to which value the lidar can be trusted"
         )
