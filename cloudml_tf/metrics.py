@@ -182,9 +182,8 @@ class PredictionSpread(keras.metrics.Metric):
         seen = ops.cast(ops.any(weight > 0), self.extremes.dtype)
         batch = ops.where(seen > 0, ops.stack([lowest, highest, seen]), ops.zeros(3, dtype=self.extremes.dtype))
         old = self.extremes[:, :]
-        joined = ops.stack(
-            [ops.minimum(old[:, 0], batch[0]), ops.maximum(old[:, 1], batch[1]), ops.ones_like(old[:, 2])], axis=-1
-        )
+        ends = [ops.minimum(old[:, 0], batch[0]), ops.maximum(old[:, 1], batch[1])]
+        joined = ops.stack([*ends, ops.ones_like(old[:, 2])], axis=-1)
         first = ops.expand_dims(old[:, 2] > 0, -1)
         new = ops.where(first, joined, ops.broadcast_to(batch, ops.shape(old)))
         self.extremes.assign(ops.where(ops.logical_and(here, seen > 0), new, old))

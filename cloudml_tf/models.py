@@ -206,14 +206,11 @@ def build_regressor(
         build_frame_encoder, nadir=nadir, footprint=footprint, offsets=offsets, along=along
     )
     encoder = build_simple_encoder if architecture == "simple_cnn" else encoder
+    encoder = partial(encoder, widths=widths, features=encoder_features, dropout=dropout)
+    pixels = Around(5, offsets, 1 if along == "rows" else 2, nadir) if nadir_linear else None
+    shapes = {name: tuple(x.shape[2:]) for name, x in inputs.items()}
     frame_model = build_frame_model(
-        {name: tuple(x.shape[2:]) for name, x in inputs.items()},
-        partial(encoder, widths=widths, features=encoder_features, dropout=dropout),
-        encoder_features,
-        frame_scaler,
-        feature_scaler,
-        contrast_boxes,
-        Around(5, offsets, 1 if along == "rows" else 2, nadir) if nadir_linear else None,
+        shapes, encoder, encoder_features, frame_scaler, feature_scaler, contrast_boxes, pixels
     )
     known = frame_model(inputs)
     alone = architecture == "single_frame" or temporal_frames == 1

@@ -297,10 +297,8 @@ def table_of(
     flights: list[Flight], windows: Sequence[Mapping[str, np.ndarray]], config: Config, progress: Progress | None = None
 ) -> FrameTable:
     """Every frame of some windows, decoded once."""
-    wanted = {
-        flight.name: np.unique(np.concatenate([each[flight.name].ravel() for each in windows if flight.name in each]))
-        for flight in flights
-    }
+    frames = {f.name: [each[f.name].ravel() for each in windows if f.name in each] for f in flights}
+    wanted = {name: np.unique(np.concatenate(found)) for name, found in frames.items()}
     return build_table(flights, wanted, config.data, progress)
 
 

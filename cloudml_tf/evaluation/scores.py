@@ -188,11 +188,8 @@ def phase3(found: dict[str, Any], history: Sequence[dict[str, float]], best_epoc
 
     "Rising" is a rank correlation above 0 between the validation s and the epoch, up to the best epoch.
     """
-    failed = [
-        text
-        for key, limit in (("r2", 0.0), ("variance_ratio", 0.40), ("spread", 0.5 / SEED_SPREAD))
-        if (text := _fails(found, key, limit))
-    ]
+    limits = {"r2": 0.0, "variance_ratio": 0.40, "spread": 0.5 / SEED_SPREAD}
+    failed = [text for key, limit in limits.items() if (text := _fails(found, key, limit))]
     ratios = [row["val_variance_ratio"] for row in history][: None if best_epoch is None else best_epoch + 1]
     trend = rank_correlation(np.arange(len(ratios)), np.asarray(ratios))
     if not trend > 0:

@@ -192,9 +192,8 @@ def _others(content: FileContent, label: Choice) -> list[str]:
 
 def _height_unit(mapping: Mapping, labels: Sequence[Choice]) -> None:
     """Recognise metres by the values where no attribute gives the unit."""
-    heights = [
-        c.found for c in labels if c.field != "lidar.optical_depth" and not rules.is_unit(c.found, rules.HEIGHTS)
-    ]
+    heights = [c.found for c in labels if c.field != "lidar.optical_depth"]
+    heights = [found for found in heights if not rules.is_unit(found, rules.HEIGHTS)]
     positive = np.concatenate([h.finite[h.finite > 0] for h in heights]) if heights else np.zeros(0)
     if positive.size and np.median(positive) > 60.0:
         mapping.sections["lidar"]["height_unit"] = "m"

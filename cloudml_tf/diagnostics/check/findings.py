@@ -104,10 +104,8 @@ def metres(medians: Mapping[str, float], lidar: Mapping[str, Path], dataset: str
 
 def label_range(flights: Sequence[Flight], config: Config) -> list[Finding]:
     """Labels that the configured range, or opaque columns, take away: a selection that a score should be read with."""
-    total = {
-        key: sum(flight.counts.get(key, 0) for flight in flights)
-        for key in ("profiles labelled", "profiles out of range", "profiles opaque")
-    }
+    reasons = ("profiles labelled", "profiles out of range", "profiles opaque")
+    total = {key: sum(flight.counts.get(key, 0) for flight in flights) for key in reasons}
     usable = sum(total.values())
     if not usable:
         return []

@@ -20,6 +20,7 @@ from cloudml_tf.data.splits import PARTS
 from cloudml_tf.diagnostics.check.findings import Finding
 from cloudml_tf.diagnostics.labels import LabelNoise, label_noise
 from cloudml_tf.evaluation import baselines
+from cloudml_tf.evaluation.oracle import oracle_predictions
 from cloudml_tf.evaluation.scores import scores
 
 SHUFFLES = 2
@@ -112,8 +113,6 @@ def oracle_r2(
     parts: Mapping[str, Examples], flights: dict[str, FlightFiles], scaling: TargetScaling, config: Config
 ) -> float | None:
     """r² of the oracle on the test part; None where there is no truth."""
-    from cloudml_tf.evaluation.oracle import oracle_predictions
-
     found = oracle_predictions({part: parts[part] for part in PARTS}, flights, scaling, config)
     if found is None:
         return None

@@ -23,6 +23,8 @@ from cloudml_tf.data.scaling import TargetScaling
 from cloudml_tf.data.sources import read_flights
 from cloudml_tf.diagnostics.alignment import REACH_S, estimate_alignment
 from cloudml_tf.diagnostics.diagnosis.evidence import ClockFault, Probes
+from cloudml_tf.evaluation.baselines import fit_predict
+from cloudml_tf.evaluation.collect import collect_baselines
 from cloudml_tf.evaluation.scores import scores
 from cloudml_tf.utils.console import Console
 from cloudml_tf.utils.errors import CloudMLError
@@ -42,7 +44,7 @@ def look(config: Config, description: dict[str, Any], judged: bool, console: Con
         return replace(
             look_at(prepared),
             clock=clocks_of(prepared, config),
-            baselines=None if judged else _baselines(prepared, config),
+            baselines=None if judged else collect_baselines(prepared.parts, prepared.scaling.target, config),
             blocks_apart=blocks_apart(prepared, config) if isinstance(config.split, TimeBlocks) else None,
         )
     except CloudMLError as error:
@@ -62,12 +64,6 @@ def clocks_of(prepared: Prepared, config: Config) -> tuple[ClockFault, ...]:
     if not prepared.flights:
         return ()
     return clock_faults(read_flights(prepared.flights, sorted(prepared.flights), config), config)
-
-
-def _baselines(prepared: Prepared, config: Config) -> dict[str, Any]:
-    from cloudml_tf.evaluation.collect import collect_baselines
-
-    return collect_baselines(prepared.parts, prepared.scaling.target, config)
 
 
 def brightness(parts: Mapping[str, Examples]) -> tuple[float, float]:
@@ -118,8 +114,6 @@ def blocks_apart(prepared: Prepared, config: Config) -> dict[str, tuple[float, f
 
     A split by time blocks has every flight on both sides: the difference is what that alone is worth.
     """
-    from cloudml_tf.evaluation.baselines import fit_predict
-
     train, val = prepared.parts["train"], prepared.parts["val"]
     names = np.unique(val.group)
     if len(names) < 2:
