@@ -81,7 +81,7 @@ def fitted(config: Config) -> float:
     from cloudml_tf.callbacks import R2EarlyStopping, WeightAverage
     from cloudml_tf.evaluation.scores import scores
     from cloudml_tf.metrics import regression_metrics
-    from cloudml_tf.train.batches import Batches, EpochOrder
+    from cloudml_tf.train.batches import Batches, epoch_order
     from cloudml_tf.train.loaders import training_batches
     from cloudml_tf.train.network import make_loss, make_optimizer, predict
     from cloudml_tf.train.warm_start import first_model
@@ -97,7 +97,7 @@ def fitted(config: Config) -> float:
         batches,
         validation_data=Batches(val, target.standardise(val.label), 256),
         epochs=config.training.max_epochs,
-        callbacks=[WeightAverage(momentum), EpochOrder(batches), stopping],
+        callbacks=[WeightAverage(momentum), epoch_order(batches), stopping],
         shuffle=False,
         verbose=0,
     )

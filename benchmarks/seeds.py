@@ -40,7 +40,7 @@ def train(config: str, seed: int, options: list[str], home: Path) -> dict:
 def table(seeds: list[int], found: list[dict]) -> str:
     """Markdown: a row a seed, then mean ± std of the network and of each reference."""
     lines = [
-        "| seed | R² | s | r | bias | RMSE | tier | phase 3 | training, s |",
+        "| seed | R² | s | r | bias | RMSE | tier | acceptance | training, s |",
         "|---|---|---|---|---|---|---|---|---|",
     ]
     for seed, m in zip(seeds, found, strict=True):

@@ -210,4 +210,4 @@ def regression_metrics(column: int | None = None) -> list[keras.metrics.Metric]:
         VarianceRatio, PearsonCorrelation, R2Ceiling, SpreadCost, Bias, PredictionStd, MeanAbsoluteError,
         RootMeanSquaredError,
     )  # fmt: skip
-    return [r2, *(reader(source=r2) for reader in readers), PredictionSpread(column=column)]
+    return [r2, *(reader(source=r2, column=column) for reader in readers), PredictionSpread(column=column)]

@@ -1,7 +1,8 @@
 """Write docs/reference from the code: `python docs/make_reference.py`. tests/test_reference.py fails where it is old.
 
-config.md: every field of a configuration, from the pydantic models. python.md: public names, signatures and the first
-paragraph of their docstrings. commands.md: every verb and option, from the command line's own parser.
+config.md: every field of a configuration, from the pydantic models; simulation.md: those of the simulator. python.md:
+public names, signatures and the first paragraph of their docstrings. commands.md: every verb and option, from the
+command line's own parser.
 """
 
 import argparse
@@ -20,8 +21,9 @@ from pydantic_core import PydanticUndefined
 import cloudml_tf
 from cloudml_tf.commands.arguments import exit_codes
 from cloudml_tf.commands.main import VERBS, build_parser
+from cloudml_tf.config.data import REPRODUCTION
 from cloudml_tf.config.schema import Config
-from cloudml_tf.config.simulation import PRESETS
+from cloudml_tf.config.simulation import PRESETS, SimulationConfig
 from cloudml_tf.utils.errors import EXIT_CODES
 
 HOME = Path(__file__).parent / "reference"
@@ -37,6 +39,31 @@ ROOMS = (
     "nn.nadir",
     "nn.masked_reconstruction",
 )
+FIRST = (  # what a user sets first, in that order
+    "experiment_name",
+    "data.path",
+    "data.camera.files",
+    "data.lidar.files",
+    "data.camera.channels",
+    "data.camera.downsample",
+    "data.camera.nadir",
+    "data.camera.across_track_axis",
+    "data.sun_angles",
+    "target.name",
+    "target.coverage",
+    "split",
+    "temporal_frames",
+    "model.footprint",
+    "loss.weight",
+    "training.max_epochs",
+    "training.batch_size",
+    "training.learning_rate",
+    "training.early_stopping_patience",
+    "seed",
+)
+SECTIONS = ("", "data", "split", "target", "training", "model", "loss", "augmentation", "output", "evaluation")
+SIMULATOR = "data.simulation"
+COLUMNS = "| field | type | default | limits | meaning |\n|---|---|---|---|---|"
 LIMITS = {"ge": "≥", "gt": ">", "le": "≤", "lt": "<", "min_length": "length ≥", "max_length": "length ≤"}
 HEAD = "# {}\n\nReference, made by `python docs/make_reference.py` · [all pages](../README.md)\n\n{}\n"
 
@@ -60,7 +87,8 @@ def type_name(annotation: Any) -> str:
         return f"[{', '.join(type_name(part) for part in parts)}]"
     if origin is dict:
         return f"object of {type_name(parts[1])}"
-    return f"[{annotation.__name__}](#{annotation.__name__.lower()})"
+    page = "simulation.md" if annotation is SimulationConfig else ""
+    return f"[{annotation.__name__}]({page}#{annotation.__name__.lower()})"
 
 
 def limits_of(metadata: typing.Iterable[Any]) -> list[str]:
@@ -104,26 +132,81 @@ def models_in(annotation: Any) -> list[type[BaseModel]]:
 
 
 def config_page() -> str:
-    """A table a section: field, type, default, limits, meaning."""
+    """The fields that are set first, then a table a section, then the fields that reproduce mistakes of others."""
     intro = (
         "Every field of a configuration file. The dotted path before a field's name is what `--set` takes:\n"
         "`--set training.max_epochs=5`. A field without a meaning is named by what it is. Unknown keys are refused.\n"
         "Which values do not go together is checked as a whole: `cloudml config print CONFIG` says so at once."
     )
+    parts = [HEAD.format("Configuration: every field", intro), "## What to set first\n"]
+    parts.append("\n".join(["| field | default | meaning |", "|---|---|---|", *map(first_row, FIRST)]) + "\n")
+    found = {path: model for path, model in models().items() if not path.startswith(SIMULATOR)}
+    parts += [section(model, path) for path, model in sorted(found.items(), key=lambda pair: place(pair[0]))]
+    rows = [
+        field_row(f"{path}.{name}", field)
+        for path, model in found.items()
+        for name, field in model.model_fields.items()
+        if is_for_reproduction(field)
+    ]
+    text = "The defaults are right. The other values repeat what others did and this project warns about, to show it."
+    parts.append(f"## For reproduction\n\n{text}\n\n" + "\n".join([COLUMNS, *rows]) + "\n")
+    return "\n".join(parts)
+
+
+def simulation_page() -> str:
+    """The simulator's fields and its presets."""
+    intro = "Fields of simulated flights, below `data.simulation`. What they make: [simulator.md](../simulator.md)."
+    parts = [HEAD.format("Configuration: the simulator", intro)]
+    parts += [section(model, path) for path, model in models().items() if path.startswith(SIMULATOR)]
+    return "\n".join([*parts, preset_table()])
+
+
+def models() -> dict[str, type[BaseModel]]:
+    """Path -> model of every section, in reading order; kinds of one field have a number behind the path."""
     seen: dict[type[BaseModel], str] = {}
     sections(Config, "", seen)
-    parts = [HEAD.format("Configuration: every field", intro)]
+    kinds = dict.fromkeys(seen.values(), 0)
+    found = {}
     for model, path in seen.items():
-        where = f"`{path}`: " if path else ""
-        parts.append(f"## {model.__name__}\n\n{where}{first_paragraph(model.__doc__)}\n")
-        rows = ["| field | type | default | limits | meaning |", "|---|---|---|---|---|"]
-        for name, field in model.model_fields.items():
-            limits = ", ".join(limits_of(field.metadata)).replace("|", "\\|")
-            cells = [f"`{name}`", type_name(field.annotation), default_of(field), limits, field.description or ""]
-            rows.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
-        parts.append("\n".join(rows) + "\n")
-    parts.append(preset_table())
-    return "\n".join(parts)
+        kinds[path] += 1
+        found[path if kinds[path] == 1 else f"{path}#{kinds[path]}"] = model
+    return found
+
+
+def place(path: str) -> int:
+    """Where a section stands on the page: sections that are set first come first."""
+    root = path.split(".")[0].split("#")[0]
+    return SECTIONS.index(root) if root in SECTIONS else len(SECTIONS)
+
+
+def section(model: type[BaseModel], path: str) -> str:
+    """A heading, what the section is, and a row a field."""
+    where = f"`{path.split('#')[0]}`: " if path else ""
+    rows = [field_row(name, field) for name, field in model.model_fields.items() if not is_for_reproduction(field)]
+    return f"## {model.__name__}\n\n{where}{first_paragraph(model.__doc__)}\n\n" + "\n".join([COLUMNS, *rows]) + "\n"
+
+
+def field_row(name: str, field: Any) -> str:
+    """Name, type, default, limits and meaning of a field."""
+    limits = ", ".join(limits_of(field.metadata))
+    return row(f"`{name}`", type_name(field.annotation), default_of(field), limits, field.description or "")
+
+
+def first_row(path: str) -> str:
+    """Path, default and meaning of one of the fields that are set first."""
+    *parents, name = path.split(".")
+    field = models()[".".join(parents)].model_fields[name]
+    return row(f"`{path}`", default_of(field), field.description)
+
+
+def row(*cells: str) -> str:
+    """A row of a Markdown table."""
+    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+
+
+def is_for_reproduction(field: Any) -> bool:
+    """Whether a field's other values only repeat a mistake of others."""
+    return field.json_schema_extra == REPRODUCTION
 
 
 def preset_table() -> str:
@@ -220,7 +303,12 @@ def options(parser: argparse.ArgumentParser, before: str = "") -> str:
 
 def pages() -> dict[str, str]:
     """File name to content."""
-    return {"config.md": config_page(), "python.md": python_page(), "commands.md": commands_page()}
+    return {
+        "config.md": config_page(),
+        "simulation.md": simulation_page(),
+        "python.md": python_page(),
+        "commands.md": commands_page(),
+    }
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from flight_files import FRAMES
 
+from cloudml_tf.config.run_folder import ModelRecord
 from cloudml_tf.config.schema import Config
 from cloudml_tf.data.readers.flights import Flight, load_flight
 from cloudml_tf.data.readers.folders import flight_files
@@ -25,7 +26,7 @@ def unlabelled(folder: Path, config: Config) -> Flight:
 
 def model_of(config: Config, answer: Any, ranges: TrainingRanges | None = None) -> Model:
     description = {"fingerprint": "0", **({"ranges": ranges.to_json()} if ranges else {})}
-    return Model(Path("run"), config, description, answer, None, "", "tiny/run")
+    return Model(ModelRecord(Path("run"), config, description, {"run": "tiny/run"}), answer)
 
 
 def brightness(samples: Samples) -> dict[str, np.ndarray]:

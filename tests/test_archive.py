@@ -22,6 +22,7 @@ from test_predict import campaign
 
 from cloudml_tf.commands.main import main
 from cloudml_tf.config.data import FlightFiles
+from cloudml_tf.data.readers.frames import camera_fingerprint
 from cloudml_tf.inference.archive.archive import check_options
 from cloudml_tf.inference.archive.engines import DEATHS, share_out
 from cloudml_tf.inference.archive.work import Outcome, Task
@@ -236,3 +237,14 @@ def test_ray_gives_the_same(finished: Path, tmp_path: Path) -> None:
     assert done.returncode == 7, done.stderr
     assert contents(tmp_path / "out") == contents(tmp_path / "one")
     assert len(contents(tmp_path / "out")) == 3
+
+
+@pytest.mark.parametrize(
+    ("size", "camera", "flight"),
+    [(10, "bc2802abd717b1a6", "b7472a5557bc4e75"), (3 * 2**20 + 5, "f32613927c492b6f", "080f89cca2997c12")],
+)
+def test_fingerprints_are_those_of_older_runs_and_archives(size: int, camera: str, flight: str, tmp_path: Path) -> None:
+    path = tmp_path / "camera.h5"
+    path.write_bytes(np.random.default_rng(size).bytes(size))
+    assert camera_fingerprint(path) == camera
+    assert input_fingerprint(FlightFiles(camera=str(path))) == flight

@@ -12,7 +12,7 @@ from cloudml_tf.config.training import Augmentation
 from cloudml_tf.data.augmentation import SequenceAugmentation
 from cloudml_tf.data.samples import Samples, build_samples
 from cloudml_tf.data.sources import available_flights, read_flights
-from cloudml_tf.train.batches import Batches, EpochOrder
+from cloudml_tf.train.batches import Batches, epoch_order
 from cloudml_tf.train.tf_dataset import as_dataset
 
 OFF = {"mirror_across_track": False, "mirror_along_track": False}
@@ -147,7 +147,7 @@ def test_order_depends_on_seed_and_epoch_alone(tmp_path: Path) -> None:
     np.testing.assert_array_equal(drawn(first), drawn(again))
     assert (drawn(first) != drawn(other)).any()
     epoch_0 = drawn(first)
-    order = EpochOrder(first)
+    order = epoch_order(first)
     order.on_epoch_begin(1)
     assert (drawn(first) != epoch_0).any()
     order.on_epoch_begin(0)

@@ -25,6 +25,7 @@ from cloudml_tf.commands.check import check
 from cloudml_tf.commands.main import main
 from cloudml_tf.config.schema import Config
 from cloudml_tf.data import sources
+from cloudml_tf.data.left_out import LeftOut, in_words
 from cloudml_tf.data.prepare import prepare, prepare_frames
 from cloudml_tf.data.readers import frames as frames_module
 from cloudml_tf.data.readers.flights import Flight
@@ -178,15 +179,17 @@ def test_a_kept_table_that_is_cut_short_is_made_anew(home: Path) -> None:
     assert np.array_equal(prepare(config).parts["train"].inputs()["frames"], first)
 
 
-def test_pretraining_and_evaluation_leave_it_out_with_a_warning(home: Path) -> None:
+def test_pretraining_and_evaluation_leave_it_out_and_name_it(home: Path) -> None:
     config = config_of(home, "skip")
     files = sources.available_flights(config)
     damage_frames(home / "flights" / "a")
-    with pytest.warns(UserWarning, match="flight a is left out"):
-        chunks = prepare_frames(config)
+    left_out: LeftOut = {}
+    chunks = prepare_frames(config, left_out=left_out)
+    assert in_words(left_out)[0].startswith("flight a is left out (data.bad_flights): ")
     assert chunks["train"].flights == ("d",)
-    with pytest.warns(UserWarning, match="flight a is left out"):
-        samples = samples_of({name: files[name] for name in "ab"}, config)
+    left_out = {}
+    samples = samples_of({name: files[name] for name in "ab"}, config, left_out=left_out)
+    assert list(left_out) == ["a"]
     assert samples.flight_names == ("b",)
     with pytest.raises(DataError, match="no flight is left: a: "):
         samples_of({"a": files["a"]}, config)
@@ -225,7 +228,7 @@ def test_check_names_a_flight_that_turns_bad_between_two_looks(home: Path, monke
 def test_check_says_where_no_flight_of_a_part_is_left(home: Path) -> None:
     truncate(lidar_file(home / "flights" / "b"))
     found = check(config_of(home, "skip", **{"evaluation.baselines": False}), Console(machine=True), probe=False)
-    assert "val part" in found.problems
+    assert "val split" in found.problems
 
 
 def test_the_error_goes_through_another_process() -> None:

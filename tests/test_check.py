@@ -299,7 +299,7 @@ def test_a_split_that_names_no_flight(tmp_path: Path) -> None:
 def test_few_constant_labels(tmp_path: Path) -> None:
     files.write_three_flights(tmp_path / "flights", label=np.full(10, 1.0))
     found = check(files.tiny_config(tmp_path), Console(), probe=False)
-    assert found.problems == ["train part", "val part", "test part"]
+    assert found.problems == ["train split", "val split", "test split"]
 
 
 # --- the sun
@@ -368,12 +368,12 @@ def test_the_command_prints_writes_and_exits(flights: Path, tmp_path: Path, caps
     assert printed == json.loads((tmp_path / "out" / "check.json").read_text())
     assert printed["ready"] is True
     assert printed["probe"]["r2"] > 0.8
-    assert "one batch by heart" in shown.err
+    assert "overfit one batch" in shown.err
     assert (tmp_path / "out" / "check.png").stat().st_size > 10_000
     blind = ["check", str(path), "--set", "data.camera.boresight_offset=[4,0]", "--no-probe"]
     assert main(blind) == 2
     shown = capsys.readouterr()
-    assert "mend first: boresight" in shown.out
+    assert "fix first: boresight" in shown.out
     assert "→ --set 'data.camera.boresight_offset=[" in shown.out
 
 
@@ -381,5 +381,5 @@ def test_a_network_that_cannot_learn_one_batch_is_told(flights: Path, monkeypatc
     monkeypatch.setattr("cloudml_tf.diagnostics.check.trials.PROBE_STEPS", 40)
     config = parse_config(content(flights, training={"learning_rate": 1e-7}))
     found = check(config, Console())
-    assert only(found).name == "one batch by heart"
+    assert only(found).name == "overfit one batch"
     assert "after 40 steps" in only(found).evidence

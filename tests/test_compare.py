@@ -83,7 +83,7 @@ def test_a_lead_within_its_interval_is_chance(variant) -> None:
         return label + 0.2 * label.std() * np.random.default_rng(8).standard_normal(len(label))
 
     runs = [variant("one", good), variant("other", again)]
-    assert any("intervals of so few are too narrow" in text for text in compare(runs)["warnings"])
+    assert any("intervals from so few are too narrow" in text for text in compare(runs)["warnings"])
     found = compare(runs, {"evaluation.block_s": 10.0})
     assert not any("too narrow" in text for text in found["warnings"])
     low, high = row(found, "r2")["interval"]

@@ -130,7 +130,7 @@ def test_no_correlation(start: Callable[..., Path], capsys) -> None:
     found = diagnosed(run, capsys)
     assert found["verdict"] == "no correlation"
     assert settings_of(found) == {"loss.weight": 0.0}
-    assert "Inspect the images" in found["findings"][0]["remedy"]
+    assert "Compare the images" in found["findings"][0]["remedy"]
     assert read(run / "metrics.json")["diagnosis"]["verdict"] == "no correlation"
 
 
@@ -317,7 +317,7 @@ def test_flights_that_are_gone_are_said_and_done_without(healthy: Path, tmp_path
     (run / "data.json").write_text(json.dumps(data))
     found = diagnosed(run, capsys)
     assert found["verdict"] == "healthy"
-    assert any("were not looked at" in text and "gone.hdf5" in text for text in found["notes"])
+    assert any("were not checked" in text and "gone.hdf5" in text for text in found["notes"])
 
 
 def test_what_is_printed_names_verdict_evidence_and_the_set_to_try(healthy: Path, tmp_path: Path, capsys) -> None:
@@ -378,7 +378,7 @@ def test_what_costs_a_healthy_run_is_noted(healthy: Path, tmp_path: Path, capsys
     found = diagnosed(run, capsys, "--quick")
     assert found["verdict"] == "healthy"
     assert any("test: the bias of +0.2" in text and "std costs 0.0" in text for text in found["notes"])
-    assert "a sun that training has not shown: test flight x: zenith 9°" in found["notes"]
+    assert "a sun outside the training range: test flight x: zenith 9°" in found["notes"]
     assert not any("on validation" in text for text in found["notes"])
 
 

@@ -164,7 +164,7 @@ def test_a_killed_grid_goes_on_keeps_failures_and_is_summed_up(grid_file, tmp_pa
 def test_the_gate_keeps_the_other_rows_from_being_trained(grid_file, tmp_path: Path, capsys) -> None:
     path, home = grid_file(base={"training": {"max_epochs": 1, "learning_rate": 1e-9}}, gate="plain"), tmp_path / "home"
     assert main(["ablate", str(path), "--run-dir", str(home), "--jobs", "1", "--seeds", "1"]) == 2
-    assert "passed Phase 3" in capsys.readouterr().err
+    assert "passed the acceptance" in capsys.readouterr().err
     assert not (home / "five").exists()
     assert main(["ablate", str(path), "--reference", "six"]) == 2
     assert "--reference names 'six'; the rows are: plain; five" in capsys.readouterr().err

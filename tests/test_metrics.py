@@ -136,6 +136,17 @@ def test_round_trip(metric: type) -> None:
     assert again.get_config() == first.get_config()
 
 
+def test_metrics_of_one_column_keep_it_when_each_is_built_again() -> None:
+    t, p = data()
+    wide = np.stack([p.ravel(), p.ravel() + 1.0], axis=1)
+    for metric in m.regression_metrics(column=1):
+        again = type(metric).from_config(metric.get_config())
+        alone = type(metric)()
+        stream(again, t.reshape(-1, 1), wide)
+        stream(alone, t.reshape(-1, 1), wide[:, 1:])
+        assert float(again.result()) == pytest.approx(float(alone.result()), rel=1e-6), metric.name
+
+
 def test_a_plain_fit_logs_the_whole_validation_set_and_reloads(tmp_path) -> None:
     rng = np.random.default_rng(0)
     x = rng.normal(size=(100, 3)).astype("float32")

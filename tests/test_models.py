@@ -296,6 +296,12 @@ def test_attention_weights_under_the_mirror_average_are_the_mean_of_both_images(
     np.testing.assert_allclose(introspection.attention_weights(model, x), 0.5 * (both[0] + both[1]), atol=1e-6)
 
 
+def test_attention_weights_take_features_under_the_mirror_average() -> None:
+    """Arrays and tensors may not be mixed in one call of a model."""
+    model, x = small(mirror_average="rows", features=2), inputs(features=2)
+    assert introspection.attention_weights(model, x).shape == (4, 3)
+
+
 def test_without_attention_there_are_no_weights() -> None:
     for architecture in ("single_frame", "no_attention"):
         assert introspection.attention_weights(small(architecture=architecture), inputs()) is None

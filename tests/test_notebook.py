@@ -82,7 +82,7 @@ def check_outputs(notebook: dict[str, Any]) -> None:
     outputs = [output for cell in notebook["cells"] for output in cell.get("outputs", [])]
     text = "".join("".join(output.get("text", "")) for output in outputs)
     assert "Traceback" not in text
-    for expected in ("ready to train", "phase 3: passed", "diagnosis: healthy", "LiteRT", "592 of 598 frames"):
+    for expected in ("ready to train", "acceptance: passed", "diagnosis: healthy", "LiteRT", "592 of 598 frames"):
         assert expected in text
     assert sum("image/png" in output.get("data", {}) for output in outputs) == 4
     own = re.findall(r"^λ (\S+): R² (\S+), s (\S+),", text, re.MULTILINE)

@@ -67,8 +67,8 @@ def test_the_numbers_are_those_of_evaluate_and_of_the_training(
     with xr.open_dataset(tmp_path / "out.nc", engine="h5netcdf", decode_times=False) as found:
         time_s, depth, flags = found.time.values, found.cloud_optical_depth.values, found.quality_flag.values
     judged = evaluate(source, [str(campaign(finished) / "sim03")], {"evaluation.baselines": False}, Console(quiet=True))
-    there = np.searchsorted(time_s, judged.samples.time_s)
-    np.testing.assert_array_equal(time_s[there], judged.samples.time_s)
+    there = np.searchsorted(time_s, judged.examples.time_s)
+    np.testing.assert_array_equal(time_s[there], judged.examples.time_s)
     np.testing.assert_allclose(depth[there], judged.scaling.physical(judged.predictions), atol=1e-5)
     np.testing.assert_allclose(depth[there], np.load(finished / "predictions.npz")["test_prediction"], atol=1e-5)
     assert told["frames"] == len(time_s)

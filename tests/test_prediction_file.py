@@ -9,6 +9,7 @@ import xarray as xr
 from flight_files import FRAMES, START_S, tiny_config, write_flight
 from predictions import POSITION, brightness, faults, model_of, unlabelled
 
+from cloudml_tf.config.run_folder import ModelRecord
 from cloudml_tf.data.samples import Samples
 from cloudml_tf.inference.flags import FLAGS
 from cloudml_tf.inference.flight import Predicted, predict_flight
@@ -32,7 +33,7 @@ def small(tmp_path: Path) -> tuple[Predicted, Model]:
     run = tmp_path / "run"
     run.mkdir()
     (run / "best.weights.h5").write_bytes(b"weights")
-    model = Model(run, config, {"fingerprint": "0"}, answer, 0.8, "of a test", "tiny/run")
+    model = Model(ModelRecord(run, config, {"fingerprint": "0"}, {"run": "tiny/run"}), answer, 0.8, "of a test")
     return predict_flight(model, flight), model
 
 
@@ -69,7 +70,7 @@ def test_heights_have_their_names_and_unit(tmp_path: Path, name: str, cf: str) -
     config = tiny_config(tmp_path, {"target.name": name})
     flight = unlabelled(write_flight(tmp_path / "a"), config)
     (tmp_path / "best.weights.h5").write_bytes(b"")
-    model = Model(tmp_path, config, {"fingerprint": "0"}, brightness, None, "", "tiny/run")
+    model = Model(ModelRecord(tmp_path, config, {"fingerprint": "0"}, {"run": "tiny/run"}), brightness)
     found = dataset(predict_flight(model, flight), model, "")[f"{cf}_altitude"]
     assert (found.standard_name, found.units) == (f"{cf}_altitude", "km")
 
@@ -86,7 +87,7 @@ def test_the_cf_checker_has_nothing_to_say(small: tuple[Predicted, Model], tmp_p
 def test_a_file_without_positions_is_valid_too(tmp_path: Path) -> None:
     config = tiny_config(tmp_path)
     (tmp_path / "best.weights.h5").write_bytes(b"")
-    model = Model(tmp_path, config, {"fingerprint": "0"}, brightness, None, "", "tiny/run")
+    model = Model(ModelRecord(tmp_path, config, {"fingerprint": "0"}, {"run": "tiny/run"}), brightness)
     predicted = predict_flight(model, unlabelled(write_flight(tmp_path / "a"), config))
     write_netcdf(tmp_path / "a.nc", predicted, model, "now")
     assert faults(tmp_path / "a.nc") == []

@@ -207,7 +207,8 @@ def test_interpolation_restores_a_plane_and_the_mean_does_not() -> None:
     hidden = np.zeros((9, 9), bool)
     hidden[3:6, 3:6] = True
     np.testing.assert_allclose(reconstruction_references.interpolated(plane, hidden), plane, atol=1e-9)
-    found = reconstruction_references.references(plane[None], hidden[None])
+    found = reconstruction_references.reference_errors(plane[None], plane[None] + 2.0, hidden[None])
+    assert found["network"] == pytest.approx(4.0)
     assert found["interpolation"] == pytest.approx(0.0, abs=1e-12)
     centre = plane[hidden] - plane[~hidden].mean(axis=0)
     assert found["mean_of_visible"] == pytest.approx(np.mean(centre**2))

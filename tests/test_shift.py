@@ -187,7 +187,7 @@ def test_evaluate_warns_and_shows(finished: Path, tmp_path: Path, capsys: Any) -
     assert all(f"warning: {text}" in shown.err for text in found["warnings"])
     assert {row["flights"][0] for row in found["compared"]} == {"a"}
     report = (tmp_path / "out/report.html").read_text()
-    assert "Inputs and labels beside the training" in report
+    assert "Inputs and labels compared with training" in report
     assert "median, std" in report
 
 

@@ -3,6 +3,7 @@
 import json
 import struct
 import time
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from tensorboard.util import tensor_util
 
 from cloudml_tf.config.run_folder import read_history
 from cloudml_tf.experiments.run import train
-from cloudml_tf.train.tracking import tracked_keys, tracker
+from cloudml_tf.train.tracking import Tracker, tracked_keys
 from cloudml_tf.utils.console import Console
 
 QUICK = {"evaluation": {"baselines": False, "bootstrap_samples": 100}, "output": {"export": False}}
@@ -31,7 +32,7 @@ def test_keys_are_the_originals() -> None:
 
 
 def test_disabled_makes_nothing(tiny, tmp_path: Path) -> None:
-    with tracker(tiny(tracking={"wandb": "disabled"}), tmp_path) as track:
+    with closing(Tracker(tiny(tracking={"wandb": "disabled"}), tmp_path)) as track:
         assert track.callbacks() == []
     assert not list(tmp_path.iterdir())
 
@@ -109,7 +110,7 @@ def test_a_tracker_that_cannot_start_is_a_warning(tiny, tmp_path: Path, monkeypa
     monkeypatch.setattr(wandb, "init", broken)
     with (
         pytest.warns(UserWarning, match="wandb could not start, this run is not tracked: no room"),
-        tracker(tiny(tracking={"wandb": "offline"}), tmp_path) as track,
+        closing(Tracker(tiny(tracking={"wandb": "offline"}), tmp_path)) as track,
     ):
         assert track.callbacks() == []
 
@@ -117,7 +118,7 @@ def test_a_tracker_that_cannot_start_is_a_warning(tiny, tmp_path: Path, monkeypa
 def test_a_picture_that_tensorboard_cannot_take_is_a_warning(tiny, tmp_path: Path) -> None:
     (tmp_path / "plots").mkdir()
     (tmp_path / "plots" / "cut_off.png").write_bytes(b"no picture")
-    with tracker(tiny(tracking={"tensorboard": True}), tmp_path) as track:
+    with closing(Tracker(tiny(tracking={"tensorboard": True}), tmp_path)) as track:
         track.callbacks()
         with pytest.warns(UserWarning, match="TensorBoard failed, this run is not fully tracked"):
             track.results({"training": {"epochs": 1}}, None)

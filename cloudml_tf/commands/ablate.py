@@ -9,14 +9,14 @@ import os
 from pathlib import Path
 from typing import Any
 
-from cloudml_tf.commands.arguments import add_common, overrides_from, print_json
+from cloudml_tf.commands.arguments import add_common, finish, overrides_from
 from cloudml_tf.config.load import expand
 from cloudml_tf.config.run_folder import read_json
 from cloudml_tf.experiments.grid import page
 from cloudml_tf.experiments.grid.cells import Cell, Grid, cells, load_grid, run_cells
 from cloudml_tf.experiments.grid.summary import summarise
 from cloudml_tf.utils.console import Console
-from cloudml_tf.utils.errors import EXIT_OK, ConfigError
+from cloudml_tf.utils.errors import ConfigError
 from cloudml_tf.utils.files import write_json
 from cloudml_tf.utils.locks import alone_in
 
@@ -39,18 +39,18 @@ def train_grid(grid: Grid, home: Path, jobs: int, console: Console, retry: bool 
 
 
 def _pass_gate(grid: Grid, wanted: list[Cell], home: Path, jobs: int, console: Console, retry: bool) -> None:
-    """Train the gate's row; refuse the rest where its median seed fails Phase 3's acceptance."""
+    """Train the gate's row; refuse the rest where its median seed fails the acceptance."""
     first = [cell for cell in wanted if cell.row == grid.gate]
     run_cells(first, home, jobs, console, retry)
     folders = [cell.folder(home) / "metrics.json" for cell in first]
     passed = [read_json(path)["phase3"]["passed"] for path in folders if path.is_file()]
     if sum(passed) * 2 <= len(first):
         raise ConfigError(
-            f"row {grid.gate} passed Phase 3 (R² above 0, s above 40 %, spread, rising s) with {sum(passed)} of "
+            f"row {grid.gate} passed the acceptance (R² above 0, s above 40 %, spread, rising s) with {sum(passed)} of "
             f"{len(first)} seeds, and more than half are asked before the other rows are worth their time. "
             "`cloudml diagnose` says why a run failed; --no-gate trains them anyway."
         )
-    console.say(f"gate: {grid.gate} passed Phase 3 with {sum(passed)} of {len(first)} seeds")
+    console.say(f"gate: {grid.gate} passed the acceptance with {sum(passed)} of {len(first)} seeds")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -82,9 +82,7 @@ def run(args: argparse.Namespace) -> int:
         found = train_grid(grid, home, args.jobs, console, args.retry_failed)
     page.print_tables(console, found)
     console.say(f"page: {home / 'grid.html'}")
-    if args.json:
-        print_json({"grid": str(home), **found})
-    return EXIT_OK
+    return finish(args, {"grid": str(home), **found})
 
 
 def chosen(grid: Grid, args: argparse.Namespace) -> Grid:

@@ -4,20 +4,8 @@ import argparse
 import json
 from typing import TYPE_CHECKING, Any
 
-from cloudml_tf.utils.errors import (
-    EXIT_BAD_INPUT,
-    EXIT_CODES,
-    EXIT_COLLAPSED,
-    EXIT_FAULT,
-    EXIT_FLIGHTS_FAILED,
-    EXIT_INTERRUPTED,
-    EXIT_NO_PARITY,
-    EXIT_NOT_CONVERGED,
-    EXIT_NOT_FINITE,
-    EXIT_OK,
-    EXIT_TERMINATED,
-    ConfigError,
-)
+from cloudml_tf.utils import errors
+from cloudml_tf.utils.errors import ConfigError
 
 if TYPE_CHECKING:  # help should not wait for the configuration's models
     from cloudml_tf.config.schema import Config
@@ -66,23 +54,40 @@ def print_json(content: Any) -> None:
     print(json.dumps(finite(content), indent=2))
 
 
+def finish(args: argparse.Namespace, content: Any, code: int = errors.EXIT_OK) -> int:
+    """Print a command's result where `--json` asks for it; return its exit code."""
+    if args.json:
+        print_json(content)
+    return code
+
+
 # Codes of some commands only; every command ends with 0, 1 or 2, and by Ctrl-C or SIGTERM if it works for a while.
 OWN_CODES = {
-    "train": (EXIT_COLLAPSED, EXIT_NOT_FINITE, EXIT_NOT_CONVERGED, EXIT_NO_PARITY),
-    "pretrain": (EXIT_NOT_CONVERGED,),
-    "evaluate": (EXIT_NOT_FINITE,),
-    "predict": (EXIT_NOT_FINITE, EXIT_FLIGHTS_FAILED),
-    "ensemble": (EXIT_NOT_FINITE, EXIT_NO_PARITY),
-    "export": (EXIT_NO_PARITY,),
+    "train": (errors.EXIT_COLLAPSED, errors.EXIT_NOT_FINITE, errors.EXIT_NOT_CONVERGED, errors.EXIT_NO_PARITY),
+    "pretrain": (errors.EXIT_NOT_CONVERGED,),
+    "evaluate": (errors.EXIT_NOT_FINITE,),
+    "predict": (errors.EXIT_NOT_FINITE, errors.EXIT_FLIGHTS_FAILED),
+    "ensemble": (errors.EXIT_NOT_FINITE, errors.EXIT_NO_PARITY),
+    "export": (errors.EXIT_NO_PARITY,),
 }
 IMMEDIATE = ("completion", "config")  # commands that end at once
 
 
 def exit_codes(verb: str) -> dict[int, str]:
     """The exit codes that a command can end with, and what they mean."""
-    ended = () if verb in IMMEDIATE else (EXIT_INTERRUPTED, EXIT_TERMINATED)
-    codes = (EXIT_OK, EXIT_FAULT, EXIT_BAD_INPUT, *OWN_CODES.get(verb, ()), *ended)
-    return {code: EXIT_CODES[code] for code in codes}
+    ended = () if verb in IMMEDIATE else (errors.EXIT_INTERRUPTED, errors.EXIT_TERMINATED)
+    codes = (errors.EXIT_OK, errors.EXIT_FAULT, errors.EXIT_BAD_INPUT, *OWN_CODES.get(verb, ()), *ended)
+    return {code: errors.EXIT_CODES[code] for code in codes}
+
+
+def help_texts(verb: str, text: str, example: str) -> dict[str, Any]:
+    """The options of a parser that say what a command does, with an example and its exit codes."""
+    return {
+        "help": text,
+        "description": f"{text[0].upper()}{text[1:]}.",
+        "epilog": f"example: {example}\n\n{exit_code_table(exit_codes(verb))}",
+        "formatter_class": argparse.RawDescriptionHelpFormatter,
+    }
 
 
 def exit_code_table(codes: dict[int, str]) -> str:

@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 import cloudml_tf
-from cloudml_tf.commands.arguments import add_json, print_json
+from cloudml_tf.commands.arguments import add_json, finish
 from cloudml_tf.utils.console import Console
 from cloudml_tf.utils.errors import ConfigError
 
@@ -37,22 +37,19 @@ def benchmarks() -> dict[str, tuple[Path, str]]:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of this room."""
+    add = parser.add_argument
     add_json(parser)
-    parser.add_argument("name", metavar="NAME", nargs="?", help="the benchmark to run; all are listed without one")
-    parser.add_argument(
-        "rest", metavar="…", nargs=argparse.REMAINDER, help="its own arguments; `NAME --help` shows them"
-    )
+    add("name", metavar="NAME", nargs="?", help="the benchmark to run; all are listed without one")
+    add("rest", metavar="…", nargs=argparse.REMAINDER, help="its own arguments; `NAME --help` shows them")
 
 
 def run(args: argparse.Namespace) -> int:
     """List, or run in a process of its own and hand its exit code on."""
     known = benchmarks()
     if args.name is None:
-        if args.json:
-            print_json({"benchmarks": {name: text for name, (_, text) in known.items()}})
-        else:
-            Console().table("benchmarks", ["name", "what it measures"], [[n, text] for n, (_, text) in known.items()])
-        return 0
+        texts = {name: text for name, (_, text) in known.items()}
+        Console(quiet=args.json).table("benchmarks", ["name", "what it measures"], [list(row) for row in texts.items()])
+        return finish(args, {"benchmarks": texts})
     if args.name not in known:
         raise ConfigError(f"no benchmark '{args.name}'; there are: {', '.join(known)}.")
     if args.json:

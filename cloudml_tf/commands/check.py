@@ -1,6 +1,6 @@
 """Judge data, split and network before a training: `cloudml check configs/tier1.json`.
 
-    flights ─ frames ─ clock and boresight ─ parts ─ baselines ─ one batch by heart ─ verdict
+    flights ─ frames ─ clock and boresight ─ splits ─ baselines ─ overfit one batch ─ verdict
 
 Where `train` would stop with an error, this goes on and names all that it finds.
 """
@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from cloudml_tf.commands.arguments import add_common, config_from, print_json
+from cloudml_tf.commands.arguments import add_common, config_from, finish
 from cloudml_tf.config.schema import Config
 from cloudml_tf.data.prepare import reads_scenes
 from cloudml_tf.data.scaling import fit_scaling
@@ -78,7 +78,7 @@ def _try(found: Checked, console: Console, probe: bool) -> None:
         found.numbers["ceiling"] = {**asdict(ceiling), "out_of_reach": ceiling.out_of_reach}
         results += [*trials.judge_reach(reach), *trials.judge_ceiling(ceiling)]
     if probe:
-        with console.progress("one batch by heart") as progress:
+        with console.progress("overfit one batch") as progress:
             learned = trials.learn_one_batch(parts["train"], scaling, config, progress)
         found.numbers["probe"] = asdict(learned)
         results += trials.judge_probe(learned)
@@ -157,6 +157,4 @@ def run(args: argparse.Namespace) -> int:
     print_checked(console, found)
     if args.run_dir:
         write_checked(Path(args.run_dir), found)
-    if args.json:
-        print_json(found.content())
-    return EXIT_BAD_INPUT if found.problems else EXIT_OK
+    return finish(args, found.content(), EXIT_BAD_INPUT if found.problems else EXIT_OK)

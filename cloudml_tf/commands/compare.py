@@ -6,13 +6,12 @@ What it says is worked out in `cloudml_tf.evaluation.comparison`.
 import argparse
 from pathlib import Path
 
-from cloudml_tf.commands.arguments import add_common, overrides_from, print_json
+from cloudml_tf.commands.arguments import add_common, finish, overrides_from
 from cloudml_tf.config.load import expand
-from cloudml_tf.config.run_folder import new_folder, read_run
+from cloudml_tf.config.run_folder import check_overrides, new_folder, read_run
 from cloudml_tf.evaluation.comparison import compare
 from cloudml_tf.reports.comparison import draw, print_comparison, write_page
 from cloudml_tf.utils.console import Console
-from cloudml_tf.utils.errors import EXIT_OK, ConfigError
 from cloudml_tf.utils.files import write_json
 
 
@@ -25,16 +24,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Print the tables, write comparison.json and compare.html."""
     overrides = overrides_from(args)
-    wrong = [
-        key
-        for key in overrides
-        if not key.startswith(("evaluation.bootstrap_samples", "evaluation.block_s", "output.runs", "seed"))
-    ]
-    if wrong:
-        raise ConfigError(
-            f"--set {wrong[0]}: a comparison is of runs as they were. Free are evaluation.bootstrap_samples, "
-            "evaluation.block_s, output.runs and seed."
-        )
+    free = ("evaluation.bootstrap_samples", "evaluation.block_s", "output.runs", "seed")
+    check_overrides(overrides, free, "a comparison is of runs as they were")
     console = Console(machine=args.json)
     folders = [Path(path) for path in args.runs]
     found = compare(folders, overrides)
@@ -46,6 +37,4 @@ def run(args: argparse.Namespace) -> int:
         picture.write(home / "plots")
     write_page(home / "compare.html", found, drawn)
     console.say(f"page: {home / 'compare.html'}")
-    if args.json:
-        print_json({"comparison": str(home), **found})
-    return EXIT_OK
+    return finish(args, {"comparison": str(home), **found})

@@ -7,7 +7,7 @@ cloudml completion zsh > "${fpath[1]}/_cloudml"
 import argparse
 from collections.abc import Iterator
 
-from cloudml_tf.commands.arguments import add_json, print_json
+from cloudml_tf.commands.arguments import add_json, finish
 
 SHELLS = ("bash", "zsh")
 # By what the help calls them.
@@ -48,8 +48,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Print the script."""
     text = script(args.shell)
-    if args.json:
-        print_json({"shell": args.shell, "script": text})
-    else:
+    if not args.json:
         print(text)
-    return 0
+    return finish(args, {"shell": args.shell, "script": text})

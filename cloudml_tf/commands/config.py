@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from cloudml_tf.commands.arguments import add_common, add_json, config_from, exit_code_table, exit_codes, print_json
+from cloudml_tf.commands.arguments import add_common, add_json, config_from, finish, help_texts
 from cloudml_tf.config.load import is_schema, resolved_json, schema_json
 from cloudml_tf.utils.errors import ConfigError
 from cloudml_tf.utils.files import write_text
@@ -13,13 +13,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of this room."""
     actions = parser.add_subparsers(dest="action", required=True, metavar="print|schema")
     show, schema = (
-        actions.add_parser(
-            name,
-            help=text,
-            description=text[0].upper() + text[1:] + ".",
-            epilog=f"example: cloudml config {name} {example}\n\n{exit_code_table(exit_codes('config'))}",
-            formatter_class=argparse.RawDescriptionHelpFormatter,
-        )
+        actions.add_parser(name, **help_texts("config", text, f"cloudml config {name} {example}"))
         for name, text, example in (
             ("print", "print a configuration with every default filled in", "configs/tier1.json --set seed=2"),
             ("schema", "print the JSON Schema of configurations", "-o schema.json"),
@@ -48,6 +42,4 @@ def run(args: argparse.Namespace) -> int:
     else:
         print(schema_json(), end="")
         return 0
-    if args.json:
-        print_json({"schema": args.check or args.output, "current": True})
-    return 0
+    return finish(args, {"schema": args.check or args.output, "current": True})

@@ -12,14 +12,14 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cloudml_tf.commands.arguments import add_common, overrides_from, print_json
+from cloudml_tf.commands.arguments import add_common, finish, overrides_from
 from cloudml_tf.config.run_folder import check_overrides, environment, new_run, read_run
 from cloudml_tf.config.targets import check_dropout_passes
 from cloudml_tf.data.samples import Examples
 from cloudml_tf.evaluation.uncertainty import Pooling
 from cloudml_tf.inference.export.formats import check_backend, check_packages
 from cloudml_tf.utils.console import Console
-from cloudml_tf.utils.errors import EXIT_OK, ConfigError
+from cloudml_tf.utils.errors import ConfigError
 from cloudml_tf.utils.files import write_json
 from cloudml_tf.utils.tf_logging import quiet_tensorflow
 
@@ -91,25 +91,18 @@ def ensemble(wish: EnsembleOptions, overrides: dict[str, Any], console: Console)
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of this room."""
-    parser.add_argument(
-        "runs", metavar="RUN", nargs="+", help="finished runs with the same test flights, such as five seeds"
-    )
-    parser.add_argument(
-        "--calibrate", metavar="DIR", nargs="+", default=[], help="folders with flights that no member was trained on"
-    )
-    parser.add_argument("--level", type=float, default=0.9, help="the share that an interval is to cover (0.9)")
-    parser.add_argument(
+    add = parser.add_argument
+    add("runs", metavar="RUN", nargs="+", help="finished runs with the same test flights, such as five seeds")
+    add("--calibrate", metavar="DIR", nargs="+", default=[], help="folders with flights that no member was trained on")
+    add("--level", type=float, default=0.9, help="the share that an interval is to cover (0.9)")
+    add(
         "--scale",
         choices=("auto", "constant", "spread", "head"),
         default="auto",
         help="what widths follow: the members' spread, or a quantile or histogram head where they have one",
     )
-    parser.add_argument(
-        "--pooling", choices=("pooled", "largest", "guaranteed"), default="pooled", help="see docs/uncertainty.md"
-    )
-    parser.add_argument(
-        "--mc-dropout", type=int, default=0, metavar="N", help="N passes of each run with its dropout on"
-    )
+    add("--pooling", choices=("pooled", "largest", "guaranteed"), default="pooled", help="see docs/uncertainty.md")
+    add("--mc-dropout", type=int, default=0, metavar="N", help="N passes of each run with its dropout on")
     add_common(parser)
 
 
@@ -142,6 +135,4 @@ def run(args: argparse.Namespace) -> int:
         again = shlex.join(["cloudml", "ensemble", *args.runs, "--set", "output.export=true"])
         console.say(f"no export: output.export is false, as in the first member's configuration. To export: {again}")
     console.say(f"ensemble folder: {folder}")
-    if args.json:
-        print_json({"ensemble": str(folder), "metrics": found.metrics})
-    return EXIT_OK
+    return finish(args, {"ensemble": str(folder), "metrics": found.metrics})

@@ -7,8 +7,9 @@ from typing import Any, cast
 
 import numpy as np
 
-from cloudml_tf.commands.arguments import add_common, overrides_from, print_json
+from cloudml_tf.commands.arguments import add_common, finish, overrides_from
 from cloudml_tf.config.run_folder import ModelRecord, check_overrides, new_run, read_model
+from cloudml_tf.data.left_out import LeftOut, in_words
 from cloudml_tf.data.samples import Examples, Samples
 from cloudml_tf.data.scaling import Scaling, TargetScaling
 from cloudml_tf.evaluation.shift import judge_shift
@@ -40,8 +41,11 @@ def evaluate(source: Path, words: list[str], overrides: dict[str, Any], console:
     record = read_model(source, overrides)
     config, description = record.config, record.description
     scaling = Scaling.from_json(description["scaling"]).target
+    left_out: LeftOut = {}
     with console.progress("decoding frames") as decoding:
-        examples = named_examples(words, record, decoding)
+        examples = named_examples(words, record, decoding, left_out)
+    for text in in_words(left_out):
+        console.warn(text)
     if examples.known.sum() < 2:
         raise DataError(f"the {len(examples)} examples have no two labels to score with. Check the label's fields.")
     quiet_tensorflow()
@@ -98,10 +102,9 @@ def tell_shift(metrics: dict[str, Any], console: Console) -> None:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of this room."""
-    parser.add_argument(
-        "model", metavar="RUN_OR_MODEL", help="a run folder, or an exported model (a folder of savedmodels/)"
-    )
-    parser.add_argument(
+    add = parser.add_argument
+    add("model", metavar="RUN_OR_MODEL", help="a run folder, or an exported model (a folder of savedmodels/)")
+    add(
         "--flights",
         metavar="FLIGHT",
         nargs="+",
@@ -134,6 +137,4 @@ def run(args: argparse.Namespace) -> int:
     tables.print_scores(console, metrics)
     tell_shift(metrics, console)
     console.say(f"report: {folder / 'report.html'}")
-    if args.json:
-        print_json({"evaluation": str(folder), "metrics": metrics})
-    return 0
+    return finish(args, {"evaluation": str(folder), "metrics": metrics})

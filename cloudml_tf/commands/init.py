@@ -11,7 +11,7 @@ from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cloudml_tf.commands.arguments import add_common, overrides_from, print_json
+from cloudml_tf.commands.arguments import add_common, finish, overrides_from
 from cloudml_tf.config.load import parse_config, schema_json, set_by_path
 from cloudml_tf.utils.console import Console
 from cloudml_tf.utils.errors import EXIT_BAD_INPUT, EXIT_OK, CloudMLError, ConfigError
@@ -175,8 +175,9 @@ def print_trial(console: Console, loaded: dict[str, Any] | None, problem: str | 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of this room."""
-    parser.add_argument("folder", metavar="DIR", nargs="?", help="the new folder; --run-dir does the same")
-    parser.add_argument(
+    add = parser.add_argument
+    add("folder", metavar="DIR", nargs="?", help="the new folder; --run-dir does the same")
+    add(
         "--from",
         dest="sources",
         metavar="FILE",
@@ -211,11 +212,8 @@ def run(args: argparse.Namespace) -> int:
     if not sources:
         parse_config({k: v for k, v in content.items() if k != "$schema"}, str(path))
         console.say(f"next: put flights into {folder / 'flights'}, then: cloudml check {path}")
-        if args.json:
-            print_json({"config": str(path)})
-        return EXIT_OK
+        return finish(args, {"config": str(path)})
     loaded, problem = try_config(path, content)
     print_trial(console, loaded, problem, path)
-    if args.json:
-        print_json({"config": str(path), **found, "loaded": loaded, "problem": problem})
-    return EXIT_OK if problem is None else EXIT_BAD_INPUT
+    result = {"config": str(path), **found, "loaded": loaded, "problem": problem}
+    return finish(args, result, EXIT_OK if problem is None else EXIT_BAD_INPUT)

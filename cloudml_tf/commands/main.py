@@ -12,7 +12,7 @@ import shlex
 import sys
 from typing import Any, NoReturn
 
-from cloudml_tf.commands.arguments import exit_code_table, exit_codes, print_json
+from cloudml_tf.commands.arguments import exit_code_table, help_texts, print_json
 from cloudml_tf.utils.errors import (
     EXIT_BAD_INPUT,
     EXIT_CODES,
@@ -24,50 +24,34 @@ from cloudml_tf.utils.errors import (
 from cloudml_tf.utils.signals import Terminated, raise_on_sigterm
 from cloudml_tf.utils.tf_logging import set_log_level
 
-VERBS = {
-    "init": ("start a folder for flights of your own", "cloudml init my_campaign --from data/*.nc"),
-    "train": ("train, judge and export a model", "cloudml train configs/tier1.json --set training.max_epochs=20"),
-    "pretrain": ("pretrain the frame encoder on frames without labels", "cloudml pretrain configs/pretrain.json"),
-    "evaluate": (
-        "score a run or an exported model on labelled flights",
-        "cloudml evaluate runs/tier1_variance_fix_test/20260101-120000 --flights flights",
-    ),
+RUN, OTHER = (f"runs/tier1_variance_fix_test/{day}-120000" for day in (20260101, 20260102))
+_VERBS = {  # what each does, and the arguments of an example
+    "init": ("start a folder for flights of your own", "my_campaign --from data/*.nc"),
+    "train": ("train, judge and export a model", "configs/tier1.json --set training.max_epochs=20"),
+    "pretrain": ("pretrain the frame encoder on frames without labels", "configs/pretrain.json"),
+    "evaluate": ("score a run or an exported model on labelled flights", f"{RUN} --flights flights"),
     "predict": (
         "write a model's answer for every frame of a flight as a CF NetCDF file",
-        "cloudml predict savedmodels/tier1_variance_fix_test flights/sim08 -o sim08.nc",
+        "savedmodels/tier1_variance_fix_test flights/sim08 -o sim08.nc",
     ),
-    "diagnose": (
-        "say why a run failed, and what to try",
-        "cloudml diagnose runs/tier1_variance_fix_test/20260101-120000",
-    ),
-    "compare": (
-        "set runs side by side, with the winner of each score",
-        "cloudml compare runs/tier1_variance_fix_test/20260101-120000 runs/tier1_variance_fix_test/20260102-120000",
-    ),
-    "reproduce": ("reproduce the original's collapsed runs and its remedy", "cloudml reproduce --jobs 2"),
-    "ablate": (
-        "train a grid of settings over seeds, and say what each is worth",
-        "cloudml ablate configs/ablation.json",
-    ),
-    "search": ("train many variants and keep the best", "cloudml search configs/search.json"),
-    "ensemble": (
-        "join runs to one answer with its uncertainty",
-        "cloudml ensemble runs/tier1_variance_fix_test/20260101-120000 runs/tier1_variance_fix_test/20260102-120000",
-    ),
-    "export": (
-        "write a finished run as SavedModel, ONNX or LiteRT",
-        "cloudml export runs/tier1_variance_fix_test/20260101-120000 --format savedmodel,onnx,litert",
-    ),
-    "simulate": ("write simulated flights in the instruments' layout", "cloudml simulate flights --preset hard"),
+    "diagnose": ("say why a run failed, and what to try", RUN),
+    "compare": ("set runs side by side, with the winner of each score", f"{RUN} {OTHER}"),
+    "reproduce": ("reproduce the original's collapsed runs and its remedy", "--jobs 2"),
+    "ablate": ("train a grid of settings over seeds, and say what each is worth", "configs/ablation.json"),
+    "search": ("train many variants and keep the best", "configs/search.json"),
+    "ensemble": ("join runs to one answer with its uncertainty", f"{RUN} {OTHER}"),
+    "export": ("write a finished run as SavedModel, ONNX or LiteRT", f"{RUN} --format savedmodel,onnx,litert"),
+    "simulate": ("write simulated flights in the instruments' layout", "flights --preset hard"),
     "scenes": (
         "write flights as one file of gridded scenes, for networks that answer for every pixel",
-        "cloudml scenes flights -o scenes.h5",
+        "flights -o scenes.h5",
     ),
-    "check": ("judge the data, the split and the network before a training", "cloudml check configs/tier1.json"),
-    "benchmark": ("list and run the project's own benchmarks", "cloudml benchmark seeds configs/tier1.json"),
-    "completion": ("print the completion of a shell", "cloudml completion bash"),
-    "config": ("print a configuration or its JSON Schema", "cloudml config print configs/tier1.json"),
+    "check": ("judge the data, the split and the network before a training", "configs/tier1.json"),
+    "benchmark": ("list and run the project's own benchmarks", "seeds configs/tier1.json"),
+    "completion": ("print the completion of a shell", "bash"),
+    "config": ("print a configuration or its JSON Schema", "print configs/tier1.json"),
 }
+VERBS = {name: (text, f"cloudml {name} {example}") for name, (text, example) in _VERBS.items()}
 
 RESUMED = ("train", "search")  # --resume continues where they were interrupted
 IN_FOLDER = "; --resume and --run-dir with its folder continue it"
@@ -140,13 +124,7 @@ def build_parser(verb: str | None = None, every: bool = False) -> argparse.Argum
     parser.add_argument("--version", action="version", version=f"cloudml_tf {__version__}")
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
     for name, (text, example) in VERBS.items():
-        command = verbs.add_parser(
-            name,
-            help=text,
-            description=text[0].upper() + text[1:] + ".",
-            epilog=f"example: {example}\n\n{exit_code_table(exit_codes(name))}",
-            formatter_class=argparse.RawDescriptionHelpFormatter,
-        )
+        command = verbs.add_parser(name, **help_texts(name, text, example))
         if every or name == verb:
             module = importlib.import_module(f"cloudml_tf.commands.{name}")
             module.add_arguments(command)

@@ -9,13 +9,13 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cloudml_tf.commands.arguments import add_common, check_one_place, overrides_from, print_json
+from cloudml_tf.commands.arguments import add_common, check_one_place, finish, overrides_from
 from cloudml_tf.config.run_folder import ModelRecord, check_overrides, new_run, read_json, read_model
 from cloudml_tf.config.schema import Config
 from cloudml_tf.config.targets import check_archive
-from cloudml_tf.data.left_out import LeftOut, leave_out
+from cloudml_tf.data.left_out import LeftOut, in_words, leave_out
 from cloudml_tf.utils.console import Console
-from cloudml_tf.utils.errors import EXIT_OK, ConfigError, FlightError, of_flight
+from cloudml_tf.utils.errors import ConfigError, FlightError, of_flight
 from cloudml_tf.utils.tf_graphs import forgotten_graphs
 from cloudml_tf.utils.tf_logging import quiet_tensorflow
 
@@ -144,7 +144,7 @@ def tell(records: list[dict[str, Any]], console: Console) -> None:
     """For people: a line a flight, and its flags."""
     for record in records:
         if "left_out" in record:
-            console.warn(f"flight {record['flight']} is left out (data.bad_flights): {record['left_out']}")
+            console.warn(*in_words({record["flight"]: record["left_out"]}))
             continue
         if "pixels" in record:
             console.say(f"{record['file']}: {len(record['scenes'])} scenes, {record['pixels']} pixels predicted")
@@ -171,7 +171,7 @@ def summary(source: Path, records: list[dict[str, Any]]) -> dict[str, Any]:
     }
 
 
-def tell_archive(archive: "Archive", machine: bool, console: Console) -> int:
+def tell_archive(archive: "Archive", args: argparse.Namespace, console: Console) -> int:
     """What became of an archive; the exit code."""
     from cloudml_tf.inference.archive.archive import SUMMARY
 
@@ -185,33 +185,28 @@ def tell_archive(archive: "Archive", machine: bool, console: Console) -> int:
     for name, reason in archive.failed.items():
         console.say(f"  {name}: {reason}")
     console.say(f"summary: {path}")
-    if machine:
-        print_json(content)
-    return archive.exit_code
+    return finish(args, content, archive.exit_code)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of this room."""
-    parser.add_argument("model", metavar="MODEL", help="a run folder, or a folder of savedmodels/")
-    parser.add_argument(
+    add = parser.add_argument
+    add("model", metavar="MODEL", help="a run folder, or a folder of savedmodels/")
+    add(
         "flights",
         metavar="FLIGHT",
         nargs="+",
         help="folders with flights, camera files, or names of the model's own flights; no lidar is needed. For a swath "
         "model a file of scenes, or names of the model's own scenes",
     )
-    parser.add_argument(
-        "-o", "--output", metavar="OUT", help="out.nc for one flight; else a folder, which gets a file for each"
-    )
-    parser.add_argument(
+    add("-o", "--output", metavar="OUT", help="out.nc for one flight; else a folder, which gets a file for each")
+    add(
         "--archive",
         action="store_true",
         help="many flights: one that fails leaves the others alone, and the same command again goes on with the rest",
     )
-    parser.add_argument(
-        "--workers", type=int, metavar="N", help="processes that predict an archive side by side (implies --archive)"
-    )
-    parser.add_argument(
+    add("--workers", type=int, metavar="N", help="processes that predict an archive side by side (implies --archive)")
+    add(
         "--engine",
         choices=("local", "ray"),
         help="where they run: on this machine, or where Ray has room (implies --archive)",
@@ -223,9 +218,7 @@ def run(args: argparse.Namespace) -> int:
     """Predict, write, tell."""
     console, source = Console(machine=args.json), Path(args.model)
     if args.archive or args.workers is not None or args.engine is not None:
-        return tell_archive(predict_many(args, console), args.json, console)
+        return tell_archive(predict_many(args, console), args, console)
     records = predict(source, args.flights, overrides_from(args), args.output, args.run_dir, console)
     tell(records, console)
-    if args.json:
-        print_json(summary(source, records))
-    return EXIT_OK
+    return finish(args, summary(source, records))

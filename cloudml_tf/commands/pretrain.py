@@ -2,7 +2,7 @@
 
 import argparse
 
-from cloudml_tf.commands.arguments import add_common, config_from, print_json
+from cloudml_tf.commands.arguments import add_common, config_from, finish
 from cloudml_tf.config.run_folder import check_same, check_unused, new_run, run_to_resume, write_start
 from cloudml_tf.train.pretrain import NAME, pretrain
 from cloudml_tf.utils.console import Console
@@ -46,6 +46,5 @@ def run(args: argparse.Namespace) -> int:
         write_json(folder / NAME, found)
     print_pretraining(console, found)
     console.say(f"pictures: {folder / 'plots'}")
-    if args.json:
-        print_json({"run": str(folder), "pretraining": found})
-    return EXIT_OK if pretrained.converged else EXIT_NOT_CONVERGED
+    code = EXIT_OK if pretrained.converged else EXIT_NOT_CONVERGED
+    return finish(args, {"run": str(folder), "pretraining": found}, code)

@@ -16,9 +16,8 @@ DEFAULT = Path("configs/reproduce.json")
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of this room."""
-    parser.add_argument(
-        "grid", metavar="GRID", nargs="?", default=str(DEFAULT), help=f"a grid file (default: {DEFAULT})"
-    )
+    add = parser.add_argument
+    add("grid", metavar="GRID", nargs="?", default=str(DEFAULT), help=f"a grid file (default: {DEFAULT})")
     ablate.add_grid_arguments(parser)
 
 

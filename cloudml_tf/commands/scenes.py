@@ -7,20 +7,21 @@ What the file holds: docs/swath.md.
 
 import argparse
 import json
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from cloudml_tf.commands.arguments import add_common, check_one_place, overrides_from, print_json
+from cloudml_tf.commands.arguments import add_common, check_one_place, finish, overrides_from
 from cloudml_tf.config.data import FlightFiles
-from cloudml_tf.config.load import expand, load_config, parse_config
+from cloudml_tf.config.load import expand, read_content, resolve
 from cloudml_tf.config.schema import Config
 from cloudml_tf.data.flight_scenes import FlightScenes, reading, scenes_of_flight, write_scenes
-from cloudml_tf.data.left_out import LeftOut, leave_out
+from cloudml_tf.data.left_out import LeftOut, in_words, leave_out
 from cloudml_tf.data.samples import check_same_frames
 from cloudml_tf.utils.console import Console
-from cloudml_tf.utils.errors import EXIT_OK, ConfigError, FlightError, of_flight
+from cloudml_tf.utils.errors import ConfigError, FlightError, of_flight
 from cloudml_tf.utils.files import whole_file
 
 PLAIN = {"experiment_name": "scenes", "split": {"kind": "time_blocks"}}  # reads flights by the defaults
@@ -62,9 +63,8 @@ def make_scenes(
     flights = read_flights(files, sorted(files), config, left_out, labels)
     check_some(flights, left_out)
     check_same_frames(flights)
-    number = {
-        name: n for n, name in enumerate(sorted(files), 1)
-    }  # of all: one that is left out must not shift the others
+    # Of all: one that is left out must not shift the others.
+    number = {name: n for n, name in enumerate(sorted(files), 1)}
     found: dict[int, FlightScenes] = {}
     for flight in flights:
         try:
@@ -99,36 +99,27 @@ def _told(number: int, found: dict[int, FlightScenes]) -> dict[str, Any]:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of this room."""
-    parser.add_argument(
+    add = parser.add_argument
+    add(
         "flights",
         metavar="FLIGHT",
         nargs="*",
         help="folders with flights, camera files, or names in data.flights; all of the configuration by default",
     )
-    parser.add_argument(
-        "-o", "--output", metavar="OUT", help="the file; data.scenes.path of the configuration by default"
-    )
-    parser.add_argument("--config", metavar="CONFIG", help="a JSON configuration: how flights are read and labelled")
-    parser.add_argument(
-        "--overlap", type=float, default=0.0, metavar="SHARE", help="of a scene that the next one shows too, 0 to 0.9"
-    )
-    parser.add_argument("--no-lidar", action="store_true", help="scenes to predict: no lidar file is read")
+    add("-o", "--output", metavar="OUT", help="the file; data.scenes.path of the configuration by default")
+    add("--config", metavar="CONFIG", help="a JSON configuration: how flights are read and labelled")
+    add("--overlap", type=float, default=0.0, metavar="SHARE", help="of a scene that the next one shows too, 0 to 0.9")
+    add("--no-lidar", action="store_true", help="scenes to predict: no lidar file is read")
     add_common(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     """Find, write, tell."""
-    from cloudml_tf.config.load import set_by_path
     from cloudml_tf.data.sources import available_flights, find_named
 
     console = Console(machine=args.json)
-    if args.config is None:
-        content: dict[str, Any] = json.loads(json.dumps(PLAIN))
-        for key, value in overrides_from(args).items():
-            set_by_path(content, key, value)
-        given = parse_config(content)
-    else:
-        given = load_config(args.config, overrides_from(args))
+    content = deepcopy(PLAIN) if args.config is None else read_content(args.config)
+    given = resolve(content, overrides_from(args), args.config or "configuration")
     if not args.flights and args.config is None:
         raise ConfigError("scenes needs flights: name their folders, or with --config a configuration that has some.")
     path, config = place(args.output, args.run_dir, given), reading(given)
@@ -145,11 +136,9 @@ def run(args: argparse.Namespace) -> int:
         for name, row in record["flights"].items()
     ]
     console.table(record["file"], ["flight", "number", "scenes", "labels", "pixels/s"], rows)
-    for name, why in record.get("left_out", {}).items():
-        console.warn(f"flight {name} is left out (data.bad_flights): {why}")
-    if args.json:
-        print_json(record)
-    return EXIT_OK
+    for text in in_words(record.get("left_out", {})):
+        console.warn(text)
+    return finish(args, record)
 
 
 def place(output: str | None, run_dir: str | None, config: Config) -> Path:

@@ -110,12 +110,11 @@ class Rows:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of this room."""
-    parser.add_argument("config", metavar="SEARCH", help="a JSON search, e.g. configs/search.json")
-    parser.add_argument(
-        "--resume", action="store_true", help="go on with the newest interrupted search, or the one of --run-dir"
-    )
-    parser.add_argument("--workers", type=int, metavar="N", help="start a chief and N workers on this machine")
-    parser.add_argument("--threads", type=int, metavar="N", help="processor threads of this process, or of each worker")
+    add = parser.add_argument
+    add("config", metavar="SEARCH", help="a JSON search, e.g. configs/search.json")
+    add("--resume", action="store_true", help="go on with the newest interrupted search, or the one of --run-dir")
+    add("--workers", type=int, metavar="N", help="start a chief and N workers on this machine")
+    add("--threads", type=int, metavar="N", help="processor threads of this process, or of each worker")
     add_common(parser)
 
 

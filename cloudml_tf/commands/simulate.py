@@ -8,9 +8,8 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
-
-from cloudml_tf.commands.arguments import add_common, overrides_from, print_json
+from cloudml_tf.commands.arguments import add_common, finish, overrides_from
+from cloudml_tf.config.load import validated
 from cloudml_tf.config.simulation import PRESETS, SimulationConfig
 from cloudml_tf.utils.console import Console
 from cloudml_tf.utils.errors import ConfigError
@@ -19,16 +18,7 @@ from cloudml_tf.utils.errors import ConfigError
 def simulation_config(preset: str | None, overrides: dict[str, Any]) -> SimulationConfig:
     """Settings from a preset and dotless overrides. Raises `ConfigError` naming the field."""
     content = {**({"preset": preset} if preset else {}), **overrides}
-    try:
-        return SimulationConfig.model_validate(content)
-    except ValidationError as error:
-        known = ", ".join(sorted(SimulationConfig.model_fields))
-        lines = [
-            f"'{'.'.join(str(p) for p in e['loc'])}': "
-            + (f"unknown setting; known: {known}" if e["type"] == "extra_forbidden" else e["msg"])
-            for e in error.errors()
-        ]
-        raise ConfigError("simulation settings: " + "\n  ".join(lines)) from None
+    return validated(SimulationConfig, content, "simulation settings")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -54,6 +44,4 @@ def run(args: argparse.Namespace) -> int:
     with console.progress("simulating flights") as progress:
         folders = simulate_flights(settings, Path(target), progress)
     console.say(f"{len(folders)} flights in {Path(folders[0]).parent}")
-    if args.json:
-        print_json({"flights": [str(folder) for folder in folders]})
-    return 0
+    return finish(args, {"flights": [str(folder) for folder in folders]})

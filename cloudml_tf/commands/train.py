@@ -2,7 +2,7 @@
 
 import argparse
 
-from cloudml_tf.commands.arguments import add_common, overrides_from, print_json
+from cloudml_tf.commands.arguments import add_common, finish, overrides_from
 from cloudml_tf.config.load import expand, load_config, resolved_json
 from cloudml_tf.experiments.run import train
 from cloudml_tf.train import devices
@@ -12,19 +12,18 @@ from cloudml_tf.utils.errors import EXIT_COLLAPSED, EXIT_OK, ConfigError
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of this room."""
-    parser.add_argument("config", metavar="CONFIG", help="a JSON configuration, e.g. configs/tier1.json")
-    parser.add_argument("--print-config", action="store_true", help="print the resolved configuration and stop")
-    parser.add_argument(
-        "--resume", action="store_true", help="continue the newest interrupted run, or the one of --run-dir"
-    )
-    parser.add_argument(
+    add = parser.add_argument
+    add("config", metavar="CONFIG", help="a JSON configuration, e.g. configs/tier1.json")
+    add("--print-config", action="store_true", help="print the resolved configuration and stop")
+    add("--resume", action="store_true", help="continue the newest interrupted run, or the one of --run-dir")
+    add(
         "--lofo",
         nargs="?",
         const="",
         metavar="A,B,…",
         help="leave-one-flight-out over these flights (all without names), and the joined table",
     )
-    parser.add_argument(
+    add(
         "--init-from",
         metavar="RUN",
         help="start from the weights and the scaling of a finished run: training.init_from",
@@ -67,7 +66,6 @@ def run(args: argparse.Namespace) -> int:
             print_shortly(console, metrics["diagnosis"], folder)
         if config.output.report:
             console.say(f"report: {folder / 'report.html'}")
-    if args.json:
-        print_json({"run": str(folder), "metrics": metrics})
     trained = [fold["training"] for fold in metrics.get("folds", {"": metrics}).values()]
-    return EXIT_COLLAPSED if any(found["collapsed"] for found in trained) else EXIT_OK
+    code = EXIT_COLLAPSED if any(found["collapsed"] for found in trained) else EXIT_OK
+    return finish(args, {"run": str(folder), "metrics": metrics}, code)

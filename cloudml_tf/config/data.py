@@ -51,6 +51,9 @@ FlightName = Annotated[str, BeforeValidator(_flight_name)]
 FlightNames = Annotated[tuple[FlightName, ...], BeforeValidator(_flight_names)]
 
 
+REPRODUCTION: dict[str, Any] = {"for": "reproduction"}  # marks fields whose other values repeat a mistake of others
+
+
 class Settings(BaseModel):
     """Base class of all sections: unknown keys are refused, values are frozen."""
 
@@ -116,7 +119,7 @@ class Camera(Settings):
     """The camera file and the geometry of its images."""
 
     files: tuple[Pattern, ...] = Field(
-        ("*_L1B_*.h5", "*_L1B_*.hdf5", "*_L1B_*.nc"), description="Name patterns in a flight's folder."
+        ("*_L1B_*.h5", "*_L1B_*.hdf5", "*_L1B_*.nc"), description="Name patterns of the camera file."
     )
     channels: tuple[str, ...] = Field(("Product/Signal",), min_length=1, description="One dataset per channel.")
     time: str = Field("Time/TimeUTC", description="Dataset of frame times.")
@@ -150,7 +153,9 @@ class Camera(Settings):
 class Lidar(Settings):
     """The lidar file, and how a label is made from its layers."""
 
-    files: tuple[Pattern, ...] = Field(("CPL_L2_*.hdf5", "CPL_L2_*.h5", "CPL_L2_*.nc"), description="Name patterns.")
+    files: tuple[Pattern, ...] = Field(
+        ("CPL_L2_*.hdf5", "CPL_L2_*.h5", "CPL_L2_*.nc"), description="Name patterns of the lidar file."
+    )
     time: str = Field(
         "layer_descriptor/Profile_Decimal_Julian_Day",
         description="(profile, 3): start, middle, end; (profile, 2): start, end; or (profile,).",
@@ -214,7 +219,8 @@ class Navigation(Settings):
     """The navigation file: one row per camera frame, or a clock of its own."""
 
     files: tuple[Pattern, ...] = Field(
-        ("NAV_*.h5", "*_nav.hdf", "*_nav.h5", "NAV_*.nc", "*_nav.nc"), description="Name patterns."
+        ("NAV_*.h5", "*_nav.hdf", "*_nav.h5", "NAV_*.nc", "*_nav.nc"),
+        description="Name patterns of the navigation file.",
     )
     time: str | None = Field(None, description="Dataset of the rows' times; null for one row per camera frame.")
     time_unit: TimeUnit = Field(
@@ -427,4 +433,6 @@ class Preprocessing(Settings):
         None, description="Offset of log(radiance + offset), taken first; no logarithm if null."
     )
     flat_field: bool = Field(False, description="Divide by the mean training frame (vignetting).")
-    per_frame: bool = Field(False, description="Standardise each frame by itself: loses absolute radiance.")
+    per_frame: bool = Field(
+        False, description="Standardise each frame by itself: loses absolute radiance.", json_schema_extra=REPRODUCTION
+    )

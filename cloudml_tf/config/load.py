@@ -22,6 +22,7 @@ from cloudml_tf.utils.errors import ConfigError
 from cloudml_tf.utils.redaction import check_no_secret
 from cloudml_tf.utils.suggest import did_you_mean
 
+Model = typing.TypeVar("Model", bound=BaseModel)
 MOST_LISTED, LONGEST_SHOWN = 20, 200  # mistakes of one file, and characters of each value that an error shows
 LONGEST_PATH = 4096
 SCHEMA_PATH = Path("configs/schema.json")
@@ -72,10 +73,15 @@ def read_content(path: str | Path) -> dict[str, Any]:
 
 def parse_config(content: Mapping[str, Any], source: str = "configuration") -> Config:
     """Validate a dictionary; `source` names it in errors."""
+    return validated(Config, content, source)
+
+
+def validated(model: type[Model], content: Mapping[str, Any], source: str) -> Model:
+    """A dictionary as one of the project's models. Raises `ConfigError`, which `source` begins."""
     try:
-        return Config.model_validate(content)
+        return model.model_validate(content)
     except ValidationError as error:
-        errors = list(explain(error).values())
+        errors = list(explain(error, model).values())
         more = [f"and {len(errors) - MOST_LISTED} more"] if len(errors) > MOST_LISTED else []
         raise ConfigError(f"{source}: " + "\n  ".join([*errors[:MOST_LISTED], *more])) from None
 

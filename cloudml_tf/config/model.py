@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from cloudml_tf.config.data import Positive, Settings, UnitInterval
+from cloudml_tf.config.data import REPRODUCTION, Positive, Settings, UnitInterval
 
 MOST_WIDTH = 4096  # channels
 
@@ -41,7 +41,9 @@ class Model(Settings):
         False, description="For a swath network on periodic scenes: average over shifts, too, outside of training."
     )
     output_init: Literal["default"] | float = Field(
-        "default", description="Glorot, or the standard deviation of the output weights (0.5 in the reference recipe)."
+        "default",
+        description="Glorot, or the standard deviation of the output weights (0.5 in the reference recipe).",
+        json_schema_extra=REPRODUCTION,
     )
     output_bias: float = Field(0.0, description="Initial output bias, in standard deviations of the target.")
 

@@ -248,15 +248,16 @@ def read_model(source: Path, overrides: dict[str, Any] | None = None) -> ModelRe
     return ModelRecord(source, config, record["data"], record)
 
 
-def check_overrides(overrides: dict[str, Any]) -> None:
-    """Refuse to change a trained model: only how flights are read, evaluated and written may be overridden."""
-    free = ("data.", "evaluation.", "prediction.", "output.", "seed")
+def check_overrides(
+    overrides: dict[str, Any],
+    free: tuple[str, ...] = ("data.", "evaluation.", "prediction.", "output.", "seed"),
+    why: str = "cannot be changed after training",
+) -> None:
+    """Refuse overrides of fields that are not `free`: by default, only how flights are read, evaluated and written."""
     wrong = [key for key in overrides if not key.startswith(free)]
     if wrong:
-        raise ConfigError(
-            f"--set {wrong[0]}: cannot be changed after training. Free are data.*, evaluation.*, prediction.*, "
-            "output.* and seed."
-        )
+        *names, last = (f"{name}*" if name.endswith(".") else name for name in free)
+        raise ConfigError(f"--set {wrong[0]}: {why}. Free are {', '.join(names)} and {last}.")
 
 
 def read_json(path: Path) -> Any:

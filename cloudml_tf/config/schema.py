@@ -53,13 +53,13 @@ class Config(Settings):
     """The configuration of a whole run."""
 
     experiment_name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="Name of the run's folders.")
-    seed: int = Field(1, ge=0, le=2**31 - 1)
+    seed: int = Field(1, ge=0, le=2**31 - 1, description="Seed of every random choice.")
     temporal_frames: Literal[1, 3, 5, 7, 9, 11, 13, 15] = Field(3, description="Number of frames in a sequence, odd.")
     overweight: Overweight = Overweight()
     label_density: LabelDensity = LabelDensity()
     target: Target = Target()
     data: Data = Data()
-    split: Split
+    split: Split = Field(description="The flights or times that train, validate and test; one of three kinds.")
     preprocessing: Preprocessing = Preprocessing()
     augmentation: Augmentation = Augmentation()
     model: Model = Model()

@@ -1,5 +1,6 @@
 """What the targets nadir, track and swath can do, and the reason where one cannot. No field is accepted and ignored."""
 
+from collections.abc import Iterable
 from typing import Any
 
 from cloudml_tf.config.data import SceneFile
@@ -84,10 +85,30 @@ def _check_scenes(config: Any, scenes: SceneFile) -> None:
         raise ValueError(
             "augmentation.window crops non-periodic scenes: set it to null, or data.scenes.periodic to false"
         )
+    try:
+        check_formats(config, config.output.export_formats)
+    except ConfigError as error:
+        raise ValueError(f"output.export_formats: {error}") from None
     if config.split.kind != "flights":
         raise ValueError(
             "target.coverage 'swath' splits scenes by name: set split.kind 'flights', with train, val and test. "
             f"Received: {config.split.kind}"
+        )
+
+
+def can_set(config: Any, path: str) -> bool:
+    """Whether a field means something for the target of a `schema.Config`: what a diagnosis may advise."""
+    if config.target.coverage != "swath":
+        return True
+    return path not in SWATH_CANNOT and not (config.data.scenes is not None and path.startswith("data.lidar."))
+
+
+def check_formats(config: Any, formats: Iterable[str]) -> None:
+    """Refuse an export that a format itself does not allow. Raises `ConfigError`."""
+    if config.target.coverage == "swath" and "litert" in formats:
+        raise ConfigError(
+            "LiteRT takes images of one size alone and has no periodic shift, and a network of scenes (target.coverage "
+            f"'swath') takes any size. Received: {', '.join(formats)}. Export it as savedmodel or onnx."
         )
 
 

@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from cloudml_tf.config.data import Count, FlightNames, Fraction, Positive, Settings, Share, UnitInterval, UpTo1024
+from cloudml_tf.config.data import REPRODUCTION, Count, FlightNames, Fraction, Positive, Settings, Share, UpTo1024
 
 
 class Augmentation(Settings):
@@ -18,22 +18,25 @@ class Augmentation(Settings):
     )
     window: Share | None = Field(None, description="Random-crop size as a fraction of each side (non-periodic scenes).")
     gain_std: float = Field(0.0, ge=0, le=0.5, description="Std of a random factor on a sequence's radiance.")
-    noise_std: UnitInterval = Field(0.0, description="Std of pixel noise, in the channel's training std.")
+    noise_std: float = Field(0.0, ge=0, le=1, description="Std of pixel noise, in the channel's training std.")
 
 
 class Training(Settings):
     """How the network is trained."""
 
-    max_epochs: int = Field(50, ge=1, le=100_000)
-    early_stopping_patience: Count = 10
+    max_epochs: int = Field(50, ge=1, le=100_000, description="Largest number of passes over the training part.")
+    early_stopping_patience: Count = Field(10, description="Epochs without a better score until training stops.")
     early_stopping_monitor: Literal["val_r2", "composite", "val_loss"] = Field(
-        "val_r2", description="R², the reference recipe's composite val_loss - 2 R², or the loss (warned about)."
+        "val_r2",
+        description="R², the reference recipe's composite val_loss - 2 R², or the loss (warned about).",
+        json_schema_extra=REPRODUCTION,
     )
-    batch_size: int = Field(32, ge=1, le=65_536)
+    batch_size: int = Field(32, ge=1, le=65_536, description="Sequences of a step; for a swath, scenes.")
     order: Literal["shuffled", "flight"] = Field(
         "shuffled",
         description="'flight' keeps neighbours in one batch, and shuffles the batches only (warned about); it needs "
         "run_length 1.",
+        json_schema_extra=REPRODUCTION,
     )
     run_length: UpTo1024 = Field(
         1,
@@ -45,7 +48,7 @@ class Training(Settings):
         description="Sequences drawn at random each epoch; all by default, as many as labels for coverage track. "
         "It may exceed the number of scenes: each draw is shifted and mirrored at random.",
     )
-    learning_rate: float = Field(1e-3, gt=0, le=10)
+    learning_rate: float = Field(1e-3, gt=0, le=10, description="Highest learning rate, at the end of the warm-up.")
     warmup_epochs: float = Field(1.0, ge=0, description="Length of the learning rate's linear rise.")
     warmup_steps: Count | None = Field(
         None, description="Length of the rise in steps, in place of warmup_epochs; both together are refused."
@@ -122,6 +125,7 @@ class Pretraining(Settings):
     frames: Literal["all", "middle", "random", "first"] = Field(
         "all",
         description="Frames of a sequence to reconstruct; 'first' is the reference recipe's fault (warned about).",
+        json_schema_extra=REPRODUCTION,
     )
     patch: int = Field(4, ge=1, le=256, description="Side of a hidden square, pixels.")
     mask_ratio: Share = Field(0.6, description="Share of the squares that is hidden.")

@@ -1,6 +1,5 @@
 """Handle unusable flights: raise, or skip them and record why (`data.bad_flights`)."""
 
-import warnings
 from collections.abc import Sequence
 
 from cloudml_tf.config.data import FlightSplit, LeaveOneOut, TimeBlocks
@@ -44,10 +43,9 @@ def of_the_split(config: Config, available: Sequence[str], left_out: LeftOut) ->
     return {name: why for name, why in left_out.items() if any(name in names for names in needed.values())}
 
 
-def tell(left_out: LeftOut) -> None:
-    """Warn about each, where no report will count them."""
-    for name, why in left_out.items():
-        warnings.warn(f"flight {name} is left out (data.bad_flights): {why}", stacklevel=3)
+def in_words(left_out: LeftOut) -> list[str]:
+    """A warning for each flight that is left out."""
+    return [f"flight {name} is left out (data.bad_flights): {why}" for name, why in left_out.items()]
 
 
 def _named(split: FlightSplit | LeaveOneOut | TimeBlocks) -> set[str]:

@@ -19,12 +19,15 @@ from cloudml_tf.data.splits import keep_labels
 from cloudml_tf.utils.errors import DataError, RunError
 
 
-def named_samples(words: Sequence[str], record: ModelRecord, decoding: Progress | None = None) -> Samples:
+def named_samples(
+    words: Sequence[str], record: ModelRecord, decoding: Progress | None = None, left_out: LeftOut | None = None
+) -> Samples:
     """All labelled sequences of flights as a command line names them, for a finished model.
 
     Raises `DataError` for a word that names none, and `RunError` for frames that do not fit the model.
     """
-    samples = samples_of(find_named(words, record.config, record.description["files"]), record.config, decoding)
+    files = find_named(words, record.config, record.description["files"])
+    samples = samples_of(files, record.config, decoding, left_out)
     check_frames(record, samples.frame_shape)
     return samples
 
@@ -36,6 +39,7 @@ def named_scenes(
     labels: bool = True,
     progress: Progress | None = None,
     trained_labels: bool = False,
+    left_out: LeftOut | None = None,
 ) -> Scenes:
     """Scenes as a command line names them: one file of scenes, names of the model's own scenes, or flights.
 
@@ -45,7 +49,7 @@ def named_scenes(
     """
     paths = [word for word in words if Path(word).is_file()]
     if config.data.scenes is None or all(Path(word).is_dir() for word in words):
-        scenes = _of_flights(words, config, description, labels, progress)
+        scenes = _of_flights(words, config, description, labels, progress, {} if left_out is None else left_out)
     elif paths and len(words) > 1:
         raise DataError(f"{', '.join(words)}: give one file of scenes, or names of scenes of the model's own file.")
     else:
@@ -59,9 +63,14 @@ def named_scenes(
 
 
 def _of_flights(
-    words: Sequence[str], config: Config, description: Mapping[str, Any], labels: bool, progress: Progress | None
+    words: Sequence[str],
+    config: Config,
+    description: Mapping[str, Any],
+    labels: bool,
+    progress: Progress | None,
+    left_out: LeftOut,
 ) -> Scenes:
-    wanted, left_out = reading(config), LeftOut()
+    wanted = reading(config)
     files = find_named(words, wanted, description.get("files", {}), labels)
     flights = read_flights(files, sorted(files), wanted, left_out, labels)
     check_some(flights, left_out)

@@ -17,7 +17,7 @@ from cloudml_tf.data.drift import fit_distributions
 from cloudml_tf.data.flight_scenes import reading, scenes_of_flights
 from cloudml_tf.data.inherited import check_unseen, inherited_scaling
 from cloudml_tf.data.label_weights import density_weights
-from cloudml_tf.data.left_out import LeftOut, flights_left, of_the_split, tell
+from cloudml_tf.data.left_out import LeftOut, flights_left, in_words, of_the_split
 from cloudml_tf.data.named import named_samples, named_scenes, samples_of_run
 from cloudml_tf.data.readers.flights import Flight
 from cloudml_tf.data.readers.frames import camera_fingerprint
@@ -64,9 +64,8 @@ class Prepared:
 
     def remarks(self) -> list[str]:
         """What a person has to know of these data before the training."""
-        left_out = [f"flight {name} is left out (data.bad_flights): {why}" for name, why in self.left_out.items()]
         far = [f"the sun is not that of the training: {'; '.join(self.far)}; {FAR_SUN}"] if self.far else []
-        return left_out + far
+        return in_words(self.left_out) + far
 
     def description(self) -> dict[str, Any]:
         """For the run folder."""
@@ -188,14 +187,17 @@ def _prepare_scenes(
     return Prepared(parts, parts["train"], scaling, fingerprint, details=details)
 
 
-def named_examples(words: Sequence[str], record: ModelRecord, decoding: Progress | None = None) -> Examples:
+def named_examples(
+    words: Sequence[str], record: ModelRecord, decoding: Progress | None = None, left_out: LeftOut | None = None
+) -> Examples:
     """The labelled examples that a command line names for a finished model.
 
+    With data.bad_flights "skip", flights that cannot be used are put into `left_out`.
     Raises `DataError` for a word that names none, and `RunError` for examples that do not fit the model.
     """
     if reads_scenes(record.config):
-        return named_scenes(words, record.config, record.description, progress=decoding)
-    return named_samples(words, record, decoding)
+        return named_scenes(words, record.config, record.description, progress=decoding, left_out=left_out)
+    return named_samples(words, record, decoding, left_out)
 
 
 def examples_of_run(config: Config, description: Mapping[str, Any], part: str) -> Examples:
@@ -215,8 +217,13 @@ def reads_scenes(config: Config) -> bool:
     return config.target.coverage == "swath"
 
 
-def prepare_frames(config: Config, decoding: Progress | None = None) -> dict[str, FrameChunks]:
-    """All frames of the training and validation flights, labelled or not, in chunks: what pretraining sees."""
+def prepare_frames(
+    config: Config, decoding: Progress | None = None, left_out: LeftOut | None = None
+) -> dict[str, FrameChunks]:
+    """All frames of the training and validation flights, labelled or not, in chunks: what pretraining sees.
+
+    With data.bad_flights "skip", flights that cannot be used are put into `left_out`.
+    """
 
     def build(left_out: LeftOut) -> dict[str, FrameChunks]:
         files = available_flights(config, left_out=left_out)
@@ -224,11 +231,9 @@ def prepare_frames(config: Config, decoding: Progress | None = None) -> dict[str
         check_extra_flights(config, needed, [*files, *left_out])
         names = {*needed["train"], *needed["val"], *config.pretraining.extra_flights} - set(left_out)
         flights = read_flights(files, sorted(names), config, left_out)
-        chunks = frame_chunks(flights, flights_left(config, list(files), left_out), config, decoding)
-        tell(left_out)
-        return chunks
+        return frame_chunks(flights, flights_left(config, list(files), left_out), config, decoding)
 
-    return without_bad_flights(build, config)
+    return without_bad_flights(build, config, left_out)
 
 
 def check_overweight(config: Config, available: list[str]) -> None:

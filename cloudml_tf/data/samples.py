@@ -60,7 +60,7 @@ class Examples(Protocol):
 
     @property
     def offsets(self) -> tuple[int, ...]:
-        """Of labels along the track, the locations in pixels ahead of nadir; (0,) of all others."""
+        """The locations of labels along the track, in pixels ahead of nadir; (0,) without a track."""
 
     @property
     def geometry(self) -> dict[str, Any]:

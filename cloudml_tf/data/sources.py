@@ -8,7 +8,7 @@ from typing import TypeVar
 from cloudml_tf.config.data import FlightFiles
 from cloudml_tf.config.load import expand
 from cloudml_tf.config.schema import Config
-from cloudml_tf.data.left_out import LeftOut, leave_out, tell
+from cloudml_tf.data.left_out import LeftOut, leave_out
 from cloudml_tf.data.readers.flights import Flight
 from cloudml_tf.data.readers.folders import find_flights
 from cloudml_tf.data.readers.frames import Progress
@@ -68,13 +68,13 @@ def read_flights(
     return found
 
 
-def without_bad_flights(build: Callable[[LeftOut], Result], config: Config) -> Result:
+def without_bad_flights(build: Callable[[LeftOut], Result], config: Config, left_out: LeftOut | None = None) -> Result:
     """What `build` returns for the flights that can be used.
 
     A flight may turn out to be bad only while its frames are decoded. With data.bad_flights "skip" it is then put into
     `left_out`, and all is built again without it.
     """
-    left_out: LeftOut = {}
+    left_out = {} if left_out is None else left_out
     while True:
         try:
             return build(left_out)
@@ -134,17 +134,20 @@ def _named(
     )
 
 
-def samples_of(files: Mapping[str, FlightFiles], config: Config, decoding: Progress | None = None) -> Samples:
-    """All labelled sequences of the given flights; of those that can be used, where data.bad_flights is "skip"."""
+def samples_of(
+    files: Mapping[str, FlightFiles], config: Config, decoding: Progress | None = None, left_out: LeftOut | None = None
+) -> Samples:
+    """All labelled sequences of the given flights.
+
+    With data.bad_flights "skip", those that cannot be used are put into `left_out`.
+    """
 
     def build(left_out: LeftOut) -> Samples:
         flights = read_flights(files, sorted(files.keys() - left_out), config, left_out)
         check_some(flights, left_out)
-        samples = build_samples(flights, config, decoding)[0]
-        tell(left_out)
-        return samples
+        return build_samples(flights, config, decoding)[0]
 
-    samples = without_bad_flights(build, config)
+    samples = without_bad_flights(build, config, left_out)
     check_labels(samples, "the judged flights")
     return samples
 

@@ -1,4 +1,4 @@
-"""Do labels meet their frames? Clock offset and boresight offset by correlation.
+"""Do labels match their frames? Estimate clock and boresight offsets by correlation.
 
 A label is compared with the brightness around nadir, and with that at other times and other pixels:
 
@@ -6,12 +6,12 @@ A label is compared with the brightness around nadir, and with that at other tim
     boresight plane   the label's own frame, pixels shifted along and across track
 
 The correlation is of ranks within a flight, so that means, gain and a curved relation between brightness and optical
-depth do not matter, and thermal imagery (cold clouds) serves as well. An offset counts if it comes back in all but
-1 % of bootstrap draws over blocks of track.
+depth do not matter, and thermal imagery (cold clouds) works as well. An offset counts if it recurs in all but 1 % of
+bootstrap draws over blocks of track.
 
 Along track the two explanations look alike: the camera moves on, so an early clock shows the same clouds as a pixel
-further ahead. Only parallax and a moving scene could tell, and they seldom do. Across track it can only be the
-boresight.
+further ahead. Only parallax and a moving scene could distinguish them, and they seldom do. Across track it can only be
+the boresight.
 """
 
 import math
@@ -30,7 +30,7 @@ from cloudml_tf.data.samples import nadir_pixel
 
 REACH_S, REACH_CELLS = 10.0, 8  # how far offsets are searched
 SMALLEST_STEP_S = 0.5
-MOST_LABELS = 800  # a flight's labels are thinned to these
+MOST_LABELS = 800  # a flight's labels are thinned to this number
 FEWEST_LABELS = 40
 BLOCK_S = 60.0
 DRAWS = 500
@@ -45,24 +45,24 @@ Cause = Literal["none", "clock", "boresight", "either"]
 
 @dataclass(frozen=True)
 class Alignment:
-    """Offsets that bring labels and frames together; 0 where there is none that is certain."""
+    """Offsets that align labels with frames; 0 where none is certain."""
 
-    clock_offset_s: float  # to be added to data.lidar.time_offset_s
-    boresight_rows: int  # to be added to data.camera.boresight_offset
+    clock_offset_s: float  # to add to data.lidar.time_offset_s
+    boresight_rows: int  # to add to data.camera.boresight_offset
     boresight_columns: int
     correlation: float  # r of label and nadir brightness as configured; its sign is that of the strongest r found
     best_correlation: float  # with the offsets
-    certain: bool  # whether any offset is to be applied
-    cause: Cause  # of the part along track
-    aside: bool  # whether there is a part across track
+    certain: bool  # whether any offset should be applied
+    cause: Cause  # of the offset along track
+    aside: bool  # whether there is an offset across track
     along_track_pixels: int  # the boresight offset that would do instead of the clock, where the cause is "either"
-    labels: int  # how many were compared
-    clear: bool  # whether the strongest correlation stands out of noise: without that nothing can be said
+    labels: int  # number of labels compared
+    clear: bool  # whether the strongest correlation exceeds the noise: otherwise nothing can be concluded
     peak: tuple[float, int, int]  # where r is highest, certain or not: lag in s, pixels across and along track
     curve: dict[str, list[float]]  # r over `lag_s`, and over `across_pixels`
 
     def agrees_with(self, other: "Alignment") -> bool:
-        """Whether the highest correlation lies closer to what is certain of `other` than to no offset at all."""
+        """Whether the highest correlation is closer to the certain part of `other` than to no offset at all."""
         (lag, across, along), (other_lag, other_across, other_along) = self.peak, other.peak
         closer = [True]
         if other.cause in ("clock", "either"):
@@ -75,13 +75,13 @@ class Alignment:
 
     @property
     def boresight_offset(self) -> tuple[int, int]:
-        """(rows, columns)."""
+        """The boresight offset as (rows, columns)."""
         return self.boresight_rows, self.boresight_columns
 
 
 @dataclass(frozen=True)
 class Search:
-    """The offsets that are tried. Shifts in pixels of the network's frames."""
+    """The offsets to try. Shifts in pixels of the network's frames."""
 
     lags_s: np.ndarray  # (L,)
     across: np.ndarray  # (A,)
@@ -92,7 +92,7 @@ class Search:
 
     @classmethod
     def of(cls, flights: list[Flight], config: Config) -> "Search":
-        """As far as the frames reach; large frames are searched in steps of several pixels."""
+        """Search as far as the frames reach; large frames in steps of several pixels."""
         shape = flights[0].frame_shape
         nadir = nadir_pixel(shape, config.data)
         cell = max(min(shape[:2]) // 32, 1)
@@ -109,7 +109,7 @@ class Search:
 
 @dataclass(frozen=True)
 class Evidence:
-    """Of one flight: sums over blocks of track of (label rank x brightness rank), both standardised."""
+    """The evidence of one flight: sums over blocks of track of (label rank x brightness rank), both standardised."""
 
     clock: np.ndarray  # (blocks, C, L, A)
     boresight: np.ndarray  # (blocks, C, B, A)
@@ -117,7 +117,7 @@ class Evidence:
 
 
 def estimate_alignment(flights: list[Flight], config: Config, progress: Progress | None = None) -> Alignment:
-    """Clock and boresight offset from all flights together; `progress` is told (flights done, of all)."""
+    """Estimate clock and boresight offset from all flights together; calls `progress(flights done, of all)`."""
     search = Search.of(flights, config)
     found = []
     for number, flight in enumerate(flights, start=1):
@@ -159,7 +159,7 @@ def _nothing(flight: Flight, search: Search) -> Evidence:
 
 
 def _frames_around_labels(flight: Flight, search: Search) -> tuple[np.ndarray, np.ndarray]:
-    """Labelled frames (n,), and the frames at each lag from them (n,L); only where there is one at every lag."""
+    """Labelled frames (n,), and the frames at each lag from them (n,L); only labels with a frame at every lag."""
     labelled = np.flatnonzero(np.isfinite(flight.label))
     labelled = labelled[:: max(-(-len(labelled) // MOST_LABELS), 1)]
     wanted_s = flight.time_s[labelled][:, None] + search.lags_s  # (n,L)
@@ -169,9 +169,9 @@ def _frames_around_labels(flight: Flight, search: Search) -> tuple[np.ndarray, n
 
 
 def _brightness(flight: Flight, wanted: np.ndarray, config: Config, search: Search) -> tuple[np.ndarray, np.ndarray]:
-    """Means over 3 x 3 cells at nadir and at every shift from it, (M,A,B,C); and which frames are images, (M,).
+    """Means over 3 x 3 cells at nadir and at every shift from it, (M,A,B,C); and which frames are valid images, (M,).
 
-    A frame that repeats the one before is no image of that moment.
+    A frame that repeats the one before is not an image of that moment.
     """
     shifts = (search.across, search.along) if search.across_axis == 0 else (search.along, search.across)
     rows, columns = (n + s for n, s in zip(search.nadir, shifts, strict=True))
@@ -195,14 +195,14 @@ def _ranks(values: np.ndarray) -> np.ndarray:
 
 
 def _block_sums(products: np.ndarray, block: np.ndarray) -> np.ndarray:
-    """(n,...) -> (blocks,...)."""
+    """Sum over blocks, (n,...) -> (blocks,...)."""
     sums = np.zeros((int(block.max()) + 1, *products.shape[1:]))
     np.add.at(sums, block, products)
     return sums
 
 
 def align(evidence: list[Evidence], search: Search, seed: int = 0) -> Alignment:
-    """The offsets that several flights (or one) agree on."""
+    """Combine several flights (or one) into the offsets that they agree on."""
     count = np.concatenate([e.count for e in evidence])
     total = float(count.sum())
     if total < FEWEST_LABELS:
@@ -220,7 +220,7 @@ def align(evidence: list[Evidence], search: Search, seed: int = 0) -> Alignment:
 
 
 def _one_channel(evidence: list[Evidence], total: float) -> tuple[np.ndarray, np.ndarray]:
-    """The channel with the strongest correlation, turned so that this is positive."""
+    """Select the channel with the strongest correlation, with the sign that makes it positive."""
     clock, boresight = (np.concatenate([getattr(e, name) for e in evidence]) for name in ("clock", "boresight"))
     r = np.concatenate([m.sum(axis=0).reshape(m.shape[1], -1) for m in (clock, boresight)], axis=1) / total  # (C,K)
     channel, best = np.unravel_index(np.abs(r).argmax(), r.shape)
@@ -230,7 +230,7 @@ def _one_channel(evidence: list[Evidence], total: float) -> tuple[np.ndarray, np
 
 @dataclass(frozen=True)
 class Plane:
-    """Correlation over two offsets: P of the first kind, Q across track; as found, and in S bootstrap draws."""
+    """Correlation over two offsets: P of the first kind, Q across track; as measured, and in S bootstrap draws."""
 
     first: np.ndarray  # (P,)
     across: np.ndarray  # (Q,)
@@ -239,24 +239,24 @@ class Plane:
 
     @property
     def best(self) -> tuple[int, int]:
-        """Where the correlation is highest."""
+        """The indices of the highest correlation."""
         i, j = np.unravel_index(self.r.argmax(), self.r.shape)
         return int(i), int(j)
 
     def is_clear(self, labels: int) -> bool:
-        """Whether the highest correlation stands out of the noise, whose error is 1/√n at least."""
+        """Whether the highest correlation exceeds the noise, whose error is 1/√n at least."""
         error = max(float(self.draws[:, *self.best].std()), 1.0 / math.sqrt(labels))
         return bool(self.r[self.best] > CLEAR_PEAK * error)
 
     def offsets(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Of each draw: the two offsets where it is highest, and how high. (S,) each."""
+        """For each draw: the two offsets where it is highest, and how high. (S,) each."""
         flat = self.draws.reshape(len(self.draws), -1)
         i, j = np.unravel_index(flat.argmax(axis=1), self.r.shape)
         return self.first[i], self.across[j], flat.max(axis=1)
 
 
 def _judge(clock: Plane, boresight: Plane, search: Search, labels: int, several: bool) -> Alignment:
-    """From the two planes to what is certain."""
+    """Decide from the two planes what is certain."""
     centre, now = (int(np.flatnonzero(x == 0)[0]) for x in (search.across, search.lags_s))
     configured = float(clock.r[now, centre])
     pixels = search.cell * (SMALLEST_CELLS if several else SMALLEST_CELLS_ONE_FLIGHT)
@@ -308,7 +308,7 @@ def _agreed(offsets: np.ndarray, smallest: float) -> bool:
 
 
 def _cause(later: bool, ahead: bool, by_clock: float, by_boresight: float) -> Cause:
-    """What the offset along track may be: both, unless one explains less than half of what the other does."""
+    """The possible cause of an offset along track: both, unless one explains less than half of what the other does."""
     if not (later or ahead):
         return "none"
     if later and by_boresight < 0.5 * by_clock:
@@ -319,7 +319,7 @@ def _cause(later: bool, ahead: bool, by_clock: float, by_boresight: float) -> Ca
 
 
 def _refined(clock: Plane) -> float:
-    """The best lag in s, between the tried ones: the vertex of the parabola through the highest three."""
+    """The best lag in s, between the tested ones: the vertex of the parabola through the highest three."""
     i, j = clock.best
     if i in (0, len(clock.first) - 1):
         return float(clock.first[i])

@@ -1,6 +1,6 @@
-"""Is what the camera wrote an image of that moment? Artefacts, frozen frames, vignetting, copies and gains.
+"""Is each frame an image of its own moment? Artefacts, frozen frames, vignetting, copies and gains.
 
-Every frame is looked at once (of a long flight, runs of neighbours spread over it) and boiled down to a few numbers.
+Every frame is read once (of a long flight, runs of neighbours spread over it) and reduced to a few numbers.
 """
 
 import itertools
@@ -13,33 +13,33 @@ from cloudml_tf.data.readers.flights import Flight
 from cloudml_tf.data.readers.frames import read_frames
 from cloudml_tf.data.samples import nadir_pixel
 
-MOST_FRAMES, RUN = 6000, 100  # frames of a flight that are looked at, in runs of neighbours
-THUMBNAIL = 8  # pixels a side
+MOST_FRAMES, RUN = 6000, 100  # frames of a flight that are read, in runs of neighbours
+THUMBNAIL = 8  # pixels per side
 CORNER = 8  # the corners and the centre are an eighth and a quarter of the frame's sides
 
 
 @dataclass(frozen=True)
 class FrameScan:
-    """M frames of one flight in a few numbers each. C channels."""
+    """M frames of one flight, each as a few numbers. C channels."""
 
     name: str
     frames: np.ndarray  # (M,) indices into the flight, increasing
     black: np.ndarray  # (M,) bool: all pixels of a channel are equal
     not_finite: np.ndarray  # (M,) bool
     saturated: np.ndarray  # (M,) bool, by data.camera.saturation and bad_pixel_fraction
-    frozen: np.ndarray  # (M,) bool: an image, and the same as the one before
-    nadir: np.ndarray  # (M,C) mean of 3 x 3 pixels; NaN where the frame is no image
+    frozen: np.ndarray  # (M,) bool: an image equal to the one before
+    nadir: np.ndarray  # (M,C) mean of 3 x 3 pixels; NaN where the frame is not an image
     centre: np.ndarray  # (M,C) mean of the middle
     corners: np.ndarray  # (M,C) mean of the four corners
     thumbnail: np.ndarray  # (M,8,8) of the first channel
 
     @property
     def usable(self) -> np.ndarray:
-        """(M,) bool: an image of its own moment."""
+        """Which frames (M,) are images of their own moment, as bool."""
         return ~(self.black | self.not_finite | self.saturated | self.frozen)
 
     def longest_frozen(self) -> tuple[int, int, int]:
-        """How many frames of the longest run of equal ones, and the first and last of them (indices of the flight)."""
+        """The length of the longest run of equal frames, and its first and last frame (indices of the flight)."""
         best = (0, 0, 0)
         begin = 0
         for i in range(1, len(self.frames) + 1):
@@ -51,7 +51,7 @@ class FrameScan:
 
 
 def scan_frames(flight: Flight, config: Config) -> FrameScan:
-    """Look at a flight's frames."""
+    """Scan a flight's frames."""
     chosen = _runs(len(flight))
     height, width, channels = flight.frame_shape
     row, column = nadir_pixel(flight.frame_shape, config.data)
@@ -83,7 +83,7 @@ def _runs(count: int) -> np.ndarray:
 
 
 def _corners_and_centre(radiance: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(n,H,W,C) -> (n,C) and (n,C)."""
+    """Means of the corners and of the centre, (n,H,W,C) -> (n,C) and (n,C)."""
     height, width = radiance.shape[1:3]
     y, x = max(height // CORNER, 1), max(width // CORNER, 1)
     edges = itertools.product((slice(y), slice(-y, None)), (slice(x), slice(-x, None)))
@@ -93,7 +93,7 @@ def _corners_and_centre(radiance: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _shrunk(radiance: np.ndarray) -> np.ndarray:
-    """(n,H,W,C) -> (n,8,8,C): means over rectangles, the same for equal frames."""
+    """Shrink by means over rectangles, which are equal for equal frames. (n,H,W,C) -> (n,8,8,C)."""
     for axis in (1, 2):
         length = radiance.shape[axis]
         edges = np.linspace(0, length, min(THUMBNAIL, length) + 1).astype(int)
@@ -105,7 +105,7 @@ def _shrunk(radiance: np.ndarray) -> np.ndarray:
 
 # --- the same scene in two flights
 
-ALIKE = 0.98  # correlation of two thumbnails of one scene; noise takes a little
+ALIKE = 0.98  # correlation of two thumbnails of one scene; noise lowers it a little
 UNLIKE_THE_REST = 0.3  # (1 - r) of the partner over (1 - r) of the best other frame, further than `NEIGHBOURS` away
 NEIGHBOURS = 10
 FEWEST_COPIES = 12  # frames in a row, with one distance between their indices
@@ -114,8 +114,8 @@ FEWEST_COPIES = 12  # frames in a row, with one distance between their indices
 def copied_frames(first: FrameScan, second: FrameScan) -> np.ndarray:
     """Pairs (n,2) of frame indices that show the same scene in two flights.
 
-    Two cloud scenes may look alike by chance, and clear sea always does. So a frame's partner must be far more alike
-    than any other frame of that flight, and neighbours must have neighbours for partners.
+    Two cloud scenes may look alike by chance, and clear sea always does. So a frame's partner must be far more similar
+    than any other frame of that flight, and neighbours must have neighbours as partners.
     """
     a, b = _profiles(first), _profiles(second)
     if not len(a[0]) or not len(b[0]):
@@ -140,7 +140,7 @@ def _profiles(scan: FrameScan) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _partners(a: np.ndarray, b: np.ndarray, frames: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """For each row of `a` the most alike row of `b`, and whether it stands out. (m,64), (n,64) -> (m,), (m,)."""
+    """For each row of `a` the most similar row of `b`, and whether it stands out. (m,64), (n,64) -> (m,), (m,)."""
     partner, good = np.zeros(len(a), int), np.zeros(len(a), bool)
     for first in range(0, len(a), 512):
         r = a[first : first + 512] @ b.T  # (k,n)

@@ -1,4 +1,4 @@
-"""What differs from flight to flight: the camera's gain, and the distributions of labels and brightness."""
+"""Differences between flights: the camera's gain, and the distributions of labels and brightness."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from scipy.stats import spearmanr
 from cloudml_tf.data.readers.flights import Flight
 from cloudml_tf.diagnostics.frames import FrameScan
 
-BINS = 5  # of the label, with equal numbers of the judged flight; and quantiles of the brightness
+BINS = 5  # of the label, with equal numbers in the tested flight; and quantiles of the brightness
 FEWEST_IN_BIN = 5
 SMALLEST_GAIN = 1.5  # clouds, sun, sea and regimes of flights with one gain have given 0.71 to 1.3
 LEAST_CORRELATION = 0.3  # of label and brightness; below, equal labels do not mean equal clouds
@@ -20,7 +20,7 @@ STEADY = 0.5  # of the logarithm: how much the ratio of distributions may vary f
 
 @dataclass(frozen=True)
 class Gain:
-    """A flight's brightness over that of the other flights, in one channel."""
+    """A flight's brightness relative to that of the other flights, in one channel."""
 
     flight: str
     channel: int
@@ -41,7 +41,7 @@ def gains(flights: Sequence[Flight], scans: dict[str, FrameScan], aligned: set[s
     """Compare each flight with all others. Needs three flights.
 
     A gain multiplies the brightness at every label, thin and thick cloud alike. A flight is an outlier if its ratio is
-    far from 1, far outside of the scatter of the others, and on one side in every bin of the label.
+    far from 1, far outside the scatter of the others, and on one side in every bin of the label.
 
     Where labels say little about brightness, or are not `aligned` with their frames, the whole distributions of
     brightness are compared: a gain multiplies dark and bright alike, other clouds do not.
@@ -91,7 +91,7 @@ def _gain_at_ranks(name: str, channel: int, scans: list[FrameScan]) -> Gain | No
 
 
 def _compare(own: np.ndarray, others: np.ndarray) -> tuple[float, float, np.ndarray]:
-    """Logarithms (K,) and (flights,K): of the ratio, its scatter among the others, and the ratio's of each bin (K,)."""
+    """Logarithms (K,) and (flights,K): of the ratio, its scatter among the others, and the ratio in each bin (K,)."""
     middle = np.nanmedian(others, axis=0)
     difference = own - middle
     scatter = float(np.std(np.nanmean(others - middle, axis=1), ddof=1))
@@ -103,7 +103,7 @@ def _is_far(log_ratio: float, scatter: float) -> bool:
 
 
 def _binned(label: np.ndarray, brightness: np.ndarray, edges: np.ndarray) -> np.ndarray:
-    """Log of the median brightness in each bin of the label; NaN for too few, or where it is not positive."""
+    """Log of the median brightness in each bin of the label; NaN where there are too few, or it is not positive."""
     found = np.full(len(edges) - 1, np.nan)
     for i, (low, high) in enumerate(pairwise(edges)):
         inside = (label >= low) & (label <= high)

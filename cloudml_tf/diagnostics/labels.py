@@ -1,4 +1,4 @@
-"""What labels tell about themselves: their unit, their memory along the track, and their noise."""
+"""What labels reveal about themselves: their unit, their memory along the track, and their noise."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,11 +12,11 @@ from cloudml_tf.data.samples import Examples
 
 METRES_IN_A_KILOMETRE = 1000.0
 HIGHEST_CLOUD_KM, LOWEST_MEDIAN_M = 25.0, 60.0  # a median of 60 cannot be km; clouds of 60 m hardly exist
-RESOLVED = 0.5  # neighbours' share of the variance, above which the labels' noise cannot be told from clouds
+RESOLVED = 0.5  # neighbours' share of the variance, above which noise and clouds cannot be separated
 
 
 def height_unit(path: Path, data: Data, target: Target) -> tuple[str, float]:
-    """("km" or "m", median of all values in the file's unit) of a height label, without regard to its range."""
+    """("km" or "m", median of all values in the file's unit) of a height label, regardless of its range."""
     if target.name == "optical_depth":
         return "km", float("nan")
     free = target.model_copy(update={"minimum": None, "maximum": None})
@@ -36,7 +36,7 @@ def height_dataset(config: Config) -> str:
 
 
 def in_metres(target: Target) -> Target:
-    """The same range of heights for labels that are in metres."""
+    """The same range of heights in metres."""
     limits = {key: getattr(target, key) for key in ("minimum", "maximum")}
     scaled = {key: None if value is None else METRES_IN_A_KILOMETRE * value for key, value in limits.items()}
     return target.model_copy(update=scaled)
@@ -49,11 +49,11 @@ class LabelNoise:
     interval_s: float  # between neighbouring labels
     first: float  # one interval apart
     second: float  # two
-    share: float | None  # of the variance that is noise, extrapolated to no distance; None where it cannot be told
+    share: float | None  # noise as a share of the variance, extrapolated to distance 0; None where unknown
 
 
 def label_noise(samples: Examples, value: np.ndarray) -> LabelNoise | None:
-    """From the structure function of (n,) labels, in the space of the loss; None for too few.
+    """Estimate the noise from the structure function of (n,) labels, in the loss's space; None for too few.
 
     Clouds give γ(h) = noise + a h^(2/3) (the k^-5/3 spectrum), so two distances give the noise. It holds where
     neighbouring labels still resemble each other; else a rough cloud and a noisy lidar look the same.
@@ -72,7 +72,8 @@ def label_noise(samples: Examples, value: np.ndarray) -> LabelNoise | None:
 
 
 def _half_squared_difference(samples: Examples, value: np.ndarray, apart_s: float, slack_s: float) -> float:
-    """Over pairs of one flight that are `apart_s` apart, relative to the variance within flights. NaN for few pairs."""
+    """Half the mean squared difference over pairs of one flight that are `apart_s` apart, relative to the variance
+    within flights. NaN for few pairs."""
     squares, variance = [], []
     for number in np.unique(samples.group):
         here = samples.group == number

@@ -1,7 +1,7 @@
-"""What a network has to beat: the mean; regressions on what the examples offer; and retrievals of other methods.
+"""What a network has to beat: the mean; regressions on features of the examples; and retrievals of other methods.
 
-Sequences offer image statistics (`cloudml_tf.data.statistics`), for ridge regression and gradient boosting; scenes
-offer each pixel by itself, for a boosting that knows no neighbours, and the retrieval of their file where it has one.
+Sequences have image statistics (`cloudml_tf.data.statistics`), for ridge regression and gradient boosting; scenes have
+each pixel by itself, for a boosting without neighbours, and the retrieval of their file where it has one.
 """
 
 from collections.abc import Mapping
@@ -49,7 +49,7 @@ def _on_labels(examples: Examples, values: np.ndarray) -> np.ndarray:
 def fit(
     features: np.ndarray, target: np.ndarray, weight: np.ndarray | None, seed: int, kind: str = "image_statistics"
 ) -> dict[str, Any]:
-    """The models of a kind of features (k,S), fitted to standardised targets (k,), as scikit-learn models.
+    """Fit the models of a kind of features (k,S) to standardised targets (k,), as scikit-learn models.
 
     Without weights the boosting is several times faster. Of very many pixels `BOOSTED_PIXELS` are drawn.
     """
@@ -67,7 +67,7 @@ def fit(
 
 
 def ridge_on(train: np.ndarray, target: np.ndarray, other: np.ndarray) -> np.ndarray:
-    """Ridge regression on (n,D) vectors: predictions (m,) for (m,D) others. A linear probe of frozen features."""
+    """Fit ridge regression on (n,D) vectors and predict (m,) for (m,D) others: a linear probe of frozen features."""
     from threadpoolctl import threadpool_limits
 
     with threadpool_limits(1):

@@ -1,9 +1,9 @@
-"""What a comparison of runs says, without printing it: the original's table, winners, leads and differences.
+"""Compare runs, without printing: the reference recipe's table, winners, leads and differences.
 
-Each run stands for its best epoch, whose weights were judged. The winner of a row is the highest, but the lowest MAE,
-the s nearest to 1 and the spread nearest to that of the labels: of collapsed runs these are the highest,
-as in the original's table, and an inflated run does not win by its noise. A lead counts where its 95 % interval, from
-a bootstrap over blocks of track, does not hold 0.
+Each run is represented by its best epoch, whose weights were evaluated. The winner of a row is the highest, but the
+lowest MAE, the s nearest to 1 and the spread nearest to that of the labels: for collapsed runs these are the highest,
+as in the recipe's table, and an inflated run does not win by its noise. A lead counts where its 95 % interval, from a
+bootstrap over blocks of track, does not contain 0.
 """
 
 import json
@@ -38,7 +38,7 @@ class Run:
     arrays: dict[str, np.ndarray]  # predictions.npz
 
     def scores(self, space: str) -> dict[str, Any]:
-        """Of the test part, in the loss's space or in physical units."""
+        """Scores of the test split, in the loss's space or in physical units."""
         return self.metrics["test"] if space == "loss" else self.metrics["test"]["physical"]
 
     @property
@@ -57,7 +57,7 @@ class Run:
         return scaling.transform(label), scaling.transform(prediction / scaling.smearing)
 
     def blocks(self, block_s: float, chosen: Any = slice(None)) -> np.ndarray:
-        """(k,) the bootstrap block of each of these labels."""
+        """The bootstrap block of each of these labels, (k,)."""
         label = self.arrays["test_label"]
         flight = self.arrays["test_flight" if "test_flight" in self.arrays else "test_scene"]
         number = np.unique(flight, return_inverse=True)[1]
@@ -77,7 +77,7 @@ class Run:
 
 
 def read_finished(folder: Path, name: str) -> Run:
-    """A run folder. Raises `RunError` for one that is not finished."""
+    """Read a run folder. Raises `RunError` for one that is not finished."""
     config, description = read_run(folder)
     if not (folder / "metrics.json").is_file() or not (folder / "predictions.npz").is_file():
         raise RunError(f"{folder}: is not finished, so there is nothing to compare. `cloudml diagnose` says why.")
@@ -86,7 +86,7 @@ def read_finished(folder: Path, name: str) -> Run:
 
 
 def short_names(folders: list[Path]) -> list[str]:
-    """The last part of each path, with as many before it as it takes to tell them apart."""
+    """The last part of each path, with as many before it as make the names distinct."""
     parts = [folder.resolve().parts for folder in folders]
     for length in range(1, max(map(len, parts)) + 1):
         names = ["/".join(found[-length:]) for found in parts]
@@ -96,7 +96,7 @@ def short_names(folders: list[Path]) -> list[str]:
 
 
 def read_all(folders: list[Path]) -> list[Run]:
-    """Two runs or more, with names that tell them apart. Raises `RunError`."""
+    """Read two runs or more, with distinct names. Raises `RunError`."""
     if len(folders) < 2:
         raise RunError("compare needs two runs or more.")
     return [read_finished(folder, name) for folder, name in zip(folders, short_names(folders), strict=True)]
@@ -105,7 +105,7 @@ def read_all(folders: list[Path]) -> list[Run]:
 def compare(folders: list[Path], overrides: dict[str, Any] | None = None) -> dict[str, Any]:
     """The table, tiers, differences and warnings. `overrides` change evaluation.* and seed of the bootstrap."""
     runs = read_all(folders)
-    judged = read_run(folders[0], overrides)[0]
+    evaluated = read_run(folders[0], overrides)[0]
     if len({run.config.target.name for run in runs}) > 1:
         shown = ", ".join(f"{run.name}: {run.config.target.name}" for run in runs)
         raise RunError(f"the runs predict different quantities ({shown}) and cannot be compared.")
@@ -113,19 +113,19 @@ def compare(folders: list[Path], overrides: dict[str, Any] | None = None) -> dic
     return {
         "runs": {run.name: str(run.folder) for run in runs},
         "space": runs[0].metrics["space"][space],
-        "rows": [row(key, runs, space, judged) for key in ROWS],
+        "rows": [row(key, runs, space, evaluated) for key in ROWS],
         "tier": {run.name: run.metrics["tier"]["name"] for run in runs},
         "best_epoch": {run.name: run.metrics["training"]["best_epoch"] for run in runs},
         "epochs": {run.name: run.metrics["training"]["epochs"] for run in runs},
         "diagnosis": {run.name: run.metrics.get("diagnosis", {}).get("verdict") for run in runs},
         "inflated": {run.name: _excess(run, space) for run in runs if _excess(run, space) > INFLATED},
         "config_difference": config_difference(runs),
-        "warnings": [*warnings(runs), *_few_blocks(runs, judged)],
+        "warnings": [*warnings(runs), *_few_blocks(runs, evaluated)],
     }
 
 
 def space_of(runs: list[Run]) -> str:
-    """The loss's, where it is the same for all; else physical units."""
+    """The loss's space, where all runs share it; else physical units."""
     return "loss" if len({run.metrics["space"]["loss"] for run in runs}) == 1 else "physical"
 
 
@@ -136,14 +136,14 @@ def _excess(run: Run, space: str) -> float:
 
 
 def merit(key: str, value: Any, target_spread: float) -> Any:
-    """What of a score is the more the better; a number or an array."""
+    """Convert a score, a number or an array, so that more is better."""
     better = COLUMNS[key].better
     wanted = {"lower": 0.0, "near 0": 0.0, "near 1": 1.0, "near target_spread": target_spread}
     return value if better == "higher" else -np.abs(value - wanted[better])
 
 
-def row(key: str, runs: list[Run], space: str, judged: Config) -> dict[str, Any]:
-    """One score of every run, who wins, by how much (in `merit`), and whether that is more than chance."""
+def row(key: str, runs: list[Run], space: str, evaluated: Config) -> dict[str, Any]:
+    """One score of every run, the winner, its lead (in `merit`), and whether that is more than chance."""
     found_scores = {run.name: run.scores(space) for run in runs}
     values = {name: scored[key] for name, scored in found_scores.items()}
     defined = {name: value for name, value in values.items() if value is not None}
@@ -153,7 +153,7 @@ def row(key: str, runs: list[Run], space: str, judged: Config) -> dict[str, Any]
     if len(ranked) < 2:
         return {**found, "winner": ranked[0].name if ranked else None}
     first, second = ranked[:2]
-    lead, (low, high), paired = lead_of(first, second, key, space, judged)
+    lead, (low, high), paired = lead_of(first, second, key, space, evaluated)
     return {
         **found,
         "winner": first.name,
@@ -165,11 +165,13 @@ def row(key: str, runs: list[Run], space: str, judged: Config) -> dict[str, Any]
     }
 
 
-def lead_of(first: Run, second: Run, key: str, space: str, judged: Config) -> tuple[float, tuple[float, float], bool]:
+def lead_of(
+    first: Run, second: Run, key: str, space: str, evaluated: Config
+) -> tuple[float, tuple[float, float], bool]:
     """The first's merit minus the second's, its 95 % interval, and whether they are paired.
 
-    Paired: both on the test samples that they share, block by block. Where those are fewer than half, the two are
-    drawn independently; whatever is easier about one's samples is then in the lead as well.
+    Paired: both on the test samples that they share, block by block. Where those are fewer than half, the two are drawn
+    independently; whatever is easier about one's samples is then in the lead too.
     """
     a, b = first.samples(), second.samples()
     shared = set(a) & set(b)
@@ -180,8 +182,8 @@ def lead_of(first: Run, second: Run, key: str, space: str, judged: Config) -> tu
         label, prediction = run.test(space, here)
         scored = scores(label, prediction)
         values.append(merit(key, scored[key], scored["target_spread"]))
-        seed, draws = judged.seed + (0 if paired else number), judged.evaluation.bootstrap_samples
-        blocks = run.blocks(judged.evaluation.block_s, here)
+        seed, draws = evaluated.seed + (0 if paired else number), evaluated.evaluation.bootstrap_samples
+        blocks = run.blocks(evaluated.evaluation.block_s, here)
         scores_drawn = drawn_scores(label, prediction, blocks, draws, seed, (key,))[key]
         drawn.append(merit(key, scores_drawn, scored["target_spread"]))
     low, high = np.nanquantile(drawn[0] - drawn[1], [0.025, 0.975])
@@ -189,7 +191,7 @@ def lead_of(first: Run, second: Run, key: str, space: str, judged: Config) -> tu
 
 
 def config_difference(runs: list[Run]) -> dict[str, dict[str, Any]]:
-    """The fields in which the configurations differ, with each run's value. Where results are written is left out."""
+    """The fields in which the configurations differ, with each run's value, except where results are written."""
     each = {run.name: flat(run.config.model_dump(mode="json")) for run in runs}
     fields = sorted({field for found in each.values() for field in found if not field.startswith("output.")})
     return {
@@ -200,7 +202,7 @@ def config_difference(runs: list[Run]) -> dict[str, dict[str, Any]]:
 
 
 def warnings(runs: list[Run]) -> list[str]:
-    """Why the scores may not be comparable."""
+    """Reasons why the scores may not be comparable."""
     found = []
     first = runs[0]
     for other in runs[1:]:
@@ -213,7 +215,7 @@ def warnings(runs: list[Run]) -> list[str]:
         a, b = set(first.samples()), set(other.samples())
         if "test" not in changed and a != b:
             found.append(
-                f"test samples differ: {who} have {len(a & b)} in common, of {len(a)} and {len(b)}; leads are judged "
+                f"test samples differ: {who} have {len(a & b)} in common, of {len(a)} and {len(b)}; leads are computed "
                 "on those, values are each run's own"
             )
         elif not changed and _other_data(first, other):
@@ -224,12 +226,12 @@ def warnings(runs: list[Run]) -> list[str]:
     return found
 
 
-def _few_blocks(runs: list[Run], judged: Config) -> list[str]:
-    return few_blocks(min(len(np.unique(run.blocks(judged.evaluation.block_s))) for run in runs))
+def _few_blocks(runs: list[Run], evaluated: Config) -> list[str]:
+    return few_blocks(min(len(np.unique(run.blocks(evaluated.evaluation.block_s))) for run in runs))
 
 
 def _other_data(first: Run, other: Run) -> bool:
-    """Whether fingerprints differ though sequences are of one length, or the training labels do."""
+    """Whether fingerprints differ although sequences have the same length, or the training labels do."""
     same_length = first.config.temporal_frames == other.config.temporal_frames
     if first.description["fingerprint"] != other.description["fingerprint"] and same_length:
         return True

@@ -1,7 +1,7 @@
-"""The ceiling on simulated flights: what a retrieval that knew the noise-free cloud would reach.
+"""The ceiling on simulated flights: what a retrieval with the noise-free cloud would reach.
 
-The simulator keeps the true column optical depth, averaged over each lidar footprint. A straight line from it to the
-label, fitted on the training part, is the oracle; what it misses is the lidar's own noise.
+The simulator stores the true column optical depth, averaged over each lidar footprint. A straight line from it to the
+label, fitted on the training split, is the oracle; what it misses is the lidar's own noise.
 """
 
 from collections.abc import Mapping
@@ -21,7 +21,7 @@ from cloudml_tf.data.scaling import TargetScaling
 def oracle_predictions(
     parts: Mapping[str, Examples], flights: Mapping[str, FlightFiles], scaling: TargetScaling, config: Config
 ) -> dict[str, np.ndarray] | None:
-    """Standardised predictions of the oracle for each split, at nadir; None where a flight has no truth file."""
+    """The oracle's standardised predictions for each split, at nadir; None where a flight has no truth file."""
     if config.target.name != "optical_depth" or not flights or parts["train"].label.ndim > 1:
         return None
     truth_files = {name: next(Path(f.camera).parent.glob("TRUTH_*.h5"), None) for name, f in flights.items()}

@@ -1,7 +1,7 @@
-"""How good a set of predictions is: scores with intervals, tiers, and the acceptance of a run.
+"""Evaluate a set of predictions: scores with intervals, tiers, and the acceptance of a run.
 
 Everything is a formula over the additive sums of `cloudml_tf.nn.moments`. Neighbouring samples are correlated, so
-intervals come from a bootstrap over blocks of track, and an effective sample size stands beside n.
+intervals come from a bootstrap over blocks of track, and an effective sample size is given beside n.
 """
 
 from collections.abc import Mapping, Sequence
@@ -76,10 +76,10 @@ def texts(found: Mapping[str, Any], keys: Sequence[str]) -> list[str]:
     return [COLUMNS[key].text(found.get(key)) for key in keys]
 
 
-FEWEST_BLOCKS = 10  # of track, for an interval that can be trusted
+FEWEST_BLOCKS = 10  # blocks of track that an interval needs to be trusted
 
-# The original document's limits hold for its target: std 0.483 and spread 1.8. In brackets the same limits relative to
-# the target, which is how every target is judged: RMSE/std, MAE/std, spread/spread. "Strong" and "clear linear"
+# The reference recipe's limits are for its target: std 0.483 and spread 1.8. In brackets are the same limits relative
+# to the target, which serve for every target: RMSE/std, MAE/std, spread/spread. "Strong" and "clear linear"
 # correlation are what the other limits of the tier imply.
 SEED_STD, SEED_SPREAD = 0.483, 1.8
 TIERS: dict[str, dict[str, float]] = {
@@ -119,10 +119,10 @@ def scores_with_intervals(
 
 
 def few_blocks(count: int) -> list[str]:
-    """What is to be said of intervals from so many blocks of track, if anything."""
+    """A warning about intervals from too few blocks of track, if needed."""
     if count >= FEWEST_BLOCKS:
         return []
-    return [f"the test part has {count} blocks of track: intervals of so few are too narrow; see evaluation.block_s"]
+    return [f"the test split has {count} blocks of track: intervals from so few are too narrow; see evaluation.block_s"]
 
 
 def bootstrap(
@@ -137,8 +137,8 @@ def bootstrap(
 def drawn_scores(
     target: np.ndarray, prediction: np.ndarray, blocks: np.ndarray, samples: int, seed: int, names: Sequence[str]
 ) -> dict[str, np.ndarray]:
-    """Scores of each bootstrap draw, (samples,) a name. Equal blocks and seed give equal draws, so that the scores of
-    two predictors can be compared draw by draw. `names` are formulas of `moments`, or "pred_spread"."""
+    """Scores of each bootstrap draw by name, (samples,) each. Equal blocks and seed give equal draws, so that the
+    scores of two predictors can be compared draw by draw. `names` are formulas of `moments`, or "pred_spread"."""
     _, block = np.unique(blocks, return_inverse=True)
     count = int(block.max()) + 1
     draws = np.random.default_rng(seed).multinomial(count, np.full(count, 1.0 / count), size=samples)
@@ -156,9 +156,9 @@ def drawn_scores(
 
 
 def tier(found: dict[str, Any]) -> dict[str, Any]:
-    """The highest tier whose conditions all hold, and the conditions that keep the next one away.
+    """The highest tier whose conditions all hold, and the conditions that fail for the next.
 
-    `found` are the scores of one split, in the space that the loss works in.
+    `found` are the scores of one split, in the loss's space.
     """
     name, failed = "none", []
     for candidate, limits in TIERS.items():
@@ -184,7 +184,7 @@ def _fails(found: dict[str, Any], key: str, limit: float) -> str:
 
 
 def phase3(found: dict[str, Any], history: Sequence[dict[str, float]], best_epoch: int | None) -> dict[str, Any]:
-    """The original's acceptance of the fix: R² > 0, s > 0.40, spread > 0.5 (relative: 0.278), s rising.
+    """The reference recipe's acceptance of a run: R² > 0, s > 0.40, spread > 0.5 (relative: 0.278), s rising.
 
     "Rising" is a rank correlation above 0 between the validation s and the epoch, up to the best epoch.
     """
@@ -198,7 +198,7 @@ def phase3(found: dict[str, Any], history: Sequence[dict[str, float]], best_epoc
 
 
 def rank_correlation(x: np.ndarray, y: np.ndarray) -> float:
-    """Spearman's; NaN under two points or for constants."""
+    """Spearman's rank correlation; NaN for fewer than two points or for constants."""
     finite = np.isfinite(y)
     if finite.sum() < 2:
         return float("nan")

@@ -1,4 +1,4 @@
-"""Are these flights of the kind that a model was trained on? What `evaluate` says of it, in words and as numbers."""
+"""Are these flights of the kind that a model was trained on? The answer of `evaluate`, in words and in numbers."""
 
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -12,35 +12,38 @@ from cloudml_tf.data.samples import Samples
 from cloudml_tf.data.training_ranges import TrainingRanges, far_light, far_sun, frame_means
 
 NOTE = (
-    "Distance: Kolmogorov and Smirnov's, 0 to 1. Chance: how often flights of the training's kind would be as far "
-    "away, judged by how much the training flights differ from each other. Below 0.001 it is a warning."
+    "Distance: Kolmogorov-Smirnov, 0 to 1. Chance: how often flights of the same kind as in training would be as far "
+    "away, estimated from how much the training flights differ from each other. Below 0.001 it is a warning."
 )
 
 
 def judge_shift(samples: Samples, description: Mapping[str, Any], config: Config) -> dict[str, Any]:
-    """`warnings`, a sentence each; what they `mean` together; what was `compared`, a row an input and a flight.
+    """Compare flights with the training: `warnings`, a sentence each; their `meaning`; `compared`, a row per input and
+    flight.
 
     `description` is the model's, with its `ranges` and `distributions`.
     """
     found = shifts(samples, description["distributions"], config)
-    said = [shift.sentence() for shift in found if shift.certain]
+    sentences = [shift.sentence() for shift in found if shift.certain]
     ranges = TrainingRanges.from_json(description["ranges"])
     return {
-        "warnings": [*said, *_outside(samples, ranges, config)],
+        "warnings": [*sentences, *_outside(samples, ranges, config)],
         "meaning": meaning(found),
         "compared": [asdict(shift) for shift in found],
     }
 
 
 def _outside(samples: Samples, ranges: TrainingRanges, config: Config) -> list[str]:
-    """Flights most of whose frames have a sun or a radiance that training has not shown."""
+    """Flights most of whose frames have a sun or a mean radiance outside the training range."""
     found = []
     for number in np.unique(samples.flight):
         rows = np.unique(samples.index[samples.flight == number])
         sun = None if samples.sun_angles_deg is None else samples.sun_angles_deg[rows]
         light = frame_means(samples.table[rows])
-        for said in (far_sun(sun, ranges, config.augmentation), far_light(light, ranges)):
-            if said:
+        for problem in (far_sun(sun, ranges, config.augmentation), far_light(light, ranges)):
+            if problem:
                 name = samples.flight_names[number]
-                found.append(f"{name}: most frames are outside of the training: {said}. Their answers extrapolate.")
+                found.append(
+                    f"{name}: most frames are outside the training range: {problem}. Their predictions extrapolate."
+                )
     return found

@@ -5,6 +5,7 @@
 Keras is loaded only once there is something to train.
 """
 
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,7 +27,7 @@ from cloudml_tf.config.schema import Config
 from cloudml_tf.data.prepare import Prepared, prepare
 from cloudml_tf.inference.export.formats import check_backend, check_packages
 from cloudml_tf.train import devices
-from cloudml_tf.train.warm_start import first_model
+from cloudml_tf.train.warm_start import first_model, start_in_words
 from cloudml_tf.utils.console import Console
 from cloudml_tf.utils.errors import EXIT_COLLAPSED, EXIT_OK
 from cloudml_tf.utils.files import whole_file, write_json
@@ -86,9 +87,9 @@ def fit_and_evaluate(
 ) -> dict[str, Any]:
     """Fit, score, diagnose, draw, report and export; writes everything that is known after training."""
     quiet_tensorflow()
-    from cloudml_tf.train.tracking import tracker
+    from cloudml_tf.train.tracking import Tracker
 
-    with tracker(config, folder) as tracked:
+    with closing(Tracker(config, folder)) as tracked:
         metrics = _fit_and_evaluate(config, prepared, folder, console, resume, tracked)
         exported = metrics.get("export")
         tracked.results(metrics, Path(exported["folder"]) if exported else None)
@@ -133,6 +134,8 @@ def fit_first_model(
     devices.begin(config.training, console)
     model = first_model(config, prepared)
     console.say(f"model: {model.count_params():,} weights")
+    if config.training.init_from is not None:
+        console.say(start_in_words(config))
     pretrained = None
     if config.pretraining.enabled:
         pretrained = transfer.start_from_pretraining(model, config, prepared, folder, console)

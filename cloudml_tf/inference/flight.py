@@ -73,7 +73,7 @@ def _nadir_line(block: Block, flight: Flight, config: Config) -> np.ndarray:
 
 
 def _every(pixels: int) -> int:
-    """Of a line of so many pixels, which are kept: each, each second …"""
+    """The step at which pixels of a line are kept: 1 for a short line, 2 for twice the length …"""
     return -(-pixels // STRIP_PIXELS)
 
 

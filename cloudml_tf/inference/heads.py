@@ -21,7 +21,7 @@ class MemberHead:
 
     @classmethod
     def of(cls, config: Config, description: dict[str, Any]) -> "MemberHead":
-        """Of a run."""
+        """The head of a run, from its configuration and data description."""
         target = description["scaling"]["target"]
         return cls(target["mean"], target["std"], config.model.head, config.model.bin_range)
 

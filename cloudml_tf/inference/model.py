@@ -42,7 +42,7 @@ class Model:
 
     @property
     def config(self) -> Config:
-        """Of its run."""
+        """The configuration of its run."""
         return self.record.config
 
     @property
@@ -165,6 +165,5 @@ def digest(source: Path) -> str:
         paths += sorted((source / "variables").glob("*"))
     for path in paths:
         with open(path, "rb") as file:
-            while piece := file.read(2**20):
-                found.update(piece)
+            hashlib.file_digest(file, lambda: found)
     return found.hexdigest()

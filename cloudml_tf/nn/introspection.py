@@ -83,6 +83,7 @@ def attention_weights(model: keras.Model, inputs: dict[str, Any]) -> Any:
     if attention is None:
         return None
     attended = keras.Model(sequence_model.inputs, attention.input[0])
+    inputs = {name: keras.ops.convert_to_tensor(values) for name, values in inputs.items()}  # Keras mixes no arrays
     images = [inputs] if wrapped is None else [inputs, wrapped.mirrored(inputs)]
     total = 0.0
     for image in images:

@@ -149,33 +149,50 @@ class LocalContrast(layers.Layer):
         return {**super().get_config(), "boxes": self.boxes, "gain": self.gain}
 
 
-@_register
-class MirrorAverage(layers.Wrapper):
-    """Averages a model's predictions for a sequence and for its across-track mirror image, outside of training.
+class AverageOverMirror(layers.Wrapper):
+    """Averages a model's predictions for an input and for its mirror image, outside of training.
 
     Nature does not distinguish left from right; a network trained on few flights does. During training the model is
-    called once, on the input as it comes (the input pipeline mirrors it at random).
-
-    Args:
-        layer: a model of the inputs {frames, sun_angles_deg, features}.
-        nadir: index of the nadir pixel on the across-track axis, about which the image is mirrored.
-        axis: the across-track axis of `frames`: of (B,T,H,W,C), 2 for rows, 3 for columns.
+    called once, on the input as it comes (the input pipeline mirrors it at random). What is mirrored, and about which
+    line, is a subclass's: there are two, each with the name and the arguments under which it is saved.
     """
 
-    def __init__(self, layer: keras.Model, nadir: int, axis: int = 2, **kwargs: Any) -> None:
+    def __init__(self, layer: keras.Model, **kwargs: Any) -> None:
         super().__init__(layer, autocast=False, **kwargs)
-        self.nadir, self.axis = int(nadir), int(axis)
 
     def build(self, input_shape: Any) -> None:
         """The model is built already."""
         self.built = True
 
-    def call(self, inputs: dict[str, Any], training: bool | None = None) -> Any:
-        """The prediction, (B,1) or (B,1+K): averaged over both images, or the model's own during training."""
+    def call(self, inputs: Any, training: bool | None = None) -> Any:
+        """The average of both predictions, or the model's own during training."""
         once = self.layer(inputs, training=training)
         if training:
             return once
-        return 0.5 * (once + self.layer(self.mirrored(inputs), training=training))
+        return 0.5 * (once + self.back(self.layer(self.mirrored(inputs), training=training)))
+
+    def mirrored(self, inputs: Any) -> Any:
+        """The mirror image."""
+        raise NotImplementedError
+
+    def back(self, prediction: Any) -> Any:
+        """The prediction for the mirror image, as that for the image itself: the same where it is a number."""
+        return prediction
+
+
+@_register
+class MirrorAverage(AverageOverMirror):
+    """Averages a model's predictions for a sequence and for its across-track mirror image, outside of training.
+
+    Args:
+        layer: a model of the inputs {frames, sun_angles_deg, features}, with the output (B,1) or (B,1+K).
+        nadir: index of the nadir pixel on the across-track axis, about which the image is mirrored.
+        axis: the across-track axis of `frames`: of (B,T,H,W,C), 2 for rows, 3 for columns.
+    """
+
+    def __init__(self, layer: keras.Model, nadir: int, axis: int = 2, **kwargs: Any) -> None:
+        super().__init__(layer, **kwargs)
+        self.nadir, self.axis = int(nadir), int(axis)
 
     def mirrored(self, inputs: dict[str, Any]) -> dict[str, Any]:
         """Mirror rows (or columns) about nadir, repeating border pixels, and change the sign of the sun's azimuth."""

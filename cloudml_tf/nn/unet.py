@@ -17,7 +17,7 @@ from typing import Any, Literal
 import keras
 from keras import layers, ops
 
-from cloudml_tf.nn.layers import FRAMES, FramesAsChannels, gelu
+from cloudml_tf.nn.layers import FRAMES, AverageOverMirror, FramesAsChannels, gelu
 
 AXES = {"rows": 1, "columns": 2}  # of an image (B,H,W,C)
 NORM_MOMENTUM = 0.97  # of the running statistics, which are used outside of training
@@ -59,7 +59,7 @@ class AroundImage(layers.Layer):
 
 
 @keras.saving.register_keras_serializable(package="cloudml_tf")
-class ImageMirrorAverage(layers.Wrapper):
+class ImageMirrorAverage(AverageOverMirror):
     """Averages a model's maps of an image and of its mirror image, outside of training.
 
     The mirror image keeps the sun's side, so that both maps predict the same truth.
@@ -70,20 +70,16 @@ class ImageMirrorAverage(layers.Wrapper):
     """
 
     def __init__(self, layer: keras.Model, axis: Literal["rows", "columns"] = "rows", **kwargs: Any) -> None:
-        super().__init__(layer, autocast=False, **kwargs)
+        super().__init__(layer, **kwargs)
         self.axis = axis
 
-    def build(self, input_shape: Any) -> None:
-        """The model is built already."""
-        self.built = True
+    def mirrored(self, inputs: Any) -> Any:
+        """Images (B,H,W,C), flipped."""
+        return ops.flip(inputs, axis=AXES[self.axis])
 
-    def call(self, x: Any, training: bool | None = None) -> Any:
-        """(B,H,W,C) -> (B,H,W)."""
-        once = self.layer(x, training=training)
-        if training:
-            return once
-        mirrored = self.layer(ops.flip(x, axis=AXES[self.axis]), training=training)
-        return 0.5 * (once + ops.flip(mirrored, axis=AXES[self.axis]))
+    def back(self, prediction: Any) -> Any:
+        """Maps (B,H,W), flipped back."""
+        return ops.flip(prediction, axis=AXES[self.axis])
 
     def compute_output_shape(self, input_shape: Any) -> Any:
         """(B,H,W,C) -> (B,H,W)."""

@@ -1,4 +1,4 @@
-"""Runs side by side: the table for the terminal, the pictures and the page."""
+"""Runs side by side: the table for the terminal, the figures and the page."""
 
 import json
 import os
@@ -13,12 +13,12 @@ from cloudml_tf.utils.files import write_text
 
 
 def shown(key: str, value: float | None, inflated: bool = False) -> str:
-    """A score as the table has it."""
+    """Format a score for the table."""
     return COLUMNS[key].text(value) + (" inflated" if inflated and key == "variance_ratio" else "")
 
 
 def table(found: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
-    """Columns and cells: the original's five rows, then tier and epochs."""
+    """Columns and cells: the reference recipe's five rows, then tier and epochs."""
     names = list(found["runs"])
     cells = []
     for one in found["rows"]:
@@ -41,17 +41,17 @@ def _lead(one: dict[str, Any]) -> str:
 
 
 def remarks(found: dict[str, Any]) -> list[str]:
-    """What stands under the table."""
+    """The remarks under the table."""
     lines = [
         f"{name}: s exceeds r by {excess:.2f}, so its spread is noise" for name, excess in found["inflated"].items()
     ]
     if found["inflated"]:
-        lines.append("an s above r is no merit: the best s is r")
+        lines.append("an s above r is not better: the best s is r")
     return lines
 
 
 def difference_cells(found: dict[str, Any]) -> list[list[str]]:
-    """Fields and each run's value, long ones cut."""
+    """The fields that differ and each run's value, long ones cut."""
     return [
         [field, *(_cut(json.dumps(value)) for value in each.values())]
         for field, each in found["config_difference"].items()
@@ -63,11 +63,11 @@ def _cut(text: str, most: int = 60) -> str:
 
 
 def print_comparison(console: Console, found: dict[str, Any]) -> None:
-    """On the terminal."""
+    """Print the comparison."""
     for text in found["warnings"]:
         console.warn(text)
     columns, cells = table(found)
-    console.table(f"test part, {found['space']}, by the best epoch; {S_IS}", columns, cells)
+    console.table(f"test split, {found['space']}, by the best epoch; {S_IS}", columns, cells)
     for text in remarks(found):
         console.say(text)
     if found["config_difference"]:
@@ -77,7 +77,7 @@ def print_comparison(console: Console, found: dict[str, Any]) -> None:
 
 
 def draw(folders: list[Path]) -> dict[str, list[Any]]:
-    """Pictures by heading: the runs' curves, one Taylor diagram with the first run's references, a scatter each."""
+    """Figures by heading: the runs' curves, one Taylor diagram with the first run's references, a scatter plot each."""
     from cloudml_tf.evaluation.collect import table_rows
     from cloudml_tf.evaluation.comparison import read_all, space_of
     from cloudml_tf.reports import plots
@@ -101,13 +101,13 @@ def draw(folders: list[Path]) -> dict[str, list[Any]]:
 
 
 def write_page(path: Path, found: dict[str, Any], drawn: dict[str, list[Any]]) -> None:
-    """compare.html, which needs no other file."""
+    """Write compare.html, which needs no other file."""
     from cloudml_tf.reports import html
     from cloudml_tf.reports.figure import side_by_side
 
     columns, cells = table(found)
     parts = [html.element("p", html.badge("not the same data", "bad"), text) for text in found["warnings"]]
-    note = f"Test part, {found['space']}, by the best epoch; {S_IS}. {'. '.join(remarks(found))}"
+    note = f"Test split, {found['space']}, by the best epoch; {S_IS}. {'. '.join(remarks(found))}"
     parts.append(html.section("Scores", html.table(columns, cells), note=note))
     parts += [html.section(title, side_by_side(pictures)) for title, pictures in drawn.items()]
     rows = difference_cells(found)

@@ -1,7 +1,7 @@
-"""What every picture is drawn on: one style, one set of colours, one way into a file and into a page.
+"""The basis of every figure: one style, one set of colours, one way into a file and into a page.
 
-A `Picture` is small enough to be read at the width of a telephone; a page puts several side by side. It is written as
-a PNG, and goes into a page as an SVG whose colours follow the page's theme. What is dense is a bitmap inside it.
+A `Picture` is small enough to be read at the width of a telephone; a page puts several side by side. It is written as a
+PNG, and goes into a page as an SVG whose colours follow the page's theme. Dense content is a bitmap inside it.
 """
 
 import contextlib
@@ -60,14 +60,14 @@ STYLE: Any = {
 
 @contextlib.contextmanager
 def styled() -> Iterator[None]:
-    """Draw in the house style: a decorator of everything that draws."""
+    """Draw in the common style: a decorator for every function that draws."""
     with mpl.rc_context(STYLE):
         yield
 
 
 @dataclass(frozen=True)
 class Picture:
-    """A drawn figure, the name of its file, and what stands below it on a page."""
+    """A drawn figure, the name of its file, and its caption on a page."""
 
     name: str
     caption: str
@@ -76,7 +76,7 @@ class Picture:
 
     @styled()
     def write(self, folder: Path) -> Path:
-        """Write a PNG, whole."""
+        """Write a PNG, whole or not at all."""
         path = folder / f"{self.name}.png"
         with whole_file(path) as temporary:
             self.figure.savefig(temporary, format="png", dpi=110)
@@ -84,33 +84,33 @@ class Picture:
 
     @styled()
     def html(self) -> Markup:
-        """The picture as an element of a page."""
+        """Render the figure as an element of a page."""
         text = io.StringIO()
-        with mpl.rc_context({"svg.hashsalt": self.name}):  # identifiers that differ from those of other pictures
+        with mpl.rc_context({"svg.hashsalt": self.name}):  # unique identifiers on the page
             self.figure.savefig(text, format="svg", dpi=200, transparent=True)
         return picture(inline_svg(text.getvalue(), f"{self.name}: {self.caption}"), self.caption, self.wide)
 
 
 def side_by_side(drawn: Sequence[Picture]) -> Markup:
-    """Pictures in a grid whose columns are never so narrow that the text falls below 10 pixels."""
+    """Arrange figures in a grid whose columns are never so narrow that the text falls below 10 pixels."""
     narrow = [one.figure.get_figwidth() for one in drawn if not one.wide]
     return pictures(*[one.html() for one in drawn], least_rem=72 * 1.02 * min(narrow, default=PANEL[0]) / 16)
 
 
 def panel(size: tuple[float, float] = PANEL, rows: int = 1, **options: Any) -> tuple[Figure, list[Axes]]:
-    """A figure outside of pyplot, which keeps global state and opens windows."""
+    """Make a figure outside pyplot, which keeps global state and opens windows."""
     made = Figure(figsize=size, layout="constrained")
     FigureCanvasAgg(made)
     return made, list(made.subplots(rows, 1, squeeze=False, **options).ravel())
 
 
 def colour_of(number: int) -> str:
-    """Of the run of that number, in every picture."""
+    """The colour of the run with that number, in every figure."""
     return CYCLE[number % len(CYCLE)]
 
 
 def worded(unit: str) -> str:
-    """The name of a target as it stands at an axis: "optical depth" of optical_depth."""
+    """The name of a target as an axis label: "optical depth" for optical_depth."""
     return unit.replace("_", " ")
 
 

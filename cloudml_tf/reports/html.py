@@ -1,6 +1,6 @@
-"""One HTML page that needs no other file and no network: elements, tables, badges, pictures, dark and light.
+"""One HTML page that needs no other file and no network: elements, tables, badges, figures, dark and light.
 
-Functions give `Markup`; whatever else they are handed is text and is escaped. A report is
+Functions return `Markup`; any other argument is text and is escaped. A report is
 
     page("title", badge("good", "good"), section("Scores", table(columns, rows)), data={"metrics": metrics})
 """
@@ -68,7 +68,7 @@ code { background: var(--soft); padding: 0 .3rem; }
 summary { cursor: pointer; padding: .3rem 0; }
 """
 
-# The policy forbids what the page does not need: anything from elsewhere, and any script that runs.
+# The policy forbids what the page does not need: external content, and scripts.
 HEAD = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
 <meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'; img-src data:">
@@ -77,13 +77,13 @@ HEAD = """<!doctype html>
 
 
 def element(name: str, *content: Any, **attributes: str) -> Markup:
-    """One element; a trailing underscore of an attribute is dropped: `class_="muted"`."""
+    """Make one element; a trailing underscore of an attribute is dropped: `class_="muted"`."""
     named = "".join(f' {key.rstrip("_")}="{escape(value)}"' for key, value in attributes.items() if value)
     return Markup(f"<{name}{named}>{''.join(map(escape, content))}</{name}>")
 
 
 def page(title: str, *content: Any, data: dict[str, Any] | None = None) -> str:
-    """The whole document. `data` is put in as JSON, a script element a key, for programs that read the page."""
+    """The whole document. `data` is embedded as JSON, one script element per key, for programs that read the page."""
     themes = ["".join(f"--{name}: {pair[i]}; " for name, pair in COLOURS.items()) for i in (0, 1)]
     tones = " ".join(f".{tone} {{ background: var(--{colour}); }}" for tone, colour in TONES.items())
     found = [element("h1", title), *map(escape, content)]
@@ -94,18 +94,18 @@ def page(title: str, *content: Any, data: dict[str, Any] | None = None) -> str:
 
 
 def section(title: str, *content: Any, note: str = "") -> Markup:
-    """A heading, a line on how to read what follows, and what follows."""
+    """A heading, a line that explains the content, and the content."""
     lead = [element("p", note, class_="muted")] if note else []
     return element("section", element("h2", title), *lead, *content)
 
 
 def badge(text: str, tone: str = "plain") -> Markup:
-    """A word that is seen first. `tone` is a key of `TONES`."""
+    """A short highlighted text. `tone` is a key of `TONES`."""
     return element("span", text, class_=f"badge {tone}")
 
 
 def numbers(items: Sequence[tuple[str, str, str]]) -> Markup:
-    """A few big numbers, each (name, value, what stands small below)."""
+    """A few big numbers, each (name, value, small text below)."""
     return element(
         "div",
         *[element("div", element("small", n), element("b", v), element("small", note)) for n, v, note in items],
@@ -114,7 +114,7 @@ def numbers(items: Sequence[tuple[str, str, str]]) -> Markup:
 
 
 def table(columns: Sequence[Any], rows: Sequence[Sequence[Any]], strong: Collection[str] = ()) -> Markup:
-    """A table in a box that scrolls; the rows whose first cell is in `strong` stand out."""
+    """A table in a box that scrolls; the rows whose first cell is in `strong` are highlighted."""
     head = element("tr", *[element("th", cell) for cell in columns])
     body = [
         element("tr", *[element("td", cell) for cell in row], class_="strong" if row[0] in strong else "")
@@ -125,36 +125,36 @@ def table(columns: Sequence[Any], rows: Sequence[Sequence[Any]], strong: Collect
 
 
 def picture(svg: Markup, caption: str = "", wide: bool = False) -> Markup:
-    """A picture and its caption. A wide one keeps its size and scrolls where the window is narrow."""
+    """A figure and its caption. A wide one keeps its size and scrolls where the window is narrow."""
     box = element("div", svg, class_="scroll", tabindex="0") if wide else svg
     below = [element("figcaption", caption)] if caption else []
     return element("figure", box, *below, class_="wide" if wide else "")
 
 
 def pictures(*content: Any, least_rem: float = 16.5) -> Markup:
-    """Pictures side by side, as many as fit with that width each."""
+    """Figures side by side, as many as fit with that width each."""
     return element("div", *content, class_="pictures", style=f"--least: {least_rem:.1f}rem")
 
 
 def bullets(items: Sequence[Any]) -> Markup:
-    """A list."""
+    """A bullet list."""
     return element("ul", *[element("li", item) for item in items])
 
 
 def details(summary: str, *content: Any) -> Markup:
-    """What is folded away at first."""
+    """Content that is folded at first."""
     return element("details", element("summary", summary), *content)
 
 
 def json_block(content: Any) -> Markup:
-    """Nested values as indented JSON."""
+    """Format nested values as indented JSON."""
     return element("pre", json.dumps(finite(content), indent=2, ensure_ascii=False))
 
 
 def inline_svg(text: str, label: str) -> Markup:
-    """An SVG file's text as an element of the page: scales with its box, follows the theme, is named for readers.
+    """Convert an SVG file's text to an element of the page, which scales, follows the theme and has an accessible name.
 
-    Its identifiers stay only where something refers to them, since a page must not have one twice.
+    Identifiers stay only where something refers to them, since a page must not contain one twice.
     """
     text = re.sub(r"<metadata>.*?</metadata>|<!--.*?-->", "", text[text.index("<svg") :], flags=re.DOTALL)
     used = set(re.findall(r'url\(#([^)]+)\)|href="#([^"]+)"', text))

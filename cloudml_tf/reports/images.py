@@ -1,4 +1,4 @@
-"""The pictures that show what the camera saw: a time series under its strip, and the best and worst sequences."""
+"""Figures of what the camera saw: a time series under its strip, and the best and worst sequences."""
 
 import time
 
@@ -13,7 +13,7 @@ from cloudml_tf.data.samples import Samples
 from cloudml_tf.reports.figure import BLUE, GREY, INK, NADIR, Picture, limits, panel, styled
 
 ROW_S, ROWS = 900.0, 4  # a time series is cut into rows of a quarter of an hour, at most four of them
-CASES, APART_S = 3, 60.0  # how many best and worst cases, and how far apart, lest one scene fill the film
+CASES, APART_S = 3, 60.0  # how many best and worst cases, and how far apart, so that they show several scenes
 LARGEST, FINEST = 64, 8  # most pixels: of a frame's side, and of the strip from one label to the next
 
 
@@ -21,12 +21,12 @@ LARGEST, FINEST = 64, 8  # most pixels: of a frame's side, and of the strip from
 def time_series(
     samples: Samples, target: np.ndarray, prediction: np.ndarray, unit: str, across_track_axis: str
 ) -> list[Picture]:
-    """Lidar and prediction along the first flight of the samples, the camera's strip above; a picture a row.
+    """Draw lidar and prediction along the first flight of the samples, under the camera's strip; one figure per row.
 
     Args:
         samples: n sequences.
         target, prediction: (n,) in `unit`.
-        unit: of the vertical axis.
+        unit: unit of the vertical axis.
         across_track_axis: "rows" or "columns" of the image.
     """
     here = np.flatnonzero(samples.flight == samples.flight[0])
@@ -56,7 +56,7 @@ def time_series(
 
 
 def camera_strip(samples: Samples, chosen: np.ndarray, across_track_axis: str) -> np.ndarray:
-    """(k,H,P): of each middle frame the P columns around nadir that are flown over until the next label.
+    """For each middle frame, the P columns around nadir that are flown over until the next label, (k,H,P).
 
     Rows lie across the track, columns in the order of time; first channel, large frames thinned out. P is measured: how
     far the scene moves from one labelled frame to the next. Where that cannot be seen, P is 1, the line through nadir.
@@ -80,11 +80,11 @@ def camera_strip(samples: Samples, chosen: np.ndarray, across_track_axis: str) -
 
 
 def draw_strip(ax: Axes, time_s: np.ndarray, strip: np.ndarray, nadir: float, tone: tuple[float, ...]) -> None:
-    """The pieces of a strip (k,H,P) side by side, each at its time; nothing where there is none. `nadir` is 0 to 1."""
-    step = max(float(np.median(np.diff(time_s))), float(np.ptp(time_s)) / 800)  # not more pieces than pixels
+    """Draw the segments of a strip (k,H,P) side by side, each at its time; gaps stay empty. `nadir` is 0 to 1."""
+    step = max(float(np.median(np.diff(time_s))), float(np.ptp(time_s)) / 800)  # not more segments than pixels
     grid = np.arange(time_s[0], time_s[-1] + step / 2, step)
     nearest, away = times.nearest(time_s, grid)
-    image = np.where((np.abs(away) <= 0.75 * step)[:, None, None], strip[nearest], np.nan)  # (pieces,H,P)
+    image = np.where((np.abs(away) <= 0.75 * step)[:, None, None], strip[nearest], np.nan)  # (segments,H,P)
     flat = image.transpose(1, 0, 2).reshape(image.shape[1], -1)
     first, last = (grid[0] - step / 2) / 60.0, (grid[-1] + step / 2) / 60.0
     ends = (first, last, 1, 0)
@@ -103,7 +103,7 @@ def _along(ax: Axes, minutes: np.ndarray, target: np.ndarray, prediction: np.nda
 
 
 def clock(time_s: float) -> str:
-    """Seconds since 1970 as date and time of day."""
+    """Format seconds since 1970 as date and time of day."""
     return time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(time_s))
 
 
@@ -131,14 +131,14 @@ def film(
     attention: np.ndarray | None,
     name: str,
 ) -> list[Picture]:
-    """A picture for each chosen sequence: its frames with nadir marked, and below them their attention weights.
+    """Draw a figure for each chosen sequence: its frames with nadir marked, and below them their attention weights.
 
     Args:
         samples: n sequences of T frames.
-        chosen: (k,) which ones.
+        chosen: (k,) indices of the sequences to draw.
         target, prediction: (n,).
-        attention: (k,T), or none.
-        name: of the files.
+        attention: (k,T), or None.
+        name: prefix of the files.
     """
     frames = samples.table[samples.index[chosen]][..., 0]  # (k,T,H,W)
     step = -(-max(frames.shape[2:]) // LARGEST)
@@ -162,7 +162,7 @@ def _case(
     weights: np.ndarray | None,
     title: str,
 ) -> Figure:
-    """Frames (T,H,W) side by side; `step` thins out large ones."""
+    """Draw frames (T,H,W) side by side; `step` thins out large ones."""
     count, height, width = frames.shape
     made = Figure(figsize=(3.6, 1.6 if weights is None else 2.2), layout="constrained")
     grid = made.add_gridspec(1 if weights is None else 2, count, height_ratios=[2.6, 1][: 1 if weights is None else 2])
@@ -192,7 +192,7 @@ def _case(
 
 @styled()
 def reconstructions(target: np.ndarray, painted: np.ndarray, hidden: np.ndarray) -> Picture:
-    """k frames (k,H,W,C), (k,H,W): as recorded, with patches hidden, and the hidden ones painted by the network."""
+    """Draw k frames (k,H,W,C), (k,H,W): as recorded, with patches hidden, and with these painted by the network."""
     made = Figure(figsize=(1.3 * len(target) + 0.3, 4.1), layout="constrained")
     grid = made.subplots(3, len(target), squeeze=False)
     seen = np.where(hidden, np.nan, target[..., 0])

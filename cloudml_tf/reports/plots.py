@@ -1,6 +1,6 @@
-"""The pictures of scores: curves, scatter, residuals, distributions, bars, Taylor diagram; of one run or of several.
+"""Figures of scores: curves, scatter, residuals, distributions, bars, Taylor diagram; of one run or of several.
 
-Each function draws from arrays and scores; none decides what is good.
+Each function draws from arrays and scores; none evaluates.
 """
 
 import math
@@ -29,14 +29,14 @@ from cloudml_tf.reports.figure import (
     styled,
 )
 
-History = Sequence[Mapping[str, float]]  # a row an epoch
+History = Sequence[Mapping[str, float]]  # one row per epoch
 Scores = Mapping[str, Any]
 Line = tuple[str, History, np.ndarray, str]  # label, history, values, colour
 
 
 @styled()
 def lines(name: str, title: str, series: Sequence[Line], best_epoch: int | None = None, caption: str = "") -> Picture:
-    """Curves over the epochs; a dotted line marks the best one (counted from 0)."""
+    """Draw curves over the epochs; a dotted line marks the best one (counted from 0)."""
     made, (ax,) = panel()
     for label, history, values, colour in series:
         epoch = [row["epoch"] for row in history]
@@ -55,12 +55,12 @@ def lines(name: str, title: str, series: Sequence[Line], best_epoch: int | None 
 
 
 def values_of(history: History, key: str) -> np.ndarray:
-    """(epochs,) of one column; NaN where it is missing."""
+    """One column of the history, (epochs,); NaN where it is missing."""
     return np.asarray([row.get(key, math.nan) for row in history], "float64")
 
 
 def curves(history: History, best_epoch: int | None) -> list[Picture]:
-    """Loss; R² under its ceiling r²; s beside r; bias: over the epochs of one run."""
+    """Draw the loss; R² under its ceiling r²; s beside r; and the bias, over the epochs of one run."""
     keys = ("loss", "val_loss", "val_r2", "val_correlation", "val_variance_ratio", "val_bias")
     loss, val_loss, r2, r, s, bias = (values_of(history, key) for key in keys)
     panels: list[tuple[str, str, list[tuple[str, np.ndarray, str]]]] = [
@@ -76,7 +76,7 @@ def curves(history: History, best_epoch: int | None) -> list[Picture]:
 
 
 def curves_of_runs(histories: Mapping[str, History]) -> list[Picture]:
-    """Validation R², s and r of several runs, a colour a run."""
+    """Draw the validation R², s and r of several runs, one colour per run."""
     titles = {"val_r2": "R² (validation)", "val_variance_ratio": "s (validation)", "val_correlation": "r (validation)"}
     return [
         lines(
@@ -92,12 +92,12 @@ def curves_of_runs(histories: Mapping[str, History]) -> list[Picture]:
 def scatter(
     target: np.ndarray, prediction: np.ndarray, found: Scores, unit: str, name: str = "scatter", truth: str = "lidar"
 ) -> Picture:
-    """Predictions against the `truth` with the 1:1 line, and the line of the best rescaling. (n,) each."""
+    """Draw predictions against the `truth` with the 1:1 line, and the line of the best rescaling. (n,) each."""
     made, (ax,) = panel((3.6, 3.4))
     both = limits(np.concatenate([target, prediction]))
     _cloud(ax, target, prediction, both, both)
     ax.plot(both, both, color=INK, linewidth=1, label="1:1")
-    slope = found["correlation"] * found["variance_ratio"]  # of the least-squares line
+    slope = found["correlation"] * found["variance_ratio"]  # slope of the least-squares line
     if math.isfinite(slope):
         offset = float(prediction.mean() - slope * target.mean())
         ends = np.asarray(both)
@@ -106,14 +106,14 @@ def scatter(
     ax.locator_params(nbins=5)  # the same ticks on both axes, whose labels are not equally wide
     ax.set_title(f"R² {found['r2']:.3f}, s {100 * found['variance_ratio']:.1f} %, r {found['correlation']:.3f}")
     ax.legend(loc="upper left")
-    return Picture(name, f"{found['n']} labels; the stronger the colour, the more of them.", made)
+    return Picture(name, f"{found['n']} labels; a stronger colour means more of them.", made)
 
 
 @styled()
 def residuals(
     target: np.ndarray, prediction: np.ndarray, found: Scores, unit: str, truth: str = "lidar"
 ) -> list[Picture]:
-    """Prediction - truth against the truth, with the mean and std of each tenth of the labels; and their histogram."""
+    """Draw prediction - truth against the truth, with mean and std of each tenth of the labels; and their histogram."""
     error = prediction - target
     across, up = limits(target), limits(error)
     made, (ax,) = panel((3.6, 3.4))
@@ -138,7 +138,7 @@ def residuals(
 def _cloud(
     ax: Axes, x: np.ndarray, y: np.ndarray, across: tuple[float, float], up: tuple[float, float], cells: int = 60
 ) -> None:
-    """Points as dark as they lie dense: the smoothed count of their cell. Many points become cells."""
+    """Draw points as dark as they are dense: the smoothed count of their cell. Many points become cells."""
     if len(x) > 5000:
         ax.hexbin(x, y, gridsize=cells, bins="log", cmap=DENSITY, mincnt=1, extent=(*across, *up), rasterized=True)
         return
@@ -154,7 +154,7 @@ def _cloud(
 def distributions(
     target: np.ndarray, snapshots: Mapping[int, np.ndarray], final: np.ndarray, unit: str, truth: str = "lidar"
 ) -> list[Picture]:
-    """Predicted and true distribution on the validation part at chosen epochs, and of the best weights."""
+    """Draw predicted and true distributions on the validation split at chosen epochs, and of the best weights."""
     shown = {f"epoch {epoch}": values for epoch, values in sorted(snapshots.items())} | {"best epoch": final}
     everything = np.concatenate([target, *shown.values()])
     low, high = np.quantile(everything[np.isfinite(everything)], [0.002, 0.998])
@@ -182,7 +182,8 @@ def bars(
     low: float = -1.0,
     form: str = ".3f",
 ) -> Picture:
-    """Horizontal bars: a group a row, in it a bar and a colour a key. Bars end at `low`; their labels tell the value.
+    """Draw horizontal bars: a group per row, in it a bar and a colour per key. Bars end at `low`; their labels give the
+    value.
 
     Several runs side by side: `bars("pairs", "R²", flights, {"run A": [...], "run B": [...]})`.
     """
@@ -207,7 +208,7 @@ def bars(
 
 
 def flight_bars(by_part: Mapping[str, Mapping[str, Scores]]) -> list[Picture]:
-    """R², s and RMSE of each flight."""
+    """Draw R², s and RMSE of each flight."""
     rows = [f"{flight} ({part})" for part, flights in by_part.items() for flight in flights]
     found = [scores for flights in by_part.values() for scores in flights.values()]
     series = {key: {"": [one[key] for one in found]} for key in ("r2", "rmse")}
@@ -221,7 +222,7 @@ def flight_bars(by_part: Mapping[str, Mapping[str, Scores]]) -> list[Picture]:
 
 @styled()
 def taylor(rows: Sequence[tuple[str, Scores]], name: str = "taylor") -> Picture:
-    """A Taylor diagram: distance from the origin is s, the angle is arccos r, distance from (1, 0) the centred RMSE.
+    """Draw a Taylor diagram: distance from the origin is s, the angle arccos r, distance from (1, 0) the centred RMSE.
 
     It is the identity MSE = 1 + s² - 2rs (+ bias²), in units of the target's std, drawn by the law of cosines. Rows are
     (name, scores): baselines, the oracle, one or several runs.
@@ -245,7 +246,7 @@ def taylor(rows: Sequence[tuple[str, Scores]], name: str = "taylor") -> Picture:
 
 
 def _columns(labels: Sequence[str]) -> int:
-    """Of a legend, so that long names of runs are not cut off."""
+    """The number of columns of a legend, so that long names of runs are not cut off."""
     return 1 if max(map(len, labels)) > 22 else 2
 
 
@@ -254,7 +255,7 @@ def _positive(found: Scores) -> bool:
 
 
 def _taylor_grid(ax: Axes, reach: float) -> None:
-    """Arcs of s, rays of r, circles of the centred RMSE, and the lidar itself."""
+    """Draw arcs of s, rays of r, circles of the centred RMSE, and the lidar itself."""
     angle, circle = np.linspace(0, np.pi / 2, 100), np.linspace(0, np.pi, 200)
     for radius in (0.5, 1.0):
         ax.plot(radius * np.cos(angle), radius * np.sin(angle), color=GREY, linewidth=0.8, linestyle=":")

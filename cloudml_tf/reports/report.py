@@ -180,7 +180,7 @@ def summary(metrics: dict[str, Any]) -> list[Markup]:
         badges.append(html.badge("no tier" if name == "none" else f"tier: {name}", TIER_TONES[name]))
     if "phase3" in metrics:
         passed = metrics["phase3"]["passed"]
-        badges.append(html.badge(f"phase 3: {'passed' if passed else 'failed'}", "good" if passed else "bad"))
+        badges.append(html.badge(f"acceptance: {'passed' if passed else 'failed'}", "good" if passed else "bad"))
     if training and training["collapsed"]:
         badges.append(html.badge("collapsed", "bad"))
     diagnosis = metrics.get("diagnosis")

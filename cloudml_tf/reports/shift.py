@@ -10,7 +10,7 @@ from cloudml_tf.reports import html
 
 
 def section(found: Mapping[str, Any]) -> Markup:
-    """For the report."""
+    """The section for the report."""
     lines = [html.element("p", html.badge("shift", "fair"), found["meaning"])] if found["warnings"] else []
     rows = [
         [
@@ -24,4 +24,6 @@ def section(found: Mapping[str, Any]) -> Markup:
     ]
     columns = ["", "training, 5 to 95 %", "here, 5 to 95 %", "median, std", "distance", "chance"]
     bullets = [html.bullets(found["warnings"])] if found["warnings"] else []
-    return html.section("Inputs and labels beside the training", *lines, *bullets, html.table(columns, rows), note=NOTE)
+    return html.section(
+        "Inputs and labels compared with training", *lines, *bullets, html.table(columns, rows), note=NOTE
+    )

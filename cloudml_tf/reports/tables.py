@@ -21,13 +21,13 @@ HEAD = ["", *labels(("r2", "variance_ratio", *BEHIND)), "n (n_eff)"]
 TIER_TONES = {"excellent": "good", "good": "good", "minimum": "fair", "none": "bad"}
 IDENTITY = (
     f"R² = r² - (s - r)² - (bias/std)², with r the correlation and {S_IS}: r² is the ceiling of "
-    "R², and (s - r)² is what a wrong spread costs. In brackets: 95 % intervals by a bootstrap over blocks of track; "
-    "behind n, the number of independent samples."
+    "R², and (s - r)² is the cost of a wrong spread. In brackets: 95 % intervals by a bootstrap over blocks of track; "
+    "after n, the number of independent samples."
 )
 
 
 def score_cells(name: str, found: Mapping[str, Any]) -> list[str]:
-    """One row of the table."""
+    """The cells of one row of the table."""
     s, r = found["variance_ratio"], found["correlation"]
     defined = s is not None and r is not None
     effective = f" ({found['n_eff']:.0f})" if "n_eff" in found else ""
@@ -59,7 +59,7 @@ def pretraining_rows(found: Mapping[str, Any], parts: Mapping[str, Any]) -> list
 
 
 def print_scores(console: Console, metrics: dict[str, Any], part: str = "test") -> None:
-    """The table and the verdict, on the terminal."""
+    """Print the table and the verdict."""
     rows = [score_cells(name, found) for name, found in table_rows(metrics, part)]
     console.table(f"{part}, {metrics['space']['loss']}, 95 % intervals by block bootstrap; {S_IS}", HEAD, rows)
     for line in verdict(metrics):
@@ -67,7 +67,7 @@ def print_scores(console: Console, metrics: dict[str, Any], part: str = "test") 
 
 
 def verdict(metrics: dict[str, Any]) -> list[str]:
-    """Tier and acceptance in words."""
+    """The tier and the acceptance in words."""
     lines = []
     if "tier" in metrics:
         tier = metrics["tier"]
@@ -76,7 +76,7 @@ def verdict(metrics: dict[str, Any]) -> list[str]:
         lines += absolute_limits(metrics)
     if "phase3" in metrics:
         accepted = metrics["phase3"]
-        lines.append("phase 3: " + ("passed" if accepted["passed"] else "; ".join(accepted["failed"])))
+        lines.append("acceptance: " + ("passed" if accepted["passed"] else "; ".join(accepted["failed"])))
     return lines + _few_blocks(metrics)
 
 
@@ -85,15 +85,15 @@ def _few_blocks(metrics: dict[str, Any]) -> list[str]:
 
 
 def reasons(metrics: dict[str, Any]) -> list[str]:
-    """What the badges of the tier and the acceptance do not say."""
+    """What the badges of the tier and the acceptance leave out."""
     tier, accepted = metrics.get("tier", {}), metrics.get("phase3", {})
     lines = [f"For the tier {tier['next']}: {'; '.join(tier['failed'])}."] if tier.get("failed") else []
-    lines += [f"Phase 3: {'; '.join(accepted['failed'])}."] if accepted.get("failed") else []
+    lines += [f"Acceptance: {'; '.join(accepted['failed'])}."] if accepted.get("failed") else []
     return lines + [f"{line[0].upper()}{line[1:]}." for line in [*absolute_limits(metrics), *_few_blocks(metrics)]]
 
 
 def absolute_limits(metrics: dict[str, Any]) -> list[str]:
-    """The original's absolute limits beside the relative ones, for an optical depth that was not transformed."""
+    """The reference recipe's absolute limits beside the relative ones, for an optical depth without transform."""
     if metrics["space"]["loss"] != "optical_depth":
         return []
     found = metrics["test"]
@@ -105,4 +105,4 @@ def absolute_limits(metrics: dict[str, Any]) -> list[str]:
             if not (found[key] > limit if key == "pred_spread" else found[key] < limit)
         ]
         kept.append(f"{name} {'met' if not fails else 'missed by ' + ', '.join(fails)}")
-    return [f"in the original's absolute limits (made for std {SEED_STD:g}): " + "; ".join(kept)]
+    return [f"by the absolute limits of the reference recipe (made for std {SEED_STD:g}): " + "; ".join(kept)]

@@ -205,16 +205,9 @@ class FrameBatches(keras.utils.PyDataset):
         return (frames,)
 
 
-class EpochOrder(keras.callbacks.Callback):
-    """Tells the batches which epoch it is."""
-
-    def __init__(self, batches: Any) -> None:  # any that have `set_epoch`
-        super().__init__()
-        self.batches = batches
-
-    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        """Before the first batch is drawn."""
-        self.batches.set_epoch(epoch)
+def epoch_order(batches: Any) -> keras.callbacks.Callback:
+    """A callback that tells batches, any that have `set_epoch`, which epoch it is before the first one is drawn."""
+    return keras.callbacks.LambdaCallback(on_epoch_begin=lambda epoch, logs=None: batches.set_epoch(epoch))
 
 
 def in_batches(count: int, batch_size: int, rng: np.random.Generator) -> np.ndarray:

@@ -11,7 +11,7 @@ from cloudml_tf.config.schema import Config
 from cloudml_tf.losses import VariancePreservingLoss
 from cloudml_tf.nn.monitors import LayerMonitor, PredictionSnapshots
 from cloudml_tf.nn.nan_guard import NotFinite
-from cloudml_tf.train.batches import Batches, EpochOrder
+from cloudml_tf.train.batches import Batches, epoch_order
 from cloudml_tf.train.distribute import OnOneDevice
 from cloudml_tf.train.loaders import Loaders
 from cloudml_tf.train.tf_dataset import as_dataset
@@ -48,29 +48,17 @@ class TrainingCallbacks:
 
     def stateful(self) -> dict[str, keras.callbacks.Callback]:
         """Those that a resumed run has to put back."""
-        found = {
-            "stopping": self.stopping,
-            "collapse": self.collapse,
-            "snapshots": self.snapshots,
-            "penalty": self.penalty,
-        }
-        return found if self.average is None else {**found, "average": self.average}
+        found = {name: getattr(self, name) for name in ("stopping", "collapse", "snapshots", "penalty", "average")}
+        return {name: callback for name, callback in found.items() if callback is not None}
 
     def in_order(self, batches: Batches, copy: keras.Model | None = None) -> list[keras.callbacks.Callback]:
         """`NotFinite` first, so that the average never sees a bad step; then the average, so that the others see the
         weights that were validated. A `copy` on one device serves those that look into a network on several."""
         average = [] if self.average is None else [self.average]
         looking = [self.layers, self.snapshots]
-        return [
-            self.not_finite,
-            *average,
-            EpochOrder(batches),
-            LearningRate(),
-            self.penalty,
-            *(looking if copy is None else [OnOneDevice(copy, looking)]),
-            self.stopping,
-            self.collapse,
-        ]
+        looking = looking if copy is None else [OnOneDevice(copy, looking)]
+        changing = [self.not_finite, *average, epoch_order(batches), LearningRate(), self.penalty]
+        return [*changing, *looking, self.stopping, self.collapse]
 
 
 class LearningRate(keras.callbacks.Callback):
@@ -82,24 +70,13 @@ class LearningRate(keras.callbacks.Callback):
             logs["learning_rate"] = float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate))
 
 
-class EpochRows(keras.callbacks.Callback):
-    """Feeds the rows and the bar that a person sees."""
-
-    def __init__(self, progress: TrainingProgress) -> None:
-        super().__init__()
-        self.progress = progress
-
-    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        """A new bar."""
-        self.progress.begin(epoch)
-
-    def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
-        """One step on."""
-        self.progress.step()
-
-    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        """A row."""
-        self.progress.end(epoch, logs or {})
+def epoch_rows(progress: TrainingProgress) -> keras.callbacks.Callback:
+    """A callback that feeds the rows and the bar that a person sees."""
+    return keras.callbacks.LambdaCallback(
+        on_epoch_begin=lambda epoch, logs: progress.begin(epoch),
+        on_train_batch_end=lambda batch, logs: progress.step(),
+        on_epoch_end=lambda epoch, logs: progress.end(epoch, logs),
+    )
 
 
 class LastWeights(keras.callbacks.Callback):

@@ -23,6 +23,8 @@ from cloudml_tf.data.readers.arrays import read_npz
 from cloudml_tf.utils.errors import RunError
 from cloudml_tf.utils.files import whole_file
 
+Fit = Callable[[int, int, list[keras.callbacks.Callback]], None]  # epochs, first epoch, callbacks
+
 
 class Checkpoint(keras.callbacks.Callback):
     """Writes the checkpoint and `history.csv` after each epoch. Put it last, so that it sees the others' decisions.
@@ -83,11 +85,20 @@ class Checkpoint(keras.callbacks.Callback):
         keep(self.folder, content)
 
 
-def replay_end(model: keras.Model, last: Checkpoint, callbacks: list[keras.callbacks.Callback]) -> None:
-    """Take up a training that had already ended when it was interrupted: a `fit` of no epoch would lose its last."""
-    for callback in callbacks:
-        callback.set_model(model)
-    last.on_train_begin()
+def continue_fit(
+    model: keras.Model, last: Checkpoint, callbacks: list[keras.callbacks.Callback], epochs: int, fit: Fit
+) -> None:
+    """Train up to `epochs`, from the epoch that `last` was restored from.
+
+    A training that had already ended when it was interrupted is only restored: a `fit` of no epoch would lose its last.
+    """
+    first_epoch = last.saved["epoch"] if last.saved else 0
+    if last.saved and (last.saved["stopped"] or first_epoch >= epochs):
+        for callback in callbacks:
+            callback.set_model(model)
+        last.on_train_begin()
+    else:
+        fit(epochs, first_epoch, callbacks)
 
 
 def keep(folder: Path, content: Any) -> None:

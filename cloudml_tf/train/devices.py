@@ -158,16 +158,11 @@ def start(training: "Training") -> Devices:
 def _mirrored(count: int | None) -> Devices:
     import tensorflow as tf
 
-    names = [device.name for device in tf.config.list_logical_devices("GPU")] if _gpus() else _cpus(count or 1)
+    gpus = tf.config.list_physical_devices("GPU")
+    names = [device.name for device in tf.config.list_logical_devices("GPU")] if gpus else _cpus(count or 1)
     if count is not None and count > len(names):
         raise ConfigError(f"training.replicas is {count}, and this machine has {len(names)} GPUs. Lower it.")
     return Devices(tf.distribute.MirroredStrategy(names[:count]))
-
-
-def _gpus() -> list[Any]:
-    import tensorflow as tf
-
-    return tf.config.list_physical_devices("GPU")
 
 
 def _cpus(count: int) -> list[str]:

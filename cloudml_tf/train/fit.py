@@ -1,7 +1,7 @@
 """Fit the network of a configuration: compile, train, keep the best weights."""
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import keras
@@ -16,13 +16,13 @@ from cloudml_tf.models import share_frames
 from cloudml_tf.nn.heads import POINT
 from cloudml_tf.nn.introspection import copy_trainable, copy_weights
 from cloudml_tf.train import checkpoint
-from cloudml_tf.train.callbacks import EpochRows, LastWeights, TrainingCallbacks
+from cloudml_tf.train.callbacks import LastWeights, TrainingCallbacks, epoch_rows
 from cloudml_tf.train.checkpoint import Checkpoint
 from cloudml_tf.train.devices import Devices, check_alike, from_chief, lost_worker_as_error, start
 from cloudml_tf.train.distribute import InStep
 from cloudml_tf.train.loaders import Loaders
 from cloudml_tf.train.network import make_loss, make_model, make_optimizer
-from cloudml_tf.train.tf_dataset import as_dataset
+from cloudml_tf.train.tf_dataset import fit_batches
 from cloudml_tf.train.tracking import Tracker
 from cloudml_tf.utils.console import Console
 from cloudml_tf.utils.errors import NotFiniteError
@@ -92,11 +92,8 @@ def fit(
     with shown as progress:
         looking = guards.in_order(batches, None if trained is plain else plain)
         tracking = [] if tracker is None else tracker.callbacks(guards.snapshots)
-        callbacks = [*looking, *tracking, EpochRows(progress), ended, last]
-        if saved is not None and (saved["stopped"] or first_epoch >= training.max_epochs):
-            checkpoint.replay_end(trained, last, callbacks)
-        else:
-            run(first_epoch, callbacks)
+        callbacks = [*looking, *tracking, epoch_rows(progress), ended, last]
+        checkpoint.continue_fit(trained, last, callbacks, training.max_epochs, run)
     _keep_weights(model, trained, ended, guards, folder, devices.chief)
     return Fitted(
         model=model,
@@ -111,27 +108,18 @@ def fit(
 
 def _compiled(
     trained: keras.Model, loss: VariancePreservingLoss, config: Config, loaders: Loaders, devices: Devices
-) -> Callable[[int, list[keras.callbacks.Callback]], None]:
-    """Compile; what trains it, given the first epoch and the callbacks."""
-    epochs, batches, validation = config.training.max_epochs, loaders.batches, loaders.validation
+) -> checkpoint.Fit:
+    """Compile; what trains it."""
+    batches, validation, weighted = loaders.batches, loaders.validation, loaders.validation.weighted
     replicas = None if devices.strategy is None else devices.replicas
     optimizer = make_optimizer(config.training, len(batches), replicas)
     metrics = regression_metrics(None if config.model.head == "point" else POINT)
-    judged = {"weighted_metrics" if loaders.weighted else "metrics": metrics} if devices.strategy is None else {}
+    judged = {"weighted_metrics" if weighted else "metrics": metrics} if devices.strategy is None else {}
     trained.compile(optimizer=optimizer, loss=loss, **judged)
     optimizer.build(trained.trainable_variables)
     if devices.strategy is not None:
-        in_step = InStep(devices.strategy, trained, loss, metrics, loaders.weighted)
-        return lambda first_epoch, callbacks: in_step.fit(batches, validation, epochs, first_epoch, callbacks)
-    return lambda first_epoch, callbacks: trained.fit(
-        as_dataset(batches),
-        validation_data=as_dataset(validation),
-        epochs=epochs,
-        initial_epoch=first_epoch,
-        callbacks=callbacks,
-        shuffle=False,  # Keras would shuffle the batches once more, in an order that no checkpoint knows
-        verbose=0,
-    )
+        return partial(InStep(devices.strategy, trained, loss, metrics, weighted).fit, batches, validation)
+    return partial(fit_batches, trained, batches, validation)
 
 
 def _keep_weights(

@@ -28,11 +28,6 @@ class Loaders:
     examples: Examples
     shown: keras.utils.PyDataset
 
-    @property
-    def weighted(self) -> bool:
-        """Whether each location has a weight of its own."""
-        return self.validation.weighted
-
     def keep(self, output: np.ndarray) -> np.ndarray:
         """The predictions of the known labels of the validation split, (k,), from a network's output."""
         return point_values(output, self.examples)[self.examples.known]

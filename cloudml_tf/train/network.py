@@ -12,6 +12,7 @@ import numpy as np
 from cloudml_tf.config.schema import Config
 from cloudml_tf.config.targets import scene_settings
 from cloudml_tf.config.training import Training
+from cloudml_tf.data.prepare import Prepared
 from cloudml_tf.data.readers.arrays import check_weights
 from cloudml_tf.data.samples import Examples
 from cloudml_tf.data.scaling import Scaling
@@ -53,6 +54,12 @@ def _seed(seed: int) -> None:
             np.random.seed(seed)
             return
     keras.utils.set_random_seed(seed)
+
+
+def new_model(config: Config, prepared: Prepared) -> keras.Model:
+    """The network of a configuration for its data, drawn by its seed."""
+    start_keras(config)
+    return make_model(config, prepared.scaling, **prepared.geometry)
 
 
 def make_model(
@@ -99,25 +106,20 @@ def make_model(
 
 def _swath_network(config: Config, scaling: Scaling, frame_shape: Sequence[int | None]) -> keras.Model:
     """For scenes of these rows and columns; of any, where training cuts windows out of them."""
-    model, scenes = config.model, scene_settings(config)
+    scenes = scene_settings(config)
     shape: list[int | None] = list(frame_shape)
     if config.augmentation.window is not None:
         shape[-3:-1] = None, None
     scaler = Standardize(
         scaling.frame_mean, scaling.frame_std, log_offset=config.preprocessing.log_offset, name="standardize_frames"
     )
+    same = {"widths", "dropout", "head_dropout", "head_units", "shift_average", "output_init", "output_bias"}
     return build_swath_network(
         tuple(shape),
         frame_scaler=scaler,
-        widths=model.widths,
-        dropout=model.dropout,
-        head_dropout=model.head_dropout,
-        head_units=model.head_units,
         periodic=scenes.periodic,
-        mirror_average=across_sun(scenes) if model.mirror_average else None,
-        shift_average=model.shift_average,
-        output_init=model.output_init,
-        output_bias=model.output_bias,
+        mirror_average=across_sun(scenes) if config.model.mirror_average else None,
+        **config.model.model_dump(include=same),
     )
 
 

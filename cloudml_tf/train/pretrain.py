@@ -7,6 +7,7 @@ and pictures. What an encoder is worth in a regressor: `cloudml_tf.train.transfe
 """
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import numpy as np
 
 from cloudml_tf.config.run_folder import forget_checkpoints, has_checkpoint, read_json
 from cloudml_tf.config.schema import Config
+from cloudml_tf.data.left_out import LeftOut, in_words
 from cloudml_tf.data.prepare import Prepared, prepare_frames
 from cloudml_tf.data.readers.arrays import read_npz
 from cloudml_tf.data.readers.frames import camera_fingerprint
@@ -55,8 +57,11 @@ def pretrain(config: Config, prepared: Prepared, folder: Path, console: Console)
     """
     if (folder / NAME).is_file():
         return Pretrained(folder, read_json(folder / NAME))
+    left_out: LeftOut = {}
     with console.progress("reading all frames") as progress:
-        chunks = prepare_frames(config, progress)
+        chunks = prepare_frames(config, progress, left_out)
+    for text in in_words(left_out):
+        console.warn(text)
     quiet_tensorflow()
     from cloudml_tf.nn.introspection import frame_encoder_of, frame_model_of
     from cloudml_tf.train import network
@@ -75,7 +80,8 @@ def pretrain(config: Config, prepared: Prepared, folder: Path, console: Console)
     found = _summary(history, judged, chunks, config, prepared, seconds)
     with whole_file(folder / WEIGHTS) as temporary, open(temporary, "wb") as file:
         np.savez(file, *encoder.get_weights())
-    _draw(folder, judged, history)
+    for picture in pictures(judged["target"], judged["painted"], judged["hidden"], history):
+        picture.write(folder / "plots")
     write_json(folder / NAME, found)  # its presence says that the folder is whole
     forget_checkpoints(folder)
     return Pretrained(folder, found)
@@ -114,9 +120,9 @@ def _fit(
     import keras
 
     from cloudml_tf.callbacks import R2EarlyStopping
-    from cloudml_tf.train.batches import EpochOrder, FrameBatches
-    from cloudml_tf.train.checkpoint import Checkpoint, newest, replay_end
-    from cloudml_tf.train.tf_dataset import as_dataset
+    from cloudml_tf.train.batches import FrameBatches, epoch_order
+    from cloudml_tf.train.checkpoint import Checkpoint, continue_fit, newest
+    from cloudml_tf.train.tf_dataset import fit_batches
 
     chosen = config.pretraining
     a_batch = max(chosen.batch_frames // config.temporal_frames, 1)
@@ -133,20 +139,8 @@ def _fit(
     stopping = R2EarlyStopping(chosen.patience, "val_loss")
     saved = newest(folder, console.warn) if has_checkpoint(folder) else None
     last = Checkpoint(folder, {"stopping": stopping}, saved)
-    callbacks = [keras.callbacks.TerminateOnNaN(), EpochOrder(batches), rows, stopping, last]
-    first_epoch = saved["epoch"] if saved else 0
-    if saved is not None and (saved["stopped"] or first_epoch >= chosen.max_epochs):
-        replay_end(model, last, callbacks)
-    else:
-        model.fit(
-            as_dataset(batches),
-            validation_data=as_dataset(validation),
-            epochs=chosen.max_epochs,
-            initial_epoch=first_epoch,
-            callbacks=callbacks,
-            shuffle=False,
-            verbose=0,
-        )
+    callbacks = [keras.callbacks.TerminateOnNaN(), epoch_order(batches), rows, stopping, last]
+    continue_fit(model, last, callbacks, chosen.max_epochs, partial(fit_batches, model, batches, validation))
     stopping.restore_best()
     history = {key: [row[key] for row in last.history] for key in ("loss", "val_loss")}
     return history, last.seconds
@@ -166,7 +160,7 @@ def _judge(model: Any, val: FrameChunks) -> dict[str, Any]:
     """Hidden patches of validation frames, painted by the network and by the references."""
     import keras
 
-    from cloudml_tf.train import reconstruction_references
+    from cloudml_tf.train.reconstruction_references import reference_errors
 
     chosen = np.unique(np.linspace(0, len(val) - 1, max(JUDGED // val.index.shape[1], 1)).astype(int))
     frames = val.frames(chosen)
@@ -177,10 +171,7 @@ def _judge(model: Any, val: FrameChunks) -> dict[str, Any]:
         for key in ("target", "frame", "mask")
     )
     hidden = mask[..., 0] > 0.5
-    errors = {
-        "network": reconstruction_references.masked_error(target, painted, hidden),
-        **reconstruction_references.references(target, hidden),
-    }
+    errors = reference_errors(target, painted, hidden)
     return {"errors": errors, "target": target, "painted": painted, "hidden": hidden}
 
 
@@ -216,11 +207,6 @@ def _summary(
         "scaling": {"mean": prepared.scaling.to_json()["frame_mean"], "std": prepared.scaling.to_json()["frame_std"]},
         "history": {key: [float(v) for v in values] for key, values in history.items()},
     }
-
-
-def _draw(folder: Path, judged: dict[str, Any], history: dict[str, list[float]]) -> None:
-    for picture in pictures(judged["target"], judged["painted"], judged["hidden"], history):
-        picture.write(folder / "plots")
 
 
 def pictures(target: np.ndarray, painted: np.ndarray, hidden: np.ndarray, history: dict[str, list[float]]) -> list[Any]:

@@ -21,14 +21,12 @@ def interpolated(frame: np.ndarray, hidden: np.ndarray) -> np.ndarray:
     return painted
 
 
-def masked_error(target: np.ndarray, painted: np.ndarray, hidden: np.ndarray) -> float:
-    """Mean squared error over the hidden pixels of (n,H,W,C) frames, `hidden` (n,H,W)."""
-    return float(np.mean((target[hidden] - painted[hidden]) ** 2))
+def reference_errors(target: np.ndarray, painted: np.ndarray, hidden: np.ndarray) -> dict[str, float]:
+    """Mean squared errors of a network and of both references over the hidden pixels of (n,H,W,C) frames.
 
-
-def references(target: np.ndarray, hidden: np.ndarray) -> dict[str, float]:
-    """Masked errors of both references over (n,H,W,C) frames."""
-    return {
-        name: masked_error(target, np.stack([paint(f, m) for f, m in zip(target, hidden, strict=True)]), hidden)
-        for name, paint in (("mean_of_visible", mean_of_visible), ("interpolation", interpolated))
-    }
+    `painted` (n,H,W,C) is what the network painted, `hidden` (n,H,W) is True where it saw nothing.
+    """
+    found = {"network": painted}
+    for name, paint in (("mean_of_visible", mean_of_visible), ("interpolation", interpolated)):
+        found[name] = np.stack([paint(f, m) for f, m in zip(target, hidden, strict=True)])
+    return {name: float(np.mean((target[hidden] - values[hidden]) ** 2)) for name, values in found.items()}

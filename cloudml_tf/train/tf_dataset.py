@@ -44,6 +44,21 @@ def as_dataset(batches: keras.utils.PyDataset) -> Any:
     return fed
 
 
+def fit_batches(
+    model: keras.Model, batches: Any, validation: Any, epochs: int, first_epoch: int, callbacks: list[Any]
+) -> None:
+    """Train with `model.fit`, which draws the batches as `as_dataset` does and prints nothing."""
+    model.fit(
+        as_dataset(batches),
+        validation_data=as_dataset(validation),
+        epochs=epochs,
+        initial_epoch=first_epoch,
+        callbacks=callbacks,
+        shuffle=False,  # Keras would shuffle the batches once more, in an order that no checkpoint knows
+        verbose=0,
+    )
+
+
 def _signature(batch: Any) -> Any:
     """The shapes and types of a batch's arrays, for a first axis of any length."""
     import tensorflow as tf

@@ -10,7 +10,7 @@ import os
 import re
 import secrets
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -161,16 +161,6 @@ class Tracker:
             _or_warn("TensorBoard", self.board.writer.close)
         if self.run is not None:
             _or_warn("wandb", self.run.finish)
-
-
-@contextlib.contextmanager
-def tracker(config: Config, folder: Path) -> Iterator[Tracker]:
-    """The tracker of a run, closed whatever happens."""
-    found = Tracker(config, folder)
-    try:
-        yield found
-    finally:
-        found.close()
 
 
 def _or_warn(name: str, act: Callable[[], Any]) -> None:

@@ -68,10 +68,7 @@ def check_source(config: Config, prepared: Prepared) -> None:
     check_unseen(pretrained, config, prepared)
     if config.training.devices == "one":  # several devices have to be started before TensorFlow computes anything
         with forgotten_graphs():
-            network.start_keras(config)
-            load_encoder(
-                network.make_model(config, prepared.scaling, **prepared.geometry), pretrained, config, prepared
-            )
+            load_encoder(network.new_model(config, prepared), pretrained, config, prepared)
 
 
 def read_pretraining(folder: Path) -> Pretrained:
@@ -152,8 +149,7 @@ def probes(pretrained: Pretrained, config: Config, prepared: Prepared) -> dict[s
     target = prepared.scaling.target
     labelled = {part: target.transform(prepared.parts[part].label) for part in ("train", "val")}
     for name in ("pretrained", "random"):
-        network.start_keras(config)
-        model = network.make_model(config, prepared.scaling, **prepared.geometry)
+        model = network.new_model(config, prepared)
         if name == "pretrained":
             load_encoder(model, pretrained, config, prepared)
         vectors = {part: encoder_vectors(model, prepared.parts[part]) for part in labelled}
@@ -174,8 +170,7 @@ def encoder_vectors(model: keras.Model, samples: Examples) -> np.ndarray:
 def control(config: Config, prepared: Prepared, folder: Path, console: Console) -> dict[str, Any]:
     """The same network from random weights, trained alike in folder/control: its scores on each part."""
     console.say("control: the same network from random weights")
-    network.start_keras(config)
-    model = network.make_model(config, prepared.scaling, **prepared.geometry)
+    model = network.new_model(config, prepared)
     home = folder / "control"
     home.mkdir(exist_ok=True)
     fitted = fit.fit(model, config, prepared, home, console, resume=has_checkpoint(home))

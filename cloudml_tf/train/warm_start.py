@@ -33,8 +33,7 @@ def first_model(config: Config, prepared: Prepared) -> Any:
         # Again: data that were prepared for one trial of a search serve others too.
         check_network(config, prepared.parts["train"])
         weights = inherited_weights(config)
-    network.start_keras(config)
-    model = network.make_model(config, prepared.scaling, **prepared.geometry)
+    model = network.new_model(config, prepared)
     if weights is not None:
         put_weights(model, weights, config)
     return model

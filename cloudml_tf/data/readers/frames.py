@@ -21,7 +21,7 @@ from cloudml_tf.data.readers import hdf5
 from cloudml_tf.data.readers.flights import Flight
 from cloudml_tf.data.readers.packing import unpack
 from cloudml_tf.utils.errors import of_flight
-from cloudml_tf.utils.files import whole_file
+from cloudml_tf.utils.files import update_by_pieces, whole_file
 from cloudml_tf.utils.locks import alone_at
 from cloudml_tf.utils.prefetch import ahead
 
@@ -225,10 +225,6 @@ def _fingerprint(flights: list[Flight], wanted: dict[str, np.ndarray], camera: C
 
 def camera_fingerprint(path: Path) -> str:
     """A short hash of a file's size and of its first and last MB: cheap, and enough to distinguish two data sets."""
-    size = path.stat().st_size
-    digest = hashlib.sha256(str(size).encode())
-    with open(path, "rb") as file:
-        digest.update(file.read(2**20))
-        file.seek(max(size - 2**20, 0))
-        digest.update(file.read(2**20))
+    digest = hashlib.sha256(str(path.stat().st_size).encode())
+    update_by_pieces(digest, path, 2)
     return digest.hexdigest()[:16]

@@ -1,4 +1,4 @@
-"""What `cloudml check` says: each measure of the data rooms becomes a finding with its numbers and what to do."""
+"""The findings of `cloudml check`: each measurement with its numbers and a remedy."""
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -31,22 +31,22 @@ class Finding:
 
     level: Level
     name: str
-    evidence: str  # in numbers
-    action: str = ""  # what a person can do; an exact --set where there is one
+    evidence: str  # the numbers
+    action: str = ""  # what the user can do; an exact --set where there is one
 
 
 class Advice:
-    """Knows the configuration and the split, and so what to set."""
+    """Suggests settings, from the configuration and its split."""
 
     def __init__(self, config: Config, needed: dict[str, list[str]] | None) -> None:
         self.config, self.needed = config, needed
 
     def parts_of(self, flight: str) -> list[str]:
-        """The parts that draw on a flight."""
+        """The splits that use a flight."""
         return [part for part, names in (self.needed or {}).items() if flight in names]
 
     def leave_out(self, flight: str) -> str:
-        """How to train without a flight."""
+        """Suggest how to train without a flight."""
         split, parts = self.config.split, self.parts_of(flight)
         if isinstance(split, LeaveOneOut) and parts == ["train"]:
             return f"or leave it out: {setting('split.exclude', [*split.exclude, flight])}"
@@ -63,7 +63,7 @@ class Advice:
 
 
 def setting(key: str, value: object) -> str:
-    """`--set key=value`, quoted for a shell where it has to be."""
+    """Format `--set key=value`, quoted for a shell where needed."""
     pair = f"{key}={value if isinstance(value, str) else json.dumps(value)}"
     return f"--set '{pair}'" if any(c in pair for c in ' []"') else f"--set {pair}"
 
@@ -72,10 +72,10 @@ def setting(key: str, value: object) -> str:
 
 
 def refused(flight: str, error: Exception, advice: Advice) -> Finding:
-    """A flight that a training would refuse, or leave out; the error says why."""
+    """A flight that a training would refuse, or leave out; the error gives the reason."""
     if advice.config.data.bad_flights == "skip":
-        return Finding("warning", f"flight {flight}", f"is left out: {error}", "mend as said")
-    return Finding("problem", f"flight {flight}", str(error), f"mend as said, {advice.leave_out(flight)}")
+        return Finding("warning", f"flight {flight}", f"is left out: {error}", "fix it as described")
+    return Finding("problem", f"flight {flight}", str(error), f"fix it as described, {advice.leave_out(flight)}")
 
 
 def same_file(first: Flight, second: Flight) -> Finding:
@@ -85,7 +85,7 @@ def same_file(first: Flight, second: Flight) -> Finding:
 
 
 def metres(medians: Mapping[str, float], lidar: Mapping[str, Path], dataset: str, advice: Advice) -> Finding:
-    """Flights whose heights are metres, where kilometres are read: the median of each, and its lidar file."""
+    """Heights in metres, where kilometres are expected: the median of each flight, and its lidar file."""
     flights = ", ".join(f"{name} {median:.4g}" for name, median in medians.items())
     name = next(iter(medians))
     with hdf5.open_file(lidar[name]) as file:
@@ -97,13 +97,13 @@ def metres(medians: Mapping[str, float], lidar: Mapping[str, Path], dataset: str
     return Finding(
         "problem",
         "labels in metres",
-        f"medians of '{dataset}' that cannot be km: {flights}. All else is judged as if they were read as metres",
+        f"medians of '{dataset}' that cannot be km: {flights}. All other checks read them as metres",
         action + (f", {advice.leave_out(name)}" if len(medians) == 1 else ""),
     )
 
 
 def label_range(flights: Sequence[Flight], config: Config) -> list[Finding]:
-    """Labels that the configured range, or opaque columns, take away: a selection that a score should be read with."""
+    """Labels lost to the configured range, or to opaque columns: a selection to keep in mind with every score."""
     reasons = ("profiles labelled", "profiles out of range", "profiles opaque")
     total = {key: sum(flight.counts.get(key, 0) for flight in flights) for key in reasons}
     usable = sum(total.values())
@@ -121,24 +121,24 @@ def label_range(flights: Sequence[Flight], config: Config) -> list[Finding]:
 
 
 def sizes(labels: Mapping[str, np.ndarray], n_eff: Mapping[str, float]) -> list[Finding]:
-    """Numbers of labels, and how many independent ones they are worth."""
+    """The numbers of labels, and how many independent ones they are worth."""
     text = "; ".join(f"{part} {len(labels[part])} labels, effectively {n_eff[part]:.0f}" for part in n_eff)
     few = [part for part in n_eff if n_eff[part] < FEWEST[part]]
     if not few:
         return [Finding("ok", "effective size", text)]
     limits = ", ".join(f"{part} {FEWEST[part]:.0f}" for part in few)
-    action = "add flights; scores will have wide intervals, and a large network will learn these labels by heart"
+    action = "add flights; scores will have wide intervals, and a large network will overfit these labels"
     return [Finding("warning", "effective size", f"{text}; advisable: {limits}", action)]
 
 
 def time_gap(split: object, memory_s: float) -> list[Finding]:
-    """A gap between blocks of time has to outlast the labels' memory."""
+    """Compare the gap between blocks of time with the labels' memory, which it must exceed."""
     if not isinstance(split, TimeBlocks):
         return []
-    evidence = f"parts are {split.gap_s:g} s apart, labels are alike over about {memory_s:.0f} s"
+    evidence = f"splits are {split.gap_s:g} s apart, labels are alike over about {memory_s:.0f} s"
     if split.gap_s >= memory_s:
-        return [Finding("ok", "gap between parts", evidence)]
-    return [Finding("warning", "gap between parts", evidence, setting("split.gap_s", float(np.ceil(2 * memory_s))))]
+        return [Finding("ok", "gap between splits", evidence)]
+    return [Finding("warning", "gap between splits", evidence, setting("split.gap_s", float(np.ceil(2 * memory_s))))]
 
 
 # --- frames
@@ -158,7 +158,7 @@ def artefacts(flight: Flight, scan: FrameScan, advice: Advice) -> Iterator[Findi
     hints = {
         "black": "they are left out of every sequence; check data.camera.channels",
         "saturated": "they are left out; see data.camera.saturation and data.camera.bad_pixel_fraction",
-        "not_finite": "they are left out; see data.camera.rows and columns, if always the same pixels are no numbers",
+        "not_finite": "they are left out; see data.camera.rows and columns, if always the same pixels are not finite",
     }
     for kind, hint in hints.items():
         share = float(getattr(scan, kind).mean())
@@ -169,7 +169,7 @@ def artefacts(flight: Flight, scan: FrameScan, advice: Advice) -> Iterator[Findi
 
 
 def vignetting(scans: Sequence[FrameScan], config: Config) -> list[Finding]:
-    """Corners darker or brighter than the centre in every channel, beyond what the flights' clouds can do."""
+    """Corners darker or brighter than the centre in every channel, by more than the flights' clouds explain."""
     seen = [scan for scan in scans if scan.usable.any()]
     if len(seen) < 2:
         return []
@@ -180,10 +180,10 @@ def vignetting(scans: Sequence[FrameScan], config: Config) -> list[Finding]:
     error = ratios.std(axis=0, ddof=1) / np.sqrt(len(ratios))
     certain = (np.abs(mean - 1.0) > np.maximum(3.0 * error, NOTICEABLE_VIGNETTING)).all()
     text = ", ".join(f"{m:.3f} ± {e:.3f}" for m, e in zip(mean, error, strict=True))
-    evidence = f"corners over centre {text} (one number a channel, mean over flights)"
+    evidence = f"corners over centre {text} (one number per channel, mean over flights)"
     if not certain or config.preprocessing.flat_field:
         return [Finding("ok", "vignetting", evidence)]
-    action = f"a thing to try: {setting('preprocessing.flat_field', True)}; keep it if the validation part's R² rises"
+    action = f"try {setting('preprocessing.flat_field', True)}; keep it if the validation R² rises"
     return [Finding("note", "vignetting", evidence, action)]
 
 
@@ -199,14 +199,14 @@ def copies(first: str, second: str, pairs: np.ndarray, advice: Advice) -> Findin
 
 
 def _and(names: Sequence[str]) -> str:
-    return " and ".join(names) or "no part"
+    return " and ".join(names) or "no split"
 
 
 # --- geometry and gain
 
 
 def offsets(pooled: Alignment, single: Mapping[str, Alignment], advice: Advice) -> list[Finding]:
-    """Clock and boresight, of all flights or of the few that differ."""
+    """Clock and boresight, for all flights or for the few that differ."""
     clear = {name: found for name, found in single.items() if found.clear}
     if pooled.certain:
         others = [name for name, found in clear.items() if not found.agrees_with(pooled)]
@@ -218,23 +218,23 @@ def offsets(pooled: Alignment, single: Mapping[str, Alignment], advice: Advice) 
         found = [_offset_findings(name, one, advice, advice.leave_out(name)) for name, one in off.items()]
         return [finding for several in found for finding in several]
     if not pooled.curve:
-        evidence = f"{pooled.labels} labels with frames around them: too few to tell"
+        evidence = f"{pooled.labels} labels with frames around them: too few to decide"
         return [Finding("note", "clock and boresight", evidence)]
     evidence = f"r of label and nadir brightness {pooled.correlation:.2f} over {pooled.labels} labels"
     if not pooled.clear:
-        return [Finding("note", "clock and boresight", f"{evidence}: too weak to tell an offset from none")]
-    return [Finding("ok", "clock and boresight", f"{evidence}; no lag and no shift is better for certain")]
+        return [Finding("note", "clock and boresight", f"{evidence}: too weak to decide about offsets")]
+    return [Finding("ok", "clock and boresight", f"{evidence}; no lag or shift is certainly better")]
 
 
 def _offset_findings(who: str, found: Alignment, advice: Advice, only: str = "") -> Iterator[Finding]:
-    """One finding for what can only be the boresight, one for what lies along track."""
+    """One finding for what can only be the boresight, one for the offset along track."""
     across = advice.config.data.camera.across_track_axis
     index = 0 if across == "rows" else 1
     aside = found.boresight_offset[index]
     gain = f"r {found.correlation:.2f} as configured, {found.best_correlation:.2f} with the offset"
-    own = f"the clock and the mounting of one flight have no setting: mend its files, {only}" if only else ""
+    own = f"the clock and the mounting of one flight have no setting: fix its files, {only}" if only else ""
     if aside:
-        evidence = f"{who}: the lidar's spot is {aside:+d} {across} from the nadir pixel ({gain})"
+        evidence = f"{who}: the lidar's footprint is {aside:+d} {across} from the nadir pixel ({gain})"
         both = (aside, 0) if index == 0 else (0, aside)
         yield Finding("problem", "boresight", evidence, own or advice.boresight(*both))
     shift = found.along_track_pixels if found.cause == "either" else found.boresight_offset[1 - index]
@@ -242,15 +242,15 @@ def _offset_findings(who: str, found: Alignment, advice: Advice, only: str = "")
     other = "columns" if across == "rows" else "rows"
     clock = setting("data.lidar.time_offset_s", round(advice.config.data.lidar.time_offset_s + found.clock_offset_s, 1))
     if found.cause == "clock":
-        evidence = f"{who}: labels meet their frames {found.clock_offset_s:+.1f} s later ({gain})"
+        evidence = f"{who}: labels match their frames {found.clock_offset_s:+.1f} s later ({gain})"
         yield Finding("problem", "clock", evidence, own or clock)
     elif found.cause == "boresight":
-        evidence = f"{who}: the lidar's spot is {shift:+d} {other} from the nadir pixel, along track ({gain})"
+        evidence = f"{who}: the lidar's footprint is {shift:+d} {other} from the nadir pixel, along track ({gain})"
         yield Finding("problem", "boresight", evidence, own or advice.boresight(*along))
     elif found.cause == "either":
         evidence = (
-            f"{who}: either the lidar's clock needs {found.clock_offset_s:+.1f} s, or its spot is {shift:+d} {other} "
-            f"from the nadir pixel; along track the two look alike ({gain})"
+            f"{who}: either the lidar's clock needs {found.clock_offset_s:+.1f} s, or its footprint is "
+            f"{shift:+d} {other} from the nadir pixel; along track the two look alike ({gain})"
         )
         yield Finding("problem", "clock or boresight", evidence, own or f"{clock}, or {advice.boresight(*along)}")
 
@@ -269,7 +269,7 @@ def gain(found: Gain, flight: Flight, advice: Advice) -> Finding:
 
 
 def gains_are_alike(gains: Sequence[Gain]) -> list[Finding]:
-    """How alike the flights are, where none stands out."""
+    """How similar the flights are, where none stands out."""
     if not gains:
         return []
     ratios = [gain.ratio for gain in gains]
@@ -279,7 +279,7 @@ def gains_are_alike(gains: Sequence[Gain]) -> list[Finding]:
 
 
 def shift(flight: str, what: str, distance: float, chance: float, stds: float) -> list[Finding]:
-    """A flight whose labels or brightness are distributed otherwise than in training: natural, and good to know."""
+    """A flight whose labels or brightness are distributed differently than in training: natural, but worth knowing."""
     if chance > 1e-3 or abs(stds) < 0.3:
         return []
     evidence = (
@@ -289,7 +289,7 @@ def shift(flight: str, what: str, distance: float, chance: float, stds: float) -
 
 
 def no_frame_is_shared(parts: Mapping[str, Samples]) -> Finding:
-    """What the split and the copies have shown."""
+    """The result of the split and the search for copies."""
     counts = ", ".join(f"{part} {len(np.unique(parts[part].index))}" for part in PARTS)
-    evidence = f"no frame is in two parts ({counts} frames), no scene is copied from flight to flight"
+    evidence = f"no frame is in two splits ({counts} frames), no scene is copied from flight to flight"
     return Finding("ok", "leak", evidence)

@@ -1,4 +1,4 @@
-"""The picture of a check: the labels of each flight, and the correlation over clock and boresight offsets."""
+"""The figure of a check: the labels of each flight, and the correlation over clock and boresight offsets."""
 
 from pathlib import Path
 
@@ -11,7 +11,8 @@ from cloudml_tf.reports.figure import BLUE, GREY, INK, ORANGE, Picture, panel, s
 def draw_check(
     values: dict[str, np.ndarray], parts: dict[str, str], curve: dict[str, list[float]], unit: str, folder: Path
 ) -> Path:
-    """Labels of each flight as boxes (5, 25, 50, 75, 95 %), coloured by part; r over lags and shifts below them."""
+    """Draw the labels of each flight as boxes (5, 25, 50, 75, 95 %), coloured by split; below, r over lags and
+    shifts."""
     rows = 3 if curve else 1
     sizes = [0.25 * max(len(values), 4) + 0.8, *[2.4] * (rows - 1)]
     made, axes = panel((6.0, sum(sizes) + 0.6), rows, height_ratios=sizes)

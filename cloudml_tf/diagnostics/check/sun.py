@@ -1,4 +1,4 @@
-"""What `cloudml check` says of the sun: angles that cannot be, and flights whose sun training has not shown."""
+"""The sun in `cloudml check`: impossible angles, and flights whose sun the training does not cover."""
 
 import itertools
 from collections.abc import Mapping, Sequence
@@ -12,11 +12,12 @@ from cloudml_tf.data.splits import PARTS
 from cloudml_tf.data.training_ranges import FAR_SUN, FAR_SUN_DEG, Range, degrees, far_flights, fit_ranges
 from cloudml_tf.diagnostics.check.findings import Finding, setting
 
-RADIANS_BELOW = 1.6  # just over π/2; no campaign flies with the sun that near the zenith on all of its flights
+RADIANS_BELOW = 1.6  # just over π/2; no campaign has the sun that near the zenith on all of its flights
 
 
 def judge_sun(flights: Sequence[Flight], parts: Mapping[str, Samples], config: Config) -> list[Finding]:
-    """Nothing where the network does not see the sun. `parts` may be empty; then only the angles are judged."""
+    """Check the sun's angles; empty where the network does not use them. With empty `parts` only the angles are
+    checked."""
     if not config.data.sun_angles:
         return []
     if wrong := _same_dataset(config) + _radians(flights, config):
@@ -37,13 +38,13 @@ def _same_dataset(config: Config) -> list[Finding]:
 
 
 def _zenith(flight: Flight) -> np.ndarray:
-    """Those that are known, in degrees."""
+    """The known zenith angles, in degrees."""
     angles = np.zeros(0) if flight.sun_angles_deg is None else flight.sun_angles_deg[:, 0]
     return angles[np.isfinite(angles)]
 
 
 def _radians(flights: Sequence[Flight], config: Config) -> list[Finding]:
-    """Angles of all flights that are small numbers, read as degrees."""
+    """Find angles that are small numbers on all flights, but read as degrees."""
     navigation = config.data.navigation
     zenith = np.concatenate([_zenith(flight) for flight in flights] or [np.zeros(0)])
     read = 90.0 - zenith if navigation.elevation else zenith  # as the files have it
@@ -59,7 +60,7 @@ def _below_the_horizon(flights: Sequence[Flight]) -> list[Finding]:
     if not night:
         return []
     named = ", ".join(f"{name} {degrees(Range.of(zenith))}" for name, zenith in night.items())
-    action = "check data.navigation.solar_zenith and elevation, or leave out what was flown at night"
+    action = "check data.navigation.solar_zenith and elevation, or leave out night flights"
     return [Finding("warning", "sun", f"zenith over 90°, the sun is below the horizon: {named}", action)]
 
 

@@ -1,6 +1,6 @@
-"""What `cloudml check` looks at before any model: files, frames, offsets, gains, copies and parts, step by step.
+"""The steps of `cloudml check` before any model: files, frames, offsets, gains, copies and splits.
 
-Where a training would stop with an error, a step notes it down and the next one goes on with what is left.
+Where a training would stop with an error, a step records it and the next one continues with what is left.
 """
 
 from collections.abc import Callable
@@ -32,7 +32,7 @@ from cloudml_tf.utils.errors import DataError, FlightError
 
 @dataclass
 class Checked:
-    """What was found, and the numbers behind it."""
+    """The findings, and the numbers behind them."""
 
     config: Config
     findings: list[Finding] = field(default_factory=list)
@@ -49,14 +49,14 @@ class Checked:
 
     @property
     def verdict(self) -> str:
-        """One line."""
+        """The verdict in one line."""
         if self.problems:
-            return "mend first: " + ", ".join(self.problems)
+            return "fix first: " + ", ".join(self.problems)
         warnings = list(dict.fromkeys(f.name for f in self.findings if f.level == "warning"))
         return "ready to train" + (f"; warnings: {', '.join(warnings)}" if warnings else "")
 
     def content(self) -> dict[str, Any]:
-        """For JSON."""
+        """Convert to JSON content."""
         return {
             "experiment": self.config.experiment_name,
             "verdict": self.verdict,
@@ -66,11 +66,11 @@ class Checked:
         }
 
 
-# --- reading, past what would stop a training
+# --- reading, without stopping where a training would
 
 
 def read(found: Checked, console: Console) -> Advice:
-    """Load the split's flights one by one; those that cannot be used become findings."""
+    """Load the split's flights one by one; unusable ones become findings."""
     config = found.config
     in_metres: dict[str, float] = {}
     left_out: LeftOut = {}
@@ -100,7 +100,7 @@ def read(found: Checked, console: Console) -> Advice:
 
 
 def _load(files: FlightFiles, name: str, config: Config) -> tuple[Flight, float | None]:
-    """A flight. Heights in metres are turned into km, so that all else can be judged; their median is given."""
+    """Load a flight, and the median of heights in metres, which are converted to km so that other checks apply."""
     flight = read_flight(name, files, config.data, config.target)
     unit, median = labels.height_unit(files.lidar_path(), config.data, config.target)
     if unit == "km":
@@ -124,13 +124,13 @@ def _add(flight: Flight, found: Checked) -> None:
 
 
 def judge_frames(found: Checked, advice: Advice, console: Console) -> None:
-    """Artefacts and vignetting. A flight whose frames cannot be read is left out from here on."""
+    """Check for artefacts and vignetting. A flight whose frames cannot be read is left out from here on."""
 
     def scan(flight: Flight) -> None:
         found.scans[flight.name] = scan_frames(flight, found.config)
         found.findings += say.artefacts(flight, found.scans[flight.name], advice)
 
-    _each_flight(scan, "looking at frames", found, advice, console)
+    _each_flight(scan, "checking frames", found, advice, console)
     found.findings += say.vignetting(list(found.scans.values()), found.config)
 
 
@@ -149,7 +149,7 @@ def _each_flight(look: Callable[[Flight], None], what: str, found: Checked, advi
 
 
 def judge_offsets(found: Checked, advice: Advice, console: Console) -> None:
-    """Clock and boresight, of all flights together and of each."""
+    """Check clock and boresight, of all flights together and of each."""
     search = alignment.Search.of(found.flights, found.config)
     evidence = {}
 
@@ -167,7 +167,7 @@ def judge_offsets(found: Checked, advice: Advice, console: Console) -> None:
 
 
 def _judge_gain(found: Checked, aligned: set[str], advice: Advice) -> None:
-    """Flights whose camera has another gain than that of the others."""
+    """Find flights whose camera has another gain than that of the others."""
     by_name = {flight.name: flight for flight in found.flights}
     gains = shift.gains(found.flights, found.scans, aligned)
     outliers = [gain for gain in gains if gain.outlier]
@@ -177,7 +177,7 @@ def _judge_gain(found: Checked, aligned: set[str], advice: Advice) -> None:
 
 
 def judge_copies(found: Checked, advice: Advice) -> None:
-    """Scenes that are in two flights."""
+    """Find scenes that are in two flights."""
     scans = list(found.scans.values())
     for i, first in enumerate(scans):
         for second in scans[i + 1 :]:
@@ -186,11 +186,11 @@ def judge_copies(found: Checked, advice: Advice) -> None:
                 found.findings.append(say.copies(first.name, second.name, copied, advice))
 
 
-# --- parts
+# --- splits
 
 
 def cut(found: Checked, advice: Advice, console: Console) -> dict[str, Samples]:
-    """Sequences of the flights that have some, cut into parts; whatever is wrong with a part is found."""
+    """Cut the flights' sequences into splits, and report what is wrong with a split."""
     config, kept = found.config, []
     for flight in found.flights:
         try:
@@ -203,7 +203,7 @@ def cut(found: Checked, advice: Advice, console: Console) -> dict[str, Samples]:
         try:
             with console.progress("decoding frames") as progress:
                 samples, _ = build_samples(kept, config, progress)
-        except FlightError as error:  # it has turned bad since it was looked at
+        except FlightError as error:  # it has become unreadable since it was checked
             found.findings.append(say.refused(error.flight, error, advice))
             kept = [flight for flight in kept if flight.name != error.flight]
             found.flights = [flight for flight in found.flights if flight.name != error.flight]
@@ -220,14 +220,14 @@ def cut(found: Checked, advice: Advice, console: Console) -> dict[str, Samples]:
 
 
 def _judge_cut(found: Checked, parts: dict[str, Samples], kept: set[str], advice: Advice) -> None:
-    """What the split itself would refuse."""
+    """Report what the split itself would refuse."""
     for part, chosen in parts.items():
         try:
-            check_labels(chosen, f"the {part} part")
+            check_labels(chosen, f"the {part} split")
         except DataError as error:
             skipping = found.config.data.bad_flights == "skip"
-            if skipping or kept >= set((advice.needed or {})[part]):  # else the lost flight's own finding says it
-                found.findings.append(Finding("problem", f"{part} part", str(error)))
+            if skipping or kept >= set((advice.needed or {})[part]):  # else the lost flight has its own finding
+                found.findings.append(Finding("problem", f"{part} split", str(error)))
     try:
         check_leak(parts)
         if "leak" not in found.problems:
@@ -237,7 +237,7 @@ def _judge_cut(found: Checked, parts: dict[str, Samples], kept: set[str], advice
 
 
 def _whole_sequences(flight: Flight, found: Checked) -> np.ndarray:
-    """(n,T): sequences without a frame that is no image."""
+    """The sequences (n,T) in which every frame is an image."""
     windows = sequences(flight, found.config.temporal_frames)
     scan = found.scans[flight.name]
     bad = np.zeros(len(flight), bool)
@@ -251,7 +251,7 @@ def loss_space(config: Config, label: np.ndarray) -> np.ndarray:
 
 
 def describe_flights(found: Checked, advice: Advice) -> None:
-    """A row a flight, and what sets a validation or test flight apart from training."""
+    """Make a row per flight, with what distinguishes a validation or test flight from training."""
     rows: dict[str, dict[str, Any]] = {}
     seen: dict[str, tuple[np.ndarray, np.ndarray]] = {}  # labels in the loss's space, and nadir brightness
     for flight in found.flights:
@@ -275,7 +275,7 @@ def describe_flights(found: Checked, advice: Advice) -> None:
 
 
 def part_name(parts: list[str]) -> str:
-    """The one part that a flight is in, or "all" where it is cut in time."""
+    """The split that a flight is in, or "all" where it is cut in time."""
     return parts[0] if len(parts) == 1 else "all"
 
 
@@ -301,7 +301,7 @@ def _row(
 
 
 def judge_parts(found: Checked) -> bool:
-    """Effective sizes; says whether all parts can be trained and judged."""
+    """Check effective sizes; return whether all splits can be trained and evaluated."""
     labels = {part: examples.label[examples.known] for part, examples in found.parts.items()}
     usable = {part: label for part, label in labels.items() if len(label) > 2 and np.ptp(label) > 0}
     n_eff = {p: found.parts[p].effective_size(loss_space(found.config, label)) for p, label in usable.items()}

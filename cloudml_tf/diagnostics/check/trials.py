@@ -1,7 +1,7 @@
-"""Short trials before a training: what can be learned from these samples, and by what?
+"""Short trials before a training: what can be learned from these samples, and by which model?
 
 Baselines on the split as it is, on a random one and on shuffled labels; a ceiling from the labels' own noise; and one
-batch that the configured network has to learn by heart.
+batch that the configured network has to overfit.
 """
 
 import time
@@ -25,13 +25,13 @@ from cloudml_tf.evaluation.scores import scores
 
 SHUFFLES = 2
 MOST_ROWS = 10_000  # training samples of a trial
-LEAST_SIGNAL, MOST_BY_CHANCE = 0.05, 0.1  # R² on the test part
+LEAST_SIGNAL, MOST_BY_CHANCE = 0.05, 0.1  # R² on the test split
 TIER_CORRELATION = {"minimum": 0.69, "good": 0.79, "excellent": 0.86}  # what all conditions of a tier together need
 
 
 @dataclass(frozen=True)
 class Reach:
-    """Scores (R², r, s, …) of ridge and gradient boosting on the test part; R² where it is a number alone."""
+    """Scores (R², r, s, …) of ridge and gradient boosting on the test split; R² where it is a number alone."""
 
     given: dict[str, dict[str, float]]
     random_r2: dict[str, float]  # trained and tested on a random split of the same sizes
@@ -47,7 +47,7 @@ class Reach:
 def try_baselines(
     parts: Mapping[str, Examples], scaling: TargetScaling, config: Config, progress: Progress | None = None
 ) -> Reach:
-    """Fit the baselines four times; `progress` is told (fits done, of all)."""
+    """Fit the baselines four times; calls `progress(fits done, of all)`."""
     rng = np.random.default_rng(config.seed)
     seen = {part: parts[part].baseline_features(config.preprocessing.log_offset) for part in ("train", "test")}
     kind = next(iter(seen["train"]))
@@ -77,16 +77,16 @@ def try_baselines(
 
 @dataclass(frozen=True)
 class Ceiling:
-    """An estimate of the R² that no retrieval can pass, and the correlation that goes with it."""
+    """An estimate of the R² that no retrieval can exceed, and the corresponding correlation."""
 
-    at_least: float  # r² of the better baseline on the test part
-    estimate: float | None  # None where nothing bounds it from above
+    at_least: float  # r² of the better baseline on the test split
+    estimate: float | None  # None where it has no upper bound
     source: str
     noise: LabelNoise | None
 
     @property
     def out_of_reach(self) -> list[str]:
-        """Tiers that need more correlation than the estimate leaves."""
+        """Tiers that need more correlation than the estimate allows."""
         if self.estimate is None:
             return []
         return [name for name, needed in TIER_CORRELATION.items() if self.estimate < needed**2]
@@ -95,9 +95,9 @@ class Ceiling:
 def estimate_ceiling(
     parts: Mapping[str, Examples], scaling: TargetScaling, reach: Reach, oracle_r2: float | None
 ) -> Ceiling:
-    """From the oracle where flights are simulated, else from the labels' noise where that can be told.
+    """Estimate from the oracle where flights are simulated, else from the labels' noise where it is known.
 
-    The labels of all parts enter with their own noise; a baseline that reaches more proves the estimate too low.
+    The labels of all splits enter with their own noise; a baseline that reaches more proves the estimate too low.
     """
     at_least = float(np.nan_to_num(reach.best[1]["correlation"])) ** 2
     train = parts["train"]
@@ -106,13 +106,15 @@ def estimate_ceiling(
         return Ceiling(at_least, max(oracle_r2, at_least), "the oracle, which knows the simulated cloud", noise)
     if noise is not None and noise.share is not None and 1.0 - noise.share >= at_least:
         return Ceiling(at_least, 1.0 - noise.share, "the noise of neighbouring labels", noise)
-    return Ceiling(at_least, None, "the better baseline alone: the labels are too far apart to tell their noise", noise)
+    return Ceiling(
+        at_least, None, "the better baseline alone: the labels are too far apart to estimate their noise", noise
+    )
 
 
 def oracle_r2(
     parts: Mapping[str, Examples], flights: dict[str, FlightFiles], scaling: TargetScaling, config: Config
 ) -> float | None:
-    """r² of the oracle on the test part; None where there is no truth."""
+    """r² of the oracle on the test split; None without truth."""
     found = oracle_predictions({part: parts[part] for part in PARTS}, flights, scaling, config)
     if found is None:
         return None
@@ -121,12 +123,12 @@ def oracle_r2(
 
 @dataclass(frozen=True)
 class Probe:
-    """How well the configured network learned one batch by heart."""
+    """How well the configured network overfits one batch."""
 
     samples: int
     steps: int
     seconds: float
-    r2: float  # the best on the way
+    r2: float  # the best of all steps
     finished: bool  # all steps were taken, or the goal was reached, before time ran out
 
 
@@ -171,46 +173,46 @@ def learn_one_batch(train: Examples, scaling: Scaling, config: Config, progress:
 
 
 def judge_reach(reach: Reach) -> Iterator[Finding]:
-    """Whether there is a signal, what a random split would pretend, and whether shuffled labels teach nothing."""
+    """Is there a signal, what would a random split pretend, and do shuffled labels teach nothing?"""
     name, best = reach.best
     title = name.replace("_", " ")
     given = {n.replace("_", " "): found for n, found in reach.given.items()}
     scored = ", ".join(f"{n} R² {found['r2']:.2f} (r {found['correlation']:.2f})" for n, found in given.items())
     if best["r2"] < LEAST_SIGNAL:
         action = "expect no more of a network; check that imagery and lidar saw the same clouds, and the target"
-        yield Finding("warning", "signal", f"no baseline beats the mean on the test part: {scored}", action)
+        yield Finding("warning", "signal", f"no baseline beats the mean on the test split: {scored}", action)
     else:
-        yield Finding("ok", "signal", f"on the test part {scored}")
+        yield Finding("ok", "signal", f"on the test split {scored}")
     pretended = reach.random_r2[name] - best["r2"]
     evidence = f"{title} R² {reach.random_r2[name]:.2f} on a random split, {best['r2']:.2f} on this one"
     pretends = pretended > 0.1 and reach.random_r2[name] > LEAST_SIGNAL
     yield Finding("note" if pretends else "ok", "random split", f"{evidence}: it would pretend {pretended:+.2f}")
     shuffled = ", ".join(f"{n.replace('_', ' ')} {r2:+.2f}" for n, r2 in reach.shuffled_r2.items())
     if max(reach.shuffled_r2.values()) > MOST_BY_CHANCE:
-        action = "labels or flights of the test part are known in training; look for copies and shared features"
-        yield Finding("problem", "shuffled labels", f"R² on the test part {shuffled}, must be 0 or below", action)
+        action = "labels or flights of the test split are known in training; look for copies and shared features"
+        yield Finding("problem", "shuffled labels", f"R² on the test split {shuffled}, must be 0 or below", action)
     else:
-        yield Finding("ok", "shuffled labels", f"R² on the test part {shuffled}")
+        yield Finding("ok", "shuffled labels", f"R² on the test split {shuffled}")
 
 
 def judge_ceiling(ceiling: Ceiling) -> list[Finding]:
-    """The estimate, and which tiers it leaves."""
+    """The estimate, and the tiers that it allows."""
     if ceiling.estimate is None:
         return [Finding("note", "ceiling", f"R² of {ceiling.at_least:.2f} or more is within reach ({ceiling.source})")]
     evidence = f"R² about {ceiling.estimate:.2f} at most, an estimate from {ceiling.source}"
     if not ceiling.out_of_reach:
         return [Finding("ok", "ceiling", f"{evidence}; no tier is out of reach")]
     tiers = ", ".join(f"{t} (r {TIER_CORRELATION[t]})" for t in ceiling.out_of_reach)
-    action = "average the labels (data.lidar.match), or judge the run by r and the baselines instead of these tiers"
+    action = "average the labels (data.lidar.match), or evaluate the run by r and the baselines instead of these tiers"
     return [Finding("warning", "ceiling", f"{evidence}; out of reach: {tiers}", action)]
 
 
 def judge_probe(probe: Probe) -> list[Finding]:
-    """A network that cannot learn one batch by heart will not learn a data set."""
+    """Evaluate the overfitting test: a network that cannot overfit one batch cannot learn a data set."""
     evidence = f"R² {probe.r2:.2f} on {probe.samples} sequences after {probe.steps} steps, {probe.seconds:.0f} s"
     if probe.r2 >= PROBE_PASS:
-        return [Finding("ok", "one batch by heart", evidence)]
+        return [Finding("ok", "overfit one batch", evidence)]
     if not probe.finished:
-        return [Finding("note", "one batch by heart", f"{evidence}: time was up")]
+        return [Finding("note", "overfit one batch", f"{evidence}: time was up")]
     action = "check training.learning_rate, model.widths and preprocessing; the network cannot fit what it sees"
-    return [Finding("problem", "one batch by heart", evidence, action)]
+    return [Finding("problem", "overfit one batch", evidence, action)]

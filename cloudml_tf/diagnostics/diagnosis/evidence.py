@@ -1,7 +1,7 @@
-"""What is known of a run, as far as a diagnosis needs it: plain numbers from its results, history and configuration.
+"""The evidence of a diagnosis: plain numbers from a run's results, history and configuration.
 
-The scores of every part are seen through the identity R² = r² - (s-r)² - b², b = bias/std(t). A run that was cut off
-has no scores; its best epoch in the history stands in, with an effective size that is guessed.
+The scores of every split are analysed by the identity R² = r² - (s-r)² - b², b = bias/std(t). A run that was cut off
+has no scores; its best epoch in the history replaces them, with a guessed effective size.
 """
 
 import itertools
@@ -13,16 +13,16 @@ from cloudml_tf.config.schema import Config
 from cloudml_tf.evaluation.scores import TIERS
 
 HELD_OUT = ("val", "test")
-GUESSED_EFFECTIVE = 0.5  # n_eff / n of a run that was never judged
+GUESSED_EFFECTIVE = 0.5  # n_eff / n of a run that was never evaluated
 CLEAR_R = 0.2  # r² below 4 % is of no use, whatever its significance
-OVERFIT = 0.2  # r of training minus r of the held-out parts
-SHRUNK, FAR_UNDER = 0.4, 2 / 3  # s of the original's acceptance; and s over r, where r²/9 of R² is lost
+OVERFIT = 0.2  # r of training minus r of the held-out splits
+SHRUNK, FAR_UNDER = 0.4, 2 / 3  # s of the reference recipe's acceptance; and s over r, where r²/9 of R² is lost
 LOST = 0.2  # of r, on one flight
 
 
 @dataclass(frozen=True)
 class Part:
-    """The scores of one predictor on one part. An undefined correlation, of constant predictions, counts as 0."""
+    """The scores of one predictor on one split. An undefined correlation, of constant predictions, counts as 0."""
 
     n: int
     n_eff: float
@@ -35,7 +35,7 @@ class Part:
 
     @classmethod
     def of(cls, found: dict[str, Any]) -> "Part":
-        """From scores as `judge` gives them, or as metrics.json holds them."""
+        """Read scores as returned by `judge`, or stored in metrics.json."""
         n_eff = max(float(found.get("n_eff", GUESSED_EFFECTIVE * found["n"])), 1.0)
         s, r = _number(found["variance_ratio"]), _number(found["correlation"])
         ci95 = found.get("ci95", {})
@@ -52,12 +52,12 @@ class Part:
 
     @property
     def r_error(self) -> float:
-        """Standard error of r."""
+        """The standard error of r."""
         return (1 - self.r**2) / math.sqrt(max(self.n_eff - 3, 1))
 
     @property
     def b_error(self) -> float:
-        """Standard error of b: that of the mean of the residuals."""
+        """The standard error of b: that of the mean of the residuals."""
         return math.sqrt(max(1 + self.s**2 - 2 * self.r * self.s, 0) / self.n_eff)
 
     @property
@@ -67,7 +67,7 @@ class Part:
 
     @property
     def gap_error(self) -> float:
-        """Standard error of s - r."""
+        """The standard error of s - r."""
         return math.hypot(self.s_error, self.r_error)
 
     def __str__(self) -> str:
@@ -75,7 +75,7 @@ class Part:
 
 
 def pooled(parts: list[Part]) -> tuple[float, float]:
-    """The correlation of several parts together, and its standard error (Fisher's z, weighted by n_eff)."""
+    """The correlation of several splits together, and its standard error (Fisher's z, weighted by n_eff)."""
     weights = [max(part.n_eff - 3, 1.0) for part in parts]
     z = sum(w * math.atanh(min(max(p.r, -0.9999), 0.9999)) for w, p in zip(weights, parts, strict=True))
     r = math.tanh(z / sum(weights))
@@ -84,7 +84,7 @@ def pooled(parts: list[Part]) -> tuple[float, float]:
 
 @dataclass(frozen=True)
 class ClockFault:
-    """A lidar clock that is off: `offset_s` is to be added to data.lidar.time_offset_s."""
+    """A wrong lidar clock: `offset_s` must be added to data.lidar.time_offset_s."""
 
     flights: tuple[str, ...]
     every_flight: bool
@@ -96,20 +96,20 @@ class ClockFault:
 
 @dataclass(frozen=True)
 class Probes:
-    """What only the flights themselves can tell. Each is None where it was not looked at."""
+    """Results that need the flights themselves. Each is None where it was not measured."""
 
     clock: tuple[ClockFault, ...] = ()
     brightness: tuple[float, float] | None = None  # |r| of label and nadir brightness within flights, standard error
     baselines: dict[str, Any] | None = None  # as in metrics.json, for a run that has none
     blocks_apart: dict[str, tuple[float, float]] | None = None  # validation R² with and without a label's own flight
-    shared_labels: dict[str, float] = field(default_factory=dict)  # part -> share of labels that training has too
-    label_memory_s: float = 0.0  # how far apart labels are when they have become independent
+    shared_labels: dict[str, float] = field(default_factory=dict)  # split -> share of labels that training has too
+    label_memory_s: float = 0.0  # how far apart labels must be to be independent
     notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """All that the rules look at."""
+    """Everything that the rules use."""
 
     config: Config
     description: dict[str, Any]  # data.json
@@ -131,7 +131,8 @@ class Evidence:
         probes: Probes | None = None,
         evaluation: dict[str, Any] | None = None,
     ) -> "Evidence":
-        """From what a run left; `metrics` is None for one that was cut off, `evaluation` is of other flights."""
+        """Collect the evidence of a run; `metrics` is None for one that was cut off, `evaluation` is of other
+        flights."""
         probes = probes or Probes()
         scores = _parts_of_history(history, description) if metrics is None else metrics
         parts = {name: Part.of(scores[name]) for name in ("train", *HELD_OUT) if name in scores}
@@ -147,17 +148,17 @@ class Evidence:
 
     @property
     def held_out(self) -> list[Part]:
-        """The parts that the network was not trained on."""
+        """The splits that the network was not trained on."""
         return [self.parts[name] for name in HELD_OUT if name in self.parts]
 
     @property
     def not_finite(self) -> bool:
-        """Whether the training ended on a loss that is no number."""
+        """Whether the training ended on a loss that is not finite."""
         return bool(self.history) and not math.isfinite(self.history[-1].get("loss", 0.0))
 
     @property
     def steps_per_epoch(self) -> int:
-        """Optimizer steps."""
+        """Optimizer steps per epoch."""
         return max(self.description["split"]["train"]["sequences"] // self.config.training.batch_size, 1)
 
     @property
@@ -170,7 +171,7 @@ class Evidence:
         return self.steps_per_epoch * sum(0.5 * (a + b) for a, b in itertools.pairwise(rates))
 
     def references(self) -> dict[str, tuple[float, float]]:
-        """What could be read from the data, each as (r, standard error): every baseline on the held-out parts
+        """Correlations reached from the data, each as (r, standard error): every baseline on the held-out splits
         together, the network itself, and plain brightness."""
         seen = {name: [by_part[p] for p in HELD_OUT if p in by_part] for name, by_part in self.baselines.items()}
         found = {name: pooled(parts) for name, parts in seen.items()}
@@ -182,19 +183,19 @@ class Evidence:
 
     @property
     def signal(self) -> bool:
-        """Whether something reads the label beyond doubt."""
+        """Whether some predictor reads the label beyond doubt."""
         return any(r > max(CLEAR_R, 3 * error) for r, error in self.references().values())
 
     @property
     def silence(self) -> bool:
-        """Whether a correlation that is worth having can be ruled out; not by the network's failure alone."""
+        """Whether a useful correlation can be excluded; the network's failure alone does not prove it."""
         found = self.references()
         independent = [value for name, value in found.items() if name != "network"]
         return bool(independent) and all(r + 2 * error < 0.3 for r, error in found.values())
 
     @property
     def best_baseline(self) -> tuple[str, float, float]:
-        """(name, r, R²) of the baseline with the highest correlation on the held-out parts; R² is their mean."""
+        """(name, r, R²) of the baseline with the highest correlation on the held-out splits; R² is their mean."""
         found = [("none", 0.0, -math.inf)]
         for name, by_part in self.baselines.items():
             parts = [by_part[p] for p in HELD_OUT if p in by_part]
@@ -203,7 +204,7 @@ class Evidence:
 
     @property
     def shrunk(self) -> bool:
-        """Whether the predictions have shrunk to the mean: as good as no spread, or s far under r beyond doubt."""
+        """Whether the predictions have shrunk to the mean: almost no spread, or s far under r beyond doubt."""
         if self.collapsed or not self.held_out:
             return self.collapsed
         r, error = pooled(self.held_out)
@@ -215,8 +216,8 @@ class Evidence:
 
     @property
     def lost(self) -> list[str]:
-        """Held-out parts whose r is far below that of another one, beyond doubt: there is something about their
-        flights, and nothing about the network."""
+        """Held-out splits whose r is far below that of another, beyond doubt: a fault of their flights, not of the
+        network."""
         parts = {name: self.parts[name] for name in HELD_OUT if name in self.parts}
         best = max(parts.values(), key=lambda part: part.r, default=None)
         return [
@@ -227,25 +228,25 @@ class Evidence:
 
     @property
     def underfit(self) -> bool:
-        """Whether the network reads its own training labels worse than a baseline reads labels it never saw."""
+        """Whether the network fits its own training labels worse than a baseline predicts unseen labels."""
         train = self.parts.get("train")
         return train is not None and train.r + 2 * train.r_error < self.best_baseline[1]
 
     @property
     def overfits(self) -> bool:
-        """Whether training labels are read far better than others."""
+        """Whether training labels are predicted far better than others."""
         r, error = pooled(self.held_out)
         return self.parts["train"].r - r > OVERFIT + 2 * error
 
     @property
     def shares_flights(self) -> bool:
-        """Whether validation is of flights that training has seen."""
+        """Whether validation contains flights of the training."""
         split = self.description["split"]
         return bool(set(split["train"]["flights"]) & set(split["val"]["flights"]))
 
     @property
     def good(self) -> bool:
-        """Whether the run is as good as it can be: a tier is reached, or all that the baselines find is found.
+        """Whether the run is as good as it can be: it reaches a tier, or all that the baselines find.
 
         Baselines of few labels are no measure; there R² must be near the lowest tier's.
         """
@@ -278,14 +279,14 @@ def _parts_of_history(history: list[dict[str, float]], description: dict[str, An
 
 
 def _tier_of(val: Part | None) -> str:
-    """What can be said of a run that was not judged."""
+    """The tier of a run that was not evaluated, as far as it is known."""
     minimum = TIERS["minimum"]
     reached = val is not None and val.r2 > minimum["r2"] and val.s > minimum["variance_ratio"]
     return "minimum" if reached else "none"
 
 
 def _collapsed(history: list[dict[str, float]], config: Config) -> bool:
-    """Whether the last epoch would have ended a run by `CollapseAbort`."""
+    """Whether `CollapseAbort` would have stopped the run at the last epoch."""
     limits = config.training
     if len(history) <= limits.collapse_grace_epochs:
         return False

@@ -1,4 +1,4 @@
-"""Failures that lie in the data: its clocks, its split, its labels, its flights. Each rule gives a finding or None."""
+"""Failures of the data: its clocks, its split, its labels, its flights. Each rule returns a finding or None."""
 
 import math
 from typing import Any
@@ -8,15 +8,15 @@ from cloudml_tf.diagnostics.diagnosis.evidence import ClockFault, Evidence, Part
 from cloudml_tf.diagnostics.diagnosis.finding import Finding, overrides, split_without
 
 FEW_LABELS = 50  # effective
-TOO_FEW = 30  # a tier that they reach is chance
-UNDECIDED = 200  # below this a correlation that is neither there nor ruled out is a matter of labels
+TOO_FEW = 30  # a tier reached on fewer is chance
+UNDECIDED = 200  # with fewer, an undecided correlation is blamed on the number of labels
 BIASED = 0.12  # b²: a bias of 0.35 standard deviations
 CLEAR_OFFSET_S = 2.0  # of a single flight's clock
 FAR = 0.15  # R² of validation minus that of a held-out flight
 
 
 def bad_clock(e: Evidence) -> Finding | None:
-    """Labels meet their frames at another time."""
+    """Labels match their frames at another time."""
     faults = [fault for fault in e.probes.clock if abs(fault.offset_s) >= CLEAR_OFFSET_S or _explains(fault, e)]
     if not faults:
         return None
@@ -26,32 +26,30 @@ def bad_clock(e: Evidence) -> Finding | None:
         f"labels of {flights} and the brightness at nadir correlate with {abs(fault.r):.2f} as configured, and with "
         f"{fault.best_r:.2f} when the lidar's clock is moved by {fault.offset_s:+g} s"
     ]
-    remedy = "Correct the lidar's clock, and look at a few images beside their labels afterwards."
+    remedy = "Correct the lidar's clock, and compare a few images with their labels afterwards."
     if fault.or_pixels:
         evidence.append(f"a boresight offset of {fault.or_pixels} pixels along track would explain as much")
     if fault.every_flight:
         offset = round(e.config.data.lidar.time_offset_s + fault.offset_s, 2)
         return Finding("bad clock", tuple(evidence), remedy, overrides(e, data__lidar__time_offset_s=offset))
     wrong = {name for found in faults for name in found.flights}
-    remedy += f" data.lidar.time_offset_s holds for all flights: mend the file of {flights}, or leave it out."
+    remedy += f" data.lidar.time_offset_s applies to all flights: fix the file of {flights}, or leave it out."
     return Finding("bad clock", tuple(evidence), remedy, split_without(e, wrong))
 
 
 def _explains(fault: ClockFault, e: Evidence) -> bool:
-    """Sun and shadows move the brightness by a frame, so a small offset counts if it is of all flights together, or
-    of one on which r was lost."""
+    """Whether a clock fault can explain the failure. Sun and shadows move the brightness by a frame, so a small offset
+    counts only if all flights have it, or a flight on which r was lost."""
     lost = {name for part in e.lost for name in e.description["split"][part]["flights"]}
     return fault.every_flight or bool(lost & set(fault.flights))
 
 
 def leak(e: Evidence) -> Finding | None:
-    """Validation knows what a held-out flight does not give away."""
+    """Validation knows more than a held-out flight reveals."""
     evidence = [*_copied(e), *_far_over(e), *_blocks_touch(e)]
     if not evidence:
         return None
-    remedy = (
-        "Split by flight and believe only flights that no part of the training has seen; check for copies of files."
-    )
+    remedy = "Split by flight and trust only flights that no training step has seen; check for copies of files."
     copied = {name for part in _copied_parts(e) for name in e.description["split"][part]["flights"]}
     apart = split_without(e, copied)
     if apart:
@@ -73,7 +71,7 @@ def _copied(e: Evidence) -> list[str]:
         doubt = 2 * math.hypot(boosted["val"].r2_error, boosted["test"].r2_error)
         if by_trees > FAR + doubt and by_line < 0.5 * by_trees and boosted["val"].r2 > 0.9:
             found.append(
-                f"gradient boosting, which can learn scenes by heart, has R² {boosted['val'].r2:.2f} on validation and "
+                f"gradient boosting, which can memorise scenes, has R² {boosted['val'].r2:.2f} on validation and "
                 f"{boosted['test'].r2:.2f} on test; ridge, which cannot, {straight['val'].r2:.2f} and "
                 f"{straight['test'].r2:.2f}"
             )
@@ -81,7 +79,7 @@ def _copied(e: Evidence) -> list[str]:
 
 
 def _far_over(e: Evidence) -> list[str]:
-    """Validation of the same flights against the evaluation of another one."""
+    """Compare validation on the training's flights with the evaluation of another flight."""
     val, other = e.parts.get("val"), e.parts.get("held_out")
     if val is None or other is None or not e.shares_flights:
         return []
@@ -91,7 +89,7 @@ def _far_over(e: Evidence) -> list[str]:
 
 
 def _blocks_touch(e: Evidence) -> list[str]:
-    """Parts of one flight that are nearer to each other than labels stay alike, and baselines that profit from it."""
+    """Splits of one flight that are closer than labels stay alike, and baselines that profit from it."""
     split, apart, train = e.config.split, e.probes.blocks_apart, e.parts.get("train")
     if not isinstance(split, TimeBlocks) or apart is None or train is None:
         return []
@@ -100,20 +98,20 @@ def _blocks_touch(e: Evidence) -> list[str]:
     if split.gap_s >= alike_s or own - without < FAR:
         return []
     return [
-        f"the parts of a flight are {split.gap_s:g} s apart, while labels stay alike for about {alike_s:.0f} s",
-        f"{name} has a validation R² of {own:.2f}, and {without:.2f} when a label's own flight is kept from it",
+        f"the splits of a flight are {split.gap_s:g} s apart, while labels stay alike for about {alike_s:.0f} s",
+        f"{name} has a validation R² of {own:.2f}, and {without:.2f} when a label's own flight is withheld",
     ]
 
 
 def no_correlation(e: Evidence) -> Finding | None:
-    """Nothing reads the label from the images."""
+    """No predictor reads the label from the images."""
     train = e.parts.get("train")
     if e.good or e.signal or not e.silence or (train is not None and train.n_eff < TOO_FEW):
         return None
     evidence = [f"{name}: r {r:.2f} ± {2 * error:.2f}" for name, (r, error) in e.references().items()]
     remedy = (
-        "No loss can help: at r = 0 every spread is noise, and λ only adds it (R² = -s² - b²). Inspect the images "
-        "beside their labels, and check data.camera.channels, nadir and the target."
+        "No loss can help: at r = 0 every spread is noise, and λ only adds to it (R² = -s² - b²). Compare the images "
+        "with their labels, and check data.camera.channels, nadir and the target."
     )
     return Finding("no correlation", tuple(evidence), remedy, overrides(e, loss__weight=0.0))
 
@@ -129,7 +127,7 @@ def bias(e: Evidence) -> Finding | None:
     evidence = [
         f"{name}: the bias of {p.b:+.2f} std costs {p.b**2:.2f} of R², of r² = {p.r**2:.2f}" for name, p in shifted
     ]
-    evidence.append(f"training part: bias {train.b:+.2f} std")
+    evidence.append(f"training split: bias {train.b:+.2f} std")
     evidence += [
         f"{name} on {part}: bias {by_part[part].b:+.2f} std"
         for part, _ in shifted
@@ -147,7 +145,7 @@ def bias(e: Evidence) -> Finding | None:
 
 
 def _is_shifted(e: Evidence, name: str, part: Part) -> bool:
-    """Whether b² is the dearest term of the identity, and more than training and chance explain."""
+    """Whether b² is the largest term of the identity, and more than training and chance explain."""
     limit = 2 * BIASED if name == "val" and e.tier != "none" else BIASED
     dear = part.b**2 > max(limit, 0.15 * part.r**2, part.gap**2)
     own = abs(part.b - e.parts["train"].b) > 0.15 + 2 * part.b_error
@@ -161,7 +159,7 @@ def no_labels(e: Evidence) -> Finding | None:
 
 
 def too_few_labels(e: Evidence) -> Finding | None:
-    """The training part is too small to tell signal from chance, or for this network."""
+    """The training split is too small to separate signal from chance, or for this network."""
     train = e.parts.get("train")
     if e.good or train is None or not e.held_out:
         return None
@@ -173,13 +171,15 @@ def _few(e: Evidence, train: Part) -> Finding:
     r, error = pooled(e.held_out)
     evidence = [
         f"{train.n} training labels, effectively {train.n_eff:.0f}",
-        f"r is {train.r:.2f} on the training part and {r:.2f} ± {2 * error:.2f} on the held-out parts",
+        f"r is {train.r:.2f} on the training split and {r:.2f} ± {2 * error:.2f} on the held-out splits",
     ]
     name, best, _ = e.best_baseline
     evidence += [f"{name} reaches r {best:.2f} with the same labels"] if name != "none" else []
     remedy = (
         "More flights, or more labels of each (data.lidar.match 'average' labels every frame under a profile); until "
         "then a simpler model with fewer frames."
+        if "nadir" in e.description
+        else "More scenes, of other clouds; until then a smaller network."
     )
     simpler = {"model__architecture": "single_frame", "temporal_frames": 1}
     return Finding("too few labels", tuple(evidence), remedy, overrides(e, data__lidar__match="average", **simpler))

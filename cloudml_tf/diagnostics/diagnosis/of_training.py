@@ -1,4 +1,4 @@
-"""Failures that lie in the training: its rate, what holds it back, its loss. Each rule gives a finding or None."""
+"""Failures of the training: its rate, its regularisation, its loss. Each rule returns a finding or None."""
 
 import math
 from typing import Any
@@ -33,7 +33,7 @@ def not_finite(e: Evidence) -> Finding | None:
 
 
 def small_start(e: Evidence) -> Finding | None:
-    """A collapse that was there from the start: output weights near 0 that nothing has opened."""
+    """A collapse from the start: output weights near 0 that training has not increased."""
     init = e.config.model.output_init
     if e.good or not e.shrunk or isinstance(init, str) or init >= SMALL_INIT:
         return None
@@ -41,7 +41,7 @@ def small_start(e: Evidence) -> Finding | None:
 
 
 def rate_too_high(e: Evidence) -> Finding | None:
-    """The steps are as large as the weights, and training fits nothing."""
+    """The steps are as large as the weights, and the training fits nothing."""
     train, training = e.parts.get("train"), e.config.training
     if e.good or train is None or training.learning_rate < HIGH_RATE or not _fits_badly(e):
         return None
@@ -49,7 +49,7 @@ def rate_too_high(e: Evidence) -> Finding | None:
     evidence = [
         f"training.learning_rate {training.learning_rate:g}: a step of AdamW moves each weight by about as much, and "
         "weights start at about 0.1 to 0.3",
-        f"training part: {train}",
+        f"training split: {train}",
     ]
     if losses:
         evidence.append(f"the loss of an epoch went up to {max(losses):.3g} and ended at {losses[-1]:.3g}")
@@ -65,29 +65,29 @@ def _fits_badly(e: Evidence) -> bool:
 
 
 def rate_too_low(e: Evidence) -> Finding | None:
-    """The weights could not go anywhere in the steps that there were."""
+    """The weights could not move far enough in the available steps."""
     train, training = e.parts.get("train"), e.config.training
     if e.good or train is None or e.travel >= SHORT_TRAVEL or not _fits_badly(e):
         return None
     if not e.finished and len(e.history) < 3:
         return None
     if training.learning_rate > LOW_RATE and e.steps_per_epoch <= 3:
-        return None  # the steps are few because the labels are
+        return None  # there are few steps because there are few labels
     evidence = (
         f"training.learning_rate {training.learning_rate:g} over {len(e.history)} epochs of {e.steps_per_epoch} steps: "
         f"no weight can have moved by more than about {e.travel:.2g}, and weights start at about 0.1 to 0.3",
-        f"training part: {train}",
+        f"training split: {train}",
     )
     if training.learning_rate > LOW_RATE:
         epochs = math.ceil(training.max_epochs * 0.5 / max(e.travel, 1e-3))
-        remedy = "Train longer: the rate is usual, the steps are too few."
+        remedy = "Train longer: the rate is usual, but the steps are too few."
         return Finding("learning rate", evidence, remedy, overrides(e, training__max_epochs=min(epochs, 200)))
     remedy = "Raise the learning rate."
     return Finding("learning rate", evidence, remedy, overrides(e, training__learning_rate=2e-3))
 
 
 def over_regularised(e: Evidence) -> Finding | None:
-    """The network is held back from its own training labels, and the configuration says by what."""
+    """The network is kept from fitting its own training labels, and the configuration shows by what."""
     train = e.parts.get("train")
     strong, weak, mild = _regularisers(e)
     if e.tier != "none" or train is None or not (strong or len(weak) > 1):
@@ -97,10 +97,10 @@ def over_regularised(e: Evidence) -> Finding | None:
     if not (e.underfit or e.shrunk or held_back or overweighted):
         return None
     name, r, _ = e.best_baseline
-    evidence = [f"training part: {train}"]
+    evidence = [f"training split: {train}"]
     evidence += [f"{name} reads held-out labels with r {r:.2f}"] if name != "none" else []
     evidence += [*strong, *weak]
-    remedy = "Less dropout, no weight decay, fewer frames, no overweighting: as far as the training part fits again."
+    remedy = "Less dropout, no weight decay, fewer frames, no overweighting: until the training split fits again."
     return Finding("over-regularised", tuple(evidence), remedy, overrides(e, **mild))
 
 
@@ -115,7 +115,7 @@ REGULARISERS = (  # field, from where on it would do alone, from where on togeth
 
 
 def _regularisers(e: Evidence) -> tuple[list[str], list[str], dict[str, Any]]:
-    """What would do alone, what would do together, and milder values."""
+    """Settings that suffice alone, settings that suffice together, and milder values."""
     now = flat(e.config.model_dump(mode="json"))
     strong: list[str] = []
     weak: list[str] = []
@@ -130,14 +130,14 @@ def _regularisers(e: Evidence) -> tuple[list[str], list[str], dict[str, Any]]:
 
 
 def collapse(e: Evidence) -> Finding | None:
-    """The predictions have shrunk to the mean although there is something to read."""
+    """The predictions have shrunk to the mean although there is a signal."""
     return None if e.good or not e.shrunk else _collapse(e, [])
 
 
 def _collapse(e: Evidence, evidence: list[str]) -> Finding:
     evidence += [f"{name}: {part}" for name, part in e.parts.items() if name != "train"]
     name, r, _ = e.best_baseline
-    evidence += [f"there is something to read: {name} reaches r {r:.2f}"] if name != "none" else []
+    evidence += [f"there is a signal: {name} reaches r {r:.2f}"] if name != "none" else []
     evidence += [f"loss.weight (λ) is {e.config.loss.weight:g}"] if e.config.loss.weight < 1 else []
     weight = 1.0 if e.config.loss.weight < 1.0 else 2.0
     wanted: dict[str, Any] = {"loss__weight": weight, "model__output_init": "default", "overweight__factor": 1.0}
@@ -149,13 +149,13 @@ def _collapse(e: Evidence, evidence: list[str]) -> Finding:
     wanted |= {"training__learning_rate": 2e-3} if e.travel < SHORT_TRAVEL else {}
     remedy = (
         "λ of 1.0, then 2.0, the usual output weights, less dropout, no weight decay, fewer frames, no overweighting; "
-        "where that does not open the predictions, a simpler model and a look at the images."
+        "where the predictions still do not spread, use a simpler model and inspect the images."
     )
     return Finding("collapse", tuple(evidence), remedy, overrides(e, **wanted))
 
 
 def inflation(e: Evidence) -> Finding | None:
-    """s > r + 0.1 beyond doubt, and it costs: spread that is noise."""
+    """s > r + 0.1 beyond doubt, and it costs R²: part of the spread is noise."""
     train, weight_now = e.parts.get("train"), e.config.loss.weight
     if train is None:
         return None
@@ -171,11 +171,11 @@ def inflation(e: Evidence) -> Finding | None:
     r = max(r, e.best_baseline[1])
     evidence = [f"{name}: s exceeds r by {part.gap:.2f}, which costs {part.gap**2:.2f} of R²" for name, part in wide]
     if by_the_loss:
-        evidence.append(f"training part: {train}; λ = {weight_now:g} asks for more spread than r allows")
+        evidence.append(f"training split: {train}; λ = {weight_now:g} asks for more spread than r allows")
     weight = fitting_weight(r)
     remedy = (
         f"A smaller λ: with r = {r:.2f} the best s is {r:.2f} too, and λ of {weight:g} keeps s within 0.05 of it. "
-        "A simpler model where the training part is not inflated."
+        "A simpler model where the training split is not inflated."
     )
     wanted: dict[str, Any] = {"loss__weight": min(weight, weight_now)}
     if not overrides(e, **wanted) or not by_the_loss:
@@ -184,9 +184,9 @@ def inflation(e: Evidence) -> Finding | None:
 
 
 def _inflated_parts(e: Evidence, by_the_loss: bool) -> list[tuple[str, Part]]:
-    """Those whose s exceeds r by more than 0.1, if that costs enough.
+    """The splits whose s exceeds r by more than 0.1, if that costs enough.
 
-    A flight on which r alone was lost is left out, unless the loss is seen to inflate wherever r is low.
+    A flight on which r alone was lost is left out, unless the loss visibly inflates wherever r is low.
     """
     judged = [name for name in HELD_OUT if name in e.parts and (by_the_loss or name not in e.lost)]
     if not judged or not _costs(e, [e.parts[name] for name in judged]):
@@ -196,13 +196,13 @@ def _inflated_parts(e: Evidence, by_the_loss: bool) -> list[tuple[str, Part]]:
 
 
 def _by_the_loss(e: Evidence, train: Part) -> bool:
-    """Whether the training part is inflated beyond doubt, and λ is large enough to have done it."""
+    """Whether the training split is inflated beyond doubt, and λ is large enough to be the cause."""
     asked = spread_at(train.r, e.config.loss.weight) - train.r
     return train.gap - 2 * train.gap_error > INFLATED and asked > INFLATED
 
 
 def spread_at(r: float, weight: float) -> float:
-    """s at which mse + λ(1-s²)², the usual form, is least: there s - r = 2λ s(1-s²)."""
+    """The s that minimises mse + λ(1-s²)², the default form: there s - r = 2λ s(1-s²)."""
     s = min(max(r, 0.0), 1.0)
     while s < 1.0 and s - r < 2 * weight * s * (1 - s * s):
         s += 0.01
@@ -210,15 +210,15 @@ def spread_at(r: float, weight: float) -> float:
 
 
 def fitting_weight(r: float) -> float:
-    """λ at which mse + λ(1-s²)² is least at s = r + 0.05: there 2(s-r) = 4λ s(1-s²)."""
+    """The λ for which mse + λ(1-s²)² is least at s = r + 0.05: there 2(s-r) = 4λ s(1-s²)."""
     s = min(r + 0.05, 0.95)
     return float(f"{0.05 / (2 * s * (1 - s * s)):.1g}")
 
 
 def _costs(e: Evidence, parts: list[Part]) -> bool:
-    """Whether the noise costs a share of r², of what r allows, that is worth a remedy.
+    """Whether the noise costs a share of r², the possible R², that is worth a remedy.
 
-    The usual λ of 0.5 is best at s = ∛r, and a run that is as good as it can be with it has not failed.
+    The usual λ of 0.5 is best at s = ∛r, and a run that is as good as possible with it has not failed.
     """
     share = (0.15 if e.good else 0.06) * (0.5 if e.config.loss.weight > 1 else 1.0)
     gap = sum(part.gap for part in parts) / len(parts)
@@ -234,7 +234,7 @@ def _bias_costs_more(e: Evidence) -> bool:
 
 
 def not_there_yet(e: Evidence) -> Finding | None:
-    """Worse than a baseline on its own training labels, for no other reason: it was not trained far enough."""
+    """Worse than a baseline on its own training labels, for no other reason: it was not trained long enough."""
     train = e.parts.get("train")
     if e.good or train is None or not e.underfit or not e.finished:
         return None
@@ -243,7 +243,7 @@ def not_there_yet(e: Evidence) -> Finding | None:
         return None
     name, r, _ = e.best_baseline
     evidence = (
-        f"training part: {train}, while {name} reads held-out labels with r {r:.2f}",
+        f"training split: {train}, while {name} reads held-out labels with r {r:.2f}",
         f"the best epoch is {best + 1} of {len(e.history)}: validation was still improving",
     )
     remedy = "Train longer, or with a larger learning rate."

@@ -1,6 +1,6 @@
-"""Looks at the flights themselves, for what a run's scores cannot tell: clocks, plain brightness, shared labels.
+"""Measurements on the flights themselves, for what scores cannot show: clocks, plain brightness, shared labels.
 
-No Keras here. Everything takes seconds on flights of an hour, most of it reading frames.
+Without Keras. They take seconds on flights of an hour, most of it reading frames.
 """
 
 from collections.abc import Mapping
@@ -29,15 +29,15 @@ from cloudml_tf.evaluation.scores import scores
 from cloudml_tf.utils.console import Console
 from cloudml_tf.utils.errors import CloudMLError
 
-SMALLEST_OFFSET_S, SMALLEST_GAIN = 1.0, 0.1  # less than a second, or than 0.1 of correlation, is no failure
+SMALLEST_OFFSET_S, SMALLEST_GAIN = 1.0, 0.1  # less than a second, or than 0.1 in correlation, is not a failure
 FARTHEST_S = 300.0
 FEWEST_LABELS = 30
 CLEAR_PEAK = 5.0  # times the rms of the correlation at other lags
-AWAY_S = 20.0  # from the peak: what counts as other lags
+AWAY_S = 20.0  # distance from the peak of lags that count as other
 
 
 def look(config: Config, description: dict[str, Any], judged: bool, console: Console) -> Probes:
-    """All probes of a run whose flight files can still be read; `judged` where its baselines are known."""
+    """Run all probes of a run whose flight files can still be read; `judged` where its baselines are known."""
     try:
         with console.progress("reading flights") as progress:
             prepared = prepare(as_it_was(config, description), decoding=progress)
@@ -48,11 +48,11 @@ def look(config: Config, description: dict[str, Any], judged: bool, console: Con
             blocks_apart=blocks_apart(prepared, config) if isinstance(config.split, TimeBlocks) else None,
         )
     except CloudMLError as error:
-        return Probes(notes=(f"The flight files were not looked at: {error}",))
+        return Probes(notes=(f"The flight files were not checked: {error}",))
 
 
 def look_at(prepared: Prepared) -> Probes:
-    """The quick ones, of data in memory."""
+    """Run the quick probes, on data in memory."""
     parts = prepared.parts
     return Probes(
         brightness=brightness(parts), shared_labels=shared_labels(parts), label_memory_s=label_memory_s(parts["train"])
@@ -68,7 +68,7 @@ def clocks_of(prepared: Prepared, config: Config) -> tuple[ClockFault, ...]:
 
 def brightness(parts: Mapping[str, Examples]) -> tuple[float, float]:
     """|r| of the ranks of labels and of the mean radiance of 3 x 3 pixels at their locations, within flights, over all
-    splits; and its standard error. Nothing is fitted, so few labels do for it. The channel with the highest."""
+    splits; and its standard error. Nothing is fitted, so few labels suffice. The channel with the highest counts."""
     sums, total, effective = np.zeros(1), 0, 0.0
     for examples in parts.values():
         radiance, label = examples.radiance_at_labels(), examples.label[examples.known]  # (k,C), (k,)
@@ -90,9 +90,9 @@ def _ranks(values: np.ndarray) -> np.ndarray:
 
 
 def shared_labels(parts: Mapping[str, Examples]) -> dict[str, float]:
-    """The share of validation and test labels that are training labels to the last digit: a copied flight.
+    """The share of validation and test labels that equal training labels to the last digit: a copied flight.
 
-    Nothing is said of labels that are rounded so far that they repeat anyway.
+    Labels that are rounded so far that they repeat anyway are not reported.
     """
     labels = {part: examples.label[examples.known] for part, examples in parts.items()}
     train = labels.pop("train")
@@ -102,7 +102,7 @@ def shared_labels(parts: Mapping[str, Examples]) -> dict[str, float]:
 
 
 def label_memory_s(examples: Examples) -> float:
-    """Time between labels along a flight, stretched by how many of them count as one: n/n_eff; 0 of scenes."""
+    """The time between labels along a flight, stretched by how many of them count as one: n/n_eff; 0 for scenes."""
     if examples.time_s is None or examples.label.ndim > 1:
         return 0.0
     steps = np.diff(examples.time_s)[np.diff(examples.group) == 0]
@@ -112,7 +112,7 @@ def label_memory_s(examples: Examples) -> float:
 def blocks_apart(prepared: Prepared, config: Config) -> dict[str, tuple[float, float]] | None:
     """Validation R² of the baselines as trained, and trained without the label's own flight.
 
-    A split by time blocks has every flight on both sides: the difference is what that alone is worth.
+    A split by time blocks has every flight on both sides: the difference is the advantage of that alone.
     """
     train, val = prepared.parts["train"], prepared.parts["val"]
     names = np.unique(val.group)
@@ -134,9 +134,9 @@ def _r2(samples: Examples, z: np.ndarray, scaling: TargetScaling) -> float:
 
 
 def clock_faults(flights: list[Flight], config: Config) -> tuple[ClockFault, ...]:
-    """Clocks that are off: of all flights together, or else of single ones.
+    """Find wrong clocks: of all flights together, or else of single ones.
 
-    `estimate_alignment` sees small offsets; for others the correlation over the lag has a peak that stands out.
+    `estimate_alignment` finds small offsets; for others the correlation over the lag has a peak that stands out.
     """
     names = tuple(flight.name for flight in flights)
     near = _near(flights, names, config)
@@ -169,7 +169,8 @@ def _near(flights: list[Flight], names: tuple[str, ...], config: Config) -> Cloc
 def lag_curve(flight: Flight, light: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Correlation of ranks of labels with nadir brightness `lag` later: lags in s (L,), r (L,), labels used (L,).
 
-    `light` (N,) is of every frame. As far as half of the labels still have a frame, in steps of the frame interval.
+    `light` (N,) is the brightness of every frame. Lags extend as far as half of the labels still have a frame, in steps
+    of the frame interval.
     """
     labelled = np.flatnonzero(np.isfinite(flight.label))
     step = float(np.median(np.diff(flight.time_s)))
@@ -186,15 +187,15 @@ def lag_curve(flight: Flight, light: np.ndarray) -> tuple[np.ndarray, np.ndarray
 
 
 def _light_later(flight: Flight, light: np.ndarray, labelled: np.ndarray, lag: float) -> np.ndarray:
-    """(n,) brightness `lag` after each label, NaN where there is no frame."""
+    """The brightness (n,) `lag` after each label, NaN where there is no frame."""
     step = float(np.median(np.diff(flight.time_s)))
     frame, distance = times.nearest(flight.time_s, flight.time_s[labelled] + lag)
     return np.where(distance < 0.51 * step, light[frame], np.nan)
 
 
 def _gain_error(flight: Flight, light: np.ndarray, lag: float) -> float:
-    """Standard error of the correlation at a lag minus that at none; smaller than that of either, since brightness
-    at neighbouring times is alike."""
+    """The standard error of the correlation at a lag minus that at none; smaller than that of either, since brightness
+    at neighbouring times is similar."""
     labelled = np.flatnonzero(np.isfinite(flight.label))
     here, later = (_light_later(flight, light, labelled, at) for at in (0.0, lag))
     there = np.isfinite(here) & np.isfinite(later)
@@ -204,7 +205,7 @@ def _gain_error(flight: Flight, light: np.ndarray, lag: float) -> float:
 
 
 def _nadir_light(flight: Flight, config: Config) -> np.ndarray:
-    """(N,) mean radiance of 3 x 3 pixels at nadir in the first channel, NaN for a frame that is no image."""
+    """The mean radiance (N,) of 3 x 3 pixels at nadir in the first channel, NaN for a frame that is not an image."""
     row, column = nadir_pixel(flight.frame_shape, config.data)
     light = np.full(len(flight), np.nan)
     for position, radiance, bad in read_frames(flight, np.arange(len(flight)), config.data.camera):
@@ -216,7 +217,7 @@ def _nadir_light(flight: Flight, config: Config) -> np.ndarray:
 def _peak(
     curves: list[tuple[np.ndarray, np.ndarray, np.ndarray]], flights: tuple[str, ...], every_flight: bool
 ) -> ClockFault | None:
-    """The lag at which labels and brightness meet, where it is not 0 and stands out of all other lags."""
+    """The lag at which labels match the brightness, where it is not 0 and stands out from all other lags."""
     lags = max((lags for lags, _, _ in curves), key=len)
     r, count = np.zeros(len(lags)), np.zeros(len(lags))
     for own, found, labels in curves:

@@ -1,4 +1,4 @@
-"""The rules in the order of causes: what comes first would bring about what comes later.
+"""The rules in the order of causes: an earlier failure would cause the later ones.
 
 A wrong clock leaves no correlation, without correlation every spread is noise, a wrong learning rate collapses, and so
 on; so the first finding is the main one.
@@ -32,11 +32,11 @@ RULES: tuple[Callable[[Evidence], Finding | None], ...] = (
     of_data.too_few_labels,
     of_training.not_there_yet,
 )
-ALONE = ("bad clock", "no correlation", "too few labels")  # what follows from them cannot be judged
+ALONE = ("bad clock", "no correlation", "too few labels")  # their consequences cannot be evaluated
 
 
 def findings(e: Evidence) -> list[Finding]:
-    """All that is found, the main cause first, each name once."""
+    """All findings, the main cause first, each name once."""
     found: list[Finding] = []
     for rule in RULES:
         finding = rule(e)

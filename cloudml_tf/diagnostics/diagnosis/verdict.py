@@ -1,7 +1,7 @@
-"""Why a run failed.
+"""Find out why a run failed.
 
-Scores, history and configuration are read from the run folder, finished or cut off; where the flight files can still
-be read, they are looked at too (clocks, brightness, shared labels). The rules are in `rules.py` beside this file.
+Scores, history and configuration are read from the run folder, finished or cut off; where the flight files can still be
+read, they are checked too (clocks, brightness, shared labels). The rules are in `rules.py` beside this file.
 """
 
 import shlex
@@ -19,7 +19,7 @@ from cloudml_tf.utils.console import Console
 from cloudml_tf.utils.errors import RunError
 
 NOTED = 0.1  # of s - r or bias/std, which costs 0.01 of R²; and of R² from validation to test
-LOW_R = 0.5  # under this the clocks are looked at after a training, and where one flight has far less than the other
+LOW_R = 0.5  # below, the clocks are checked after a training; also where one flight has far less than the other
 
 
 def diagnose(
@@ -35,12 +35,12 @@ def diagnose(
         run: the folder; without metrics.json it counts as cut off.
         evaluation: a folder of `cloudml evaluate` on a flight that the run has not seen.
         console: shows progress.
-        quick: leave the flight files alone.
-        overrides: of the configuration, for flights that have been moved.
+        quick: do not read the flight files.
+        overrides: changes of the configuration, for flights that have been moved.
     """
     if (run / "metrics.json").is_file() and "folds" in read_json(run / "metrics.json"):
         folds = ", ".join(sorted(p.parent.name for p in run.glob("*/config.json")))
-        raise RunError(f"{run}: holds the folds of a leave-one-flight-out; diagnose one of them: {folds}.")
+        raise RunError(f"{run}: holds the folds of a leave-one-flight-out run; diagnose one of them: {folds}.")
     config = read_run(run, overrides)[0]
     description = _read_whole(run / "data.json", "split")
     metrics = None
@@ -57,18 +57,18 @@ def diagnose(
 
 
 def _read_whole(path: Path, *keys: str) -> dict[str, Any]:
-    """A JSON file that has these keys. Raises `RunError`."""
+    """Read a JSON file with these keys. Raises `RunError`."""
     found = read_json(path)
     missing = [key for key in keys if not isinstance(found, dict) or key not in found]
     if missing:
-        raise RunError(f"{path}: has no {', '.join(missing)}. The folder is damaged, or of something else than a run.")
+        raise RunError(f"{path}: has no {', '.join(missing)}. The folder is damaged, or not a run folder.")
     return dict(found)
 
 
 def diagnose_training(
     metrics: dict[str, Any], history: list[dict[str, float]], config: Config, prepared: Prepared
 ) -> dict[str, Any]:
-    """The same at the end of a training, from what is in memory."""
+    """Diagnose at the end of a training, from what is in memory."""
     from cloudml_tf.diagnostics.diagnosis.probes import clocks_of, look_at
 
     probes, description = look_at(prepared), prepared.description()
@@ -79,7 +79,7 @@ def diagnose_training(
 
 
 def judge_run(evidence: Evidence) -> dict[str, Any]:
-    """From evidence to what is shown and stored."""
+    """Turn evidence into what is shown and stored."""
     found = findings(evidence)
     if found:
         verdict, summary = found[0].name, found[0].evidence[0]
@@ -97,12 +97,12 @@ def judge_run(evidence: Evidence) -> dict[str, Any]:
 
 def _how_healthy(e: Evidence) -> str:
     if not e.finished:
-        return f"not finished, and on its way: {e.parts['val']}; `cloudml train --resume` goes on"
+        return f"not finished, but improving: {e.parts['val']}; `cloudml train --resume` continues"
     if e.tier != "none":
         return f"tier {e.tier}; test: {e.parts['test']}"
     name, r, r2 = e.best_baseline
     return (
-        f"no tier, but all that the baselines find is found ({name}: R² {r2:.2f}, r {r:.2f}); test: {e.parts['test']}"
+        f"no tier, but it finds all that the baselines find ({name}: R² {r2:.2f}, r {r:.2f}); test: {e.parts['test']}"
     )
 
 
@@ -114,7 +114,7 @@ def _what_is_known(e: Evidence) -> str:
         return f"{_where_lost(e)} ({shown})"
     name, _, r2 = e.best_baseline
     shown += f"; {name}: R² {r2:.2f}" if name != "none" else ""
-    return f"no tier, and no rule of this list explains it ({shown})"
+    return f"no tier, and no known rule explains it ({shown})"
 
 
 def _where_lost(e: Evidence) -> str:
@@ -123,7 +123,7 @@ def _where_lost(e: Evidence) -> str:
 
 
 def notes(e: Evidence, verdict: str) -> Iterator[str]:
-    """What is worth knowing and is no failure."""
+    """Remarks that are not failures."""
     test = e.parts.get("test")
     if verdict == HEALTHY and test is not None:  # the terms of R² = r² - (s-r)² - b² that cost something
         if test.gap > NOTED:
@@ -133,25 +133,25 @@ def notes(e: Evidence, verdict: str) -> Iterator[str]:
     if "val" in e.parts and test is not None and e.parts["val"].r2 - test.r2 > NOTED:
         yield (
             f"R² {e.parts['val'].r2:.2f} on validation, {test.r2:.2f} on test: the weights were chosen on validation, "
-            "or the test flight is unlike it; quote the test's, and `cloudml train --lofo` judges each flight"
+            "or the test flight differs from it; report the test score; `cloudml train --lofo` evaluates each flight"
         )
-    yield from (f"a sun that training has not shown: {text}" for text in e.description.get("sun_outside_training", []))
+    yield from (f"a sun outside the training range: {text}" for text in e.description.get("sun_outside_training", []))
     if verdict == HEALTHY and e.lost:
         yield _where_lost(e)
     split = e.description["split"]
     if set(split["train"]["flights"]) & set(split["test"]["flights"]) and "held_out" not in e.parts:
         yield (
-            "training and test are of the same flights: the score holds for these alone. Judge the run on another "
+            "training and test are of the same flights: the score holds for these alone. Evaluate the run on another "
             "flight with `cloudml evaluate`, and give its folder with --evaluation"
         )
     if not e.finished:
-        yield "the run was cut off; scores are those of its best epoch on the validation part"
+        yield "the run was cut off; scores are those of its best epoch on the validation split"
     if e.held_out and not e.baselines:
         yield f"no baselines to compare with; the network's r is {pooled(e.held_out)[0]:.2f}"
 
 
 def print_diagnosis(console: Console, found: dict[str, Any]) -> None:
-    """Verdict, evidence, remedies."""
+    """Print verdict, evidence and remedies."""
     console.say(f"diagnosis: {found['verdict']}", "bold")
     if not found["findings"]:
         console.say(f"  {found['summary']}")
@@ -168,7 +168,7 @@ def print_diagnosis(console: Console, found: dict[str, Any]) -> None:
 
 
 def print_shortly(console: Console, found: dict[str, Any], run: Path) -> None:
-    """What a training ends with: a line for a healthy run, the main finding for others."""
+    """Print the end of a training: one line for a healthy run, the main finding for others."""
     if not found["findings"]:
         console.say(f"diagnosis: {found['verdict']} ({found['summary']})")
         return
@@ -179,7 +179,7 @@ def print_shortly(console: Console, found: dict[str, Any], run: Path) -> None:
     console.say(f"  {main['remedy']}")
     if main["set"]:
         console.say(f"  try: {_as_options(main['set'])}")
-    console.say(f"  all of it: cloudml diagnose {run}")
+    console.say(f"  details: cloudml diagnose {run}")
 
 
 def _as_options(pairs: list[str]) -> str:

@@ -20,16 +20,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
 from cloudml_tf.config.data import Settings
-from cloudml_tf.config.load import parse_config, read_content, set_by_path
+from cloudml_tf.config.load import parse_config, read_content, set_by_path, validated
 from cloudml_tf.config.run_folder import WHOLE, flat, has_begun, read_json
 from cloudml_tf.config.schema import Config
 from cloudml_tf.evaluation.scores import labels, texts
 from cloudml_tf.train.devices import refuse_workers
 from cloudml_tf.utils.console import Console
-from cloudml_tf.utils.errors import CloudMLError, ConfigError, RunError
+from cloudml_tf.utils.errors import CloudMLError, RunError
 from cloudml_tf.utils.files import write_json
 from cloudml_tf.utils.threads import begin_child, threads_of_children
 
@@ -59,7 +59,7 @@ class Grid(Settings):
     variants: dict[str, dict[str, Any]] = Field({}, description="Overrides by name, e.g. of the data.")
     rows: dict[str, Row] = Field(min_length=1)
     reference: str | None = Field(None, description="The row that the others are compared with, seed by seed.")
-    gate: str | None = Field(None, description="A row that must pass Phase 3's acceptance before the others run.")
+    gate: str | None = Field(None, description="A row that must pass the acceptance before the others run.")
     runs: str = Field("runs", description="Where the grid's folder goes.")
 
     @model_validator(mode="after")
@@ -104,16 +104,8 @@ class Cell:
 
 def load_grid(path: Path, overrides: dict[str, Any]) -> Grid:
     """Read a grid file. `overrides` are put into every cell's base."""
-    content = read_content(path)
-    try:
-        grid = Grid.model_validate(content)
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise ConfigError(f"{path}: '{where}': {first['msg'].removeprefix('Value error, ')}.") from None
-    base = grid.base
-    if isinstance(base, str):
-        base = read_content(path.parent / base)
+    grid = validated(Grid, read_content(path), str(path))
+    base = read_content(path.parent / grid.base) if isinstance(grid.base, str) else grid.base
     return grid.model_copy(update={"base": base, "set": {**grid.set, **overrides}})
 
 

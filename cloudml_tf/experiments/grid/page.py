@@ -27,7 +27,7 @@ def groups(rows: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
 
 
 def winners(rows: Mapping[str, Any]) -> dict[str, str]:
-    """Of each score, the row whose median over seeds is best, as the original's table names it."""
+    """Score -> the row whose median over seeds is best."""
     found = {}
     for key in FIGURES:
         medians = {name: row[key]["median"] for name, row in rows.items() if row[key]["median"] is not None}

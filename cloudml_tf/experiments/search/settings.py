@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, ValidationError, model_validator
 
 from cloudml_tf.config.data import Settings
-from cloudml_tf.config.load import explain, parse_config, read_content, set_by_path
+from cloudml_tf.config.load import explain, parse_config, read_content, set_by_path, validated
 from cloudml_tf.config.schema import Config
 from cloudml_tf.train.devices import refuse_workers
 from cloudml_tf.utils.errors import ConfigError
@@ -43,7 +43,7 @@ class Range(Settings):
 
 class _Tuner(Settings):
     objective: Objective = Field("val_r2", description="val_r2 (highest), or the original's val_loss - 2 R² (lowest).")
-    seed: int = Field(1, ge=0, le=2**31 - 2, description="Of the choice of values; `seed` is that of each training.")
+    seed: int = Field(1, ge=0, le=2**31 - 2, description="Seed of the choice of values; `seed` is a training's.")
 
 
 class Random(_Tuner):
@@ -65,7 +65,7 @@ class Hyperband(_Tuner):
     """Many short trainings; the best are trained again, for longer."""
 
     kind: Literal["hyperband"] = "hyperband"
-    max_epochs: int = Field(27, ge=2, description="Of the longest trials; takes the place of training.max_epochs.")
+    max_epochs: int = Field(27, ge=2, description="Epochs of the longest trials, in place of training.max_epochs.")
     factor: int = Field(3, ge=2, description="One in `factor` goes on, for `factor` times the epochs.")
     iterations: int = Field(1, ge=1, le=1000)
 
@@ -132,10 +132,7 @@ def load_search(path: str | Path, overrides: Mapping[str, Any] | None = None) ->
             set_by_path(content, key, value)
         elif key.startswith("space.") and isinstance(content.get("space"), dict):
             content["space"][key.removeprefix("space.")] = value
-    try:
-        search = Search.model_validate(content)
-    except ValidationError as error:
-        raise ConfigError(f"{path}: " + "\n  ".join(explain(error, Search).values())) from None
+    search = validated(Search, content, str(path))
     base = read_content(path.parent / search.base) if isinstance(search.base, str) else dict(search.base)
     for key, value in {**search.set, **(overrides or {})}.items():
         if not key.startswith(own):

@@ -13,7 +13,7 @@ OPTIMISM = (
 
 
 def columns(search: Search) -> list[str]:
-    """Of the table: short names, whole paths where two fields share one."""
+    """Heads of the fields' columns: short names, or whole paths where two fields share one."""
     names = [key.rpartition(".")[2] for key in search.space]
     return [name if names.count(name) == 1 else key for name, key in zip(names, search.space, strict=True)]
 

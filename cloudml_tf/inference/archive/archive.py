@@ -39,7 +39,7 @@ class Archive:
 
     @property
     def exit_code(self) -> int:
-        """Of the command."""
+        """The exit code of the command."""
         return EXIT_FLIGHTS_FAILED if self.failed else EXIT_OK
 
     def content(self, seconds: float) -> dict[str, Any]:

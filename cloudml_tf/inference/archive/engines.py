@@ -88,7 +88,7 @@ def _begun(worker: Worker, task: Task, died: tuple[type[Exception], ...]) -> "Fu
 
 
 def in_processes(job: Job, tasks: Sequence[Task], workers: int) -> Generator[Outcome, None, None]:
-    """Of one thread each where there are several, so that they do not fight over cores."""
+    """Predict in worker processes; several have one thread each, so that they do not compete for cores."""
     threads = 1 if workers > 1 else None
     with threads_of_children(threads):
         one = replace(job, threads=threads)

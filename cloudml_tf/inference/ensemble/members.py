@@ -11,9 +11,10 @@ from cloudml_tf.config.run_folder import flat
 from cloudml_tf.config.schema import Config
 from cloudml_tf.data.samples import Examples
 from cloudml_tf.evaluation.comparison import Run, read_finished, short_names
-from cloudml_tf.nn.layers import MirrorAverage
+from cloudml_tf.nn.introspection import mirror_average
 from cloudml_tf.train.batches import Inputs
 from cloudml_tf.train.network import load_regressor
+from cloudml_tf.train.tf_dataset import predict_batches
 from cloudml_tf.utils.errors import NotFiniteError, RunError
 
 # Members may differ in seed, training flights, network, loss and what they do to radiance; not in what they are asked.
@@ -76,10 +77,8 @@ def outputs(networks: list[keras.Model], examples: Examples, passes: int = 0) ->
     """
     batches, found = Inputs(examples), []
     for network in networks:
-        for number in range(max(passes, 1)):
-            given = (batches[i][0] for i in range(len(batches)))
-            answers = [_answer(network, inputs, number if passes else None) for inputs in given]
-            found.append(columns(np.concatenate(answers).astype("float64"), examples))
+        answers = [_pass(network, batches, number) for number in range(passes)] or [predict_batches(network, batches)]
+        found += [columns(answer.astype("float64"), examples) for answer in answers]
     if not all(np.isfinite(values).all() for values in found):
         raise NotFiniteError("a member predicts values that are not finite; its weights or inputs are not finite.")
     return found
@@ -90,15 +89,17 @@ def columns(output: np.ndarray, examples: Examples) -> np.ndarray:
     return output[examples.known] if examples.label.ndim == 1 else output[examples.known][:, None]
 
 
-def _answer(network: keras.Model, inputs: dict[str, Any], number: int | None) -> np.ndarray:
-    """As in use; or, of that number, a pass with dropout (Gal and Ghahramani 2016), each of another network.
+def _pass(network: keras.Model, batches: Inputs, number: int) -> np.ndarray:
+    """A pass of all batches with dropout (Gal and Ghahramani 2016), each of another network.
 
     Passes see the image and its mirror image by turns, where the network averages over the two.
     """
-    to_numpy = keras.ops.convert_to_numpy  # batch by batch: on PyTorch an answer keeps what its gradient would need
-    if number is None:
-        return to_numpy(network(inputs, training=False))
-    average = next((layer for layer in network.layers if isinstance(layer, MirrorAverage)), None)
-    if average is None:
-        return to_numpy(network(inputs, training=True))
-    return to_numpy(average.layer(average.mirrored(inputs) if number % 2 else inputs, training=True))
+    average, found = mirror_average(network), []
+    for i in range(len(batches)):
+        inputs = batches[i][0]
+        if average is None:
+            answer = network(inputs, training=True)
+        else:
+            answer = average.layer(average.mirrored(inputs) if number % 2 else inputs, training=True)
+        found.append(keras.ops.convert_to_numpy(answer))  # at once: on PyTorch it keeps what its gradient would need
+    return np.concatenate(found)

@@ -195,7 +195,7 @@ def _limits_of_maps(config: Config) -> str:
 
 
 def _ranges(config: Config, ranges: dict[str, Any]) -> str:
-    """Of all but 0.1 % of the training part at either end."""
+    """A table of the training part's ranges, without 0.1 % at either end."""
     named = {f"mean of a frame, channel {n}": part for n, part in enumerate(ranges["radiance"])}
     named["solar zenith, degrees"] = ranges["solar_zenith_deg"]
     named["sun's azimuth from the heading, degrees, mirrored as in training"] = ranges["relative_azimuth_deg"]

@@ -147,8 +147,5 @@ def _onnx_tensors(model: Any) -> Iterator[Any]:
 
 
 def _sha256(path: Path) -> str:
-    found = hashlib.sha256()
     with open(path, "rb") as file:
-        while piece := file.read(2**20):
-            found.update(piece)
-    return found.hexdigest()
+        return hashlib.file_digest(file, "sha256").hexdigest()
