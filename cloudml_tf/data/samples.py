@@ -128,6 +128,7 @@ class Samples:
     piece: np.ndarray  # (n,) gap-free piece within the flight
     flight_names: tuple[str, ...]
     nadir: tuple[int, int]  # (row, column) of the lidar's footprint
+    offsets: tuple[int, ...] = (0,)  # (P,) the labels' locations, pixels ahead of nadir
     single: ClassVar[tuple[int, ...]] = ()  # every channel is an image
 
     def __len__(self) -> int:
@@ -195,11 +196,6 @@ class Samples:
     def geometry(self) -> dict[str, Any]:
         """What a network is built for."""
         return {"frame_shape": list(self.frame_shape), "nadir": list(self.nadir)}
-
-    @property
-    def offsets(self) -> tuple[int, ...]:
-        """Labels stand at nadir."""
-        return (0,)
 
     @property
     def batch_size(self) -> int:

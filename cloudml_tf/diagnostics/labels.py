@@ -22,9 +22,7 @@ def height_unit(path: Path, data: Data, target: Target) -> tuple[str, float]:
     free = target.model_copy(update={"minimum": None, "maximum": None})
     values = read_profiles(path, data.lidar, free, data.limits).label
     values = values[np.isfinite(values)]
-    if not len(values):
-        return "km", float("nan")
-    median = float(np.median(values))
+    median = float(np.median(values)) if len(values) else float("nan")
     in_metres = LOWEST_MEDIAN_M < median < METRES_IN_A_KILOMETRE * HIGHEST_CLOUD_KM
     return ("m" if in_metres else "km"), median
 

@@ -50,10 +50,8 @@ def open_file(path: Path, limits: Limits | None = None) -> Iterator[File]:
         reason = "is truncated; copy it again" if "truncated" in str(error) else _other_format(path)
         raise DataError(f"{path}: {reason} ({_first_line(error)}).") from None
     file.limits = limits or Limits()
-    try:
+    with file:
         yield file
-    finally:
-        file.close()
 
 
 def _other_format(path: Path) -> str:
