@@ -80,9 +80,13 @@ def _make(path: Path, exist_ok: bool) -> None:
 
 def check_unused(path: Path) -> None:
     """Refuse a folder that is not empty. Raises `RunError`."""
-    # The lock of a working process and what a killed process began to write are nothing.
-    if not path.is_dir() or any(there.name != LOCK and not there.name.startswith(WRITING) for there in path.iterdir()):
+    if not (path.is_dir() and is_empty(path)):
         raise RunError(f"{path}: exists and is not empty. Choose another --run-dir, or continue it with --resume.")
+
+
+def is_empty(folder: Path) -> bool:
+    """Whether a folder holds nothing but the lock of a working process and what a killed process began to write."""
+    return all(path.name == LOCK or path.name.startswith(WRITING) for path in folder.iterdir())
 
 
 def has_begun(folder: Path) -> bool:
