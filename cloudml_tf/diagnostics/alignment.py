@@ -139,11 +139,11 @@ def gather(flight: Flight, config: Config, search: Search) -> Evidence:
     chosen, place = chosen[whole], place[whole]
     if len(chosen) < FEWEST_LABELS:
         return _nothing(flight, search)
-    label = _ranks(flight.label[chosen][:, None])  # (n,1)
+    label = ranks(flight.label[chosen][:, None]).astype("float32")  # (n,1)
     middle = len(search.lags_s) // 2
     here = np.flatnonzero(search.along == 0)[0]
-    clock = _ranks(brightness[place][:, :, :, here].transpose(0, 3, 1, 2))  # (n,C,L,A)
-    boresight = _ranks(brightness[place[:, middle]].transpose(0, 3, 2, 1))  # (n,C,B,A)
+    clock = ranks(brightness[place][:, :, :, here].transpose(0, 3, 1, 2)).astype("float32")  # (n,C,L,A)
+    boresight = ranks(brightness[place[:, middle]].transpose(0, 3, 2, 1)).astype("float32")  # (n,C,B,A)
     _, block = np.unique(np.floor(flight.time_s[chosen] / BLOCK_S), return_inverse=True)
     return Evidence(
         clock=_block_sums(label[:, :, None, None] * clock, block),
@@ -186,12 +186,10 @@ def _brightness(flight: Flight, wanted: np.ndarray, config: Config, search: Sear
     return out if search.across_axis == 0 else out.transpose(0, 2, 1, 3), usable
 
 
-def _ranks(values: np.ndarray) -> np.ndarray:
+def ranks(values: np.ndarray) -> np.ndarray:
     """Ranks along the first axis with mean 0 and mean square 1; zeros for a constant."""
-    ranks = rankdata(values, axis=0)
-    ranks -= ranks.mean(axis=0)
-    scale = np.sqrt(np.mean(ranks**2, axis=0))
-    return (ranks / np.where(scale > 0, scale, 1.0)).astype("float32")
+    found = rankdata(values, axis=0) - 0.5 * (len(values) + 1)
+    return found / np.maximum(np.sqrt(np.mean(found**2, axis=0)), 1e-12)
 
 
 def _block_sums(products: np.ndarray, block: np.ndarray) -> np.ndarray:
