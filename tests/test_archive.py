@@ -65,7 +65,7 @@ def test_a_worker_that_is_killed_loses_its_flight_alone(tmp_path: Path) -> None:
     failed = {outcome.flight: outcome.reason for outcome in outcomes if outcome.record is None}
     assert failed == {"deadly": DEATHS}
     told = {outcome.flight: outcome.warnings for outcome in outcomes if outcome.warnings}
-    assert told == {"dies": ["dies: its worker died; done again by another."]}
+    assert told == {"dies": ["dies: its worker died; another worker repeated it."]}
 
 
 def test_threads_are_limited_for_children_only(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -169,7 +169,7 @@ def test_a_restart_does_what_is_missing_or_has_changed(finished: Path, tmp_path:
     told = json.loads(shown.out)
     assert told["flights"] == {"found": 3, "done": 3, "done_earlier": 1, "failed": 0}
     assert told["redone"] == {"b": "the flight's files changed"}
-    assert "b: is done again: the flight's files changed" in shown.err
+    assert "b: is repeated: the flight's files changed" in shown.err
     assert told["frames"] == first["frames"]
     assert told["files"][0] == first["files"][0]
     assert {name: time for name, time in written.items() if (out / name).stat().st_mtime_ns == time}.keys() == {"a.nc"}
@@ -178,7 +178,7 @@ def test_a_restart_does_what_is_missing_or_has_changed(finished: Path, tmp_path:
     assert json.loads(capsys.readouterr().out)["redone"] == dict.fromkeys("abc", "the settings changed")
     (out / "a.nc").write_text("spoilt")
     assert main([*command, *BARE, "--set", "prediction.glint_angle_deg=20"]) == 0
-    assert json.loads(capsys.readouterr().out)["redone"] == {"a": "the file that is there cannot be read"}
+    assert json.loads(capsys.readouterr().out)["redone"] == {"a": "the existing file cannot be read"}
     with alone_in(out, "another"):
         assert main([*command, *BARE]) == 2
     assert "a prediction of an archive is running in this folder" in capsys.readouterr().err

@@ -95,7 +95,7 @@ def test_its_folder_and_what_it_says_of_its_intervals(joined: Path) -> None:
     assert found["seen_by_early_stopping"]
     page = (joined / "report.html").read_text()
     assert "early stopping saw them" in page
-    assert "one calibration flight cannot tell how much flights differ" in page
+    assert "one calibration flight cannot show how much flights differ" in page
 
 
 def test_the_export_answers_as_the_report_says(pair: list[Path], joined: Path, tmp_path: Path, capsys) -> None:
@@ -298,6 +298,6 @@ def test_words_say_plainly_where_intervals_fail() -> None:
         "calibrated without v, they would cover 80 % of it",
         "90 % intervals cover 71 % of flight a: they fail there",
         "90 % intervals cover 91 % of flight b",
-        "90 % intervals cover 99 % of flight c: they are wider than need be",
-        "on the mean over 3 flights they cover 87 %",
+        "90 % intervals cover 99 % of flight c: they are wider than necessary",
+        "on average over 3 flights they cover 87 %",
     ]

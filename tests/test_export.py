@@ -113,7 +113,7 @@ def test_weights_that_do_not_fit_are_refused(finished: Path, tmp_path: Path, cap
 def test_an_export_takes_the_place_of_nothing_but_an_export(finished: Path, capsys) -> None:
     before = sorted(p.name for p in finished.iterdir())
     assert main(["export", str(finished), "--run-dir", str(finished)]) == 2
-    assert "is no exported model; it will not be overwritten" in capsys.readouterr().err
+    assert "is not an exported model; it will not be overwritten" in capsys.readouterr().err
     assert sorted(p.name for p in finished.iterdir()) == before
 
 

@@ -185,7 +185,7 @@ def test_the_card_says_what_one_has_to_know(finished: Path, everything: Path) ->
         "| oracle",
         f"r² = {metrics['test']['r2_ceiling']:.3f}",
         f"Tier: {metrics['tier']['name']}",
-        "None: the answer is one number without an uncertainty",
+        "None: the prediction is one number without an uncertainty",
         "simulated flights; not tried on a real camera",
         "Trained on labels from 0.1 to 2 alone",
         "solar zenith, degrees",
@@ -197,7 +197,7 @@ def test_the_card_says_what_one_has_to_know(finished: Path, everything: Path) ->
     description = json.loads((finished / "data.json").read_text())
     ranges, far = description["ranges"], description["sun_outside_training"]
     assert far[-1].startswith("test flight sim03: ")
-    assert all(f"- Judged under a sun that training has not shown: {text}.\n" in card for text in far)
+    assert all(f"- Evaluated under a sun outside the training range: {text}.\n" in card for text in far)
     low, high = ranges["radiance"][0]["low"], ranges["radiance"][0]["high"]
     assert f"| {low:.4g} | {high:.4g} |" in card
     assert 0 < low < high

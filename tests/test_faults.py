@@ -128,7 +128,7 @@ def test_a_damaged_checkpoint_gives_way_to_the_one_before(tmp_path: Path) -> Non
     for name in (CHECKPOINT, PREVIOUS):
         (tmp_path / name).write_bytes(b"")
     assert newest(tmp_path, said.append) is None
-    assert "the training begins with its first epoch" in said[-1]
+    assert "the training starts with its first epoch" in said[-1]
 
 
 QUICK = {"evaluation": {"baselines": False, "bootstrap_samples": 100}, "output": {"export": False, "report": False}}

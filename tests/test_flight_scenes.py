@@ -171,3 +171,36 @@ def test_flights_that_make_no_scenes_are_refused(tmp_path: Path, capsys, changes
 def test_without_a_place_to_write_there_are_no_scenes(tmp_path: Path, capsys) -> None:
     assert main(["scenes", str(tmp_path)]) == 2
     assert "-o scenes.h5, or data.scenes.path" in capsys.readouterr().err
+
+
+def test_flights_are_handed_to_the_swath_network_in_memory_three_frames_at_a_time(
+    tiny_file, cache: Path, tmp_path: Path, capsys
+) -> None:
+    path = tiny_file(
+        temporal_frames=3,
+        target={"coverage": "swath", "minimum": 0.0, "maximum": 3.0},
+        augmentation={"mirror_across_track": False},
+        model={"footprint": 11, "encoder_features": 64, "heads": 4},
+        training={"max_epochs": 1, "batch_size": 4},
+        output={"export": False},
+    )
+    assert main(["train", str(path), "--run-dir", str(tmp_path / "run")]) == 0
+    description = json.loads((tmp_path / "run/data.json").read_text())
+    assert description["frame_shape"] == [3, 12, 12, 4]  # the sun's direction beside the radiance
+    assert [part["flights"] for part in description["split"].values()] == [["sim01"], ["sim02"], ["sim03"]]
+    saved = np.load(tmp_path / "run/predictions.npz")
+    assert np.isfinite(saved["test_label"]).sum(axis=(1, 2)).max() <= 12  # the line alone
+    assert np.isfinite(saved["test_prediction"]).all()
+    folder = Path(description["files"]["sim03"]["camera"]).parent
+    assert main(["predict", str(tmp_path / "run"), str(folder), "-o", str(tmp_path / "maps.nc")]) == 0
+    with xr.open_dataset(tmp_path / "maps.nc") as maps:
+        np.testing.assert_allclose(maps.cloud_optical_depth, saved["test_prediction"], rtol=1e-4, atol=1e-5)
+        assert set(maps.flight.values) == {"sim03"}
+        assert (np.diff(maps.time.values).astype(float) > 0).all()
+    capsys.readouterr()
+    assert (
+        main(["evaluate", str(tmp_path / "run"), "--flights", "sim03", "--run-dir", str(tmp_path / "e"), "--json"]) == 0
+    )
+    scored = json.loads(capsys.readouterr().out)["metrics"]["test"]
+    trained = json.loads((tmp_path / "run/metrics.json").read_text())["test"]
+    assert scored["rmse"] == pytest.approx(trained["rmse"], rel=1e-5)

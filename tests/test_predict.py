@@ -136,11 +136,11 @@ def test_a_flight_that_nothing_fits_is_written_and_told(
         file["nav/solarZenith"][:] = 85.0
     assert main(["predict", str(finished), str(folder), "-o", str(tmp_path / "out.nc")]) == 0
     shown = capsys.readouterr().out
-    assert "night: not one frame has a whole sequence around it" in shown
+    assert "night: no frame has a complete sequence around it" in shown
     assert "night: no positions: " in shown
     assert "no dataset 'nav/latitude' (data.navigation.latitude). Nearest: " in shown
     assert "'nav/lat'" in shown
-    assert "night: most frames are outside of the training: zenith 85°, training has " in shown
+    assert "night: most frames are outside the training range: zenith 85°, training has " in shown
     assert "mean radiance" not in shown  # a black frame has no radiance to compare
 
 

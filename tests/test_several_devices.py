@@ -170,7 +170,7 @@ def test_two_devices_train_what_one_trains(tiny_file: Any, tmp_path: Path, begin
     config = tiny_file(**ALIKE)
     ended(begin(config, tmp_path / "one"))
     said = ended(begin(config, tmp_path / "two", "--set", "training.devices=mirrored", "--set", "training.replicas=2"))
-    assert "2 devices in step" in said
+    assert "2 devices in sync" in said
     check_same_run(tmp_path / "one", tmp_path / "two")
 
 
@@ -183,7 +183,7 @@ def test_two_workers_train_what_one_trains(tiny_file: Any, tmp_path: Path, begin
         begin(config, folder, *ours, tf_config=text)
         for folder, text in zip((tmp_path / "two", None), cluster_of(2), strict=True)
     )
-    assert "worker 1 of 2, the chief; 2 devices in step" in ended(chief)
+    assert "worker 1 of 2, the chief; 2 devices in sync" in ended(chief)
     assert "the chief writes the results" in ended(worker)
     check_same_run(tmp_path / "one", tmp_path / "two")
     assert not (tmp_path / "runs").exists()  # the worker has written nothing
@@ -205,7 +205,7 @@ def test_two_workers_stop_together_and_go_on_after_a_kill(tiny_file: Any, tmp_pa
     worker.send_signal(signal.SIGKILL)
     said = chief.communicate(timeout=180)[0]
     assert chief.returncode == 2, said
-    assert "does not answer any more" in said
+    assert "no longer responds" in said
     assert "Traceback" not in said
     both = [begin(config, folder, *ours, "--resume", tf_config=text) for text in cluster_of(2)]
     for process in both:

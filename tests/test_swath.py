@@ -94,7 +94,6 @@ def test_an_evaluation_gives_the_scores_of_the_run(home, model, tmp_path) -> Non
 def test_a_run_is_exported_again(home, tmp_path) -> None:
     assert main(["export", str(home / "run"), "-o", str(tmp_path / "again")]) == 0
     assert (tmp_path / "again/saved_model.pb").is_file()
-    assert main(["export", str(home / "run"), "--format", "litert", "-o", str(tmp_path / "other")]) == 2
 
 
 def test_a_resumed_training_ends_as_the_uninterrupted_one(home, tmp_path, monkeypatch) -> None:
@@ -244,3 +243,19 @@ def test_a_search_trains_networks_of_scenes(home, tmp_path, capsys) -> None:
     assert main(["search", str(tmp_path / "search.json"), "--run-dir", str(tmp_path / "search"), "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert [trial["status"] for trial in found["trials"]] == ["completed", "completed"]
+
+
+def test_scenes_train_in_bfloat16_and_are_exported_as_onnx_too(home, tmp_path, capsys) -> None:
+    config, run = str(home / "config.json"), tmp_path / "run"
+    options = {"training.max_epochs": 1, "training.mixed_precision": "true", "evaluation.baselines": "false"}
+    options |= {"output.report": "false", "output.savedmodels": tmp_path / "models"}
+    options["output.export_formats"] = '["savedmodel","onnx"]'
+    words = [word for key, value in options.items() for word in ("--set", f"{key}={value}")]
+    assert main(["train", config, "--run-dir", str(run), *words]) == 0
+    parity = metrics(tmp_path)["export"]["parity"]["formats"]
+    assert set(parity) == {"savedmodel", "onnx"}
+    assert all(found["within"] for found in parity.values())
+    assert main(["export", str(run), "--format", "litert", "-o", str(tmp_path / "lite")]) == 2
+    assert "LiteRT takes images of one size alone" in capsys.readouterr().err
+    assert main(["train", config, "--set", 'output.export_formats=["litert"]', "--run-dir", str(tmp_path / "x")]) == 2
+    assert not (tmp_path / "x").exists()

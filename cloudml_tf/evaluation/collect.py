@@ -83,7 +83,7 @@ def collect_scores(
     parts: Mapping[str, Examples], predictions: Predictions, scaling: TargetScaling, config: Config
 ) -> dict[str, Any]:
     """The scores of the network on each split, for metrics.json; "test" is needed. Maps have their bias by decade."""
-    found: dict[str, Any] = {"experiment": config.experiment_name, "space": spaces(config)}
+    found: dict[str, Any] = {"experiment": config.experiment_name, "seed": config.seed, "space": spaces(config)}
     for part, examples in parts.items():
         found[part] = score_split(examples, predictions[part], scaling, config)
     found["per_flight"] = {part: per_group(each, predictions[part], scaling) for part, each in parts.items()}
@@ -102,7 +102,7 @@ def collect(
     best_epoch: int | None,
 ) -> dict[str, Any]:
     """The content of metrics.json after a training, but for the baselines."""
-    found = {**collect_scores(parts, predictions, scaling, config), "seed": config.seed}
+    found = collect_scores(parts, predictions, scaling, config)
     found["phase3"] = phase3(found["test"], history, best_epoch)
     return found
 

@@ -1,1 +1,1 @@
-"""Finished models at work: prediction of flights, exports, ensembles, archives."""
+"""Trained models in use: prediction of flights, exports, ensembles, archives."""

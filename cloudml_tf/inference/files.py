@@ -1,4 +1,4 @@
-"""What a prediction leaves: the quick look, then the NetCDF file, which says of what it was made; and its warnings."""
+"""The files of a prediction: the quicklook, then the NetCDF file with its provenance; and its warnings."""
 
 import datetime
 import hashlib
@@ -18,7 +18,7 @@ from cloudml_tf.utils.files import update_by_pieces
 # Pieces of 1 MB of each file that are looked at: all of one up to 16 MB. `camera_fingerprint` looks at 2. Run folders
 # and pretrainings hold that one, archives this: by one rule for both, those that are there would not be recognised.
 PIECES = 16
-MADE_OF = {  # global attributes of a file that say what it was made of, and what each is
+MADE_OF = {  # global attributes with a file's provenance, and the meaning of each
     "source": "the version of cloudml_tf, or the model's name",
     "model_sha256": "the model",
     "config_fingerprint": "the settings",
@@ -27,7 +27,8 @@ MADE_OF = {  # global attributes of a file that say what it was made of, and wha
 
 
 def write(path: Path, predicted: Predicted, model: Model, files: FlightFiles, command: str) -> dict[str, Any]:
-    """Write both. The NetCDF file comes last, so that where it is there, all is. Returns a record of them."""
+    """Write both. The NetCDF file comes last, so that its presence means that all is there. Returns a record of
+    them."""
     from cloudml_tf.inference.netcdf import QUANTITIES, write_netcdf
     from cloudml_tf.inference.quicklook import quick_look
 
@@ -50,7 +51,7 @@ def command_line() -> str:
 
 
 def warnings_of(predicted: Predicted, model: Model, files: FlightFiles) -> list[str]:
-    """What is missing, and inputs of most frames that the training has not shown; a sentence each."""
+    """Missing positions, and inputs of most frames outside the training range; a sentence each."""
     from cloudml_tf.data.readers.navigation import why_no_positions
     from cloudml_tf.data.training_ranges import far_light, far_sun
     from cloudml_tf.inference.netcdf import has_positions
@@ -59,19 +60,19 @@ def warnings_of(predicted: Predicted, model: Model, files: FlightFiles) -> list[
     if not has_positions(predicted):
         found.append(f"{flight.name}: no positions: {why_no_positions(files, config.data.navigation)}")
     if not predicted.valid.any():
-        found.append(f"{flight.name}: not one frame has a whole sequence around it; the flags say why.")
+        found.append(f"{flight.name}: no frame has a complete sequence around it; the flags give the reasons.")
     if model.ranges is None:
         return found
     sun = far_sun(flight.sun_angles_deg, model.ranges, config.augmentation)
     return found + [
-        f"{flight.name}: most frames are outside of the training: {said}. Their answers extrapolate."
-        for said in (sun, far_light(predicted.light, model.ranges))
-        if said
+        f"{flight.name}: most frames are outside the training range: {text}. Their predictions extrapolate."
+        for text in (sun, far_light(predicted.light, model.ranges))
+        if text
     ]
 
 
 def input_fingerprint(files: FlightFiles) -> str:
-    """Changes with the files of a flight: with their sizes, and with what stands in 16 MB spread over each."""
+    """A fingerprint that changes with the files of a flight: with their sizes, and with 16 MB spread over each."""
     digest = hashlib.sha256()
     for role, name in files.model_dump().items():
         if name is None:
@@ -82,12 +83,12 @@ def input_fingerprint(files: FlightFiles) -> str:
 
 
 def what_changed(path: Path, files: FlightFiles, provenance: dict[str, str]) -> str:
-    """What a file was made of that is otherwise now, in words; "" where this model would make the same again."""
+    """The provenance of a file that differs now, in words; "" where this model would write the same again."""
     try:
         with h5py.File(path, "r") as file:
             found = {name: file.attrs.get(name) for name in MADE_OF}
     except OSError:
-        return "the file that is there cannot be read"
+        return "the existing file cannot be read"
     now = {**provenance, "input_fingerprint": input_fingerprint(files)}
     changed = [words for name, words in MADE_OF.items() if found[name] != now[name]]
     return f"{' and '.join(changed)} changed" if changed else ""

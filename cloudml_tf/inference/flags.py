@@ -1,4 +1,4 @@
-"""What is to be said against a frame's value: one bit each, as CF's flag_masks. NumPy only."""
+"""Reasons against a frame's value: one bit each, as CF's flag_masks. NumPy only."""
 
 from dataclasses import dataclass
 
@@ -27,7 +27,7 @@ NO_VALUE = FLAGS[:4]  # with one of these a frame has no value
 
 @dataclass(frozen=True)
 class Frames:
-    """What was found of a flight's N frames. C channels."""
+    """Measurements of a flight's N frames. C channels."""
 
     saturated: np.ndarray  # (N,) bool
     no_image: np.ndarray  # (N,) bool
@@ -36,7 +36,7 @@ class Frames:
 
 
 def quality_flags(flight: Flight, frames: Frames, config: Config, ranges: TrainingRanges | None) -> np.ndarray:
-    """(N,) int16. Without `ranges` the bits that compare with the training stay 0."""
+    """The flags of each frame, (N,) int16. Without `ranges` the bits that compare with the training stay 0."""
     known, bad = known_inputs(flight), frames.saturated | frames.no_image
     raised = {
         "black_frame": frames.no_image & ~frames.saturated,
@@ -56,7 +56,8 @@ def quality_flags(flight: Flight, frames: Frames, config: Config, ranges: Traini
 
 
 def whole_around(piece: np.ndarray, usable: np.ndarray, temporal_frames: int) -> np.ndarray:
-    """(N,), (N,) -> (N,): all other frames of the sequence around a frame are there, usable and of its piece."""
+    """Whether all other frames of the sequence around a frame exist, are usable and in its segment. (N,), (N,) ->
+    (N,)."""
     whole, half, here = np.ones(len(piece), bool), temporal_frames // 2, np.arange(len(piece))
     for step in (step for step in range(-half, half + 1) if step):
         other = np.clip(here + step, 0, len(piece) - 1)
@@ -65,10 +66,10 @@ def whole_around(piece: np.ndarray, usable: np.ndarray, temporal_frames: int) ->
 
 
 def glint_possible(flight: Flight, limit_deg: float) -> np.ndarray:
-    """(N,): over water the sun's mirror image may shine into the nadir pixel.
+    """Whether, over water, the sun's mirror image may shine into the nadir pixel, (N,).
 
-    The glint angle lies between the view and the direct reflection of the sun off a level sea. The view at nadir is
-    straight down, so it is the solar zenith angle.
+    The glint angle is between the view and the direct reflection of the sun off a level sea. The view at nadir is
+    straight down, so it equals the solar zenith angle.
     """
     if flight.sun_angles_deg is None:
         return np.zeros(len(flight), bool)
@@ -76,7 +77,8 @@ def glint_possible(flight: Flight, limit_deg: float) -> np.ndarray:
 
 
 def opaque(value: np.ndarray, config: Config, ranges: TrainingRanges | None) -> np.ndarray:
-    """(N,): an optical depth at the top of the training labels or above, or beyond `target.maximum`: a lower limit."""
+    """Whether an optical depth is a lower limit, (N,): at the top of the training labels or above, or beyond
+    `target.maximum`."""
     tops = [] if config.target.maximum is None else [config.target.maximum]
     tops += [] if ranges is None else [ranges.label.high]
     if config.target.name != "optical_depth" or not tops:
@@ -85,7 +87,7 @@ def opaque(value: np.ndarray, config: Config, ranges: TrainingRanges | None) -> 
 
 
 def below_labels(value: np.ndarray, config: Config, ranges: TrainingRanges | None) -> np.ndarray:
-    """(N,): thinner, or lower, than any label of the training, or than `target.minimum`; may be under 0."""
+    """Whether a value is below all training labels, or below `target.minimum`, (N,); it may be negative."""
     bottoms = [] if config.target.minimum is None else [config.target.minimum]
     bottoms += [] if ranges is None else [ranges.label.low]
     return value < max(bottoms, default=-np.inf)
@@ -93,7 +95,7 @@ def below_labels(value: np.ndarray, config: Config, ranges: TrainingRanges | Non
 
 def _outside_training(flight: Flight, frames: Frames, config: Config, ranges: TrainingRanges) -> dict[str, np.ndarray]:
     light = [part.outside(frames.light[:, c]) for c, part in enumerate(ranges.radiance)]
-    features = flight.features.astype("float32")  # as the network and the ranges have them
+    features = flight.features.astype("float32")  # the precision of the network and the ranges
     others = [part.outside(features[:, f]) for f, part in enumerate(ranges.features)]
     found = {"radiance_outside_training": np.any(light, axis=0) & ~frames.no_image}
     if others:
@@ -104,5 +106,5 @@ def _outside_training(flight: Flight, frames: Frames, config: Config, ranges: Tr
 
 
 def counts(flags: np.ndarray) -> dict[str, int]:
-    """How many frames have each flag."""
+    """The number of frames with each flag."""
     return {name: int((flags & mask).astype(bool).sum()) for name, mask in zip(FLAGS, MASKS, strict=True)}

@@ -1,4 +1,4 @@
-"""A flight's frames through a model: a row a frame, in bounded memory."""
+"""Predict a flight's frames with a model: one value per frame, in bounded memory."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,12 +13,12 @@ from cloudml_tf.data.training_ranges import frame_means
 from cloudml_tf.inference.flags import Frames, quality_flags
 from cloudml_tf.inference.model import Model, Values
 
-STRIP_PIXELS = 96  # most, of the nadir line that is kept of each frame
+STRIP_PIXELS = 96  # most pixels of the nadir line that are kept of each frame
 
 
 @dataclass(frozen=True)
 class Predicted:
-    """All that is known of a flight's N frames after a prediction."""
+    """A flight's N frames after a prediction."""
 
     flight: Flight
     values: Values  # (N,) each, in physical units; NaN where there is none
@@ -29,12 +29,12 @@ class Predicted:
 
     @property
     def valid(self) -> np.ndarray:
-        """(N,) bool: frames with a value."""
+        """Which frames have a value, (N,) bool."""
         return np.isfinite(self.values["value"])
 
 
 def predict_flight(model: Model, flight: Flight, progress: Callable[[int, int], None] | None = None) -> Predicted:
-    """Every frame of the flight; `progress` is told (frames done, of all)."""
+    """Predict every frame of the flight; calls `progress(frames done, of all)`."""
     count, config = len(flight), model.config
     sequences = sequences_around(flight, np.arange(count), config.temporal_frames)
     values: Values = {"value": np.full(count, np.nan)}
@@ -61,12 +61,12 @@ def predict_flight(model: Model, flight: Flight, progress: Callable[[int, int], 
 
 
 def _across(config: Config) -> int:
-    """The axis of a frame that lies across the track."""
+    """The across-track axis of a frame."""
     return 0 if config.data.camera.across_track_axis == "rows" else 1
 
 
 def _nadir_line(block: Block, flight: Flight, config: Config) -> np.ndarray:
-    """(M,P) of each frame, thinned out."""
+    """The nadir line of each frame, thinned out, (M,P)."""
     row, column = nadir_pixel(flight.frame_shape, config.data)
     line = block.radiance[:, row, :, 0] if _across(config) else block.radiance[:, :, column, 0]
     return np.where(block.no_image[:, None], np.nan, line[:, :: _every(line.shape[1])])
@@ -78,6 +78,6 @@ def _every(pixels: int) -> int:
 
 
 def _strip_pixels(flight: Flight, config: Config) -> int:
-    """How many pixels of the line are kept."""
+    """The number of kept pixels of the line."""
     pixels = flight.frame_shape[_across(config)]
     return len(range(0, pixels, _every(pixels)))

@@ -26,11 +26,11 @@ class MemberHead:
         return cls(target["mean"], target["std"], config.model.head, config.model.bin_range)
 
     def point(self, output: Any) -> Any:
-        """(n,·) -> (n,) in the loss's space."""
+        """The prediction in the loss's space, (n,·) -> (n,)."""
         return output[:, POINT] * self.std + self.mean
 
     def quantile(self, output: Any, level: float, xp: Any = np) -> Any:
-        """(n,1+K) -> (n,) in the loss's space, of the head's distribution."""
+        """A quantile of the head's distribution in the loss's space, (n,1+K) -> (n,)."""
         columns = output[:, POINT + 1 :]
         if self.head == "histogram":
             return quantile_of_shares(columns, level, *self.bin_range, xp=xp) * self.std + self.mean

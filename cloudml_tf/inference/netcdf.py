@@ -1,4 +1,4 @@
-"""A prediction as a NetCDF file after the CF conventions 1.10: a trajectory where positions are known."""
+"""Write predictions as NetCDF files by the CF conventions 1.10: a trajectory where positions are known."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ from cloudml_tf.utils.files import whole_file
 
 @dataclass(frozen=True)
 class Quantity:
-    """How CF names what a network was trained on."""
+    """The CF names of a quantity."""
 
     name: str
     standard_name: str
@@ -40,7 +40,7 @@ REFERENCES = (
 
 
 def write_netcdf(path: Path, predicted: Predicted, model: Model, history: str, input_fingerprint: str = "") -> None:
-    """Write the file, whole. `history` is the line that says when and by which command."""
+    """Write the file, whole or not at all. `history` is the line with the date and the command."""
     content = dataset(predicted, model, history).assign_attrs(input_fingerprint=input_fingerprint)
     packed = {"zlib": True, "complevel": 4}
     encoding: dict[str, dict[str, Any]] = {str(name): dict(packed) for name, v in content.variables.items() if v.ndim}
@@ -63,7 +63,7 @@ def dataset(predicted: Predicted, model: Model, history: str) -> xr.Dataset:
 
 
 def write_scenes(path: Path, scenes: Scenes, values: Values, model: Model, history: str) -> None:
-    """The maps of scenes as one file, whole: (scene, row, column)."""
+    """Write the maps of scenes as one file, whole or not at all: (scene, row, column)."""
     content = scene_dataset(scenes, values, model, history)
     packed = {"zlib": True, "complevel": 4}
     encoding: dict[str, dict[str, Any]] = {str(name): dict(packed) for name in content.data_vars}
@@ -99,7 +99,7 @@ def scene_dataset(scenes: Scenes, values: Values, model: Model, history: str) ->
 
 
 def has_positions(predicted: Predicted) -> bool:
-    """Whether it is known where the frames were taken."""
+    """Whether the positions of the frames are known."""
     flight = predicted.flight
     return bool(np.isfinite(flight.latitude_deg).any() and np.isfinite(flight.longitude_deg).any())
 
@@ -123,7 +123,7 @@ def _coordinates(predicted: Predicted) -> dict[str, Any]:
 def variables(
     values: Values, model: Model, quantity: Quantity, dimensions: tuple[str, ...], further: Sequence[str] = ()
 ) -> dict[str, Any]:
-    """The value first, then what the model knows of its uncertainty; `further` variables say more about the value."""
+    """The value first, then its uncertainty; `further` variables add information about the value."""
     meanings = {
         "lower": f"lower end of the {100 * (model.level or 0):g} % interval",
         "upper": f"upper end of the {100 * (model.level or 0):g} % interval",

@@ -1,4 +1,4 @@
-"""The quick look beside a prediction's file: what the camera saw, what the model makes of it, and what is flagged."""
+"""The quicklook beside a prediction's file: what the camera saw, what the model predicts, and what is flagged."""
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -8,18 +8,18 @@ from cloudml_tf.inference.flight import Predicted
 from cloudml_tf.reports.figure import BLUE, GREY, MUTED, ORANGE, Picture, limits, panel, styled
 from cloudml_tf.reports.images import clock, draw_strip
 
-DRAWN = 8000  # points of a line, four a pixel
+DRAWN = 8000  # points of a line, four per pixel
 
 
 @styled()
 def quick_look(predicted: Predicted, name: str, label: str, interval: str) -> Picture:
-    """Strip, time series and flags of a whole flight, over minutes since its first frame.
+    """Draw the strip, time series and flags of a whole flight, over minutes since its first frame.
 
     Args:
         predicted: two frames or more.
-        name: of the file.
-        label: of the vertical axis.
-        interval: what the band is, for the legend.
+        name: name of the file.
+        label: label of the vertical axis.
+        interval: meaning of the band, for the legend.
     """
     time_s = predicted.flight.time_s - predicted.flight.time_s[0]
     raised = [i for i in range(len(FLAGS)) if (predicted.flags & MASKS[i]).any()]
@@ -41,7 +41,7 @@ def quick_look(predicted: Predicted, name: str, label: str, interval: str) -> Pi
 
 
 def _series(ax: Axes, minutes: np.ndarray, predicted: Predicted, interval: str) -> None:
-    """The prediction, broken where a frame has none, and its interval."""
+    """Draw the prediction, interrupted where a frame has none, and its interval."""
     values, valid = predicted.values, predicted.valid
     if not valid.any():
         ax.text(0.5, 0.5, "no frame has a value", transform=ax.transAxes, ha="center", color=MUTED)
@@ -53,14 +53,14 @@ def _series(ax: Axes, minutes: np.ndarray, predicted: Predicted, interval: str) 
         ax.fill_between(minutes[drawn], *ends, color=BLUE, alpha=0.2, linewidth=0, label=interval)
     ax.plot(minutes[drawn], values["value"][drawn], color=BLUE, linewidth=1, label="prediction")
     around = np.pad(valid, 1)
-    alone = valid & ~around[:-2] & ~around[2:]  # a line needs two
+    alone = valid & ~around[:-2] & ~around[2:]  # a line needs two points
     ax.plot(minutes[alone], values["value"][alone], ".", color=BLUE, markersize=3)
     ax.set_ylim(limits(np.concatenate([part[valid] for key, part in values.items() if key != "spread"])))
 
 
 def _extremes(values: np.ndarray) -> np.ndarray:
-    """Indices of what a line of (N,) values needs: all, or of a long one the lowest, the highest and, where there is
-    a gap, a missing one of each piece that is finer than a pixel."""
+    """Indices of the (N,) values that a line needs: all of them, or of a long line the lowest, the highest and, where
+    there is a gap, a missing one of each section that is finer than a pixel."""
     if len(values) <= DRAWN:
         return np.arange(len(values))
     kept = []
@@ -73,7 +73,7 @@ def _extremes(values: np.ndarray) -> np.ndarray:
 
 
 def _flags(ax: Axes, minutes: np.ndarray, flags: np.ndarray, raised: list[int]) -> None:
-    """A row a flag that some frame has, and a bar a run of such frames; grey where they have no value."""
+    """Draw a row per raised flag, and a bar per run of such frames; grey where they have no value."""
     step = float(np.median(np.diff(minutes)))
     least = float(np.ptp(minutes)) / 700  # a bar that can be seen
     for place, number in enumerate(raised):
@@ -88,7 +88,7 @@ def _flags(ax: Axes, minutes: np.ndarray, flags: np.ndarray, raised: list[int]) 
 
 
 def _runs(minutes: np.ndarray, chosen: np.ndarray, step: float, least: float) -> list[tuple[float, float]]:
-    """(start, length) of each run of chosen frames (N,), none across a step of more than two."""
+    """The (start, length) of each run of chosen frames (N,), none across a step of more than two."""
     here = np.flatnonzero(chosen)
     cut = np.flatnonzero((np.diff(here) > 1) | (np.diff(minutes[here]) > 2 * step)) + 1
     ends = [(minutes[part[0]] - step / 2, minutes[part[-1]] + step / 2) for part in np.split(here, cut)]

@@ -1,4 +1,4 @@
-"""`python -m cloudml_tf.train CONFIG` is `cloudml train CONFIG`."""
+"""`python -m cloudml_tf.train CONFIG` is the same as `cloudml train CONFIG`."""
 
 import sys
 

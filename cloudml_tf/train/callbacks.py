@@ -1,4 +1,4 @@
-"""The callbacks of a training: what guards it, what it remembers, and what a person sees of it."""
+"""The callbacks of a training: its guards, its state, and its terminal output."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -20,7 +20,7 @@ from cloudml_tf.utils.console import TrainingProgress
 
 @dataclass
 class TrainingCallbacks:
-    """The callbacks that decide or remember something during a training."""
+    """The callbacks that decide something or keep state during a training."""
 
     stopping: R2EarlyStopping
     collapse: CollapseAbort
@@ -34,7 +34,7 @@ class TrainingCallbacks:
     def of(
         cls, config: Config, loss: VariancePreservingLoss, loaders: Loaders, several: bool = False
     ) -> "TrainingCallbacks":
-        """As configured, watching the validation part. On `several` devices no step is done again."""
+        """Make the configured callbacks, which watch the validation split. On `several` devices no step is repeated."""
         training, term = config.training, config.loss
         return cls(
             stopping=R2EarlyStopping(training.early_stopping_patience, training.early_stopping_monitor),
@@ -47,13 +47,14 @@ class TrainingCallbacks:
         )
 
     def stateful(self) -> dict[str, keras.callbacks.Callback]:
-        """Those that a resumed run has to put back."""
+        """The callbacks whose state a resumed run restores."""
         found = {name: getattr(self, name) for name in ("stopping", "collapse", "snapshots", "penalty", "average")}
         return {name: callback for name, callback in found.items() if callback is not None}
 
     def in_order(self, batches: Batches, copy: keras.Model | None = None) -> list[keras.callbacks.Callback]:
-        """`NotFinite` first, so that the average never sees a bad step; then the average, so that the others see the
-        weights that were validated. A `copy` on one device serves those that look into a network on several."""
+        """The callbacks in order: `NotFinite` first, so that the average never sees a bad step; then the average, so
+        that the others see the weights that were validated. A `copy` on one device serves those that look into a
+        network on several."""
         average = [] if self.average is None else [self.average]
         looking = [self.layers, self.snapshots]
         looking = looking if copy is None else [OnOneDevice(copy, looking)]
@@ -65,7 +66,7 @@ class LearningRate(keras.callbacks.Callback):
     """Puts the learning rate of the epoch's last step into the log."""
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        """For history.csv and the table."""
+        """Log it, for history.csv and the table."""
         if logs is not None:
             logs["learning_rate"] = float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate))
 
@@ -87,5 +88,5 @@ class LastWeights(keras.callbacks.Callback):
         self.weights: list[np.ndarray] | None = None
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        """A copy; the checkpoint holds them too, should the process end here."""
+        """Copy the weights; the checkpoint holds them too, in case the process ends here."""
         self.weights = self.model.get_weights()

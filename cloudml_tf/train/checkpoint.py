@@ -1,8 +1,8 @@
-"""Everything that a training has at the end of an epoch, in one file, so that it can go on as if never stopped.
+"""The whole state of a training at the end of an epoch, in one file, so that it continues as if never stopped.
 
 `checkpoint.npz` holds all variables of the model (weights, seed generators), the optimizer's, the states of the
 callbacks, the history and the seconds so far. It is plain arrays and JSON: loading it runs no code. Each epoch writes a
-new one, and keeps the one before as `checkpoint.previous.npz`: a disk may damage what lies on it, which the checksums
+new one, and keeps the one before as `checkpoint.previous.npz`: a disk may damage a file, which the checksums
 of the npz file (a zip archive) show.
 """
 
@@ -32,8 +32,8 @@ class Checkpoint(keras.callbacks.Callback):
     Args:
         folder: the run folder.
         stateful: callbacks by name; those with `get_state` and `set_state`.
-        saved: what `load` returned, to go on from; None starts anew.
-        writes: whether it writes, or only restores and keeps the history: of several workers the chief alone writes.
+        saved: the content that `load` returned, to continue from; None starts from the beginning.
+        writes: whether it writes, or only restores and keeps the history: among workers only the chief writes.
     """
 
     def __init__(
@@ -64,7 +64,7 @@ class Checkpoint(keras.callbacks.Callback):
         self.history = list(self.saved["history"])
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        """Write, if the epoch ended well: a NaN is no place to go on from."""
+        """Write, if the epoch ended well: a NaN is nothing to continue from."""
         self.history.append({"epoch": float(epoch + 1), **{k: float(v) for k, v in (logs or {}).items()}})
         if not self.writes:
             return
@@ -102,7 +102,8 @@ def continue_fit(
 
 
 def keep(folder: Path, content: Any) -> None:
-    """Write a new checkpoint, and keep the last one as the one before. Between the two renames that one is alone."""
+    """Write a new checkpoint, and keep the last one as the previous. Between the two renames only the previous
+    exists."""
     with whole_file(folder / CHECKPOINT) as temporary:
         save(temporary, content)
         if (folder / CHECKPOINT).exists():
@@ -110,16 +111,16 @@ def keep(folder: Path, content: Any) -> None:
 
 
 def newest(folder: Path, warn: Callable[[str], None]) -> dict[str, Any] | None:
-    """The last checkpoint of a run, or where it is damaged the one before, or None; `warn` is told."""
+    """The last checkpoint of a run, or the previous one where it is damaged, or None; calls `warn` with the problem."""
     for path in (folder / CHECKPOINT, folder / PREVIOUS):
         if not path.exists():
             continue
         try:
             return load(path)
         except RunError as error:
-            warn(f"{error} Going on from before it.")
-            path.unlink()  # lest it become the one before the next
-    warn(f"{folder}: there is no checkpoint; the training begins with its first epoch.")
+            warn(f"{error} Continuing from the previous one.")
+            path.unlink()  # or it would become the previous one of the next
+    warn(f"{folder}: there is no checkpoint; the training starts with its first epoch.")
     return None
 
 
@@ -132,12 +133,12 @@ def save(path: Path, content: Any) -> None:
 
 
 def load(path: Path) -> dict[str, Any]:
-    """The inverse of `save`. Raises `RunError` where a checksum is wrong, or an array is not there."""
+    """The inverse of `save`. Raises `RunError` where a checksum is wrong, or an array is missing."""
     arrays = read_npz(path, "checkpoint")
     try:
         with zipfile.ZipFile(path) as archive:
             if wrong := archive.testzip():  # NumPy reads as far as an array's shape says, and checks whole members only
-                raise ValueError(f"the checksum of {wrong} is another")
+                raise ValueError(f"the checksum of {wrong} is wrong")
         restored: dict[str, Any] = _restore(json.loads(bytes(arrays["_json"]).decode()), arrays)
     except (OSError, ValueError, KeyError, RecursionError, zipfile.BadZipFile) as error:
         raise RunError(f"{path}: the checkpoint is damaged ({error}). Start the run again.") from None
@@ -145,7 +146,7 @@ def load(path: Path) -> dict[str, Any]:
 
 
 def _strip(value: Any, arrays: dict[str, np.ndarray]) -> Any:
-    """Put arrays aside, each replaced by its number."""
+    """Replace each array by its number, and collect the arrays."""
     if isinstance(value, np.ndarray):
         arrays[f"a{len(arrays)}"] = value
         return {"_array": f"a{len(arrays) - 1}"}

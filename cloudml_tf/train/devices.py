@@ -1,6 +1,6 @@
-"""Which devices a training runs on: one, several of this machine, or those of several machines.
+"""The devices of a training: one, several of this machine, or those of several machines.
 
-Every process that trains has its place in TF_CONFIG, TensorFlow's own description of a cluster. It is read here without
+Every process of a training has its entry in TF_CONFIG, TensorFlow's description of a cluster. It is read here without
 TensorFlow, so that a process knows early whether it is the chief, which alone writes files.
 """
 
@@ -36,7 +36,8 @@ class Cluster:
 
 
 def cluster() -> Cluster | None:
-    """What TF_CONFIG says; None where it is not set. Raises `ConfigError` where it is no cluster of workers."""
+    """Read TF_CONFIG; None where it is not set. Raises `ConfigError` where it does not describe a cluster of
+    workers."""
     text = os.environ.get("TF_CONFIG")
     if not text:
         return None
@@ -58,7 +59,7 @@ def cluster() -> Cluster | None:
 
 
 def is_chief(training: "Training") -> bool:
-    """Whether this process writes the files of a run: alone, or the first of its workers."""
+    """Whether this process writes the files of a run: the only process, or the first of the workers."""
     if training.devices != "workers":
         return True
     found = cluster()
@@ -66,10 +67,10 @@ def is_chief(training: "Training") -> bool:
 
 
 def warnings(training: "Training") -> list[str]:
-    """What is odd about the devices: a cluster that the configuration does not mention."""
+    """Warn about a cluster that the configuration does not mention."""
     found = None
     if training.devices != "workers":
-        with contextlib.suppress(ConfigError):  # it may be meant for somebody else
+        with contextlib.suppress(ConfigError):  # it may be meant for another program
             found = cluster()
     if found is None or len(found.addresses) == 1:
         return []
@@ -80,7 +81,7 @@ def warnings(training: "Training") -> list[str]:
 
 
 def refuse_workers(training: "Training", what: str) -> None:
-    """Several machines train one network; what trains many does so one after the other. Raises `ConfigError`."""
+    """Refuse commands that train several networks where workers share one. Raises `ConfigError`."""
     if training.devices == "workers":
         raise ConfigError(
             f"{what} trains many networks, and training.devices 'workers' is for one. Set training.devices to one or "
@@ -97,7 +98,7 @@ class Devices:
 
     @property
     def replicas(self) -> int:
-        """How many copies of the network work in step."""
+        """How many copies of the network are trained in sync."""
         return 1 if self.strategy is None else int(self.strategy.num_replicas_in_sync)
 
     @property
@@ -106,19 +107,19 @@ class Devices:
         return self.cluster is None or self.cluster.index == 0
 
     def scope(self) -> Any:
-        """Where variables are made that all devices hold."""
+        """The scope in which variables of all devices are created."""
         return contextlib.nullcontext() if self.strategy is None else self.strategy.scope()
 
     def description(self) -> str:
-        """For people."""
+        """A description for the terminal."""
         if self.cluster is None:
-            return f"{self.replicas} devices in step"
+            return f"{self.replicas} devices in sync"
         here = f"worker {self.cluster.index + 1} of {len(self.cluster.addresses)}"
-        return f"{here}{', the chief' if self.chief else ''}; {self.replicas} devices in step"
+        return f"{here}{', the chief' if self.chief else ''}; {self.replicas} devices in sync"
 
 
 def begin(training: "Training", console: Console) -> Devices:
-    """Start the devices, and say so."""
+    """Start the devices, and print them."""
     found = cluster() if training.devices == "workers" else None
     if found is not None and len(found.addresses) > 1:
         others = [address for index, address in enumerate(found.addresses) if index != found.index]
@@ -127,14 +128,14 @@ def begin(training: "Training", console: Console) -> Devices:
     if started.strategy is not None:
         console.say(started.description())
     if training.devices == "mirrored" and started.replicas == 1:
-        console.warn("training.devices mirrored, and this machine has one device: it trains alone")
+        console.warn("training.devices is mirrored, but this machine has one device: it trains alone")
     return started
 
 
 def start(training: "Training") -> Devices:
-    """The devices that a configuration asks for. The first call has to come before TensorFlow computes anything.
+    """Start the configured devices. The first call must come before TensorFlow computes anything.
 
-    With workers it waits until all of them are there. Raises `ConfigError` for devices that are not to be had.
+    With workers it waits until all of them are connected. Raises `ConfigError` for devices that are not available.
     """
     import keras
 
@@ -148,8 +149,8 @@ def start(training: "Training") -> Devices:
     found = _mirrored(training.replicas) if training.devices == "mirrored" else _workers(os.environ.get("TF_CONFIG"))
     if training.batch_size < found.replicas:
         raise ConfigError(
-            f"training.batch_size must be at least the number of devices, {found.replicas}, that a batch is shared out "
-            f"to. Received: {training.batch_size}"
+            f"training.batch_size must be at least the number of devices that share it, {found.replicas}. "
+            f"Received: {training.batch_size}"
         )
     return found
 
@@ -166,7 +167,7 @@ def _mirrored(count: int | None) -> Devices:
 
 
 def _cpus(count: int) -> list[str]:
-    """So many parts of the CPU."""
+    """Divide the CPU into so many virtual devices."""
     import tensorflow as tf
 
     processor = tf.config.list_physical_devices("CPU")[0]
@@ -175,8 +176,8 @@ def _cpus(count: int) -> list[str]:
     names = [device.name for device in tf.config.list_logical_devices("CPU")]
     if len(names) < count:
         raise ConfigError(
-            f"training.replicas {count} on a machine without a GPU: TensorFlow has begun with {len(names)} part of the "
-            "CPU, and cannot divide it any more. Train in a process of its own."
+            f"training.replicas {count} on a machine without a GPU: TensorFlow has started with {len(names)} virtual "
+            "CPU, and cannot divide it any more. Train in a new process."
         )
     return names
 
@@ -195,14 +196,14 @@ def _workers(text: str | None) -> Devices:
         with _interruptible():
             return Devices(tf.distribute.MultiWorkerMirroredStrategy(), found)
     except RuntimeError as error:
-        raise ConfigError(f"training.devices 'workers' needs a process of its own: {error}") from None
+        raise ConfigError(f"training.devices 'workers' needs a new process: {error}") from None
     except tf.errors.OpError as error:
-        raise RunError(f"the workers {', '.join(found.addresses)} do not come together: {_first(error)}") from None
+        raise RunError(f"the workers {', '.join(found.addresses)} cannot connect: {_first(error)}") from None
 
 
 @contextlib.contextmanager
 def _interruptible() -> Iterator[None]:
-    """Let Ctrl-C end the process at once: TensorFlow waits for the others for an hour, deaf to Python."""
+    """Let Ctrl-C end the process at once: TensorFlow waits an hour for other workers, without running Python code."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -220,7 +221,12 @@ def check_alike(devices: Devices, config: "Config", fingerprint: str, first_epoc
     import tensorflow as tf
 
     whole = config.model_dump(mode="json")
-    free = ("experiment_name", "data", "output", "tracking")  # paths may differ; the flights are compared themselves
+    free = (
+        "experiment_name",
+        "data",
+        "output",
+        "tracking",
+    )  # paths may differ; fingerprints compare the flights themselves
     settings = {key: value for key, value in whole.items() if key not in free}
     wanted: Mapping[str, Any] = {"configuration": settings, "flights": fingerprint, "first epoch": first_epoch}
     row = tf.constant([[_digest(value) for value in wanted.values()]], "int64")  # (1, 3)
@@ -240,7 +246,7 @@ def _digest(value: Any) -> int:
 
 
 def from_chief(devices: Devices, values: Sequence[Any]) -> list[Any]:
-    """The arrays of the chief, on every worker."""
+    """Broadcast the chief's arrays to every worker."""
     if devices.cluster is None:
         return list(values)
     import tensorflow as tf
@@ -257,7 +263,7 @@ def from_chief(devices: Devices, values: Sequence[Any]) -> list[Any]:
 
 @contextlib.contextmanager
 def lost_worker_as_error() -> Iterator[None]:
-    """A worker that is gone is the user's matter, not a traceback's. Raises `RunError`."""
+    """Turn the loss of a worker into a `RunError` with a clear message."""
     try:
         yield
     except Exception as error:
@@ -268,7 +274,7 @@ def lost_worker_as_error() -> Iterator[None]:
         if not isinstance(error, errors.UnavailableError | errors.AbortedError | errors.DeadlineExceededError):
             raise
         raise RunError(
-            f"a worker does not answer any more: {_first(error)} Stop the others, and start all again with --resume."
+            f"a worker no longer responds: {_first(error)} Stop the others, and start all again with --resume."
         ) from None
 
 

@@ -1,4 +1,4 @@
-"""A `fit` over several devices: each batch is shared out, and every number is that of the whole batch.
+"""A `fit` over several devices: each batch is split over them, and every number is that of the whole batch.
 
 Keras's own `fit` does not run under TensorFlow's MultiWorkerMirroredStrategy, averages shares of different size as if
 they were equal, and clips gradients before they are summed. This one is short, calls the same callbacks at the same
@@ -21,11 +21,11 @@ class InStep:
     """A network that is trained on all replicas of a strategy.
 
     Args:
-        strategy: of `tf.distribute`.
+        strategy: a `tf.distribute` strategy.
         model: made and compiled in the strategy's scope. Its optimizer clips, if at all, at a norm divided by the
             number of replicas (`network.make_optimizer`).
         loss: a `VariancePreservingLoss`, made in the scope; its `call` gives the loss of each sample.
-        metrics: made in the scope. Their states have to be sums.
+        metrics: made in the scope. Their states must be sums.
         weighted: whether sample weights enter the metrics.
     """
 
@@ -45,7 +45,7 @@ class InStep:
         first_epoch: int,
         callbacks: Sequence[keras.callbacks.Callback],
     ) -> None:
-        """Train as `model.fit` would, on batches of (inputs by name, target[, sample weight])."""
+        """Train like `model.fit`, on batches of (inputs by name, target[, sample weight])."""
         model, steps = self.model, len(batches)
         told = keras.callbacks.CallbackList(list(callbacks), model=model, verbose=0, epochs=epochs, steps=steps)
         training, held_out = as_dataset(batches), as_dataset(validation)
@@ -71,7 +71,7 @@ class InStep:
         begin: Callable[[int], None],
         end: Callable[[int, dict[str, float]], None],
     ) -> dict[str, float]:
-        """All batches once; the mean loss and the metrics."""
+        """Process all batches once; return the mean loss and the metrics."""
         for metric in self.metrics:
             metric.reset_state()
         total = samples = 0.0
@@ -86,7 +86,7 @@ class InStep:
         return dict(sorted({"loss": total / samples, **found}.items()))
 
     def shared_out(self, batch: tuple[Any, ...]) -> tuple[Any, Any]:
-        """A batch in equal parts, one a replica of this process, and its size.
+        """Split a batch into equal shares, one per replica of this process; return them and the batch's size.
 
         Inputs are filled up with the batch's last sample, because a convolution of none fails; targets are not.
         """
@@ -106,7 +106,7 @@ class InStep:
             return self.strategy.experimental_distribute_values_from_function(share), tf.constant(float(size))
 
     def _on_all(self, part: Callable[..., Any]) -> Callable[..., Any]:
-        """What each replica works out of its arguments, added up over all of them; one graph."""
+        """Run a function on each replica, and sum its results over all of them; one graph."""
         import tensorflow as tf
 
         def step(*args: Any) -> Any:
@@ -115,7 +115,7 @@ class InStep:
         return tf.function(step, autograph=False, reduce_retracing=True)
 
     def gradients(self, share: tuple[Any, ...], size: Any) -> tuple[Any, Any, list[Any], list[Any]]:
-        """In a replica: answers, part of the loss, variables, and this replica's part of the loss's gradients."""
+        """In a replica: predictions, its share of the loss, variables, and its share of the loss's gradients."""
         import tensorflow as tf
 
         with tf.GradientTape() as tape:
@@ -142,11 +142,11 @@ class InStep:
         return part
 
     def _forward(self, share: tuple[Any, ...], size: Any, training: bool) -> tuple[Any, Any]:
-        """The answers to a share's samples, and their part of the mean loss of the whole batch."""
+        """The predictions for a share's samples, and their part of the mean loss of the whole batch."""
         import tensorflow as tf
 
         inputs, target, *weight = share
-        output = self.model(inputs, training=training)[: tf.shape(target)[0]]  # without what filled the share up
+        output = self.model(inputs, training=training)[: tf.shape(target)[0]]  # without the filled-up samples
         losses = self.loss.call((target, *weight) if weight else target, output)  # (samples of the share,)
         return output, tf.reduce_sum(losses) / tf.cast(size, losses.dtype)
 
@@ -156,7 +156,7 @@ class InStep:
             metric.update_state(target, output, *(weight if self.weighted else ()))
 
     def _any_stops(self) -> bool:
-        """Whether to stop, the same answer on every worker: one that went on alone would wait for ever."""
+        """Whether to stop, with the same result on every worker: a worker that continued alone would wait for ever."""
         import tensorflow as tf
 
         return bool(self._sum(tf.constant(float(self.model.stop_training))) > 0)
@@ -166,8 +166,8 @@ class OnOneDevice(keras.callbacks.Callback):
     """Lets callbacks that look into a network, or predict with it, do so on a copy that one device holds.
 
     Args:
-        copy: the same network, made outside of the strategy's scope and compiled with the loss.
-        callbacks: that read the network and change nothing.
+        copy: the same network, made outside the strategy's scope and compiled with the loss.
+        callbacks: callbacks that read the network and change nothing.
     """
 
     def __init__(self, copy: keras.Model, callbacks: Sequence[keras.callbacks.Callback]) -> None:
@@ -177,12 +177,12 @@ class OnOneDevice(keras.callbacks.Callback):
             callback.set_model(copy)
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
-        """Pass it on."""
+        """Pass the event on."""
         for callback in self.callbacks:
             callback.on_train_begin(logs)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        """With the weights of this epoch."""
+        """Copy this epoch's weights, and pass the event on."""
         self.copy.set_weights(self.model.get_weights())
         for callback in self.callbacks:
             callback.on_epoch_end(epoch, logs)

@@ -1,9 +1,9 @@
 """Pretrain the frame encoder on all frames: `cloudml pretrain configs/pretrain.json`; also a step of `train`.
 
-    frames of training and validation flights ─ masked reconstruction ─ verdict ─ encoder.npz ─ hand-over
+    frames of training and validation flights ─ masked reconstruction ─ verdict ─ encoder.npz ─ transfer
 
-A pretraining folder holds pretraining.json (verdict, losses, errors beside their references), encoder.npz,
-and pictures. What an encoder is worth in a regressor: `cloudml_tf.train.transfer`.
+A pretraining folder holds pretraining.json (verdict, losses, errors beside their references), encoder.npz, and figures.
+The value of an encoder for a regressor is measured in `cloudml_tf.train.transfer`.
 """
 
 from dataclasses import dataclass
@@ -29,23 +29,23 @@ from cloudml_tf.utils.tf_logging import quiet_tensorflow
 
 NAME, WEIGHTS = "pretraining.json", "encoder.npz"
 JUDGED = 600  # validation frames whose hidden patches are compared with the references
-SHOWN = 4  # of them, in the picture
+SHOWN = 4  # of them, in the figure
 
 
 @dataclass(frozen=True)
 class Pretrained:
-    """A finished pretraining: what pretraining.json says, and where the weights lie."""
+    """A finished pretraining: the content of pretraining.json, and the folder of the weights."""
 
     folder: Path
     found: dict[str, Any]
 
     @property
     def converged(self) -> bool:
-        """The verdict."""
+        """Whether it converged."""
         return bool(self.found["converged"])
 
     def weights(self) -> list[np.ndarray]:
-        """The encoder's, in its own order."""
+        """The encoder's weights, in its own order."""
         arrays = read_npz(self.folder / WEIGHTS)
         return [arrays[f"arr_{n}"] for n in range(len(arrays))]
 
@@ -53,7 +53,7 @@ class Pretrained:
 def pretrain(config: Config, prepared: Prepared, folder: Path, console: Console) -> Pretrained:
     """Train the encoder on hidden patches; write the folder. A finished folder is read instead.
 
-    One that was interrupted goes on where it was. Raises `PretrainingError` where no epoch gave a finite loss.
+    An interrupted pretraining is continued. Raises `PretrainingError` where no epoch gave a finite loss.
     """
     if (folder / NAME).is_file():
         return Pretrained(folder, read_json(folder / NAME))
@@ -82,13 +82,13 @@ def pretrain(config: Config, prepared: Prepared, folder: Path, console: Console)
         np.savez(file, *encoder.get_weights())
     for picture in pictures(judged["target"], judged["painted"], judged["hidden"], history):
         picture.write(folder / "plots")
-    write_json(folder / NAME, found)  # its presence says that the folder is whole
+    write_json(folder / NAME, found)  # its presence means that the folder is complete
     forget_checkpoints(folder)
     return Pretrained(folder, found)
 
 
 def without_dropout(config: Config) -> Config:
-    """Frames are many: what is dropped from the vector would only blur what it has to keep."""
+    """The configuration without dropout: frames are many, and dropout would only blur what the vector has to encode."""
     return config.model_copy(update={"model": config.model.model_copy(update={"dropout": 0.0})})
 
 
@@ -108,7 +108,7 @@ def reconstruction_of(config: Config, frame_model: Any, encoder: Any) -> Any:
         patch=chosen.patch,
         mask_ratio=chosen.mask_ratio,
         frames=chosen.frames,
-        focus=chosen.focus or 1.0,  # without a painter nothing is weighted
+        focus=chosen.focus or 1.0,  # unused without a painter
         patch_weight=chosen.patch_weight,
         seed=config.seed,
     )
@@ -147,7 +147,7 @@ def _fit(
 
 
 def _compile(model: Any, config: Config, steps: int) -> None:
-    """With the optimizer's variables made, which a checkpoint has to find."""
+    """Compile, and create the optimizer's variables, which a checkpoint must find."""
     import keras
 
     chosen = config.pretraining
@@ -157,14 +157,14 @@ def _compile(model: Any, config: Config, steps: int) -> None:
 
 
 def _judge(model: Any, val: FrameChunks) -> dict[str, Any]:
-    """Hidden patches of validation frames, painted by the network and by the references."""
+    """Compare hidden patches of validation frames, painted by the network and by the references."""
     import keras
 
     from cloudml_tf.train.reconstruction_references import reference_errors
 
     chosen = np.unique(np.linspace(0, len(val) - 1, max(JUDGED // val.index.shape[1], 1)).astype(int))
     frames = val.frames(chosen)
-    whole = frames.reshape(-1, 1, *frames.shape[2:])  # every frame is judged, whichever were trained on
+    whole = frames.reshape(-1, 1, *frames.shape[2:])  # every frame is evaluated, whichever were trained on
     pieces = [model(whole[i : i + 64], training=False) for i in range(0, len(whole), 64)]
     target, painted, mask = (
         np.concatenate([keras.ops.convert_to_numpy(piece[key]) for piece in pieces])
@@ -210,7 +210,7 @@ def _summary(
 
 
 def pictures(target: np.ndarray, painted: np.ndarray, hidden: np.ndarray, history: dict[str, list[float]]) -> list[Any]:
-    """The reconstructions and the losses."""
+    """Draw the reconstructions and the losses."""
     from cloudml_tf.reports import images, plots
     from cloudml_tf.reports.figure import BLUE, GREY
 

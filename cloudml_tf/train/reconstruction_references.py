@@ -1,16 +1,16 @@
-"""What hidden patches are worth without a network: the references of pretraining. NumPy and SciPy only."""
+"""Reconstructions of hidden patches without a network: the references of pretraining. NumPy and SciPy only."""
 
 import numpy as np
 from scipy.interpolate import griddata
 
 
 def mean_of_visible(frame: np.ndarray, hidden: np.ndarray) -> np.ndarray:
-    """(H,W,C), (H,W) bool -> (H,W,C): hidden pixels painted with the mean of the visible ones."""
+    """Paint hidden pixels with the mean of the visible ones. (H,W,C), (H,W) bool -> (H,W,C)."""
     return np.where(hidden[..., None], frame[~hidden].mean(axis=0), frame)
 
 
 def interpolated(frame: np.ndarray, hidden: np.ndarray) -> np.ndarray:
-    """Hidden pixels by linear interpolation between visible ones (Delaunay), the nearest one beyond their hull."""
+    """Interpolate hidden pixels linearly between visible ones (Delaunay); beyond their hull take the nearest."""
     seen, wanted = np.argwhere(~hidden), np.argwhere(hidden)
     values = griddata(seen, frame[~hidden], wanted, method="linear")
     lost = ~np.isfinite(values).all(axis=-1)

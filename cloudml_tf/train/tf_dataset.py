@@ -1,4 +1,4 @@
-"""Batches on their way into a Keras model, without a wait at each end."""
+"""Feed batches into a Keras model, without a delay at each end."""
 
 import weakref
 from typing import Any
@@ -6,15 +6,15 @@ from typing import Any
 import keras
 import numpy as np
 
-AHEAD = 6  # batches that lie ready: with two, a step in three waits where training keeps every core busy
+AHEAD = 6  # batches that are prefetched: with two, one step in three waits where training keeps every core busy
 
 
 def as_dataset(batches: keras.utils.PyDataset) -> Any:
-    """The same batches in the same order, to hand to a Keras model.
+    """The same batches in the same order, as input of a Keras model.
 
-    On TensorFlow, Keras would wrap them in a `tf.data` pipeline that tunes itself, and whose tuner takes up to a
-    second to end: at every epoch, every validation and every prediction. There is nothing to tune here, so this is the
-    same pipeline without a tuner. The other backends get the batches as they are.
+    On TensorFlow, Keras would wrap them in a `tf.data` pipeline that tunes itself, and whose tuner takes up to a second
+    to end: at every epoch, every validation and every prediction. There is nothing to tune here, so this is the same
+    pipeline without a tuner. The other backends get the batches unchanged.
 
     Args:
         batches: of a known length. The first axis of every array may differ from batch to batch, the others not. A
@@ -26,7 +26,7 @@ def as_dataset(batches: keras.utils.PyDataset) -> Any:
 
     signature = _signature(batches[0])
     flat = tf.nest.flatten(signature)
-    # The default graph keeps the function that draws, often as long as the process: it must not keep the data too.
+    # The default graph keeps the drawing function, often as long as the process: it must not keep the data too.
     source: Any = weakref.ref(batches)
 
     def draw(number: Any) -> Any:
@@ -40,7 +40,7 @@ def as_dataset(batches: keras.utils.PyDataset) -> Any:
     options.experimental_warm_start = True
     several = {"num_parallel_calls": batches.workers, "deterministic": True} if batches.workers > 1 else {}
     fed = tf.data.Dataset.range(len(batches)).map(draw, **several).prefetch(AHEAD).with_options(options)
-    fed.batches = batches  # whoever draws keeps `fed`
+    fed.batches = batches  # the drawing thread keeps `fed` alive
     return fed
 
 
@@ -67,9 +67,10 @@ def _signature(batch: Any) -> Any:
 
 
 def predict_batches(model: keras.Model, batches: keras.utils.PyDataset) -> np.ndarray:
-    """What a model answers to the inputs of all batches, (n,...).
+    """Predict all batches, (n,...).
 
-    As `model.predict`, which would set up a pipeline for each call: a fifth of the time of a thousand small frames.
+    Like `model.predict`, but without setting up a pipeline for each call: a fifth of the time for a thousand small
+    frames.
     """
     if keras.backend.backend() == "tensorflow":
         # Traced once for any length of a batch. A call would trace for the length of the first batch, and again for

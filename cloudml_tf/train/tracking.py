@@ -1,7 +1,7 @@
-"""Weights & Biases and TensorBoard, each behind a switch. They never ask, and never stop a training.
+"""Weights & Biases and TensorBoard, each optional. They never prompt, and never stop a training.
 
-Keys as in the original document: val/r2, val/pred_std, val/pred_range, val/variance_ratio ... Beside the numbers of
-each epoch go the scores of the best one, the pictures of the report and, to Weights & Biases, the model, once.
+Keys as in the reference recipe: val/r2, val/pred_std, val/pred_range, val/variance_ratio ... Besides the numbers of
+each epoch they get the scores of the best one, the figures of the report and, for Weights & Biases, the model, once.
 """
 
 import contextlib
@@ -25,7 +25,7 @@ TENSORBOARD, STATE = "tensorboard", "tracking.json"  # in the run folder
 
 
 def tracked_keys(logs: dict[str, float]) -> dict[str, float]:
-    """Keras log keys to the original's: val_pred_spread -> val/pred_range, loss -> train/loss."""
+    """Convert Keras log keys to the reference recipe's: val_pred_spread -> val/pred_range, loss -> train/loss."""
     found = {}
     for key, value in logs.items():
         part, name = ("val", key.removeprefix("val_")) if key.startswith("val_") else ("train", key)
@@ -41,7 +41,7 @@ class WandbLog(keras.callbacks.Callback):
         self.run, self.snapshots = run, snapshots
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        """One step an epoch."""
+        """Log one step per epoch."""
         row: dict[str, Any] = {"epoch": epoch + 1, **tracked_keys(logs or {})}
         seen = None if self.snapshots is None else self.snapshots.predictions.get(epoch + 1)
         if seen is not None:
@@ -52,7 +52,7 @@ class WandbLog(keras.callbacks.Callback):
 
 
 class TensorBoardLog(keras.callbacks.Callback):
-    """Writes the same numbers under the same keys as event files, and chosen epochs' predictions as histograms."""
+    """Writes the same numbers with the same keys as event files, and chosen epochs' predictions as histograms."""
 
     def __init__(self, folder: Path, snapshots: PredictionSnapshots | None = None) -> None:
         super().__init__()
@@ -62,7 +62,7 @@ class TensorBoardLog(keras.callbacks.Callback):
         self.writer = tf.summary.create_file_writer(str(folder / TENSORBOARD))
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        """One step an epoch."""
+        """Log one step per epoch."""
         with self.writer.as_default(step=epoch + 1):
             for key, value in tracked_keys(logs or {}).items():
                 self.summary.scalar(key, value)
@@ -72,7 +72,7 @@ class TensorBoardLog(keras.callbacks.Callback):
         self.writer.flush()
 
     def pictures(self, paths: list[Path], step: int) -> None:
-        """PNG files as images, under the names of the files."""
+        """Log PNG files as images, under the names of the files."""
         import tensorflow as tf
 
         with self.writer.as_default(step=step):
@@ -89,11 +89,11 @@ class Profile(keras.callbacks.Callback):
         self.home, self.steps, self.epoch, self.running = str(folder / TENSORBOARD), steps, 0, False
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        """Count epochs of this process; a resumed one compiles anew."""
+        """Count epochs of this process; a resumed one compiles again."""
         self.epoch += 1
 
     def on_train_batch_begin(self, batch: int, logs: dict[str, Any] | None = None) -> None:
-        """Start."""
+        """Start the profile."""
         if self.epoch == 2 and batch == 0:
             import tensorflow as tf
 
@@ -101,7 +101,7 @@ class Profile(keras.callbacks.Callback):
             self.running = True
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
-        """Stop after the set number of steps, or with the epoch."""
+        """Stop after the configured number of steps, or with the epoch."""
         last = batch + 1 >= min(self.steps, self.params.get("steps") or self.steps)
         if self.running and last:
             import tensorflow as tf
@@ -111,7 +111,7 @@ class Profile(keras.callbacks.Callback):
 
 
 class Tracker:
-    """What follows one run. With both trackers off it does nothing."""
+    """The trackers of one run. With both off it does nothing."""
 
     def __init__(self, config: Config, folder: Path) -> None:
         self.config, self.folder = config, folder
@@ -119,7 +119,7 @@ class Tracker:
         self.board: TensorBoardLog | None = None
 
     def callbacks(self, snapshots: PredictionSnapshots | None = None) -> list[keras.callbacks.Callback]:
-        """For `fit`."""
+        """The callbacks for `fit`."""
         found: list[keras.callbacks.Callback] = [] if self.run is None else [WandbLog(self.run, snapshots)]
         if self.config.tracking.tensorboard:
             self.board = TensorBoardLog(self.folder, snapshots)
@@ -129,7 +129,7 @@ class Tracker:
         return found
 
     def results(self, metrics: dict[str, Any], model: Path | None) -> None:
-        """The best epoch's scores, the pictures, and the exported model or else the best weights."""
+        """Log the best epoch's scores, the figures, and the exported model or else the best weights."""
         pictures = sorted((self.folder / "plots").glob("*.png"))
         if self.board is not None:
             board, epochs = self.board, metrics["training"]["epochs"]
@@ -156,7 +156,7 @@ class Tracker:
             self.run.log_artifact(artefact)
 
     def close(self) -> None:
-        """End both."""
+        """Close both trackers."""
         if self.board is not None:
             _or_warn("TensorBoard", self.board.writer.close)
         if self.run is not None:
@@ -164,7 +164,7 @@ class Tracker:
 
 
 def _or_warn(name: str, act: Callable[[], Any]) -> None:
-    """A tracker that fails is a warning: it must not take a training with it."""
+    """Turn the failure of a tracker into a warning: it must not end a training."""
     try:
         act()
     except Exception as error:
@@ -174,7 +174,7 @@ def _or_warn(name: str, act: Callable[[], Any]) -> None:
 def _start(config: Config, folder: Path) -> Any:
     mode = config.tracking.wandb
     if mode == "online" and not _has_key():
-        mode = "offline"  # without a key wandb would ask for one
+        mode = "offline"  # without a key wandb would prompt for one
     os.environ.setdefault("WANDB_SILENT", "true")
     try:
         import wandb
@@ -185,7 +185,9 @@ def _start(config: Config, folder: Path) -> Any:
                     project=config.tracking.project,
                     name=f"{config.experiment_name}-{folder.name}",
                     id=_identity(folder),
-                    resume="allow" if attempt == "online" else None,  # offline, `wandb sync` joins what has one id
+                    resume="allow"
+                    if attempt == "online"
+                    else None,  # offline, `wandb sync` joins runs with the same id
                     config=config.model_dump(mode="json"),
                     dir=str(folder),  # wandb 0.19 takes text only
                     mode=attempt,
@@ -197,7 +199,7 @@ def _start(config: Config, folder: Path) -> Any:
 
 
 def _has_key() -> bool:
-    """In the environment, or where `wandb login` keeps it."""
+    """Whether a key is in the environment, or stored by `wandb login`."""
     import netrc
 
     if os.environ.get("WANDB_API_KEY"):

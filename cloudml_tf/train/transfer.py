@@ -1,6 +1,6 @@
-"""What a pretrained encoder is worth: handed to a regressor, and always beside random weights.
+"""Transfer a pretrained encoder to a regressor, always compared with random weights.
 
-Three figures stand side by side: the fine-tuned network, the same network from random weights (the control), and a
+Three figures are reported together: the fine-tuned network, the same network from random weights (the control), and a
 linear probe of the frozen encoder, pretrained and random.
 """
 
@@ -39,9 +39,8 @@ def start_from_pretraining(
 ) -> Pretrained:
     """Put a pretrained encoder into a regressor that is not compiled yet.
 
-    The pretraining is that of `pretraining.from_run`, or is done here, in folder/pretraining. Raises
-    `PretrainingError` for one that did not converge, unless `pretraining.force`, and `RunError` for one that does not
-    fit.
+    The pretraining is that of `pretraining.from_run`, or is done here, in folder/pretraining. Raises `PretrainingError`
+    for one that did not converge, unless `pretraining.force`, and `RunError` for one that does not fit.
     """
     chosen = config.pretraining
     if chosen.from_run is None:
@@ -58,8 +57,8 @@ def start_from_pretraining(
 def check_source(config: Config, prepared: Prepared) -> None:
     """Refuse a `pretraining.from_run` that a training cannot start from, before the training writes anything.
 
-    Raises `RunError` for a folder that is no pretraining, for an encoder that does not fit, and for one that saw
-    frames of the test part; `PretrainingError` for one that did not converge, unless `pretraining.force`.
+    Raises `RunError` for a folder without a pretraining, for an encoder that does not fit, and for one that saw
+    frames of the test split; `PretrainingError` for one that did not converge, unless `pretraining.force`.
     """
     if config.pretraining.from_run is None:
         return
@@ -72,7 +71,7 @@ def check_source(config: Config, prepared: Prepared) -> None:
 
 
 def read_pretraining(folder: Path) -> Pretrained:
-    """A finished pretraining. Raises `RunError` where the folder is something else."""
+    """Read a finished pretraining. Raises `RunError` where the folder is something else."""
     if not (folder / NAME).is_file():
         raise RunError(
             f"pretraining.from_run: {folder} has no {NAME}. Name the folder that `cloudml pretrain` has written, or "
@@ -136,7 +135,7 @@ def differences(pretrained: Pretrained, config: Config, prepared: Prepared) -> l
 
 
 def encoder_settings(config: Config, description: dict[str, Any]) -> dict[str, Any]:
-    """What the shapes of an encoder's weights and the values of its frames follow from, by dotted path."""
+    """The settings that determine an encoder's weights' shapes and its frames' values, by dotted path."""
     content = config.model_dump(mode="json")
     model = {key: content["model"][key] for key in OF_ENCODER}
     shape = {"frame shape (rows, columns, channels)": description["frame_shape"]}
@@ -158,7 +157,7 @@ def probes(pretrained: Pretrained, config: Config, prepared: Prepared) -> dict[s
 
 
 def encoder_vectors(model: keras.Model, samples: Examples) -> np.ndarray:
-    """(n, 2D): the encoder's vector of the middle frame, and its mean over the frames of the sequence."""
+    """The encoder's vector of the middle frame, and its mean over the frames of the sequence, (n, 2D)."""
     frame_model = frame_model_of(model)
     encode = keras.Model(frame_model.inputs, frame_model.get_layer("encode_frames").output)
     batches = Inputs(samples)
@@ -168,7 +167,7 @@ def encoder_vectors(model: keras.Model, samples: Examples) -> np.ndarray:
 
 
 def control(config: Config, prepared: Prepared, folder: Path, console: Console) -> dict[str, Any]:
-    """The same network from random weights, trained alike in folder/control: its scores on each part."""
+    """Train the same network from random weights in folder/control; return its scores on each split."""
     console.say("control: the same network from random weights")
     model = network.new_model(config, prepared)
     home = folder / "control"
@@ -183,7 +182,7 @@ def control(config: Config, prepared: Prepared, folder: Path, console: Console) 
 def collect(
     pretrained: Pretrained, config: Config, prepared: Prepared, folder: Path, console: Console
 ) -> dict[str, Any]:
-    """The pretraining's part of metrics.json."""
+    """The pretraining's section of metrics.json."""
     keys = ("verdict", "converged", "best_epoch", "errors", "relative_error", "frames", "flights", "settings")
     found = {"folder": str(pretrained.folder), **{key: pretrained.found[key] for key in keys}}
     found["tensors"] = len(pretrained.weights())
@@ -197,10 +196,10 @@ def collect(
 
 
 def print_pretraining(console: Console, found: dict[str, Any], test: dict[str, Any] | None = None) -> None:
-    """Print the errors of hidden patches and the probes; with a run's scores on its `test` part, the control too."""
+    """Print the errors of hidden patches and the probes; with a run's scores on its `test` split, the control too."""
     console.say(f"pretraining {found['verdict']}")
     rows = [[name.replace("_", " "), f"{error:.4f}"] for name, error in found["errors"].items()]
-    rows.append(["network, of the better reference", f"{found['relative_error']:.2f}"])
+    rows.append(["network, relative to the better reference", f"{found['relative_error']:.2f}"])
     console.table("hidden patches of validation frames, mean squared error", ["", "error"], rows)
     rows = pretraining_rows(found, {} if test is None else {"test": test})
     console.table(f"what the encoder is worth; {S_IS}", ["", *labels(WORTH)], rows)

@@ -1,9 +1,9 @@
-"""Predict the flights of an archive that are not done yet, and say what became of each.
+"""Predict the flights of an archive that are not done yet, and report the outcome of each.
 
     flights ─ done already? ─ engine ─ a NetCDF file each ─ archive.json
 
-A flight is done when its NetCDF file is there, which appears whole, as the last of its files, and says what it was made
-of. A restart leaves it alone where that is what it would be made of again.
+A flight is done when its NetCDF file exists, which appears whole, as the last of its files, with its provenance. A
+restart skips it if it would write the same again.
 """
 
 import contextlib
@@ -27,13 +27,13 @@ EngineName = Literal["local", "ray"]
 
 @dataclass
 class Archive:
-    """What is known of the flights so far."""
+    """The state of the flights so far."""
 
     job: Job
     provenance: dict[str, str]
     found: int = 0
     records: list[dict[str, Any]] = field(default_factory=list)  # of the flights that are done
-    earlier: int = 0  # of them, done by an earlier call
+    earlier: int = 0  # number of them that an earlier call has done
     redone: dict[str, str] = field(default_factory=dict)  # flight -> what has changed since an earlier call
     failed: dict[str, str] = field(default_factory=dict)  # flight -> the reason
 
@@ -43,7 +43,7 @@ class Archive:
         return EXIT_FLIGHTS_FAILED if self.failed else EXIT_OK
 
     def content(self, seconds: float) -> dict[str, Any]:
-        """For archive.json, with the seconds of this call."""
+        """The content of archive.json, with the seconds of this call."""
         done = len(self.records)
         flights = {"found": self.found, "done": done, "done_earlier": self.earlier, "failed": len(self.failed)}
         names = self.records[0]["flags"] if self.records else {}
@@ -70,7 +70,7 @@ def predict_archive(
     engine: EngineName,
     console: Console,
 ) -> Archive:
-    """Predict what is missing; `refused` are flights that lack a file, with the reason."""
+    """Predict missing flights; `refused` are flights that lack a file, with the reason."""
     began = time.perf_counter()
     job.folder.mkdir(parents=True, exist_ok=True)
     archive = Archive(job, provenance, found=len(tasks) + len(refused), failed=dict(refused))
@@ -98,7 +98,7 @@ def _engine(
 
 @contextlib.contextmanager
 def _no_halves(folder: Path) -> Iterator[None]:
-    """Files that a killed worker was writing are in nobody's way. The folder is held by this process."""
+    """Remove the files that a killed worker was writing. This process holds the lock of the folder."""
     try:
         yield
     finally:
@@ -106,9 +106,9 @@ def _no_halves(folder: Path) -> Iterator[None]:
 
 
 def _not_done(archive: Archive, tasks: Sequence[Task], console: Console) -> list[Task]:
-    """The flights to predict; those that are done are noted in `archive`, and what is done again is said."""
+    """The flights to predict; those that are done are recorded in `archive`, and repeated ones are printed."""
     waiting = []
-    with console.progress("looking at what is done") as progress:
+    with console.progress("checking finished flights") as progress:
         for number, task in enumerate(tasks, start=1):
             path = task.path(archive.job.folder)
             changed = _changed(path, task, archive.provenance) if path.is_file() else ""
@@ -118,7 +118,7 @@ def _not_done(archive: Archive, tasks: Sequence[Task], console: Console) -> list
                 waiting.append(task)
             if changed:
                 archive.redone[task.name] = changed
-                console.say(f"{task.name}: is done again: {changed}")
+                console.say(f"{task.name}: is repeated: {changed}")
             progress(number, len(tasks))
     archive.earlier = len(archive.records)
     if archive.earlier:
@@ -129,7 +129,7 @@ def _not_done(archive: Archive, tasks: Sequence[Task], console: Console) -> list
 def _changed(path: Path, task: Task, provenance: dict[str, str]) -> str:
     try:
         return what_changed(path, task.files, provenance)
-    except OSError as error:  # of the flight's own files; the prediction will name it
+    except OSError as error:  # an error of the flight's own files, which the prediction will report
         return f"{error.filename}: {error.strerror}"
 
 
@@ -155,13 +155,13 @@ def _predict(
 
 
 def check_options(workers: int | None, output: str | None, run_dir: str | None) -> Path:
-    """The folder of an archive's predictions. Raises `ConfigError` for what cannot be one, and for no workers."""
+    """The folder of an archive's predictions. Raises `ConfigError` for an unusable folder, or no workers."""
     if workers is not None and workers < 1:
         raise ConfigError(f"--workers must be 1 or more. Received: {workers}")
     chosen = output or run_dir
     if chosen is None:
-        raise ConfigError("--archive needs -o FOLDER: a restart finds there what is done.")
+        raise ConfigError("--archive needs -o FOLDER, where a restart finds what is done.")
     folder = Path(chosen)
     if folder.is_file() or (folder.suffix == ".nc" and not folder.is_dir()):
-        raise ConfigError(f"-o {chosen}: is a file; an archive needs a folder, which gets a file for each flight.")
+        raise ConfigError(f"-o {chosen}: is a file; an archive needs a folder, with a file for each flight.")
     return folder

@@ -1,7 +1,7 @@
-"""Who predicts the flights: this process, worker processes on this machine, or Ray's on a cluster.
+"""Run the predictions: in this process, in worker processes on this machine, or in Ray's on a cluster.
 
-Each worker opens the model once and takes one flight at a time. One that dies takes its flight along, and no other; a
-new one takes it up.
+Each worker opens the model once and takes one flight at a time. If a worker dies, only its current flight is affected,
+and a new worker repeats it.
 """
 
 import multiprocessing
@@ -17,22 +17,22 @@ from cloudml_tf.inference.archive.work import Job, Outcome, Predictor, Task
 from cloudml_tf.utils.errors import ConfigError
 from cloudml_tf.utils.threads import THREADS, begin_child, threads_of_children
 
-ATTEMPTS = 2  # at a flight whose worker dies
-DEATHS = f"its worker died {ATTEMPTS} times; memory may be short: fewer --workers."
+ATTEMPTS = 2  # for a flight whose worker dies
+DEATHS = f"its worker died {ATTEMPTS} times; memory may be short: use fewer --workers."
 
 
 class Worker(Protocol):
-    """One that holds an open model."""
+    """A worker with an open model."""
 
     def submit(self, task: Task) -> "Future[Outcome]":
-        """Begin a flight. The future raises what `died` of the engine names where the worker is gone."""
+        """Start a flight. If the worker is gone, the future raises one of the engine's `died` errors."""
 
     def end(self) -> None:
-        """End it at once, whatever it does."""
+        """End the worker at once, whatever it is doing."""
 
 
 def in_this_process(job: Job, tasks: Sequence[Task]) -> Generator[Outcome, None, None]:
-    """One flight after the other."""
+    """Predict one flight after the other."""
     predictor = Predictor(job)
     yield from map(predictor.predict, tasks)
 
@@ -40,7 +40,7 @@ def in_this_process(job: Job, tasks: Sequence[Task]) -> Generator[Outcome, None,
 def share_out(
     tasks: Sequence[Task], start: Callable[[], Worker], count: int, died: tuple[type[Exception], ...]
 ) -> Generator[Outcome, None, None]:
-    """Deal out flights to `count` workers; an outcome as soon as it is there."""
+    """Distribute flights over `count` workers; yield each outcome as soon as it is available."""
     waiting, deaths = deque(tasks), Counter[str]()
     busy: dict[Future[Outcome], tuple[Worker, Task]] = {}
     workers = {start() for _ in range(min(count, len(tasks)))}
@@ -71,11 +71,13 @@ def share_out(
 
 
 def _told_of(outcome: Outcome) -> Outcome:
-    return replace(outcome, warnings=[f"{outcome.flight}: its worker died; done again by another.", *outcome.warnings])
+    return replace(
+        outcome, warnings=[f"{outcome.flight}: its worker died; another worker repeated it.", *outcome.warnings]
+    )
 
 
 def _begun(worker: Worker, task: Task, died: tuple[type[Exception], ...]) -> "Future[Outcome]":
-    """As `submit`; what it raises itself of a worker that died while idle is the future's too."""
+    """Like `submit`, but an error about a worker that died while idle goes into the future too."""
     try:
         return worker.submit(task)
     except died as error:
@@ -96,7 +98,7 @@ def in_processes(job: Job, tasks: Sequence[Task], workers: int) -> Generator[Out
 
 
 class ProcessWorker:
-    """A pool of one process: a pool of several would end them all when one dies."""
+    """A pool of one process: if one process of a larger pool dies, all of them end."""
 
     def __init__(self, job: Job) -> None:
         self.job = job
@@ -105,16 +107,16 @@ class ProcessWorker:
         self.pool = ProcessPoolExecutor(1, context, begin_child, (theirs.recv_bytes,))
 
     def submit(self, task: Task) -> "Future[Outcome]":
-        """Begin a flight."""
+        """Start a flight."""
         return self.pool.submit(_predict_here, self.job, task)
 
     def end(self) -> None:
-        """Let go of the leash: the process ends, its half-written file is nobody's."""
+        """Close the pipe that keeps the process alive: it ends, and its half-written file belongs to nobody."""
         self.leash.close()
         self.pool.shutdown(cancel_futures=True)
 
 
-_predictors: list[Predictor] = []  # of this worker process: the one that it opened
+_predictors: list[Predictor] = []  # the one that this worker process has opened
 
 
 def _predict_here(job: Job, task: Task) -> Outcome:
@@ -127,7 +129,8 @@ def _predict_here(job: Job, task: Task) -> Outcome:
 
 
 def on_ray(job: Job, tasks: Sequence[Task], workers: int) -> Generator[Outcome, None, None]:
-    """On the cluster of RAY_ADDRESS, or on this machine. All machines see the same folders by the same names."""
+    """Predict on the cluster of RAY_ADDRESS, or on this machine. All machines see the same folders by the same
+    names."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     try:
         import ray
@@ -147,23 +150,23 @@ def on_ray(job: Job, tasks: Sequence[Task], workers: int) -> Generator[Outcome, 
 
 
 class RayPredictor:
-    """What Ray keeps in a process of its own. The model is opened with the first flight, so that errors come back."""
+    """A predictor in a process of Ray's. The model is opened with the first flight, so that errors are returned."""
 
     def predict(self, job: Job, task: Task) -> Outcome:
-        """One flight."""
+        """Predict one flight."""
         return _predict_here(job, task)
 
 
 class RayWorker:
-    """An actor: a process that Ray starts where there is room."""
+    """An actor: a process that Ray starts where resources are free."""
 
     def __init__(self, ray: Any, actor: Any, job: Job) -> None:
         self.ray, self.actor, self.job = ray, actor.remote(), job
 
     def submit(self, task: Task) -> "Future[Outcome]":
-        """Begin a flight."""
+        """Start a flight."""
         return self.actor.predict.remote(self.job, task).future()
 
     def end(self) -> None:
-        """End it at once."""
+        """End the actor at once."""
         self.ray.kill(self.actor)

@@ -1,4 +1,4 @@
-"""One flight of an archive from its files to its prediction's file; whatever goes wrong is that flight's outcome."""
+"""Predict one flight of an archive, from its files to its output file; any error becomes that flight's outcome."""
 
 import time
 from dataclasses import dataclass, field
@@ -12,30 +12,30 @@ from cloudml_tf.utils.tf_logging import quiet_tensorflow
 
 @dataclass(frozen=True)
 class Job:
-    """What all flights have in common."""
+    """The settings that all flights share."""
 
     source: Path
     overrides: dict[str, Any]
-    folder: Path  # the predictions'
+    folder: Path  # of the predictions
     command: str  # for their history
-    threads: int | None = None  # of a worker; None: as many as it has cores
+    threads: int | None = None  # per worker; None: as many as it has cores
 
 
 @dataclass(frozen=True)
 class Task:
-    """A flight that is to be predicted."""
+    """A flight to predict."""
 
     name: str
     files: FlightFiles
 
     def path(self, folder: Path) -> Path:
-        """Its file, which is there when the flight is done."""
+        """The flight's output file, which exists when the flight is done."""
         return folder / f"{self.name}.nc"
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a flight: a record of its files, or the reason why there are none."""
+    """The outcome of a flight: a record of its files, or the reason why there are none."""
 
     flight: str
     seconds: float
@@ -55,7 +55,7 @@ class Predictor:
         self.model = open_model(job.source, job.overrides, job.threads)
 
     def predict(self, task: Task) -> Outcome:
-        """Read, predict, write."""
+        """Read, predict and write one flight."""
         began = time.perf_counter()
         try:
             record, warnings = self._predict(task)
@@ -63,7 +63,7 @@ class Predictor:
             reason = str(error)
         except OSError as error:
             reason = f"{error.filename}: {error.strerror}" if error.filename else str(error)
-        except Exception as error:  # of one flight of thousands: the others go on, and the summary tells of it
+        except Exception as error:  # one flight of thousands: the others continue, and the summary reports it
             reason = f"an error inside cloudml_tf (please report it): {type(error).__name__}: {error}"
         else:
             return Outcome(task.name, time.perf_counter() - began, record, warnings)

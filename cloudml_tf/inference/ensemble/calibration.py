@@ -1,4 +1,4 @@
-"""How good an ensemble is: against its members, and how often its intervals hold on flights that nobody saw."""
+"""Evaluate an ensemble: against its members, and how often its intervals cover flights unknown to it."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -27,40 +27,40 @@ from cloudml_tf.inference.ensemble.combination import Combination
 from cloudml_tf.utils.errors import RunError
 
 OWN = ("rmse", "r2", "variance_ratio", "correlation", "bias", "mae")
-MARGIN = 0.05  # intervals that cover less than promised by more than this fail; by as much more they are too wide
+MARGIN = 0.05  # intervals that cover less than the nominal level by more than this fail; as far above they are too wide
 
 
 @dataclass(frozen=True)
 class Judged:
-    """Examples, and what each member (or pass with dropout) predicts for their k known labels."""
+    """Examples, and the predictions of each member (or pass with dropout) for their k known labels."""
 
     examples: Examples
     outputs: Sequence[np.ndarray]  # (k,·) each, standardised
 
     @property
     def label(self) -> np.ndarray:
-        """(k,) the known labels."""
+        """The known labels, (k,)."""
         return self.examples.label[self.examples.known]
 
     def flights(self) -> np.ndarray:
-        """(k,) the flight, or group of scenes, of each label, by name."""
+        """The flight, or group of scenes, of each label by name, (k,)."""
         names = np.asarray(self.examples.group_names)[self.examples.group]
         return self.known_of(names)
 
     def known_of(self, values: np.ndarray) -> np.ndarray:
-        """(n,) values of the examples -> (k,) of their known labels."""
+        """Select the values (k,) of the known labels from values (n,) of the examples."""
         known = self.examples.known
         return np.broadcast_to(values.reshape(-1, *(1,) * (known.ndim - 1)), known.shape)[known]
 
     def spread_out(self, values: np.ndarray) -> np.ndarray:
-        """(…,k) values of the known labels -> (…, n, *P), NaN where there is no label."""
+        """Put values (…,k) of the known labels into (…, n, *P), NaN where there is no label."""
         found = np.full((*values.shape[:-1], *self.examples.label.shape), np.nan)
         found[..., self.examples.known] = values
         return found
 
 
 def standardised(combination: Combination, judged: Judged, scaling: TargetScaling) -> np.ndarray:
-    """(n, *P) the ensemble's prediction in standard deviations of the target."""
+    """The ensemble's prediction in standard deviations of the target, (n, *P)."""
     return judged.spread_out((centre(combination.members(judged.outputs)) - scaling.mean) / scaling.std)
 
 
@@ -75,7 +75,7 @@ def with_smearing(combination: Combination, val: Judged, config: Config) -> Comb
 def scores_of(
     combination: Combination, test: Judged, members: Sequence[Run], config: Config, seen: dict[str, Any]
 ) -> dict[str, Any]:
-    """The content of metrics.json, but for the intervals. `seen` is added as it is."""
+    """The content of metrics.json, except for the intervals. `seen` is added unchanged."""
     scaling = combination.target
     z = standardised(combination, test, scaling)
     found: dict[str, Any] = {
@@ -98,7 +98,7 @@ def scores_of(
 
 
 def against_members(ensemble: dict[str, Any], members: Sequence[Run]) -> dict[str, Any]:
-    """Each member as its run was judged, their mean and std, and what the ensemble gains over the mean member."""
+    """Each member as its run was evaluated, their mean and std, and the ensemble's gain over the mean member."""
     each = {run.name: {key: run.scores("loss")[key] for key in OWN} for run in members}
     values = {key: np.array([found[key] for found in each.values()], "float64") for key in OWN}
     mean = {
@@ -113,9 +113,9 @@ def against_members(ensemble: dict[str, Any], members: Sequence[Run]) -> dict[st
 
 
 def calibrate(combination: Combination, held_out: Judged, pooling: Pooling) -> tuple[Combination, dict[str, Any]]:
-    """The combination with the width that calibration flights ask for, and what is written down about it.
+    """Calibrate the width on held-out flights; return the combination and the record of the calibration.
 
-    Raises `RunError` where no finite width can promise the level.
+    Raises `RunError` where no finite width can guarantee the level.
     """
     target, flights = combination.target.transform(held_out.label), held_out.flights()
     error = centre(combination.members(held_out.outputs)) - target
@@ -126,8 +126,9 @@ def calibrate(combination: Combination, held_out: Judged, pooling: Pooling) -> t
     names, labels = np.unique(flights, return_counts=True)
     if not np.isfinite(q):
         raise RunError(
-            f"--pooling {pooling}: {len(names)} calibration flights with {labels.min()} labels or more cannot promise "
-            f"{percent(combination.level)} with a finite width. Give more with --calibrate, or use --pooling pooled."
+            f"--pooling {pooling}: {len(names)} calibration flights with {labels.min()} labels or more cannot "
+            f"guarantee {percent(combination.level)} with a finite width. Give more with "
+            "--calibrate, or use --pooling pooled."
         )
     record = {
         "level": combination.level,
@@ -144,7 +145,7 @@ def calibrate(combination: Combination, held_out: Judged, pooling: Pooling) -> t
 def covered(combination: Combination, test: Judged) -> dict[str, Any]:
     """Coverage, width and interval score of each test flight, in the loss's space, and their means over flights.
 
-    "spread_alone" is what mean ± z·spread covers, z of a normal distribution: members alone, without calibration.
+    "spread_alone" is the coverage of mean ± z·spread, z of a normal distribution: members without calibration.
     """
     if combination.q is None:
         raise ValueError("these members are not calibrated")
@@ -164,24 +165,24 @@ def covered(combination: Combination, test: Judged) -> dict[str, Any]:
 
 
 def in_words(intervals: dict[str, Any]) -> dict[str, Any]:
-    """The same with "words": where the intervals hold and where they fail."""
+    """Add "words": where the intervals hold and where they fail."""
     level = percent(intervals["level"])
     names = ", ".join(intervals["calibration"])
     early = "; early stopping saw them, so their errors are a little too small"
     early = early if intervals["seen_by_early_stopping"] else ""
     lines = [f"{level} intervals, calibrated on {names}{early}"]
     if len(intervals["calibration"]) == 1:
-        lines.append("one calibration flight cannot tell how much flights differ: --calibrate takes further ones")
+        lines.append("one calibration flight cannot show how much flights differ: --calibrate takes further ones")
     for name, coverage in intervals["left_out"].items():
         lines.append(f"calibrated without {name}, they would cover {percent(coverage)} of it")
     for name, found in intervals["test"].items():
-        says = {-1: ": they fail there", 0: "", 1: ": they are wider than need be"}
+        says = {-1: ": they fail there", 0: "", 1: ": they are wider than necessary"}
         beyond = found["coverage"] - intervals["level"]
         sign = 0 if abs(beyond) <= MARGIN else int(np.sign(beyond))
         lines.append(f"{level} intervals cover {percent(found['coverage'])} of flight {name}{says[sign]}")
     if len(intervals["test"]) > 1:
         lines.append(
-            f"on the mean over {len(intervals['test'])} flights they cover {percent(intervals['mean']['coverage'])}"
+            f"on average over {len(intervals['test'])} flights they cover {percent(intervals['mean']['coverage'])}"
         )
     return {**intervals, "words": lines}
 

@@ -1,7 +1,7 @@
-"""How members' answers become one: mean, spread and interval. The same lines serve the scores and the exported model.
+"""Combine members' predictions: mean, spread and interval. The same lines serve the scores and the exported model.
 
-Everything is worked out in the loss's space, where the members were trained, and turned into physical units last: the
-ends of an interval go with it, since the logarithm keeps order. Smearing makes a mean of a median; ends are quantiles.
+Everything is computed in the loss's space, where the members were trained, and converted to physical units last, ends
+of intervals included, since the logarithm keeps order. Smearing turns a median into a mean; ends are quantiles.
 """
 
 from collections.abc import Sequence
@@ -21,11 +21,11 @@ class Combination:
     """One rule for all members.
 
     Args:
-        voices: a member each.
-        target: log and smearing of the answer in physical units.
-        level: the share that an interval is to cover.
-        scale: what makes an interval wider here than there.
-        floor: what members get wrong together: a unit is √(spread² + floor²), as variances add up.
+        voices: the head of each member.
+        target: log and smearing of the prediction in physical units.
+        level: the nominal coverage of an interval.
+        scale: the quantity that the width of an interval follows.
+        floor: the errors that members share: a unit is √(spread² + floor²), as variances add up.
         q: from calibration; None where there is none.
     """
 
@@ -37,12 +37,12 @@ class Combination:
     q: float | None = None
 
     def members(self, outputs: Sequence[Any], xp: Any = np) -> Any:
-        """Outputs of the m members -> (m,n) in the loss's space. Passes of one network share its voice."""
+        """Convert outputs of the m members to (m,n) in the loss's space. Passes of one network share its head."""
         each = len(outputs) // len(self.voices)
         return xp.stack([self.voices[i // each].point(output) for i, output in enumerate(outputs)])
 
     def band(self, outputs: Sequence[Any], xp: Any = np) -> Band:
-        """What the interval grows from, in the loss's space."""
+        """The basis of the interval, in the loss's space."""
         members = self.members(outputs, xp)
         mean, between = centre(members, xp), spread(members, xp)
         if self.scale == "spread":
@@ -57,20 +57,21 @@ class Combination:
         return Band(centre(ends[0], xp), centre(ends[1], xp), xp.ones_like(mean))
 
     def physical(self, value: Any, xp: Any = np) -> Any:
-        """The loss's space -> physical units, of a prediction."""
+        """Convert a prediction from the loss's space to physical units."""
         return self._from_log(xp.exp(value) * self.target.smearing, xp) if self.target.log else value
 
     def turned_back(self, value: Any, xp: Any = np) -> Any:
-        """The loss's space -> physical units, of a quantile."""
+        """Convert a quantile from the loss's space to physical units."""
         return self._from_log(xp.exp(value), xp) if self.target.log else value
 
     def _from_log(self, value: Any, xp: Any) -> Any:
-        """Without the offset that the logarithm was taken with; then no value is below 0."""
+        """Subtract the offset of the logarithm; no value is then below 0."""
         offset = self.target.log_offset
         return xp.maximum(value - offset, 0.0) if offset else value
 
     def answer(self, outputs: Sequence[Any], xp: Any = np) -> dict[str, Any]:
-        """Physical units: "mean" and "spread", and "lower" and "upper" once calibrated. (n,) each."""
+        """The predictions in physical units: "mean" and "spread", and "lower" and "upper" once calibrated. (n,)
+        each."""
         members = self.members(outputs, xp)
         found = {"mean": self.physical(centre(members, xp), xp), "spread": spread(self.physical(members, xp), xp)}
         if self.q is None:
@@ -79,12 +80,12 @@ class Combination:
         return {**found, "lower": self.turned_back(low, xp), "upper": self.turned_back(high, xp)}
 
     def calibrated(self, q: float) -> "Combination":
-        """The same with a width."""
+        """The same combination with a calibrated width."""
         return replace(self, q=q)
 
 
 def choose_scale(asked: str, voices: Sequence[MemberHead], members: int) -> Scale:
-    """What widths follow: a head that has a distribution, else the spread between members."""
+    """Choose what widths follow: a head with a distribution, else the spread between members."""
     heads = all(voice.head != "point" for voice in voices)
     if asked == "head" and not heads:
         raise ConfigError("--scale head needs members with a quantile or histogram head. Use spread or constant.")

@@ -18,7 +18,7 @@ from cloudml_tf.utils.errors import RunError
 
 
 def read_again(first: Run, config: Config, console: Console) -> Prepared:
-    """The flights of the members' split. Raises `RunError` where the test samples are no longer those."""
+    """Read the flights of the members' split. Raises `RunError` where the test samples have changed."""
     content = as_it_was(config, first.description)
     data = content.data.model_copy(update={"labels": None})
     training = content.training.model_copy(update={"init_from": None})
@@ -30,7 +30,7 @@ def read_again(first: Run, config: Config, console: Console) -> Prepared:
         before = first.arrays.get(f"test_{name}", values)  # older runs of scenes do not name the groups
         if not np.array_equal(values, before, equal_nan=values.dtype.kind == "f"):
             raise RunError(
-                f"{first.folder}: its flight files have changed since it was judged. Train its members again."
+                f"{first.folder}: its flight files have changed since it was evaluated. Train its members again."
             )
     return prepared
 
@@ -45,31 +45,31 @@ def known_cameras(members: Sequence[Run]) -> dict[str, str]:
 
 
 def known_scenes(members: Sequence[Run]) -> set[str]:
-    """The scenes or groups of the members' file that a member was trained or is scored on."""
+    """The scenes or groups in the members' file that a member was trained or is scored on."""
     split = [run.description["split"] for run in members if "files" not in run.description]
     return {name for parts in split for part in ("train", "test") for name in parts[part]["flights"]}
 
 
 def validation_is_unknown(members: Sequence[Run], prepared: Prepared, console: Console) -> bool:
-    """Whether no member was trained on a validation flight or scene; says so where one was."""
+    """Whether no member was trained on a validation flight or scene; warns where one was."""
     val, cameras, scenes = prepared.parts["val"], known_cameras(members), known_scenes(members)
     names = [val.group_names[number] for number in np.unique(val.group)]
     wrong = [name for name in names if name in scenes or _camera(prepared, name) in cameras]
     if wrong:
         console.warn(
-            f"members were trained on validation examples ({', '.join(wrong)}), which then say nothing: no smearing "
-            "factor, and no intervals unless --calibrate gives flights that no member knows."
+            f"members were trained on validation examples ({', '.join(wrong)}), which then prove nothing: no smearing "
+            "factor, and no intervals unless --calibrate names flights unknown to all members."
         )
     return not wrong
 
 
 def _camera(prepared: Prepared, name: str) -> str:
-    """The fingerprint of a flight's camera file; "" of a scene."""
+    """The fingerprint of a flight's camera file; "" for a scene."""
     return camera_fingerprint(Path(prepared.flights[name].camera)) if name in prepared.flights else ""
 
 
 def further_examples(words: Sequence[str], members: Sequence[Run], config: Config, console: Console) -> Examples:
-    """The flights or scenes of --calibrate. Raises `RunError` where a member knows one of them."""
+    """Read the flights or scenes of --calibrate. Raises `RunError` where a member knows one of them."""
     first = members[0]
     own = {key: value for key, value in first.description.items() if key != "files"}  # members know their own flights
     record = ModelRecord(first.folder, config, {**own, "files": {}}, {})
@@ -80,7 +80,7 @@ def further_examples(words: Sequence[str], members: Sequence[Run], config: Confi
     elif same := sorted(known_scenes(members) & set(examples.group_names)):
         raise RunError(
             f"--calibrate: a member was trained or is scored on scenes of the names {', '.join(same)}. Calibrate on "
-            "scenes that no member knows, and give them names of their own (data.scenes.name, data.scenes.group)."
+            "scenes unknown to all members, and give them other names (data.scenes.name, data.scenes.group)."
         )
     return examples
 
@@ -91,5 +91,5 @@ def _refuse_known(words: Sequence[str], members: Sequence[Run], config: Config) 
         if (same := known.get(camera_fingerprint(Path(found.camera)))) is not None:
             raise RunError(
                 f"--calibrate: flight {name} is {same}, on which a member was trained or is scored. "
-                "Calibrate on flights that no member knows."
+                "Calibrate on flights unknown to all members."
             )

@@ -1,4 +1,4 @@
-"""The members of an ensemble: finished runs that answer the same question, their networks and their answers."""
+"""The members of an ensemble: finished runs with the same task, their networks and their predictions."""
 
 import json
 from pathlib import Path
@@ -17,12 +17,12 @@ from cloudml_tf.train.network import load_regressor
 from cloudml_tf.train.tf_dataset import predict_batches
 from cloudml_tf.utils.errors import NotFiniteError, RunError
 
-# Members may differ in seed, training flights, network, loss and what they do to radiance; not in what they are asked.
+# Members may differ in seed, training flights, network, loss and preprocessing; not in inputs and target.
 OWN_OF_DATA = {"cache", "memory_gb", "labels", "val_labels", "path", "flights"}
 
 
 def read_members(folders: list[Path]) -> list[Run]:
-    """Finished runs. Raises `RunError` where they cannot be joined."""
+    """Read finished runs. Raises `RunError` where they cannot be joined."""
     names = short_names(folders)
     members = [read_finished(folder, name) for folder, name in zip(folders, names, strict=True)]
     for other in members[1:]:
@@ -41,13 +41,13 @@ def _check_alike(first: Run, other: Run) -> None:
         )
     if first.samples() != other.samples():
         raise RunError(
-            f"{first.name} and {other.name} were judged on different test samples, though of the same flights: their "
+            f"{first.name} and {other.name} were evaluated on different test samples of the same flights: their "
             "files have changed. Train both again."
         )
 
 
 def question(config: Config, description: dict[str, Any]) -> dict[str, Any]:
-    """All that members must have in common, by dotted path."""
+    """The settings that members must have in common, by dotted path."""
     content = config.model_dump(mode="json")
     data = {key: value for key, value in content["data"].items() if key not in OWN_OF_DATA}
     shared = {
@@ -63,7 +63,7 @@ def question(config: Config, description: dict[str, Any]) -> dict[str, Any]:
 
 
 def load_networks(members: list[Run], seed: int) -> list[keras.Model]:
-    """The regressors. Each draws its own dropout masks, from `seed` on."""
+    """Load the regressors. Each draws its own dropout masks, starting at `seed`."""
     return [
         load_regressor(run.folder, run.config.model_copy(update={"seed": seed + number}), run.description)
         for number, run in enumerate(members)
@@ -71,7 +71,7 @@ def load_networks(members: list[Run], seed: int) -> list[keras.Model]:
 
 
 def outputs(networks: list[keras.Model], examples: Examples, passes: int = 0) -> list[np.ndarray]:
-    """What each network predicts for the k known labels, (k,1) or (k,1+K) standardised.
+    """The standardised predictions of each network for the k known labels, (k,1) or (k,1+K).
 
     With `passes`, of that many calls of each network with dropout.
     """
@@ -85,7 +85,8 @@ def outputs(networks: list[keras.Model], examples: Examples, passes: int = 0) ->
 
 
 def columns(output: np.ndarray, examples: Examples) -> np.ndarray:
-    """A network's output of n examples -> the rows (k,·) of the known labels: those of a map have one column."""
+    """Select the rows (k,·) of the known labels from a network's output of n examples; those of a map have one
+    column."""
     return output[examples.known] if examples.label.ndim == 1 else output[examples.known][:, None]
 
 

@@ -1,4 +1,4 @@
-"""What an ensemble leaves behind: its export, its predictions, its report."""
+"""The files of an ensemble: its export, its predictions, its report."""
 
 from dataclasses import dataclass
 from functools import partial
@@ -26,7 +26,7 @@ from cloudml_tf.utils.files import whole_file
 
 @dataclass(frozen=True)
 class Ensemble:
-    """An ensemble that was judged."""
+    """An evaluated ensemble."""
 
     config: Config
     members: list[Run]
@@ -37,7 +37,7 @@ class Ensemble:
 
 
 def export(found: Ensemble, folder: Path) -> dict[str, Any]:
-    """One export with all members inside; mean, spread and, once calibrated, lower and upper."""
+    """Export all members as one model; mean, spread and, once calibrated, lower and upper."""
     name, keys = found.config.target.name, ("spread", "lower", "upper")
     networks = [
         exported_twin(network, run.config, run.description)
@@ -71,7 +71,7 @@ def export(found: Ensemble, folder: Path) -> dict[str, Any]:
 
 
 def save_predictions(folder: Path, found: Ensemble) -> None:
-    """predictions.npz: as a run's, with spread, lower, upper and every member (m, n, *P), in physical units."""
+    """Write predictions.npz: like a run's, with spread, lower, upper and every member (m, n, *P), in physical units."""
     arrays: dict[str, Any] = {}
     for part, judged in found.parts.items():
         answer = found.combination.answer(judged.outputs)
@@ -86,7 +86,7 @@ def save_predictions(folder: Path, found: Ensemble) -> None:
 
 
 def write_report(folder: Path, found: Ensemble) -> None:
-    """Pictures, and report.html with all of them."""
+    """Write the figures, and report.html with all of them."""
     target = found.combination.target
     evidence = report.Evidence(
         parts={"test": found.parts["test"].examples},

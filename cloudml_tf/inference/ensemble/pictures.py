@@ -1,4 +1,4 @@
-"""The pictures of an ensemble: intervals along a flight, spread against error, coverage of each flight."""
+"""The figures of an ensemble: intervals along a flight, spread against error, coverage of each flight."""
 
 from typing import Any
 
@@ -13,7 +13,7 @@ LONGEST_S, ROWS = 1800.0, 4  # how much of a flight is drawn, and of how many fl
 
 
 def draw(combination: Combination, test: Judged, metrics: dict[str, Any]) -> list[Picture]:
-    """All that there is evidence for."""
+    """Draw every figure that the data allow."""
     unit = worded(metrics["space"]["loss"])
     found = []
     if combination.q is not None:
@@ -30,7 +30,7 @@ def draw(combination: Combination, test: Judged, metrics: dict[str, Any]) -> lis
 
 @styled()
 def along(combination: Combination, test: Judged, name: str, unit: str, found: dict[str, Any]) -> Picture:
-    """Intervals, prediction and lidar along the first half hour of a flight; labels outside in orange."""
+    """Draw intervals, prediction and lidar along the first half hour of a flight; labels outside in orange."""
     here = np.flatnonzero(test.flights() == name)
     time_s = np.asarray(test.examples.time_s)
     here = here[time_s[here] - time_s[here[0]] < LONGEST_S]
@@ -57,7 +57,7 @@ def along(combination: Combination, test: Judged, name: str, unit: str, found: d
 
 @styled()
 def coverage(intervals: dict[str, Any]) -> Picture:
-    """Coverage of each test flight beside what was promised, and what the spread alone would cover."""
+    """Draw the coverage of each test flight, compared with the nominal level and the spread alone."""
     names = list(intervals["test"])
     made, (ax,) = panel((3.6, max(0.3 * len(names) + 1.4, 2.2)))
     place = np.arange(len(names))[::-1]
@@ -71,12 +71,12 @@ def coverage(intervals: dict[str, Any]) -> Picture:
     ax.set_yticks(place, names)
     ax.set(xlim=(0, 103), ylim=(-0.6, len(names) - 0.4), xlabel="labels inside, %", title="Coverage of test flights")
     made.legend(loc="outside lower center", ncols=2)
-    return Picture("coverage", f"Dashed: the {percent(intervals['level'])} that is promised.", made)
+    return Picture("coverage", f"Dashed: the nominal {percent(intervals['level'])}.", made)
 
 
 @styled()
 def spread_skill(between: np.ndarray, error: np.ndarray, unit: str) -> Picture:
-    """Root mean square error over the spread between members, in bins of equal number."""
+    """Draw the root mean square error over the spread between members, in bins of equal number."""
     x, y = spread_and_skill(between, error)
     made, (ax,) = panel((3.6, 3.2))
     top = 1.08 * float(max(x.max(), y.max()))
@@ -86,4 +86,4 @@ def spread_skill(between: np.ndarray, error: np.ndarray, unit: str) -> Picture:
     ax.locator_params(nbins=5)
     ax.set_title("Spread and skill")
     ax.legend(loc="lower right")
-    return Picture("spread_skill", "Above the line members agree more than they are right: they share errors.", made)
+    return Picture("spread_skill", "Above the line, errors exceed the spread: members share errors.", made)

@@ -15,7 +15,7 @@ INTERVAL_COLUMNS = ["test flight", "labels", "coverage", "width", "interval scor
 
 
 def member_rows(metrics: dict[str, Any]) -> list[list[str]]:
-    """Each member, their mean ± std, the ensemble."""
+    """Rows of each member, their mean ± std, and the ensemble."""
     rows = [[name, *texts(found, OWN)] for name, found in metrics["member_scores"].items()]
     rows.append(["mean member", *(COLUMNS[key].with_std(metrics["mean_member"][key]) for key in OWN)])
     rows.append(["ensemble", *texts(metrics["test"], OWN)])
@@ -23,7 +23,7 @@ def member_rows(metrics: dict[str, Any]) -> list[list[str]]:
 
 
 def interval_rows(intervals: dict[str, Any]) -> list[list[str]]:
-    """A row a test flight, and the mean over flights."""
+    """One row per test flight, and the mean over flights."""
     each = {**intervals["test"], "mean over flights": {"n": "", **intervals["mean"]}}
     return [
         [
@@ -39,7 +39,7 @@ def interval_rows(intervals: dict[str, Any]) -> list[list[str]]:
 
 
 def gain(metrics: dict[str, Any]) -> str:
-    """What the ensemble is worth, in words."""
+    """The gain of the ensemble in words."""
     found, members = metrics["gain"], len(metrics["member_scores"])
     fall = found["rmse_fall"]
     text = f"RMSE {abs(100 * fall):.1f} % {'below' if fall >= 0 else 'above'} the mean member's"
@@ -47,7 +47,7 @@ def gain(metrics: dict[str, Any]) -> str:
 
 
 def tell(console: Console, metrics: dict[str, Any]) -> None:
-    """On the terminal."""
+    """Print the tables."""
     console.table(f"test, {metrics['space']['loss']}; {S_IS}", HEAD, member_rows(metrics))
     console.say(gain(metrics))
     if "intervals" in metrics:
@@ -57,7 +57,7 @@ def tell(console: Console, metrics: dict[str, Any]) -> None:
 
 
 def write_page(path: Path, metrics: dict[str, Any], chapters: list[report.Chapter], pictures: list[Picture]) -> None:
-    """report.html, which needs no other file."""
+    """Write report.html, which needs no other file."""
     title = f"{metrics['experiment']}: ensemble of {len(metrics['member_scores'])}"
     parts = [
         *report.summary(metrics),

@@ -20,11 +20,11 @@ PART = {"train": "training", "val": "validation (stops the training)", "test": "
 def model_card(
     config: Config, description: dict[str, Any], metrics: dict[str, Any] | None, record: dict[str, Any]
 ) -> str:
-    """Markdown.
+    """The model card as Markdown.
 
     Args:
-        config, description: of the run (config.json, data.json).
-        metrics: of the run or ensemble (metrics.json); None where there are none.
+        config, description: those of the run (config.json, data.json).
+        metrics: scores of the run or ensemble (metrics.json); None where there are none.
         record: the content of cloudml.json: inputs, outputs, formats, parity, versions.
     """
     maps = "nadir" not in description  # a value for every pixel
@@ -45,7 +45,7 @@ def model_card(
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
-    """A Markdown table."""
+    """Format a Markdown table."""
     lines = [columns, ["---"] * len(columns), *rows]
     return "\n".join("| " + " | ".join(str(cell) for cell in line) + " |" for line in lines)
 
@@ -103,14 +103,14 @@ def _data(config: Config, description: dict[str, Any]) -> str:
     what = ["scenes", "labelled pixels"] if maps else ["labelled sequences", "label, mean ± std"]
     text = table(["split", "scenes or groups" if maps else "flights", *what], rows)
     if config.training.init_from is not None:
-        text += f"\n\nIt went on from the run {config.training.init_from}, which had flights of its own."
+        text += f"\n\nIt started from the run {config.training.init_from}, which had other flights."
     if config.pretraining.enabled:
         text += "\n\nIts frame encoder was pretrained on frames without labels, also of the validation flights."
     return text
 
 
 def _scores(description: dict[str, Any], metrics: dict[str, Any] | None) -> str:
-    """The table of scores; of maps also the bias by decade."""
+    """The table of scores; for maps also the bias by decade."""
     if "test" not in description["split"]:
         return "None: it was trained on all examples, and none was left to evaluate it on."
     text = scores_table(metrics)
@@ -144,14 +144,14 @@ def scores_table(metrics: dict[str, Any] | None) -> str:
         f"r² = {number(test.get('r2_ceiling'))}."
     )
     failed = f" (for {tier['next']}: {'; '.join(tier['failed'])})" if tier.get("failed") else ""
-    return f"{text} Tier: {tier.get('name', 'not judged')}{failed}."
+    return f"{text} Tier: {tier.get('name', 'not evaluated')}{failed}."
 
 
 def _intervals(config: Config, record: dict[str, Any], metrics: dict[str, Any] | None) -> str:
     found = record.get("intervals")
     if not found:
         return (
-            "None: the answer is one number without an uncertainty. `cloudml ensemble` joins several runs and "
+            "None: the prediction is one number without an uncertainty. `cloudml ensemble` joins several runs and "
             "calibrates intervals."
         )
     words = found.get("words") or [f"{100 * found['level']:.0f} %"]
@@ -166,14 +166,14 @@ def _limits(config: Config, description: dict[str, Any]) -> str:
     simulated = config.data.path is None and config.data.flights is None
     lines = [
         (bool(ends), f"Trained on labels {' '.join(ends)} alone: beyond them nothing is known."),
-        (lidar.clear_sky == "unlabelled", "Clear sky was left out: over it the answer means nothing."),
+        (lidar.clear_sky == "unlabelled", "Clear sky was left out: over it the prediction means nothing."),
         (column, "Clouds that the lidar cannot see through were left out."),
         (simulated, "Trained and tested on simulated flights; not tried on a real camera."),
         (True, "Not tried on a camera, gain, frame size, altitude, season or surface other than those of its flights."),
         (ranges is None, "The ranges of the training inputs are not recorded: the run is of an older version."),
     ]
     far = description.get("sun_outside_training", [])
-    lines += [(True, f"Judged under a sun that training has not shown: {text}.") for text in far]
+    lines += [(True, f"Evaluated under a sun outside the training range: {text}.") for text in far]
     text = "\n".join(f"- {line}" for applies, line in lines if applies)
     if ranges is None:
         return text
@@ -183,9 +183,9 @@ def _limits(config: Config, description: dict[str, Any]) -> str:
 def _limits_of_maps(config: Config) -> str:
     scenes = scene_settings(config)
     lines = [
-        "Light came from the sides, and at the angles, that its scenes had; do not use it under another sun."
+        "The sun had the directions and angles of its scenes; do not use it under another sun."
         if scenes.sun_axis is None
-        else "The sun stood at one angle, and its light came from one side: along the "
+        else "The sun stood at one angle, on one side: along the "
         f"{scenes.sun_axis} of the image. Turn images so that it does, and do not use it under another sun.",
         "Not tried on another resolution, surface, camera, gain or view angle than those of its scenes.",
     ]
@@ -195,7 +195,7 @@ def _limits_of_maps(config: Config) -> str:
 
 
 def _ranges(config: Config, ranges: dict[str, Any]) -> str:
-    """A table of the training part's ranges, without 0.1 % at either end."""
+    """A table of the training split's ranges, without 0.1 % at either end."""
     named = {f"mean of a frame, channel {n}": part for n, part in enumerate(ranges["radiance"])}
     named["solar zenith, degrees"] = ranges["solar_zenith_deg"]
     named["sun's azimuth from the heading, degrees, mirrored as in training"] = ranges["relative_azimuth_deg"]
@@ -206,12 +206,12 @@ def _ranges(config: Config, ranges: dict[str, Any]) -> str:
 
 
 def files_of(record: dict[str, Any]) -> str:
-    """What lies beside the card, and how far each file is from the Keras model."""
+    """The files beside the card, and how far each is from the Keras model."""
     found = record["parity"]
     return (
         table(parity.COLUMNS, parity.rows_of(found))
         + f"\n\nEach file against the Keras model, on {found['sequences']} sequences {found['source']}; relative to "
-        f"the answer, which counts as {parity.SMALL:g} std of the target at least. An export above "
+        f"the prediction, which counts as {parity.SMALL:g} std of the target at least. An export above "
         f"{parity.FAIL_ABOVE:g} is refused, one above {parity.WARN_ABOVE:g} warned about. `cloudml.json` holds all of "
         "this for machines."
     )
@@ -240,7 +240,7 @@ print(answer["{output}"])
 
 
 def loading(config: Config, record: dict[str, Any]) -> str:
-    """Five lines a format; the inputs are NumPy arrays of the names above."""
+    """Five lines per format; the inputs are NumPy arrays of the names above."""
     names = list(record["inputs"])
     filled = {
         "folder": ".",

@@ -1,7 +1,7 @@
-"""From a SavedModel to the other formats. One file is the source of all, so one run or an ensemble makes no difference.
+"""Convert a SavedModel to the other formats. It is the source of all, so a run and an ensemble are treated alike.
 
-Keras can export both formats from a model as well; an ensemble is no Keras model, and Keras's ONNX export stops at
-the error function inside GELU, which it does not know how to write.
+Keras can export both formats from a model as well; an ensemble is not a Keras model, and Keras's ONNX export fails at
+the error function inside GELU, which it cannot write.
 """
 
 import logging
@@ -20,13 +20,13 @@ OPSET = 18  # of ONNX: what runtimes of 2023 and later read
 def convert(savedmodel: Path, name: str, path: Path) -> None:
     """Write the SavedModel's signature `serving_default` in the format `name`, with any batch size.
 
-    Raises `RunError` where that format has no word for something in the network.
+    Raises `RunError` where that format lacks an operation of the network.
     """
     try:
         (write_onnx if name == "onnx" else write_litert)(savedmodel, path)
     except OSError:
         raise
-    except Exception as error:  # converters raise whatever they like
+    except Exception as error:  # converters raise errors of any type
         reason = str(error).strip().splitlines() or [type(error).__name__]
         raise RunError(
             f"this network cannot be written as {FORMATS[name].title} ({reason[0]}). Leave {name} out of --format and "
@@ -35,7 +35,7 @@ def convert(savedmodel: Path, name: str, path: Path) -> None:
 
 
 def write_litert(savedmodel: Path, path: Path) -> None:
-    """With the same signature, and LiteRT's own operations alone."""
+    """Write LiteRT, with the same signature, and LiteRT's own operations alone."""
     import tensorflow as tf
 
     with held_back_stderr():
@@ -44,7 +44,7 @@ def write_litert(savedmodel: Path, path: Path) -> None:
 
 
 def write_onnx(savedmodel: Path, path: Path) -> None:
-    """With the same names of inputs and outputs."""
+    """Write ONNX, with the same names of inputs and outputs."""
     import onnx
     import tensorflow as tf
     import tf2onnx
@@ -69,7 +69,7 @@ def write_onnx(savedmodel: Path, path: Path) -> None:
 
 
 def _erfc(graph: Any, node: Any, name: str, _: Any) -> None:
-    """Keras's GELU holds erfc, which ONNX lacks: 1 - erf, right to the rounding of float32 at 1."""
+    """Replace the erfc of Keras's GELU, which ONNX lacks, by 1 - erf: exact to the rounding of float32 at 1."""
     one = graph.make_const(f"{name}_one", np.ones((), "float32"))
     erf = graph.make_node("Erf", node.input, name=f"{name}_erf")
     outputs, shapes, dtypes = node.output, node.output_shapes, node.output_dtypes

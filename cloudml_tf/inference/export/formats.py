@@ -1,6 +1,6 @@
-"""The formats of an export, what each needs, and readers that run each without Keras.
+"""The formats of an export, their requirements, and readers that run each without Keras.
 
-All answer alike: named float32 inputs with any batch size, raw radiance and degrees in, physical units out.
+All predict the same: named float32 inputs with any batch size, raw radiance and degrees in, physical units out.
 """
 
 from collections.abc import Iterable
@@ -21,10 +21,10 @@ SHARED = "shared_frames"  # the signature of a SavedModel for sequences that sha
 
 @dataclass(frozen=True)
 class Format:
-    """One format.
+    """A format of an export.
 
     Args:
-        title: as people write it.
+        title: its name for people.
         file: its name in the folder of the export; the SavedModel has the folder `variables` beside it.
         packages: module -> the package that holds it, beyond what training needs.
     """
@@ -34,7 +34,7 @@ class Format:
     packages: dict[str, str]
 
     def missing(self) -> list[str]:
-        """Packages that are not installed."""
+        """The required packages that are not installed."""
         return [package for module, package in self.packages.items() if find_spec(module) is None]
 
 
@@ -47,7 +47,7 @@ FORMATS = {name: Format(title, EXPORT_FILES[name], needed) for name, (title, nee
 
 
 def parse_formats(text: str) -> tuple[str, ...]:
-    """ "savedmodel,onnx" -> the formats, in the order of `FORMATS`. Raises `ConfigError` for another one."""
+    """Parse "savedmodel,onnx" to formats, in the order of `FORMATS`. Raises `ConfigError` for any other."""
     asked = {name.strip().lower() for name in text.split(",") if name.strip()}
     unknown = sorted(asked - FORMATS.keys())
     if unknown or not asked:
@@ -81,7 +81,7 @@ def check_backend() -> None:
 
 
 def formats_in(folder: Path) -> tuple[str, ...]:
-    """The formats that lie in the folder of an export; none where it is something else."""
+    """The formats in the folder of an export; none where it is something else."""
     if not (folder / RECORD).is_file():
         return ()
     return tuple(name for name, form in FORMATS.items() if (folder / form.file).is_file())
@@ -99,27 +99,28 @@ def size(folder: Path, name: str) -> int:
 
 
 class Reader(Protocol):
-    """An exported file, ready to answer."""
+    """An exported file that is ready to predict."""
 
     def outputs(self, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Every output by name, (n,) each, in physical units."""
 
 
 def answers(reader: Reader, batches: Iterable[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
-    """Every output by name, (n,) each, of inputs that come in batches."""
+    """Every output by name, (n,) each, for inputs that come in batches."""
     return joined_outputs(reader.outputs(batch) for batch in batches)
 
 
 def joined_outputs(parts: Iterable[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
-    """Outputs of several batches as one."""
+    """Join the outputs of several batches."""
     found = list(parts)
     return {name: np.concatenate([part[name] for part in found]) for name in found[0]}
 
 
 def open_export(folder: Path, name: str, threads: int | None = None) -> Reader:
-    """A reader of one format. `threads` bounds ONNX and LiteRT; TensorFlow has its own setting.
+    """Open one format. `threads` limits ONNX and LiteRT; TensorFlow has its own setting.
 
-    Raises `RunError` for what is no such file, is not the file that was exported, or does more than compute.
+    Raises `RunError` for a file of another kind, one that differs from what was exported, or that does more than
+    compute.
     """
     check_packages([name])
     path = _there(folder, name)
@@ -130,7 +131,7 @@ def open_export(folder: Path, name: str, threads: int | None = None) -> Reader:
         trust.check_onnx(path)
     try:
         return SavedModel(folder) if name == "savedmodel" else (Onnx if name == "onnx" else LiteRT)(folder, threads)
-    except Exception as error:  # whatever a runtime makes of a damaged file
+    except Exception as error:  # any error of a runtime about a damaged file
         reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
         raise RunError(
             f"{path}: cannot be loaded ({reason}). Copy the export again, or export the run anew."
@@ -154,11 +155,11 @@ class SavedModel:
 
     @property
     def shares_frames(self) -> bool:
-        """Whether it can take each frame once; a model of an earlier version cannot."""
+        """Whether it can encode each frame once; a model of an earlier version cannot."""
         return SHARED in self._kept.signatures
 
     def shared_outputs(self, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """The same of sequences that share frames, `Samples.shared_inputs`."""
+        """Every output of sequences that share frames, `Samples.shared_inputs`."""
         return self._called(self._kept.signatures[SHARED], inputs)
 
     def _called(self, signature: Any, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -193,7 +194,7 @@ class LiteRT:
 
         with held_back_stderr():
             self._interpreter = Interpreter(model_path=str(_there(folder, "litert")), num_threads=threads)
-            self._interpreter.allocate_tensors()  # here it greets on stderr, once
+            self._interpreter.allocate_tensors()  # this prints a greeting on stderr, once
             self._serve = self._interpreter.get_signature_runner("serving_default")
 
     def outputs(self, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:

@@ -1,4 +1,4 @@
-"""Does an exported file answer as the Keras model does? The same sequences through both, and how far they differ."""
+"""Does an exported file predict what the Keras model does? Run the same sequences through both, and compare."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,14 +17,14 @@ from cloudml_tf.utils.errors import DataError, ParityError
 
 FAIL_ABOVE, WARN_ABOVE = 1e-3, 1e-4
 SEQUENCES = 200
-SMALL = 0.1  # answers nearer to 0 than this many std count as that many, or no relative difference were left
+SMALL = 0.1  # smaller predictions count as this many std, since relative differences from 0 are meaningless
 Inputs = dict[str, np.ndarray]
 Answer = Callable[[Inputs], dict[str, Any]]  # inputs by name -> outputs by name, in physical units
 
 
 @dataclass(frozen=True)
 class Sequences:
-    """Raw inputs to compare on, n sequences of each, and where they come from, in words."""
+    """Raw inputs to compare on, n sequences of each, and their origin in words."""
 
     inputs: Inputs
     source: str
@@ -33,13 +33,13 @@ class Sequences:
         return len(next(iter(self.inputs.values())))
 
     def batches(self, size: int = 50) -> list[Inputs]:
-        """The first one alone, then `size` at a time: a file must take any batch."""
+        """The first one alone, then `size` at a time: a file must take any batch size."""
         ends = [0, *range(1, len(self), size), len(self)]
         pieces = [slice(a, b) for a, b in pairwise(ends) if a < b]
         return [{name: values[piece] for name, values in self.inputs.items()} for piece in pieces]
 
     def shared(self) -> Inputs:
-        """The same as frames, and which of them make a sequence."""
+        """The same as frames, and the indices that make sequences of them."""
         count, steps = self.inputs["frames"].shape[:2]
         frames = {name: values.reshape(-1, *values.shape[2:]) for name, values in self.inputs.items()}
         return {**frames, "chosen_frames": np.arange(count * steps).reshape(count, steps)}
@@ -54,7 +54,7 @@ def real_sequences(examples: Examples, count: int = SEQUENCES) -> Sequences:
 
 
 def sequences_of_run(config: Config, description: dict[str, Any], count: int = SEQUENCES) -> Sequences | None:
-    """Examples of a finished run's test split; None where its files are gone, or are read otherwise by now."""
+    """Examples of a finished run's test split; None where its files are gone, or are read differently now."""
     from cloudml_tf.data.prepare import examples_of_run
 
     if "test" not in description["split"]:
@@ -68,7 +68,7 @@ def sequences_of_run(config: Config, description: dict[str, Any], count: int = S
 def drawn_sequences(
     shapes: dict[str, tuple[int | None, ...]], scaling: Scaling, log_offset: float | None, seed: int, count: int
 ) -> Sequences:
-    """Random inputs with the mean and spread of training, where no flight is at hand."""
+    """Random inputs with the mean and spread of training, where no flight is available."""
     rng = np.random.default_rng(seed)
     inputs = {}
     for name, sizes in shapes.items():
@@ -88,7 +88,7 @@ def drawn_sequences(
 
 @contextmanager
 def full_float32() -> Iterator[None]:
-    """Without the TensorFloat-32 of GPUs, which has three digits."""
+    """Switch off the TensorFloat-32 of GPUs, which has three digits."""
     import tensorflow as tf
 
     usual = tf.config.experimental.tensor_float_32_execution_enabled()
@@ -100,14 +100,14 @@ def full_float32() -> Iterator[None]:
 
 
 def keras_answers(answer: Answer, sequences: Sequences) -> dict[str, np.ndarray]:
-    """Every number of each output, in a row: n of them, or n maps."""
+    """Every number of each output, flattened: n of them, or n maps."""
     found = [answer(batch) for batch in sequences.batches()]
     joined = {name: np.concatenate([np.asarray(part[name]) for part in found]) for name in found[0]}
     return {name: values.reshape(-1) for name, values in joined.items()}
 
 
 def file_answers(reader: Reader, sequences: Sequences) -> dict[str, np.ndarray]:
-    """(n,) of each output of an exported file."""
+    """Every output of an exported file, (n,) each."""
     return answers(reader, sequences.batches())
 
 
@@ -116,25 +116,25 @@ def difference(
 ) -> dict[str, float]:
     """The largest difference of any output of a file from Keras.
 
-    "max_relative": over the size of the answer (the output `output`), at least `SMALL` std of the target.
+    "max_relative": relative to the prediction (the output `output`), at least `SMALL` std of the target.
     "max_std": in standard deviations of the target, in the loss's space.
     """
     if ours.keys() != theirs.keys():
         raise ParityError(f"the export's outputs are {sorted(theirs)}, the model's are {sorted(ours)}; not exported.")
-    answer = np.abs(ours[output].astype("float64")) + scaling.log_offset  # what a logarithm was taken of
-    std = scaling.std * answer if scaling.log else np.full_like(answer, scaling.std)  # of physical units
+    answer = np.abs(ours[output].astype("float64")) + scaling.log_offset  # the argument of the logarithm
+    std = scaling.std * answer if scaling.log else np.full_like(answer, scaling.std)  # in physical units
     gap = np.max([np.abs(ours[name].astype("float64") - theirs[name]) for name in ours], axis=0)
     size = answer if scaling.log else np.maximum(answer, SMALL * std)
     return {"max_relative": float(np.max(gap / size)), "max_std": float(np.max(gap / std))}
 
 
 def judge(found: dict[str, float], what: str) -> dict[str, Any]:
-    """The same with "within": whether both are below `WARN_ABOVE`. Raises `ParityError` above `FAIL_ABOVE`."""
+    """Add "within": whether both are below `WARN_ABOVE`. Raises `ParityError` above `FAIL_ABOVE`."""
     worst = np.max([found["max_relative"], found["max_std"]])  # NaN stays NaN, and fails
     if not worst <= FAIL_ABOVE:
         raise ParityError(
-            f"{what} differs from the Keras model by {found['max_relative']:.2g} of the answer, {found['max_std']:.2g} "
-            f"std of the target; allowed is {FAIL_ABOVE:g}. Nothing was exported."
+            f"{what} differs from the Keras model by {found['max_relative']:.2g} of the prediction, "
+            f"{found['max_std']:.2g} std of the target; allowed is {FAIL_ABOVE:g}. Nothing was exported."
         )
     return {**found, "within": bool(worst <= WARN_ABOVE)}
 
@@ -157,7 +157,7 @@ COLUMNS = ["format", "file", "kB", "largest relative difference", "in std of the
 
 
 def show(console: Console, record: dict[str, Any]) -> None:
-    """The table for people, and a warning for each format above `WARN_ABOVE`."""
+    """Print the table, and a warning for each format above `WARN_ABOVE`."""
     console.table(f"against Keras, {record['sequences']} sequences {record['source']}", COLUMNS, rows_of(record))
     for name, found in record["formats"].items():
         if not found["within"]:

@@ -1,8 +1,8 @@
-"""What an exported model may hold, looked at before any runtime loads it.
+"""Check what an exported model contains, before any runtime loads it.
 
-A SavedModel is a program: TensorFlow runs what its graph says, and the graph may read and write files. A network needs
-none of that. So only operations that turn numbers into numbers are let in; those that save and restore variables are in
-every SavedModel, and are let in where nothing but TensorFlow's own saver calls them.
+A SavedModel is a program: TensorFlow runs its graph, and the graph may read and write files. A network needs none of
+that. So only operations that turn numbers into numbers are allowed; those that save and restore variables are in every
+SavedModel, and are allowed where nothing but TensorFlow's own saver calls them.
 """
 
 import hashlib
@@ -13,7 +13,7 @@ from typing import Any
 from cloudml_tf.utils import plain_json
 from cloudml_tf.utils.errors import RunError
 
-MOST_MB = 256  # of cloudml.json
+MOST_MB = 256  # largest cloudml.json
 SHA256 = "sha256"  # in cloudml.json: file -> checksum
 
 _PLUMBING = """Const Placeholder PlaceholderWithDefault Identity IdentityN NoOp StopGradient PreventGradient Snapshot
@@ -46,7 +46,7 @@ def digests(files: list[Path], folder: Path) -> dict[str, str]:
 
 
 def check_digests(folder: Path, record: Path, names: list[str]) -> None:
-    """Compare files with cloudml.json; an export of an earlier version has nothing to compare. Raises `RunError`."""
+    """Compare files with cloudml.json; an export of an earlier version has no checksums. Raises `RunError`."""
     if not record.is_file():
         return
     try:
@@ -60,7 +60,7 @@ def check_digests(folder: Path, record: Path, names: list[str]) -> None:
             if found != expected:
                 raise RunError(
                     f"{path}: is not the file that was exported (SHA-256 {expected[:12]}… in {record.name}, here "
-                    f"{found[:12]}). Copy the export again, or export the run anew."
+                    f"{found[:12]}). Copy the export again, or export the run again."
                 )
 
 
@@ -71,29 +71,29 @@ def check_savedmodel(path: Path) -> None:
     model = saved_model_pb2.SavedModel()
     try:
         model.ParseFromString(path.read_bytes())
-    except Exception as error:  # of protobuf; its type has moved between versions
-        raise RunError(f"{path}: is no SavedModel or is damaged ({error}). Copy the export again.") from None
+    except Exception as error:  # protobuf's; its type has moved between versions
+        raise RunError(f"{path}: is not a SavedModel or is damaged ({error}). Copy the export again.") from None
     for graph in model.meta_graphs:
         if graph.asset_file_def:
-            raise RunError(f"{path}: brings a file of its own along, which no network of cloudml_tf does.")
+            raise RunError(f"{path}: contains a further file, which no network of cloudml_tf does.")
         savers = _savers(graph)
         for where, nodes in _functions(graph):
             allowed = SAVER if where in savers else NETWORK
             for node in nodes:
                 _check_node(path, node, allowed, savers if where else set())
         if savers & set(graph.object_graph_def.concrete_functions):
-            raise RunError(f"{path}: its saver can be called as a function of the model.")
+            raise RunError(f"{path}: its saver can be called as a function of the model. It is not loaded.")
 
 
 def _functions(graph: Any) -> Iterator[tuple[str, Any]]:
-    """("", the outer graph's nodes), and each function's by name."""
+    """Yield ("", the outer graph's nodes), and each function's nodes by name."""
     yield "", graph.graph_def.node
     for function in graph.graph_def.library.function:
         yield function.signature.name, function.node_def
 
 
 def _savers(graph: Any) -> set[str]:
-    """Functions that TensorFlow's saver calls, by way of two nodes of the outer graph."""
+    """The functions that TensorFlow's saver calls, through two nodes of the outer graph."""
     saver = graph.saver_def
     called = {saver.save_tensor_name.split(":")[0], saver.restore_op_name}
     nodes = [node for node in graph.graph_def.node if node.name in called and "f" in node.attr]
@@ -101,11 +101,11 @@ def _savers(graph: Any) -> set[str]:
 
 
 def _check_node(path: Path, node: Any, allowed: frozenset[str], forbidden: set[str]) -> None:
-    """`forbidden` are functions that this node may not call."""
+    """Refuse a node with another operation, or that calls a `forbidden` function."""
     if node.op not in allowed:
         raise RunError(
             f"{path}: holds the operation {node.op}, which no network of cloudml_tf needs: it could read or write "
-            "files, or run code. It is not loaded. Use an export that you trust, or export the run anew."
+            "files, or run code. It is not loaded. Use an export that you trust, or export the run again."
         )
     calls = [value.func.name for value in node.attr.values() if value.HasField("func")]
     calls += [function.name for value in node.attr.values() for function in value.list.func]
@@ -119,8 +119,8 @@ def check_onnx(path: Path) -> None:
 
     try:
         model = onnx.load(str(path), load_external_data=False)
-    except Exception as error:  # of protobuf; its type has moved between versions
-        raise RunError(f"{path}: is no ONNX file or is damaged ({error}). Copy the export again.") from None
+    except Exception as error:  # protobuf's; its type has moved between versions
+        raise RunError(f"{path}: is not an ONNX file or is damaged ({error}). Copy the export again.") from None
     for graph in [model.graph, *model.functions]:
         for node in _onnx_nodes(graph):
             if node.domain not in ONNX_DOMAINS:

@@ -1,4 +1,4 @@
-"""Write a run as files that need none of this package: SavedModel, ONNX, LiteRT.
+"""Write a run as files that do not need this package: SavedModel, ONNX, LiteRT.
 
     best weights ─ Keras model in physical units ─ SavedModel ─ ONNX, LiteRT ─ each compared with Keras ─ model card
 
@@ -44,15 +44,16 @@ PACKAGES = ("cloudml-tf", "tensorflow", "keras", "numpy")
 
 @dataclass(frozen=True)
 class Source:
-    """What is exported.
+    """The model to export.
 
     Args:
         models: all Keras models that `answer` calls; they take the same inputs.
         answer: inputs by name -> outputs (B,1) or maps (B,H,W) by name, in physical units, one named as the target.
-        config, description, metrics: of the run; what metrics.json holds, None where there is none.
+        config, description, metrics: those of the run; `metrics` is the content of metrics.json, None where there is
+            none.
         examples: sequences or scenes to compare on; without them those of the run's test split, or drawn ones.
-        shared_answer: the same answer for sequences that share frames (`models.share_frames`).
-        more: for cloudml.json.
+        shared_answer: the same function for sequences that share frames (`models.share_frames`).
+        more: further content of cloudml.json.
     """
 
     models: Sequence[Any]
@@ -66,17 +67,18 @@ class Source:
 
     @property
     def shapes(self) -> dict[str, tuple[int | None, ...]]:
-        """(None, ...) of each input by name."""
+        """The shape (None, ...) of each input by name."""
         return {tensor.name: (None, *tensor.shape[1:]) for tensor in self.models[0].inputs}
 
     @property
     def shared_shapes(self) -> dict[str, tuple[int | None, ...]]:
-        """(None, ...) of each input by name, where sequences share frames; the indices (None, T) come last."""
+        """The shape (None, ...) of each input by name, where sequences share frames; the indices (None, T) come
+        last."""
         frames = self.shapes["frames"][1]
         return {**{name: (None, *shape[2:]) for name, shape in self.shapes.items()}, "chosen_frames": (None, frames)}
 
     def sequences(self) -> parity.Sequences:
-        """What the files are compared on."""
+        """The inputs that the files are compared on."""
         if self.examples is not None:
             return parity.real_sequences(self.examples)
         found = parity.sequences_of_run(self.config, self.description)
@@ -98,10 +100,10 @@ def export_model(
     run: Path | None = None,
     keep: bool = False,
 ) -> dict[str, Any]:
-    """Export a network (standardised output) in `formats`, by default the configuration's; returns the parity record.
+    """Export a network (standardised output) in `formats`, by default the configuration's; return the parity record.
 
-    With `keep` the formats that lie there are written too. What was trained in bfloat16 is exported in float32. Raises
-    `ParityError` where a file differs from Keras.
+    With `keep`, formats that exist in the folder are written too. What was trained in bfloat16 is exported in float32.
+    Raises `ParityError` where a file differs from Keras.
     """
     source = source_of([model], config, description, metrics, examples)
     source.more.update({} if run is None else {"run": run_id(config, run)})
@@ -115,7 +117,7 @@ def source_of(
     metrics: dict[str, Any] | None = None,
     examples: Examples | None = None,
 ) -> Source:
-    """What is exported of a network, or of the mean of several of one configuration and scaling."""
+    """The source of a network, or of the mean of several with one configuration and scaling."""
     import keras
 
     from cloudml_tf.models import share_frames
@@ -147,10 +149,10 @@ def source_of(
 
 
 def export(source: Source, folder: Path, formats: Sequence[str], keep: bool = False) -> dict[str, Any]:
-    """Write all formats, the record and the card into `folder`, whole or not at all; returns the parity record.
+    """Write all formats, the record and the card into `folder`, whole or not at all; return the parity record.
 
-    The folder is replaced where it holds an export; with `keep`, in the formats that lie there too. Raises
-    `ParityError` where a file differs from Keras.
+    The folder is replaced where it holds an export; with `keep`, in its existing formats too. Raises `ParityError`
+    where a file differs from Keras.
     """
     with alone_at(folder, "an export"):
         check_replaceable(folder)
@@ -160,7 +162,7 @@ def export(source: Source, folder: Path, formats: Sequence[str], keep: bool = Fa
 
 
 def every_format(folder: Path, formats: Sequence[str]) -> tuple[str, ...]:
-    """Some formats and those that lie in a folder, whose files are always of one run."""
+    """The given formats and those that exist in a folder, whose files are always of one run."""
     return tuple(name for name in FORMATS if name in {*formats, *formats_in(folder)})
 
 
@@ -192,7 +194,7 @@ def _export(source: Source, folder: Path, formats: Sequence[str]) -> dict[str, A
 
 
 def write_savedmodel(source: Source, folder: Path) -> None:
-    """The SavedModel, with the signatures `serving_default` and `shared_frames`."""
+    """Write the SavedModel, with the signatures `serving_default` and `shared_frames`."""
     import tensorflow as tf
     from keras.export import ExportArchive
 
@@ -210,7 +212,7 @@ def write_savedmodel(source: Source, folder: Path) -> None:
         archive.add_endpoint(name, partial(_called, answer, list(shapes)), input_signature=specs)
     try:
         archive.write_out(str(folder), verbose=False)
-    except tf.errors.OpError as error:  # TensorFlow's own words for a full disk
+    except tf.errors.OpError as error:  # TensorFlow's error for a full disk
         reason = error.message.splitlines()[0]
         raise RunError(f"{folder.parent}: the SavedModel cannot be written ({reason}). Free some space.") from None
 
@@ -220,7 +222,7 @@ def _called(answer: parity.Answer, names: list[str], *tensors: Any) -> dict[str,
 
 
 def describe(source: Source, folder: Path, record: dict[str, Any], outputs: list[str]) -> None:
-    """cloudml.json and the model card."""
+    """Write cloudml.json and the model card."""
     needed = [package for name in record["formats"] for package in FORMATS[name].packages.values()]
     content = {
         "inputs": source.shapes,
@@ -238,13 +240,15 @@ def describe(source: Source, folder: Path, record: dict[str, Any], outputs: list
 
 
 def check_replaceable(folder: Path) -> None:
-    """An export may take the place of an export, of nothing, and of nothing else."""
+    """Refuse to overwrite a folder that is not an export. Raises `RunError`."""
     if folder.exists() and not formats_in(folder) and (not folder.is_dir() or any(folder.iterdir())):
-        raise RunError(f"{folder}: is there and is no exported model; it will not be overwritten. Name another folder.")
+        raise RunError(
+            f"{folder}: exists and is not an exported model; it will not be overwritten. Name another folder."
+        )
 
 
 def run_of_export(folder: Path) -> str | None:
-    """Which run the export in a folder is of; None where there is none."""
+    """The run of the export in a folder; None where there is none."""
     found = read_json(folder / RECORD).get("run") if formats_in(folder) else None
     return None if found is None else str(found)
 
