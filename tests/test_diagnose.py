@@ -347,7 +347,7 @@ def test_a_training_ends_with_a_line_for_a_run_without_a_finding(healthy: Path, 
         (lambda run: (run / "metrics.json").write_text("{"), "is not valid JSON"),
         (lambda run: (run / "metrics.json").write_text('{"folds": {}}'), "holds the folds"),
         (lambda run: (run / "metrics.json").write_text("{}"), "metrics.json: has no train, val, test, tier"),
-        (lambda run: (run / "data.json").write_text("[]"), "data.json: has no split, files"),
+        (lambda run: (run / "data.json").write_text("[]"), "data.json: has no split"),
         (lambda run: (run / "history.csv").write_text("loss,val_loss\n0.5\n"), "is not a table of numbers"),
     ],
 )
