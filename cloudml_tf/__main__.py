@@ -1,4 +1,4 @@
-"""`python -m cloudml_tf` is the console script `cloudml`."""
+"""`python -m cloudml_tf` is the same as the console script `cloudml`."""
 
 import sys
 

@@ -1,7 +1,7 @@
 """Write docs/reference from the code: `python docs/make_reference.py`. tests/test_reference.py fails where it is old.
 
 config.md: every field of a configuration, from the pydantic models; simulation.md: those of the simulator. python.md:
-public names, signatures and the first paragraph of their docstrings. commands.md: every verb and option, from the
+public names, signatures and the first paragraph of their docstrings. commands.md: every command and option, from the
 command line's own parser.
 """
 
@@ -27,7 +27,7 @@ from cloudml_tf.config.simulation import PRESETS, SimulationConfig
 from cloudml_tf.utils.errors import EXIT_CODES
 
 HOME = Path(__file__).parent / "reference"
-ROOMS = (
+MODULES = (
     "losses",
     "nn.heads",
     "metrics",
@@ -234,14 +234,14 @@ def signature_of(thing: Any) -> str:
     return re.sub(r"<function (\w+) at 0x\w+>", r"\1", text)
 
 
-def public_names(room: Any) -> list[str]:
+def public_names(module: Any) -> list[str]:
     """Classes and functions that a module defines and does not hide."""
     found = [
         name
-        for name, thing in vars(room).items()
+        for name, thing in vars(module).items()
         if not name.startswith("_") and (inspect.isclass(thing) or inspect.isfunction(thing))
     ]
-    return [name for name in found if vars(room)[name].__module__ == room.__name__]
+    return [name for name in found if vars(module)[name].__module__ == module.__name__]
 
 
 def python_page() -> str:
@@ -251,28 +251,32 @@ def python_page() -> str:
         "These modules import Keras and NumPy only. How they go together: [model-fit.md](../model-fit.md)."
     )
     parts = [HEAD.format("Python: public names", intro)]
-    for name in ROOMS:
-        room = importlib.import_module(f"cloudml_tf.{name}")
-        parts.append(f"## cloudml_tf.{name}\n\n{first_paragraph(room.__doc__)}\n")
-        for public in public_names(room):
-            thing = getattr(room, public)
+    for name in MODULES:
+        module = importlib.import_module(f"cloudml_tf.{name}")
+        parts.append(f"## cloudml_tf.{name}\n\n{first_paragraph(module.__doc__)}\n")
+        for public in public_names(module):
+            thing = getattr(module, public)
             shown = f"**`{public}`**" if public in cloudml_tf.__all__ else f"`{public}`"
             parts.append(f"### {shown}\n\n`{public}{signature_of(thing)}`\n\n{first_paragraph(thing.__doc__)}\n")
     return "\n".join(parts)
 
 
 def commands_page() -> str:
-    """A section a verb: what it does, an example, its options; then the exit codes."""
+    """A section per command: what it does, an example, its options; then the exit codes."""
     intro = (
-        "Each verb is `cloudml VERB`, and `python -m cloudml_tf VERB`.\n"
+        "Each command is `cloudml COMMAND`, or `python -m cloudml_tf COMMAND`.\n"
         "`--set`, `--seed`, `--json` and `--run-dir` mean the same wherever they stand."
     )
-    parts = [HEAD.format("Commands: every verb and option", intro)]
-    summary = ["| verb | |", "|---|---|", *(f"| [`{verb}`](#{verb}) | {text} |" for verb, (text, _) in VERBS.items())]
+    parts = [HEAD.format("Commands: every command and option", intro)]
+    summary = [
+        "| command | |",
+        "|---|---|",
+        *(f"| [`{verb}`](#{verb}) | {text} |" for verb, (text, _) in VERBS.items()),
+    ]
     parts.append("\n".join(summary) + "\n")
     for verb, (text, example) in VERBS.items():
-        room = build_parser(verb)
-        choices = next(a for a in room._actions if isinstance(a, argparse._SubParsersAction)).choices
+        parser = build_parser(verb)
+        choices = next(a for a in parser._actions if isinstance(a, argparse._SubParsersAction)).choices
         codes = ", ".join(f"[{code}](#exit-codes)" for code in exit_codes(verb))
         parts.append(f"## {verb}\n\n{text[0].upper() + text[1:]}.\n\n    {example}\n\n{options(choices[verb])}\n")
         parts.append(f"Exit codes: {codes}.\n")
@@ -288,7 +292,7 @@ def options(parser: argparse.ArgumentParser, before: str = "") -> str:
         if isinstance(action, argparse._HelpAction):
             continue
         if isinstance(action, argparse._SubParsersAction):
-            rows += [options(room, f"{name} ") for name, room in action.choices.items()]
+            rows += [options(below, f"{name} ") for name, below in action.choices.items()]
             continue
         if action.option_strings:
             value = action.metavar or ("|".join(map(str, action.choices)) if action.choices else action.dest.upper())

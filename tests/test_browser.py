@@ -122,3 +122,15 @@ def test_the_window_shows_what_is_in_the_file(browser: Browser, report: Path, tm
     cell = browser.evaluate("document.querySelector('tr.strong td:nth-child(4)').textContent")
     held = browser.evaluate("JSON.parse(document.getElementById('metrics').textContent).test.correlation")
     assert float(cell) == pytest.approx(held, abs=5e-4)
+
+
+def test_a_wide_window_is_filled_to_the_right(browser: Browser, report: Path) -> None:
+    """The text above the scores and every row of pictures reach beyond the middle of the page."""
+    browser.visit(report, 1400)
+    rows = browser.evaluate(
+        "[...document.querySelectorAll('.columns, .pictures')].map(e => Math.max(..."
+        "[...e.querySelectorAll('p, ul, svg')].map(one => one.getBoundingClientRect().right)))"
+    )
+    assert len(rows) > 5
+    assert min(rows) > 700
+    assert rows[0] > 1000

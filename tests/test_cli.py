@@ -76,8 +76,8 @@ def test_beginnings_and_negative_numbers_are_no_wrong_options(words: list[str], 
 @pytest.mark.parametrize(
     ("arguments", "text"),
     [
-        (["trian", "x.json"], "cloudml: 'trian' is no verb; did you mean 'train'? See `cloudml --help`."),
-        (["frobnicate"], "'frobnicate' is no verb; the verbs are init, train, "),
+        (["trian", "x.json"], "cloudml: unknown command 'trian'; did you mean 'train'? See `cloudml --help`."),
+        (["frobnicate"], "unknown command 'frobnicate'; the commands are init, train, "),
         (
             ["train", "x.json", "--epochs", "5"],
             "cloudml train: unknown option --epochs. Settings are given as --set KEY=VALUE, such as "

@@ -154,7 +154,7 @@ def test_flights_become_scenes_that_a_network_is_trained_on_and_asked_of(
         ({"target.minimum": 1.9, "target.maximum": 1.91}, ["--config", "{config}"], "has no label for optical_depth"),
         ({"target": {"name": "cloud_top_km"}}, ["--config", "{config}"], "scenes are labelled with optical_depth"),
         ({}, ["--config", "{config}", "--overlap", "1"], "0 to 0.9. Received: 1.0"),
-        ({}, ["--config", "{config}", "--run-dir", "x"], "-o and --run-dir both say where to write"),
+        ({}, ["--config", "{config}", "--run-dir", "x"], "-o and --run-dir both name the destination"),
         ({}, [], "name their folders, or with --config"),
         ({}, ["nowhere"], "nowhere: is no folder with flights"),
     ],

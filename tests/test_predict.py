@@ -33,7 +33,7 @@ def test_one_file_is_for_one_flight(tmp_path: Path) -> None:
     assert places(["a"], None, None, config)[0].parent.name.startswith("prediction-")
     with pytest.raises(ConfigError, match=r"x\.nc: is one file, and there are 2 flights: a, b\. Give a folder"):
         places(["a", "b"], str(tmp_path / "x.nc"), None, config)
-    with pytest.raises(ConfigError, match="-o and --run-dir both say where to write"):
+    with pytest.raises(ConfigError, match="-o and --run-dir both name the destination"):
         places(["a"], "x", "y", config)
 
 

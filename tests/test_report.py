@@ -16,7 +16,7 @@ from cloudml_tf.evaluation.collect import table_rows
 from cloudml_tf.evaluation.scores import scores, scores_with_intervals, tier
 from cloudml_tf.reports import html, images, plots, report
 from cloudml_tf.reports import tables as tables_module
-from cloudml_tf.reports.figure import side_by_side
+from cloudml_tf.reports.figure import Picture, side_by_side
 
 
 class Reader(HTMLParser):
@@ -304,3 +304,48 @@ def test_a_page_of_several_runs(finished: Path, metrics: dict) -> None:
     assert found.pictures == ["runs_val_r2", "runs_val_variance_ratio", "runs_val_correlation", "taylor_runs", "pairs"]
     assert drawn.count("second &amp; third") >= 5
     assert "no positive correlation: mean" in drawn
+
+
+def spread_out(seed: int, count: int = 400) -> np.ndarray:
+    return np.random.default_rng(seed).normal(size=count)
+
+
+def every_kind_of_picture() -> list[Picture]:
+    target, prediction = spread_out(1), 0.2 * spread_out(2)
+    found = scores(target, prediction)
+    history = [{"epoch": n, **dict.fromkeys(KEYS, 1.0 / n)} for n in range(1, 9)]
+    runs = {"a run with a name that is quite long": found, "ridge": found, "gradient_boosting": found, "b": found}
+    return [
+        *plots.curves(history, 3),
+        *plots.curves_of_runs(dict.fromkeys(runs, history)),
+        plots.scatter(target, prediction, found, "optical depth"),
+        *plots.residuals(target, prediction, found, "optical depth"),
+        *plots.distributions(target, {1: np.zeros(400)}, prediction, "optical depth"),
+        plots.bars("pairs", "R²", ["sim01", "sim02"], {name: [0.1, 0.9] for name in runs}),
+        plots.taylor([(name, {**one, "correlation": 0.5}) for name, one in runs.items()]),
+    ]
+
+
+KEYS = ("loss", "val_loss", "val_r2", "val_correlation", "val_variance_ratio", "val_bias")
+
+
+def test_no_legend_lies_on_a_curve_or_leaves_the_picture() -> None:
+    legends = 0
+    for picture in every_kind_of_picture():
+        made = picture.figure
+        made.draw_without_rendering()
+        for legend in [*made.legends, *(ax.legend_ for ax in made.axes if ax.legend_ is not None)]:
+            legends += 1
+            box = legend.get_window_extent()
+            assert not any(box.overlaps(ax.get_window_extent()) for ax in made.axes), picture.name
+            assert box.x0 >= -1, picture.name
+            assert box.x1 <= made.bbox.x1 + 1, picture.name
+    assert legends > 8
+
+
+def test_a_collapsed_distribution_is_shown_to_its_top() -> None:
+    for picture in plots.distributions(spread_out(1), {1: np.zeros(400)}, spread_out(2), "optical depth"):
+        picture.figure.draw_without_rendering()
+        (ax,) = picture.figure.axes
+        tops = [patch.get_extents().y1 for patch in ax.patches]
+        assert max(tops) <= ax.get_window_extent().y1

@@ -330,6 +330,20 @@ def test_what_a_swath_cannot_use_is_refused(tmp_path, section, values, text) -> 
         parse_config(given)
 
 
+def test_scenes_of_several_frames_are_read_as_one_image_each(tmp_path, content) -> None:
+    with h5py.File(tmp_path / "scenes.h5", "a") as file:
+        for name in ("red", "swir"):
+            file[f"{name}_three"] = np.stack([content[name] + step for step in range(3)], axis=1)
+    given = scene_config(tmp_path / "scenes.h5", tmp_path, channels=["red_three", "swir_three"])
+    with pytest.raises(DataError, match=r"scenes of 3 frames do not fit temporal_frames 1\. Set temporal_frames to 3"):
+        prepare(parse_config(given))
+    train = prepare(parse_config({**given, "temporal_frames": 3})).parts["train"]
+    assert train.frame_shape == (3, 16, 16, 2)
+    np.testing.assert_allclose(train.frames[:, 2] - train.frames[:, 0], 2.0, rtol=1e-5)
+    pixels = train.baseline_features(None)["pixels"][:256, 0]
+    np.testing.assert_allclose(pixels, content["red"][0].ravel() + 1, rtol=1e-5)  # those of the middle frame
+
+
 def test_scenes_that_cannot_be_halved_are_refused(tmp_path) -> None:
     write_scenes(tmp_path / "scenes.h5", side=18)
     config = parse_config(changed(tmp_path, "model", widths=[4, 4, 4]))

@@ -100,7 +100,7 @@ def test_scores_that_do_not_compare_are_warned_of(search_file) -> None:
     tuner = {"kind": "random", "trials": 3, "objective": "composite"}
     space = {**SPACE, "target.maximum": [1.5, 2.0]}
     first, second = load_search(search_file(space, tuner)).warnings()
-    assert "target.maximum changes what is judged" in first
+    assert "target.maximum changes what is evaluated" in first
     assert "composite compares losses, and loss.weight changes the loss" in second
 
 
@@ -223,7 +223,7 @@ def test_a_search_runs_collapsed_and_nan_trials_and_keeps_them_apart(search_file
     assert best["composite"] == pytest.approx(rows[best["best_epoch"] - 1]["val_loss"] - 2 * best["val_r2"])
     page = (folder / "report.html").read_text()
     assert "<svg" in page
-    assert "What collapsed or failed" in page
+    assert "Collapsed or failed trials" in page
     assert (folder / "plots" / "parallel.png").is_file()
     # The best trial's configuration gives the best trial again.
     assert load_config(folder / "best.json").experiment_name == "tried_best"

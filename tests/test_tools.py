@@ -68,7 +68,7 @@ def test_an_unknown_benchmark_and_a_missing_checkout_are_told(tmp_path: Path, mo
     assert main(["benchmark", "speed"]) == 2
     assert "no benchmark 'speed'; there are: archive, check_faults" in capsys.readouterr().err
     assert main(["benchmark", "--json", "seeds"]) == 2
-    assert "Leave --json out" in capsys.readouterr().err
+    assert "leave --json out" in capsys.readouterr().err
     monkeypatch.setattr(cloudml_tf, "__file__", str(tmp_path / "site-packages" / "cloudml_tf" / "__init__.py"))
     assert main(["benchmark"]) == 2
     assert "they come with the source checkout" in capsys.readouterr().err

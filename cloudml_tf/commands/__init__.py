@@ -1,1 +1,1 @@
-"""The commands of `cloudml`, a module each: `add_arguments(parser)` and `run(args) -> exit code`."""
+"""The commands of `cloudml`, one module each: `add_arguments(parser)` and `run(args) -> exit code`."""

@@ -1,4 +1,4 @@
-"""Train a grid of settings over seeds and say what each is worth: `cloudml ablate configs/ablation.json`.
+"""Train a grid of settings over seeds and measure the effect of each: `cloudml ablate configs/ablation.json`.
 
 The cells are ordinary run folders; see `cloudml_tf.experiments.grid.cells`. A grid that was killed continues where it
 stopped: `cloudml ablate configs/ablation.json --run-dir FOLDER`.
@@ -24,7 +24,7 @@ NAME = "grid.json"  # in the grid's folder: the grid as it was run
 
 
 def train_grid(grid: Grid, home: Path, jobs: int, console: Console, retry: bool = False) -> dict[str, Any]:
-    """Gate first, then all cells; the summary, which is also written, as is the page."""
+    """Train the gate first, then all cells; write the summary and the page, and return the summary."""
     wanted = cells(grid)
     home.mkdir(parents=True, exist_ok=True)
     write_json(home / NAME, grid.model_dump(mode="json"))
@@ -47,38 +47,38 @@ def _pass_gate(grid: Grid, wanted: list[Cell], home: Path, jobs: int, console: C
     if sum(passed) * 2 <= len(first):
         raise ConfigError(
             f"row {grid.gate} passed the acceptance (R² above 0, s above 40 %, spread, rising s) with {sum(passed)} of "
-            f"{len(first)} seeds, and more than half are asked before the other rows are worth their time. "
+            f"{len(first)} seeds, and more than half must pass before the other rows are trained. "
             "`cloudml diagnose` says why a run failed; --no-gate trains them anyway."
         )
     console.say(f"gate: {grid.gate} passed the acceptance with {sum(passed)} of {len(first)} seeds")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Arguments of this room."""
+    """Add this command's arguments."""
     parser.add_argument("grid", metavar="GRID", help="a grid file, e.g. configs/ablation.json")
     add_grid_arguments(parser)
 
 
 def add_grid_arguments(parser: argparse.ArgumentParser) -> None:
-    """What every grid takes."""
+    """Add the arguments of every grid."""
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="cells at a time (default: the cores)")
     parser.add_argument("--rows", metavar="A;B;…", help="only these rows")
     parser.add_argument("--reference", metavar="ROW", help="compare with this row instead of the file's")
     parser.add_argument("--seeds", metavar="1,2,…", help="these seeds instead of the file's")
     parser.add_argument("--retry-failed", action="store_true", help="train failed cells again")
-    parser.add_argument("--no-gate", action="store_true", help="do not ask for the gate's row to pass first")
+    parser.add_argument("--no-gate", action="store_true", help="train all rows, even if the gate's row does not pass")
     add_common(parser)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Train what is missing, print the tables."""
+    """Train what is missing, and print the tables."""
     console = Console(machine=args.json)
     if args.jobs < 1:
         raise ConfigError(f"--jobs must be 1 or more. Received: {args.jobs}")
     grid = chosen(load_grid(Path(args.grid), overrides_from(args)), args)
     home = Path(args.run_dir) if args.run_dir else expand(grid.runs) / grid.experiment_name
     home.mkdir(parents=True, exist_ok=True)
-    with alone_in(home, "a grid", below=False):  # a killed one's workers may be at work for half a second more
+    with alone_in(home, "a grid", below=False):  # the workers of a killed grid may run for another half second
         found = train_grid(grid, home, args.jobs, console, args.retry_failed)
     page.print_tables(console, found)
     console.say(f"page: {home / 'grid.html'}")
@@ -86,7 +86,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def chosen(grid: Grid, args: argparse.Namespace) -> Grid:
-    """The rows and seeds that a command line asks for."""
+    """The rows and seeds of a command line."""
     changes: dict[str, Any] = {}
     if args.rows:
         names = [name.strip() for name in args.rows.split(";")]

@@ -1,4 +1,4 @@
-"""Arguments that commands share, and how they are read."""
+"""Arguments that commands share, and their values."""
 
 import argparse
 import json
@@ -12,7 +12,7 @@ if TYPE_CHECKING:  # help should not wait for the configuration's models
 
 
 def add_common(parser: argparse.ArgumentParser) -> None:
-    """The options that every verb takes."""
+    """Add the options of every command."""
     parser.add_argument(
         "--set", action="append", default=[], metavar="KEY=VALUE", help="override a configuration field by its path"
     )
@@ -22,12 +22,12 @@ def add_common(parser: argparse.ArgumentParser) -> None:
 
 
 def add_json(parser: argparse.ArgumentParser) -> None:
-    """The option that every verb takes, and the only common one of those that know no configuration."""
+    """Add the option of every command, and the only common one of commands without a configuration."""
     parser.add_argument("--json", action="store_true", help="print the result as JSON, and nothing else, on stdout")
 
 
 def overrides_from(args: argparse.Namespace) -> dict[str, Any]:
-    """What `--set` and `--seed` change, by dotted path."""
+    """The changes of `--set` and `--seed`, by dotted path."""
     from cloudml_tf.config.load import parse_overrides
 
     overrides = parse_overrides(args.set)
@@ -35,20 +35,20 @@ def overrides_from(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def config_from(args: argparse.Namespace) -> "Config":
-    """The configuration that a command line asks for."""
+    """The configuration of a command line."""
     from cloudml_tf.config.load import load_config
 
     return load_config(args.config, overrides_from(args))
 
 
 def check_one_place(output: str | None, run_dir: str | None) -> None:
-    """Refuse two places to write to. Raises `ConfigError`."""
+    """Refuse two destinations. Raises `ConfigError`."""
     if output is not None and run_dir is not None:
-        raise ConfigError("-o and --run-dir both say where to write; keep one.")
+        raise ConfigError("-o and --run-dir both name the destination; keep one.")
 
 
 def print_json(content: Any) -> None:
-    """Print for machines: one JSON document on stdout."""
+    """Print one JSON document on stdout, for programs."""
     from cloudml_tf.utils.files import finite
 
     print(json.dumps(finite(content), indent=2))
@@ -74,7 +74,7 @@ IMMEDIATE = ("completion", "config")  # commands that end at once
 
 
 def exit_codes(verb: str) -> dict[int, str]:
-    """The exit codes that a command can end with, and what they mean."""
+    """The exit codes of a command, and their meaning."""
     ended = () if verb in IMMEDIATE else (errors.EXIT_INTERRUPTED, errors.EXIT_TERMINATED)
     codes = (errors.EXIT_OK, errors.EXIT_FAULT, errors.EXIT_BAD_INPUT, *OWN_CODES.get(verb, ()), *ended)
     return {code: errors.EXIT_CODES[code] for code in codes}
@@ -91,5 +91,5 @@ def help_texts(verb: str, text: str, example: str) -> dict[str, Any]:
 
 
 def exit_code_table(codes: dict[int, str]) -> str:
-    """Exit codes, for help texts."""
+    """Format exit codes for help texts."""
     return "exit codes: " + "\n            ".join(f"{code} {text}" for code, text in codes.items())

@@ -36,7 +36,7 @@ def benchmarks() -> dict[str, tuple[Path, str]]:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Arguments of this room."""
+    """Add this command's arguments."""
     add = parser.add_argument
     add_json(parser)
     add("name", metavar="NAME", nargs="?", help="the benchmark to run; all are listed without one")
@@ -44,7 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """List, or run in a process of its own and hand its exit code on."""
+    """List the benchmarks, or run one in a subprocess and return its exit code."""
     known = benchmarks()
     if args.name is None:
         texts = {name: text for name, (_, text) in known.items()}
@@ -53,6 +53,6 @@ def run(args: argparse.Namespace) -> int:
     if args.name not in known:
         raise ConfigError(f"no benchmark '{args.name}'; there are: {', '.join(known)}.")
     if args.json:
-        raise ConfigError("--json lists the benchmarks; one that is run prints what it prints. Leave --json out.")
-    # The verb's own name is the script's: their help and errors should read as if called directly.
+        raise ConfigError("--json only lists the benchmarks; to run one, leave --json out.")
+    # The script gets its own name as program name: its help and errors should read as if called directly.
     return subprocess.run([sys.executable, str(known[args.name][0]), *args.rest], check=False).returncode

@@ -1,8 +1,8 @@
-"""Judge data, split and network before a training: `cloudml check configs/tier1.json`.
+"""Check data, split and network before a training: `cloudml check configs/tier1.json`.
 
     flights ─ frames ─ clock and boresight ─ splits ─ baselines ─ overfit one batch ─ verdict
 
-Where `train` would stop with an error, this goes on and names all that it finds.
+Where `train` would stop at the first error, this command continues and reports all of them.
 """
 
 import argparse
@@ -25,7 +25,7 @@ from cloudml_tf.utils.errors import EXIT_BAD_INPUT, EXIT_OK
 
 
 def check(config: Config, console: Console, probe: bool = True) -> Checked:
-    """Judge everything that can be judged."""
+    """Check everything that can be checked."""
     found = Checked(config)
     found.findings += [Finding("warning", "configuration", text) for text in config.warnings()]
     if config.data.scenes is None:
@@ -38,7 +38,7 @@ def check(config: Config, console: Console, probe: bool = True) -> Checked:
 
 
 def _look_at_flights(found: Checked, console: Console) -> None:
-    """Files, frames, clocks, gains, and the sequences that they are cut into."""
+    """Check files, frames, clocks, gains, and the sequences that they are cut into."""
     advice = survey.read(found, console)
     if found.flights:
         survey.judge_frames(found, advice, console)
@@ -52,7 +52,7 @@ def _look_at_flights(found: Checked, console: Console) -> None:
 
 
 def _look_at_scenes(found: Checked, console: Console) -> None:
-    """The scenes of a file, or those that flights without a problem make."""
+    """Check the scenes of a file, or those made of flights without a problem."""
     if reads_scenes(found.config) and not found.problems:
         scenes.read_scenes(found, console)
         if found.parts:
@@ -63,7 +63,7 @@ def _look_at_scenes(found: Checked, console: Console) -> None:
 
 
 def _try(found: Checked, console: Console, probe: bool) -> None:
-    """Baselines, ceiling and probe. Beside a problem they are consequences of it, and are told as notes."""
+    """Run baselines, ceiling and probe. Beside a problem their results are its consequences, and become notes."""
     from cloudml_tf.diagnostics.check import trials
 
     config, parts = found.config, found.parts
@@ -83,11 +83,11 @@ def _try(found: Checked, console: Console, probe: bool) -> None:
         found.numbers["probe"] = asdict(learned)
         results += trials.judge_probe(learned)
     if found.problems:
-        results = [replace(f, level="note", action="judge again when mended") if f.action else f for f in results]
+        results = [replace(f, level="note", action="check again after the fix") if f.action else f for f in results]
     found.findings += results
 
 
-# --- what a person sees
+# --- output
 
 STYLES = {"ok": "green", "note": "", "warning": "yellow", "problem": "bold red"}
 
@@ -112,7 +112,7 @@ def _scene_cells(name: str, row: dict[str, Any]) -> list[str]:
 
 
 def print_checked(console: Console, found: Checked) -> None:
-    """A table of the flights, the findings, the verdict."""
+    """Print a table of the flights, the findings, and the verdict."""
     log = "ln " if found.config.target.transform == "log" else ""
     title = f"labels: {log}{found.config.target.name}"
     flights, groups = (found.numbers.get(kind, {}) for kind in ("flights", "scenes"))
@@ -128,7 +128,7 @@ def print_checked(console: Console, found: Checked) -> None:
 
 
 def write_checked(folder: Path, found: Checked) -> None:
-    """check.json and check.png."""
+    """Write check.json and check.png."""
     from cloudml_tf.diagnostics.check.picture import draw_check
     from cloudml_tf.evaluation.collect import spaces
     from cloudml_tf.reports.figure import worded
@@ -144,14 +144,14 @@ def write_checked(folder: Path, found: Checked) -> None:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Arguments of this room."""
+    """Add this command's arguments."""
     parser.add_argument("config", metavar="CONFIG", help="a JSON configuration, e.g. configs/tier1.json")
-    parser.add_argument("--no-probe", action="store_true", help="leave the network out: no Keras is loaded")
+    parser.add_argument("--no-probe", action="store_true", help="leave the network out: Keras is not loaded")
     add_common(parser)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Check, print, write where asked."""
+    """Check, print, and write if --run-dir is given."""
     console = Console(machine=args.json)
     found = check(config_from(args), console, probe=not args.no_probe)
     print_checked(console, found)

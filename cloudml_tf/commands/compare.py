@@ -1,6 +1,6 @@
-"""Runs side by side: `python -m cloudml_tf compare RUN RUN …`, on the terminal and as a page.
+"""Compare runs: `cloudml compare RUN RUN …`, on the terminal and as a page.
 
-What it says is worked out in `cloudml_tf.evaluation.comparison`.
+The comparison itself is computed in `cloudml_tf.evaluation.comparison`.
 """
 
 import argparse
@@ -16,13 +16,13 @@ from cloudml_tf.utils.files import write_json
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Arguments of this room."""
+    """Add this command's arguments."""
     parser.add_argument("runs", metavar="RUN", nargs="+", help="finished run folders, two or more")
     add_common(parser)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print the tables, write comparison.json and compare.html."""
+    """Print the tables; write comparison.json and compare.html."""
     overrides = overrides_from(args)
     free = ("evaluation.bootstrap_samples", "evaluation.block_s", "output.runs", "seed")
     check_overrides(overrides, free, "a comparison is of runs as they were")

@@ -10,13 +10,13 @@ from collections.abc import Iterator
 from cloudml_tf.commands.arguments import add_json, finish
 
 SHELLS = ("bash", "zsh")
-# By what the help calls them.
+# By their metavar in the help.
 FILES = {"CONFIG", "GRID", "SEARCH", "FILE", "RUN_OR_MODEL", "OUT", "…"}
 FOLDERS = {"RUN", "MODEL", "FLIGHT", "DIR"}
 
 
 def script(shell: str) -> str:
-    """The completion of every verb and option."""
+    """The completion script for every command and option."""
     import shtab
 
     from cloudml_tf.commands.main import build_parser
@@ -40,7 +40,7 @@ def _actions(parser: argparse.ArgumentParser) -> Iterator[argparse.Action]:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Arguments of this room."""
+    """Add this command's arguments."""
     parser.add_argument("shell", choices=SHELLS, help="the shell to complete in")
     add_json(parser)
 

@@ -10,7 +10,7 @@ from cloudml_tf.utils.files import write_text
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Arguments of this room."""
+    """Add this command's arguments."""
     actions = parser.add_subparsers(dest="action", required=True, metavar="print|schema")
     show, schema = (
         actions.add_parser(name, **help_texts("config", text, f"cloudml config {name} {example}"))

@@ -1,4 +1,4 @@
-"""`cloudml diagnose`: say why a run failed, and what to try."""
+"""`cloudml diagnose`: find out why a run failed, and what to try."""
 
 import argparse
 from pathlib import Path
@@ -11,10 +11,10 @@ from cloudml_tf.utils.files import write_json
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Arguments of this room."""
+    """Add this command's arguments."""
     parser.add_argument("folder", metavar="RUN", help="a run folder, finished or cut off")
     parser.add_argument("--evaluation", metavar="DIR", help="a folder of `cloudml evaluate` on a held-out flight")
-    parser.add_argument("--quick", action="store_true", help="look at the run folder alone, not at the flight files")
+    parser.add_argument("--quick", action="store_true", help="read the run folder only, not the flight files")
     add_common(parser)
 
 

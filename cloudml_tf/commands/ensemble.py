@@ -1,8 +1,8 @@
-"""Runs joined to one answer with its uncertainty: `python -m cloudml_tf ensemble RUN RUN …`.
+"""Join runs to one prediction with its uncertainty: `cloudml ensemble RUN RUN …`.
 
     members ─ mean, spread ─ scores against the members ─ calibration by flight ─ coverage on test flights ─ SavedModel
 
-What is worked out lies in `cloudml_tf.evaluation.uncertainty` and `cloudml_tf.inference.ensemble`.
+The computation is in `cloudml_tf.evaluation.uncertainty` and `cloudml_tf.inference.ensemble`.
 """
 
 import argparse
@@ -29,14 +29,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class EnsembleOptions:
-    """What a command line asks for."""
+    """The options of a command line."""
 
     folders: tuple[Path, ...]
     calibrate: tuple[str, ...] = ()
     level: float = 0.9
     scale: str = "auto"
     pooling: Pooling = "pooled"
-    passes: int = 0  # with dropout, of each run; 0 calls each once, without
+    passes: int = 0  # with dropout, per run; 0 calls each once, without dropout
 
     def __post_init__(self) -> None:
         if not 0 < self.level < 1:
@@ -48,7 +48,7 @@ class EnsembleOptions:
 
 
 def ensemble(wish: EnsembleOptions, overrides: dict[str, Any], console: Console) -> "Ensemble":
-    """Read the members, judge their mean, calibrate its intervals and see how often they hold."""
+    """Read the members, evaluate their mean, calibrate its intervals and measure their coverage."""
     quiet_tensorflow()
     from cloudml_tf.inference.ensemble import calibration, flights
     from cloudml_tf.inference.ensemble.combination import Combination, choose_scale
@@ -90,16 +90,16 @@ def ensemble(wish: EnsembleOptions, overrides: dict[str, Any], console: Console)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Arguments of this room."""
+    """Add this command's arguments."""
     add = parser.add_argument
     add("runs", metavar="RUN", nargs="+", help="finished runs with the same test flights, such as five seeds")
     add("--calibrate", metavar="DIR", nargs="+", default=[], help="folders with flights that no member was trained on")
-    add("--level", type=float, default=0.9, help="the share that an interval is to cover (0.9)")
+    add("--level", type=float, default=0.9, help="nominal coverage of an interval (default: 0.9)")
     add(
         "--scale",
         choices=("auto", "constant", "spread", "head"),
         default="auto",
-        help="what widths follow: the members' spread, or a quantile or histogram head where they have one",
+        help="what the widths follow: the members' spread, or a quantile or histogram head where they have one",
     )
     add("--pooling", choices=("pooled", "largest", "guaranteed"), default="pooled", help="see docs/uncertainty.md")
     add("--mc-dropout", type=int, default=0, metavar="N", help="N passes of each run with its dropout on")
@@ -107,7 +107,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Join, judge, draw, export."""
+    """Join, evaluate, draw and export."""
     console, overrides = Console(machine=args.json), overrides_from(args)
     check_overrides(overrides)
     folders = tuple(Path(path) for path in args.runs)
@@ -130,7 +130,7 @@ def run(args: argparse.Namespace) -> int:
     if "export" in found.metrics:
         show_export(console, found.metrics["export"])
     elif wish.passes:
-        console.say("no export: passes with dropout are no model of their own; an ensemble of runs is exported")
+        console.say("no export: passes with dropout are not a separate model; only an ensemble of runs is exported")
     else:
         again = shlex.join(["cloudml", "ensemble", *args.runs, "--set", "output.export=true"])
         console.say(f"no export: output.export is false, as in the first member's configuration. To export: {again}")

@@ -12,13 +12,13 @@ from cloudml_tf.utils.console import Console
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Arguments of this room."""
+    """Add this command's arguments."""
     add = parser.add_argument
     add("folder", metavar="RUN", help="the folder of a finished run")
     add(
         "--format",
         metavar="A,B",
-        help=f"any of {','.join(FORMATS)} (default: output.export_formats); what lies there is written again",
+        help=f"any of {','.join(FORMATS)} (default: output.export_formats); existing formats are written again",
     )
     add_common(parser)
     add("-o", "--output", dest="run_dir", metavar="DIR", help="the same as --run-dir")

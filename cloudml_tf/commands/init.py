@@ -1,7 +1,7 @@
-"""Start with flights of your own: `cloudml init my_campaign`, or `cloudml init my_campaign --from data/*.nc`.
+"""Start with your own flights: `cloudml init my_campaign`, or `cloudml init my_campaign --from data/*.nc`.
 
-With `--from` the files are looked at, a mapping to the configuration is proposed with its reasons, and one flight is
-really read with it. The heuristics are in `cloudml_tf.data.discovery`.
+With `--from` the files are inspected, a mapping to the configuration is proposed with its reasons, and one flight is
+read with it as a test. The heuristics are in `cloudml_tf.data.discovery`.
 """
 
 import argparse
@@ -37,17 +37,17 @@ def starter(folder: Path) -> dict[str, Any]:
 
 
 def experiment_name(folder: Path) -> str:
-    """The folder's name, as far as an experiment may be called so."""
+    """The folder's name, with the characters that an experiment name allows."""
     name = re.sub(r"[^A-Za-z0-9._-]+", "_", folder.resolve().name).strip("._-")
     return name or "my_flights"
 
 
 def data_files(sources: Sequence[str]) -> list[Path]:
-    """The HDF5 and NetCDF files among paths; a folder stands for all below it. Raises `ConfigError` for none."""
+    """The HDF5 and NetCDF files among paths; a folder stands for all files below it. Raises `ConfigError` for none."""
     found: list[Path] = []
     for path in map(Path, sources):
         if not path.exists():
-            raise ConfigError(f"{path}: no such file or folder. Name HDF5 or NetCDF-4 files behind --from.")
+            raise ConfigError(f"{path}: no such file or folder. Name HDF5 or NetCDF-4 files after --from.")
         below = (
             sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
             if path.is_dir()
@@ -60,26 +60,26 @@ def data_files(sources: Sequence[str]) -> list[Path]:
 
 
 def _is_destination(path: Path) -> bool:
-    """Whether the last of the paths behind `--from` is the folder to write to: it is new, or has no data in it."""
+    """Whether the last of the paths after `--from` is the folder to write to: it is new, or has no data in it."""
     if path.is_dir():
         return not any(below.suffix.lower() in SUFFIXES for below in path.rglob("*"))
     return not path.exists() and not path.suffix
 
 
 def check_free(folder: Path) -> None:
-    """Refuse to write over somebody's configuration. Raises `ConfigError`."""
+    """Refuse to overwrite a configuration. Raises `ConfigError`."""
     if folder.is_file():
         raise ConfigError(f"{folder} is a file; init needs a folder. Name another one.")
     there = [name for name in ("config.json", "README.md", "schema.json") if (folder / name).exists()]
     if there:
         raise ConfigError(
-            f"{folder} has a {there[0]} already, and init writes over nothing. Name another folder "
+            f"{folder} has a {there[0]} already, and init overwrites nothing. Name another folder "
             f"(`cloudml init {folder}2`), or move {', '.join(there)} away."
         )
 
 
 def write_folder(folder: Path, content: dict[str, Any], with_flights: bool) -> Path:
-    """config.json, schema.json, README.md, and a folder for flights. Returns the configuration's path."""
+    """Write config.json, schema.json, README.md, and a folder for flights. Returns the configuration's path."""
     write_json(folder / "config.json", content)
     write_text(folder / "schema.json", schema_json())
     texts = resources.files("cloudml_tf.data.discovery")
@@ -91,14 +91,14 @@ def write_folder(folder: Path, content: dict[str, Any], with_flights: bool) -> P
 
 
 def propose_from(files: list[Path], folder: Path, console: Console) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The configuration that files suggest, and what is told about it."""
+    """Propose a configuration for files; return it, and a record for the user."""
     from cloudml_tf.data.discovery.datasets import read_content
     from cloudml_tf.data.discovery.mapping import map_files
     from cloudml_tf.data.discovery.proposal import propose
     from cloudml_tf.data.readers.sandbox import try_file
 
     contents, unread = [], []
-    with console.progress("looking at files") as progress:
+    with console.progress("inspecting files") as progress:
         for number, path in enumerate(files):
             try:
                 try_file(path)
@@ -109,11 +109,11 @@ def propose_from(files: list[Path], folder: Path, console: Console) -> tuple[dic
     mapping = map_files(contents)
     content, flights = propose(mapping, experiment_name(folder))
     mapping.notes[:0] = unread
-    return content, {**told(mapping), "flights": {name: files.model_dump() for name, files in flights.items()}}
+    return content, {**record_of(mapping), "flights": {name: files.model_dump() for name, files in flights.items()}}
 
 
-def told(mapping: "Mapping") -> dict[str, Any]:
-    """What was found and what was not, for tables and machines."""
+def record_of(mapping: "Mapping") -> dict[str, Any]:
+    """What was found and what is missing, for tables and programs."""
     roles = [
         {
             "role": choice.field,
@@ -131,7 +131,7 @@ def told(mapping: "Mapping") -> dict[str, Any]:
 
 
 def print_proposal(console: Console, found: dict[str, Any]) -> None:
-    """The table of roles, the flights, what is uncertain and what is missing."""
+    """Print the table of roles, the flights, what is uncertain and what is missing."""
     rows = [[r["role"], r["dataset"], str(tuple(r["shape"])), r["unit"], r["sure"], r["why"]] for r in found["roles"]]
     if rows:
         columns = ["role", "dataset", "shape", "unit", "how sure", "why"]
@@ -148,7 +148,7 @@ def print_proposal(console: Console, found: dict[str, Any]) -> None:
 
 
 def try_config(path: Path, content: dict[str, Any]) -> tuple[dict[str, Any] | None, str | None]:
-    """One flight read with the configuration: (what was read, None) or (None, the problem)."""
+    """Read one flight with the configuration: (what was read, None) or (None, the problem)."""
     from cloudml_tf.data.discovery.trial import read_one_flight
 
     try:
@@ -158,10 +158,10 @@ def try_config(path: Path, content: dict[str, Any]) -> tuple[dict[str, Any] | No
 
 
 def print_trial(console: Console, loaded: dict[str, Any] | None, problem: str | None, path: Path) -> None:
-    """Counts of the flight that was read, or the problem; and what to do next."""
+    """Print the counts of the flight that was read, or the problem; and the next step."""
     if loaded is None:
         console.say(f"this configuration cannot be read yet: {problem}", style="bold red")
-        console.say(f"mend {path}, then: cloudml check {path}")
+        console.say(f"fix {path}, then: cloudml check {path}")
         return
     label = f"{loaded['label_mean']:.3g} ± {loaded['label_std']:.2g}"
     shape = " x ".join(str(side) for side in loaded["frame_shape"])
@@ -174,7 +174,7 @@ def print_trial(console: Console, loaded: dict[str, Any] | None, problem: str | 
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Arguments of this room."""
+    """Add this command's arguments."""
     add = parser.add_argument
     add("folder", metavar="DIR", nargs="?", help="the new folder; --run-dir does the same")
     add(
@@ -182,13 +182,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         dest="sources",
         metavar="FILE",
         nargs="+",
-        help="HDF5 or NetCDF-4 files, or folders of them, to look at",
+        help="HDF5 or NetCDF-4 files, or folders of them, to inspect",
     )
     add_common(parser)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Write a starter folder, or one for the files that are named."""
+    """Write a starter folder, empty or for the named files."""
     console = Console(machine=args.json)
     sources = list(args.sources or [])
     target = args.run_dir or args.folder

@@ -1,7 +1,7 @@
-"""The console script `cloudml`: one door to every verb, with the same options and exit codes.
+"""The console script `cloudml`: one entry point for all commands, with the same options and exit codes.
 
-Each verb is a module of this package with `add_arguments(parser)` and `run(args) -> exit code`; `python -m cloudml_tf`
-runs the same. Nothing here loads Keras or TensorFlow.
+Each command is a module of this package with `add_arguments(parser)` and `run(args) -> exit code`; `python -m
+cloudml_tf` runs the same. Nothing here loads Keras or TensorFlow.
 """
 
 import argparse
@@ -27,26 +27,26 @@ from cloudml_tf.utils.tf_logging import set_log_level
 RUN, OTHER = (f"runs/tier1_variance_fix_test/{day}-120000" for day in (20260101, 20260102))
 _VERBS = {  # what each does, and the arguments of an example
     "init": ("start a folder for flights of your own", "my_campaign --from data/*.nc"),
-    "train": ("train, judge and export a model", "configs/tier1.json --set training.max_epochs=20"),
+    "train": ("train, evaluate and export a model", "configs/tier1.json --set training.max_epochs=20"),
     "pretrain": ("pretrain the frame encoder on frames without labels", "configs/pretrain.json"),
     "evaluate": ("score a run or an exported model on labelled flights", f"{RUN} --flights flights"),
     "predict": (
-        "write a model's answer for every frame of a flight as a CF NetCDF file",
+        "write predictions for every frame of a flight as a CF NetCDF file",
         "savedmodels/tier1_variance_fix_test flights/sim08 -o sim08.nc",
     ),
-    "diagnose": ("say why a run failed, and what to try", RUN),
-    "compare": ("set runs side by side, with the winner of each score", f"{RUN} {OTHER}"),
-    "reproduce": ("reproduce the original's collapsed runs and its remedy", "--jobs 2"),
-    "ablate": ("train a grid of settings over seeds, and say what each is worth", "configs/ablation.json"),
+    "diagnose": ("find out why a run failed, and what to try", RUN),
+    "compare": ("compare runs, with the winner of each score", f"{RUN} {OTHER}"),
+    "reproduce": ("reproduce the reference recipe: its collapsed runs and its remedy", "--jobs 2"),
+    "ablate": ("train a grid of settings over seeds, and measure the effect of each", "configs/ablation.json"),
     "search": ("train many variants and keep the best", "configs/search.json"),
-    "ensemble": ("join runs to one answer with its uncertainty", f"{RUN} {OTHER}"),
+    "ensemble": ("join runs to one prediction with its uncertainty", f"{RUN} {OTHER}"),
     "export": ("write a finished run as SavedModel, ONNX or LiteRT", f"{RUN} --format savedmodel,onnx,litert"),
     "simulate": ("write simulated flights in the instruments' layout", "flights --preset hard"),
     "scenes": (
-        "write flights as one file of gridded scenes, for networks that answer for every pixel",
+        "write flights as one file of gridded scenes, for networks that predict every pixel",
         "flights -o scenes.h5",
     ),
-    "check": ("judge the data, the split and the network before a training", "configs/tier1.json"),
+    "check": ("check the data, the split and the network before a training", "configs/tier1.json"),
     "benchmark": ("list and run the project's own benchmarks", "seeds configs/tier1.json"),
     "completion": ("print the completion of a shell", "bash"),
     "config": ("print a configuration or its JSON Schema", "print configs/tier1.json"),
@@ -55,11 +55,11 @@ VERBS = {name: (text, f"cloudml {name} {example}") for name, (text, example) in 
 
 RESUMED = ("train", "search")  # --resume continues where they were interrupted
 IN_FOLDER = "; --resume and --run-dir with its folder continue it"
-GOES_ON = {
-    "predict": "; with --archive the same command goes on with what is missing",
+CONTINUED_BY = {
+    "predict": "; with --archive the same command continues with what is missing",
     "pretrain": IN_FOLDER,
-    "ablate": "; the same command goes on with what is missing",
-    "reproduce": "; the same command goes on with what is missing",
+    "ablate": "; the same command continues with what is missing",
+    "reproduce": "; the same command continues with what is missing",
 }
 
 
@@ -72,7 +72,7 @@ class _Parser(argparse.ArgumentParser):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self.known: set[str] = set()  # every option
-        self.hands_on = False  # whether another parser reads the rest of the line
+        self.hands_on = False  # whether another parser takes the rest of the line
         super().__init__(*args, **kwargs)
 
     def add_argument(self, *args: Any, **kwargs: Any) -> argparse.Action:
@@ -88,13 +88,13 @@ class _Parser(argparse.ArgumentParser):
         return super().add_subparsers(**kwargs)
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
-        """Parse; what is no option is left over. Raises `ConfigError`."""
+        """Parse; words that are not options are left over. Raises `ConfigError`."""
         if not self.hands_on:
             self._check_options(list(args or ()))
         return super().parse_known_args(args, namespace)
 
     def _check_options(self, words: list[str]) -> None:
-        """Raise for the first word that looks like an option and is none; argparse takes beginnings for the whole."""
+        """Raise for the first word that looks like an unknown option; argparse accepts abbreviations."""
         for word in words[: words.index("--")] if "--" in words else words:
             name = word.partition("=")[0]
             if not re.match(r"-[^\d.]", name) or " " in name or name[:2] in self.known:
@@ -112,7 +112,7 @@ class _Parser(argparse.ArgumentParser):
 
 
 def build_parser(verb: str | None = None, every: bool = False) -> argparse.ArgumentParser:
-    """The parser; only the asked verb's module is imported, or all of them with `every`."""
+    """Build the parser; only the module of the given command is imported, or all of them with `every`."""
     parser = _Parser(
         prog="cloudml",
         description=__doc__.splitlines()[0],
@@ -122,7 +122,7 @@ def build_parser(verb: str | None = None, every: bool = False) -> argparse.Argum
     from cloudml_tf import __version__
 
     parser.add_argument("--version", action="version", version=f"cloudml_tf {__version__}")
-    verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
+    verbs = parser.add_subparsers(dest="verb", required=True, metavar="COMMAND")
     for name, (text, example) in VERBS.items():
         command = verbs.add_parser(name, **help_texts(name, text, example))
         if every or name == verb:
@@ -133,12 +133,12 @@ def build_parser(verb: str | None = None, every: bool = False) -> argparse.Argum
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run a verb; turn a user's mistake into one clear message and its exit code."""
+    """Run a command; turn a user's mistake into one clear message and its exit code."""
     argv = sys.argv[1:] if argv is None else argv
     set_log_level()
     verb = argv[0] if argv else ""
     if verb not in VERBS:
-        return _without_verb(argv)
+        return _without_command(argv)
     try:
         args, unknown = build_parser(verb).parse_known_args(argv)
     except ConfigError as error:
@@ -151,10 +151,10 @@ def main(argv: list[str] | None = None) -> int:
     except CloudMLError as error:
         return _refuse(f"cloudml {args.verb}", str(error), error.exit_code, args.json)
     except KeyboardInterrupt:
-        print(f"cloudml {args.verb}: interrupted{_goes_on(args.verb, argv)}.", file=sys.stderr)
+        print(f"cloudml {args.verb}: interrupted{_how_to_continue(args.verb, argv)}.", file=sys.stderr)
         return EXIT_INTERRUPTED
     except Terminated:
-        print(f"cloudml {args.verb}: ended by SIGTERM{_goes_on(args.verb, argv)}.", file=sys.stderr)
+        print(f"cloudml {args.verb}: ended by SIGTERM{_how_to_continue(args.verb, argv)}.", file=sys.stderr)
         return EXIT_TERMINATED
     except BrokenPipeError:
         sys.stderr.close()
@@ -162,33 +162,36 @@ def main(argv: list[str] | None = None) -> int:
     except OSError as error:
         if error.filename is None:
             raise
-        # A full disk or a folder that may not be written: the user can mend it, and a traceback would hide it.
+        # A full disk or a folder that may not be written: the user can fix it, and a traceback would hide it.
         reason = f"{error.filename}: {error.strerror}. Choose a writable folder or free some space."
         return _refuse(f"cloudml {args.verb}", reason, EXIT_BAD_INPUT, args.json)
 
 
-def _without_verb(argv: list[str]) -> int:
-    """The help or the version, which exit; help where nothing is asked for; or what is wrong."""
+def _without_command(argv: list[str]) -> int:
+    """Print the help or the version, which exit; print the help where nothing is given; or report what is wrong."""
     if not argv:
         build_parser().print_help()
         return EXIT_BAD_INPUT
     if not argv[0].startswith("-"):
-        return _refuse("cloudml", _unknown_verb(argv[0]), EXIT_BAD_INPUT, "--json" in argv)
+        return _refuse("cloudml", _unknown_command(argv[0]), EXIT_BAD_INPUT, "--json" in argv)
     try:
         build_parser().parse_args(argv)
     except ConfigError as error:
         return _refuse("cloudml", str(error), error.exit_code, "--json" in argv)
-    return _refuse("cloudml", f"the verb comes first, before {argv[0]}. See `cloudml --help`.", EXIT_BAD_INPUT, False)
+    return _refuse(
+        "cloudml", f"the command comes first, before {argv[0]}. See `cloudml --help`.", EXIT_BAD_INPUT, False
+    )
 
 
-def _goes_on(verb: str, argv: list[str]) -> str:
-    """How to continue what was stopped, for the end of a sentence; nothing for what begins anew."""
+def _how_to_continue(verb: str, argv: list[str]) -> str:
+    """How to continue an interrupted command, for the end of a sentence; empty for one that starts from the
+    beginning."""
     if any(word.startswith("--lofo") for word in argv) and "--run-dir" not in argv:
         return IN_FOLDER
     if verb in RESUMED:
         again = argv if "--resume" in argv else [*argv, "--resume"]
         return f"; `{shlex.join(['cloudml', *again])}` continues it"
-    return GOES_ON.get(verb, "")
+    return CONTINUED_BY.get(verb, "")
 
 
 def _refuse(command: str, reason: str, exit_code: int, machine: bool) -> int:
@@ -198,14 +201,14 @@ def _refuse(command: str, reason: str, exit_code: int, machine: bool) -> int:
     return exit_code
 
 
-def _unknown_verb(verb: str) -> str:
+def _unknown_command(verb: str) -> str:
     near = difflib.get_close_matches(verb, VERBS, n=1)
-    hint = f"did you mean '{near[0]}'?" if near else f"the verbs are {', '.join(VERBS)}."
-    return f"'{verb}' is no verb; {hint} See `cloudml --help`."
+    hint = f"did you mean '{near[0]}'?" if near else f"the commands are {', '.join(VERBS)}."
+    return f"unknown command '{verb}'; {hint} See `cloudml --help`."
 
 
 def _unknown_arguments(args: argparse.Namespace, unknown: list[str]) -> str:
-    """What is not understood, and what may be missing before it."""
+    """Report unknown arguments, and what may be missing before them."""
     text, settings = f"unknown arguments: {' '.join(unknown)}.", getattr(args, "set", None)
     if settings and "=" not in settings[-1]:
         text += f" Did you mean --set {settings[-1]}={unknown[0]}?"

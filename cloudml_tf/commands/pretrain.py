@@ -12,14 +12,14 @@ from cloudml_tf.utils.locks import alone_in
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Arguments of this room."""
+    """Add this command's arguments."""
     parser.add_argument("config", metavar="CONFIG", help="a JSON configuration, e.g. configs/pretrain.json")
     parser.add_argument("--resume", action="store_true", help="continue the interrupted pretraining of --run-dir")
     add_common(parser)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Pretrain alone, probe the encoder, and say whether it converged."""
+    """Pretrain alone, probe the encoder, and report whether it converged."""
     from cloudml_tf.data.prepare import prepare
 
     config = config_from(args)

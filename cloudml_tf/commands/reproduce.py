@@ -1,8 +1,8 @@
-"""Reproduce the original's three collapsed runs and its remedy: `cloudml reproduce`.
+"""Reproduce the reference recipe's three collapsed runs and its remedy: `cloudml reproduce`.
 
 Its recipes are trained on simulated flights without signal, with little signal and few labels, and with a good signal,
 each over several seeds; then the remedy is taken back one change at a time. All of it is a grid file,
-configs/reproduce.json; this room is its door. Where it was killed it goes on.
+configs/reproduce.json, which this command runs. An interrupted run is continued.
 """
 
 import argparse
@@ -15,14 +15,14 @@ DEFAULT = Path("configs/reproduce.json")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Arguments of this room."""
+    """Add this command's arguments."""
     add = parser.add_argument
     add("grid", metavar="GRID", nargs="?", default=str(DEFAULT), help=f"a grid file (default: {DEFAULT})")
     ablate.add_grid_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Train what is missing, print the tables."""
+    """Train what is missing, and print the tables."""
     if args.grid == str(DEFAULT) and not DEFAULT.is_file():
-        raise ConfigError(f"{DEFAULT} is not here. Call this in the project's folder, or name a grid file.")
+        raise ConfigError(f"{DEFAULT}: no such file here. Call this in the project's folder, or name a grid file.")
     return ablate.run(args)

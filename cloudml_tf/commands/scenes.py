@@ -1,8 +1,8 @@
-"""Flights to one file of gridded scenes, to train a network on that gives a value for every pixel, or to ask one.
+"""Write flights as one file of gridded scenes, to train or run a network that predicts every pixel.
 
     flights ─ frames that share no cloud ─ images, the lidar's labels on the nadir line, the sun ─ scenes.h5
 
-What the file holds: docs/swath.md.
+The content of the file: docs/swath.md.
 """
 
 import argparse
@@ -24,7 +24,11 @@ from cloudml_tf.utils.console import Console
 from cloudml_tf.utils.errors import ConfigError, FlightError, of_flight
 from cloudml_tf.utils.files import whole_file
 
-PLAIN = {"experiment_name": "scenes", "split": {"kind": "time_blocks"}}  # reads flights by the defaults
+PLAIN = {
+    "experiment_name": "scenes",
+    "temporal_frames": 1,
+    "split": {"kind": "time_blocks"},
+}  # reads flights by the defaults
 
 
 def make_scenes(
@@ -36,25 +40,23 @@ def make_scenes(
     labels: bool = True,
     overlap: float = 0.0,
 ) -> dict[str, Any]:
-    """Write the scenes of flights into one file; what was written.
+    """Write the scenes of flights into one file; return a record of them.
 
     Args:
-        files: of each flight, by name.
+        files: the files of each flight, by name.
         config: as `reading` makes it.
-        path: of the file.
-        console: for the progress.
-        left_out: takes the flights that data.bad_flights leaves out, and why; some may be there already.
-        labels: without, no lidar file is read.
-        overlap: of neighbouring scenes, 0 to 0.9 of their length.
+        path: path of the file.
+        console: shows progress.
+        left_out: collects the flights that data.bad_flights leaves out, and why; it may already have some.
+        labels: False reads no lidar file.
+        overlap: overlap of neighbouring scenes, 0 to 0.9 of their length.
 
     Raises `ConfigError`, and `DataError` for flights that cannot be used where data.bad_flights is "stop".
     """
     from cloudml_tf.data.sources import check_some, read_flights
 
     if not 0.0 <= overlap <= 0.9:
-        raise ConfigError(
-            f"--overlap is the share of a scene that its neighbour shows too, 0 to 0.9. Received: {overlap}"
-        )
+        raise ConfigError(f"--overlap is the share of a scene that its neighbour shares, 0 to 0.9. Received: {overlap}")
     if labels and config.target.name != "optical_depth":
         raise ConfigError(
             f"scenes are labelled with optical_depth. Received: target.name {config.target.name}. Give --no-lidar for "
@@ -73,19 +75,19 @@ def make_scenes(
         except FlightError as error:
             leave_out(error, left_out, config)
     check_some(list(found), left_out)
-    told = {flight.name: _told(number[flight.name], found) for flight in flights if number[flight.name] in found}
+    written = {flight.name: _summary(number[flight.name], found) for flight in flights if number[flight.name] in found}
     about = {
         "title": "frames of flights as gridded scenes, by cloudml_tf",
-        "flights": json.dumps({row["flight"]: name for name, row in told.items()}),
+        "flights": json.dumps({row["flight"]: name for name, row in written.items()}),
         "overlap": overlap,
         "configuration": json.dumps(config.model_dump(mode="json", include={"experiment_name", "target", "data"})),
     }
     with whole_file(path) as temporary:
         write_scenes(temporary, found, config.data.camera.channels, about)
-    return {"file": str(path), "flights": told, **({"left_out": left_out} if left_out else {})}
+    return {"file": str(path), "flights": written, **({"left_out": left_out} if left_out else {})}
 
 
-def _told(number: int, found: dict[int, FlightScenes]) -> dict[str, Any]:
+def _summary(number: int, found: dict[int, FlightScenes]) -> dict[str, Any]:
     scenes = found[number]
     labels = 0 if scenes.label is None else int(np.isfinite(scenes.label).sum())
     return {
@@ -98,23 +100,29 @@ def _told(number: int, found: dict[int, FlightScenes]) -> dict[str, Any]:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Arguments of this room."""
+    """Add this command's arguments."""
     add = parser.add_argument
     add(
         "flights",
         metavar="FLIGHT",
         nargs="*",
-        help="folders with flights, camera files, or names in data.flights; all of the configuration by default",
+        help="folders with flights, camera files, or names in data.flights; by default all of the configuration",
     )
     add("-o", "--output", metavar="OUT", help="the file; data.scenes.path of the configuration by default")
     add("--config", metavar="CONFIG", help="a JSON configuration: how flights are read and labelled")
-    add("--overlap", type=float, default=0.0, metavar="SHARE", help="of a scene that the next one shows too, 0 to 0.9")
-    add("--no-lidar", action="store_true", help="scenes to predict: no lidar file is read")
+    add(
+        "--overlap",
+        type=float,
+        default=0.0,
+        metavar="SHARE",
+        help="share of a scene that the next one overlaps, 0 to 0.9",
+    )
+    add("--no-lidar", action="store_true", help="write scenes for prediction: no lidar file is read")
     add_common(parser)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Find, write, tell."""
+    """Find the flights, write the scenes, print a summary."""
     from cloudml_tf.data.sources import available_flights, find_named
 
     console = Console(machine=args.json)
@@ -142,7 +150,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def place(output: str | None, run_dir: str | None, config: Config) -> Path:
-    """Where the file goes: -o, scenes.h5 in --run-dir, or where the configuration reads it. Raises `ConfigError`."""
+    """The path of the file: -o, scenes.h5 in --run-dir, or where the configuration reads it. Raises `ConfigError`."""
     check_one_place(output, run_dir)
     if output is not None:
         return Path(output)

@@ -1,8 +1,8 @@
-"""Search for a better configuration: `python -m cloudml_tf search configs/search.json`.
+"""Search for a better configuration: `cloudml search configs/search.json`.
 
-    space ─ KerasTuner's oracle ─ trials ─ table, picture, best.json
+    space ─ KerasTuner's oracle ─ trials ─ table, figure, best.json
 
-One process, or a chief that deals out trials and workers that run them: docs/search.md.
+One process, or a chief that assigns trials and workers that run them: docs/search.md.
 """
 
 import argparse
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 
 def search_folder(search: Search, run_dir: str | None, resume: bool) -> Path:
-    """The folder of a new search, or of the one to go on with."""
+    """The folder of a new search, or of the one to continue."""
     parent = expand(search.config().output.runs) / search.experiment_name
     if not resume:
         folder = new_folder(run_dir, parent, "search-")
@@ -54,7 +54,7 @@ def search_folder(search: Search, run_dir: str | None, resume: bool) -> Path:
 
 
 def check_same(folder: Path, search: Search) -> None:
-    """Refuse to go on with another search. Raises `RunError` naming what differs."""
+    """Refuse to continue with another search. Raises `RunError` naming what differs."""
     if not (folder / "search_config.json").is_file():
         raise RunError(f"{folder}: no search_config.json, so no search to resume. Start it without --resume.")
     before, now = (flat(one.model_dump(mode="json")) for one in (read_search(folder / "search_config.json"), search))
@@ -65,7 +65,7 @@ def check_same(folder: Path, search: Search) -> None:
 
 
 def read_base(search: Search, console: Console) -> "Prepared":
-    """The flights of the base. What is wrong with them is no matter of a trial: it ends the search before it begins."""
+    """Read the flights of the base. A fault in them ends the search before it starts: no trial is to blame."""
     from cloudml_tf.data.prepare import prepare
 
     with console.progress("reading flights") as progress:
@@ -73,9 +73,11 @@ def read_base(search: Search, console: Console) -> "Prepared":
 
 
 def run_trials(search: Search, folder: Path, console: Console, prepared: "Prepared | None") -> None:
-    """Run trials until there are none left: alone, or as KerasTuner's chief or worker, as the environment says."""
+    """Run trials until there are none left: alone, or as KerasTuner's chief or worker, by the environment."""
     quiet_tensorflow()
-    logging.getLogger("tensorflow").setLevel(logging.ERROR)  # it warns of many traced functions: each trial has its own
+    logging.getLogger("tensorflow").setLevel(
+        logging.ERROR
+    )  # it warns about many traced functions, but each trial has its own
     from cloudml_tf.experiments.search.tuner import CloudTuner
 
     with contextlib.redirect_stdout(io.StringIO()):  # "Reloading Tuner from"
@@ -87,39 +89,39 @@ def run_trials(search: Search, folder: Path, console: Console, prepared: "Prepar
 
 
 class Rows:
-    """Says what became of each trial."""
+    """Prints the outcome of each trial."""
 
     def __init__(self, console: Console, folder: Path, search: Search) -> None:
         self.console, self.folder, self.search = console, folder, search
-        self.said: set[str] = set()
+        self.printed: set[str] = set()
 
     def __call__(self) -> None:
-        """A row for each trial that is finished and was not told of yet."""
+        """Print a row for each trial that has finished since the last call."""
         for result in read_results(self.folder):
-            if result["id"] not in self.said:
-                self.said.add(result["id"])
+            if result["id"] not in self.printed:
+                self.printed.add(result["id"])
                 self._say(result)
 
     def _say(self, result: dict[str, Any]) -> None:
         trials = getattr(self.search.tuner, "trials", None)
         completed = result["status"] == "completed"
         score = f"R² {result['val_r2']:.3f}" if completed else result["status"]
-        count = f"{len(self.said)}{f' of {trials}' if trials else ''}"
+        count = f"{len(self.printed)}{f' of {trials}' if trials else ''}"
         self.console.say(f"{count:>9}  {score:<10} {result['seconds']:6.1f} s  {values_text(result)}")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Arguments of this room."""
+    """Add this command's arguments."""
     add = parser.add_argument
     add("config", metavar="SEARCH", help="a JSON search, e.g. configs/search.json")
-    add("--resume", action="store_true", help="go on with the newest interrupted search, or the one of --run-dir")
+    add("--resume", action="store_true", help="continue the newest interrupted search, or the one of --run-dir")
     add("--workers", type=int, metavar="N", help="start a chief and N workers on this machine")
     add("--threads", type=int, metavar="N", help="processor threads of this process, or of each worker")
     add_common(parser)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Search, then write and print what was found."""
+    """Search, then write and print the results."""
     check_options(args)
     seed = {} if args.seed is None else {"tuner.seed": args.seed}
     search = load_search(args.config, {**overrides_from(args), **seed})
@@ -153,7 +155,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def check_options(args: argparse.Namespace) -> None:
-    """Refuse numbers of processes that are none, and parts that do not go together."""
+    """Refuse invalid numbers of processes, and options that do not go together."""
     for name in ("workers", "threads"):
         number = getattr(args, name)
         if number is not None and number < 1:
@@ -165,7 +167,7 @@ def check_options(args: argparse.Namespace) -> None:
 
 
 def work(search: Search, folder: Path, console: Console) -> None:
-    """Be a worker of a chief, or what `--workers` of another process started; writes no results of the search."""
+    """Run trials as a worker of a chief, or as a process of `--workers`; the search's results are not written here."""
     if wait_for_chief(folder, console):
         check_same(folder, search)
         run_trials(search, folder, console, read_base(search, console) if role() == "worker" else None)

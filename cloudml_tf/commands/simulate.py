@@ -1,7 +1,7 @@
-"""Write simulated flights in the instruments' layout: `python -m cloudml_tf simulate flights --preset hard`.
+"""Write simulated flights in the instruments' layout: `cloudml simulate flights --preset hard`.
 
-The physics is in `cloudml_tf.data.simulation.simulator`; every number is a field of `SimulationConfig`, set with
-`--set frames_per_flight=600`.
+The physics is in `cloudml_tf.data.simulation.simulator`; every number is a field of `SimulationConfig`, set with `--set
+frames_per_flight=600`.
 """
 
 import argparse
@@ -16,22 +16,22 @@ from cloudml_tf.utils.errors import ConfigError
 
 
 def simulation_config(preset: str | None, overrides: dict[str, Any]) -> SimulationConfig:
-    """Settings from a preset and dotless overrides. Raises `ConfigError` naming the field."""
+    """Make settings from a preset and overrides without sections. Raises `ConfigError` naming the field."""
     content = {**({"preset": preset} if preset else {}), **overrides}
     return validated(SimulationConfig, content, "simulation settings")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Arguments of this room."""
+    """Add this command's arguments."""
     parser.add_argument("output", metavar="DIR", nargs="?", help="where to write; --run-dir does the same")
     parser.add_argument("--preset", choices=sorted(PRESETS), help="how much signal there is")
-    # --flights names folders elsewhere; here it stays as the older name.
+    # --flights names folders elsewhere; here it is kept as the older name.
     parser.add_argument("--count", "--flights", type=int, metavar="N", help="how many flights")
     add_common(parser)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Simulate into a folder; flights that are there already with the same settings are kept."""
+    """Simulate into a folder; existing flights with the same settings are kept."""
     from cloudml_tf.data.simulation.simulator import simulate_flights
 
     target = args.run_dir or args.output

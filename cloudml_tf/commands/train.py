@@ -11,7 +11,7 @@ from cloudml_tf.utils.errors import EXIT_COLLAPSED, EXIT_OK, ConfigError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Arguments of this room."""
+    """Add this command's arguments."""
     add = parser.add_argument
     add("config", metavar="CONFIG", help="a JSON configuration, e.g. configs/tier1.json")
     add("--print-config", action="store_true", help="print the resolved configuration and stop")
@@ -21,7 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="?",
         const="",
         metavar="A,B,…",
-        help="leave-one-flight-out over these flights (all without names), and the joined table",
+        help="leave-one-flight-out over these flights (all without names), and the joint table",
     )
     add(
         "--init-from",
@@ -32,7 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """The main job."""
+    """Train one run, or a leave-one-flight-out set of runs."""
     start = {} if args.init_from is None else {"training.init_from": str(expand(args.init_from).resolve())}
     config = load_config(args.config, {**overrides_from(args), **start})
     if args.print_config:

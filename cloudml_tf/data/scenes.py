@@ -199,6 +199,7 @@ def training_parts(
     settings, split = scene_settings(config), config.split
     assert isinstance(split, FlightSplit)  # config.targets
     parts = split_scenes(scenes, split, judged)
+    check_steps(parts["train"], config)
     check_levels(parts["train"], config)
     check_logarithm(parts["train"], config)
     for number, part in enumerate(("train", "val")):
@@ -245,6 +246,17 @@ def check_logarithm(scenes: Scenes, config: Config) -> None:
 def levels_step(config: Config) -> int:
     """What rows and columns must be multiples of."""
     return 2 ** (len(config.model.widths) - 1)
+
+
+def check_steps(scenes: Scenes, config: Config) -> None:
+    """Refuse scenes of another number of frames than `temporal_frames`. Raises `DataError`."""
+    steps = 1 if scenes.frames.ndim == 4 else scenes.frames.shape[1]
+    if steps != config.temporal_frames:
+        raise DataError(
+            f"scenes of {steps} frames do not fit temporal_frames {config.temporal_frames}. Set temporal_frames to "
+            f"{steps}, or name datasets (scene, frame, row, column) of {config.temporal_frames} frames in "
+            "data.scenes.channels."
+        )
 
 
 def check_levels(scenes: Scenes, config: Config) -> None:

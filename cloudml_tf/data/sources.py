@@ -16,7 +16,7 @@ from cloudml_tf.data.readers.sandbox import read_flight
 from cloudml_tf.data.samples import Samples, build_samples
 from cloudml_tf.data.simulation.simulator import simulate_flights
 from cloudml_tf.data.splits import check_labels
-from cloudml_tf.utils.errors import DataError, FlightError, of_flight
+from cloudml_tf.utils.errors import ConfigError, DataError, FlightError, of_flight
 
 Result = TypeVar("Result")
 
@@ -29,6 +29,7 @@ def available_flights(
     With data.bad_flights "skip" those of which a file is missing are put into `left_out`.
     """
     data = config.data
+    _check_flights(config)
     left_out = left_out if data.bad_flights == "skip" else None
     if data.flights is not None:
         if not data.flights:
@@ -38,6 +39,15 @@ def available_flights(
         return find_flights(expand(data.path), data, refused=left_out)
     folders = simulate_flights(data.simulation, expand(data.cache) / "simulated", progress)
     return find_flights(Path(folders[0]).parent, data)
+
+
+def _check_flights(config: Config) -> None:
+    """Refuse a file of scenes where flights are read. Raises `ConfigError`."""
+    if config.data.scenes is not None:
+        raise ConfigError(
+            "this command reads flights, and the configuration names a file of scenes (data.scenes). Leave data.scenes "
+            "out, or use a command that reads scenes, such as train, check, evaluate, predict or export."
+        )
 
 
 def _expanded(files: FlightFiles) -> FlightFiles:
@@ -100,6 +110,7 @@ def find_named(
 
     Raises `DataError` for a word that is none of these, and for two flights of one name.
     """
+    _check_flights(config)
     found: dict[str, FlightFiles] = {}
     for word in words:
         for name, files in _named(word, config, known, labels, refused).items():

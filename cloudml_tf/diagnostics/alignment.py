@@ -214,7 +214,7 @@ def align(evidence: list[Evidence], search: Search, seed: int = 0) -> Alignment:
         Plane(search.lags_s, search.across, clock.sum(axis=0) / total, clock_draws),
         Plane(search.along, search.across, boresight.sum(axis=0) / total, boresight_draws),
     )
-    return _judge(*planes, search, int(total), several=sum(len(e.count) > 0 for e in evidence) > 1)
+    return _conclude(*planes, search, int(total), several=sum(len(e.count) > 0 for e in evidence) > 1)
 
 
 def _one_channel(evidence: list[Evidence], total: float) -> tuple[np.ndarray, np.ndarray]:
@@ -253,7 +253,7 @@ class Plane:
         return self.first[i], self.across[j], flat.max(axis=1)
 
 
-def _judge(clock: Plane, boresight: Plane, search: Search, labels: int, several: bool) -> Alignment:
+def _conclude(clock: Plane, boresight: Plane, search: Search, labels: int, several: bool) -> Alignment:
     """Decide from the two planes what is certain."""
     centre, now = (int(np.flatnonzero(x == 0)[0]) for x in (search.across, search.lags_s))
     configured = float(clock.r[now, centre])

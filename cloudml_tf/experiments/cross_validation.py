@@ -1,4 +1,4 @@
-"""Leave-one-flight-out: a training for each test flight, and what they say together."""
+"""Leave-one-flight-out: a training for each test flight, and their joint scores."""
 
 import contextlib
 import re
@@ -22,10 +22,10 @@ SHOWN = ("rmse", "r2", "variance_ratio", "correlation", "bias")
 def leave_one_out(
     config: Config, console: Console, names: list[str], run_dir: str | None, resume: bool = False
 ) -> tuple[Path, dict[str, Any]]:
-    """One training for each test flight, and their scores joined.
+    """Run one training for each test flight, and join their scores.
 
-    Flights that the configuration keeps for its own test, or excludes, stay out of it unless they are named.
-    `resume` reads the finished folds of `run_dir` and goes on with the others.
+    Flights that the configuration keeps for its own test, or excludes, are left out unless they are named. `resume`
+    reads the finished folds of `run_dir` and continues with the others.
     """
     from cloudml_tf.data.sources import available_flights
 
@@ -51,7 +51,7 @@ def leave_one_out(
 
 
 def _fold(config: Config, exclude: list[str], name: str, console: Console, folder: Path) -> dict[str, Any]:
-    """The scores of one fold; a finished one is read, an interrupted one goes on."""
+    """The scores of one fold; a finished one is read, an interrupted one continued."""
     console.say(f"leave-one-flight-out: {name}", "bold")
     changed = config.model_dump(mode="json")
     changed["split"] = {"kind": "leave_one_out", "test": name, "exclude": exclude}
@@ -98,7 +98,7 @@ def join_folds(folds: dict[str, dict[str, Any]]) -> dict[str, Any]:
 
 
 def print_folds(console: Console, joined: dict[str, Any]) -> None:
-    """The joined table."""
+    """Print the joint table."""
     rows = []
     for name, fold in joined["folds"].items():
         references = [number(scores["rmse"]) for b, scores in fold["baselines"].items() if b != "mean"]

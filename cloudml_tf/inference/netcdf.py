@@ -151,7 +151,7 @@ def _masks(predicted: Predicted, quantity: Quantity) -> dict[str, Any]:
     }
     quality = {
         "standard_name": "quality_flag",
-        "long_name": f"what is to be said against {quantity.name}",
+        "long_name": f"quality flags of {quantity.name}",
         "flag_masks": MASKS,
         "flag_meanings": " ".join(FLAGS),
     }

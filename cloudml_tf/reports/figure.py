@@ -104,6 +104,13 @@ def panel(size: tuple[float, float] = PANEL, rows: int = 1, **options: Any) -> t
     return made, list(made.subplots(rows, 1, squeeze=False, **options).ravel())
 
 
+def legend_below(made: Figure) -> None:
+    """Put one legend below all axes of a figure, where it hides nothing; long names get a row each."""
+    named = [label for ax in made.axes for label in ax.get_legend_handles_labels()[1]]
+    fit = int(14 * made.get_figwidth()) // (max(map(len, named)) + 7)  # characters in a row, with the lines before them
+    made.legend(loc="outside lower center", ncols=max(min(fit, len(named)), 1))
+
+
 def colour_of(number: int) -> str:
     """The colour of the run with that number, in every figure."""
     return CYCLE[number % len(CYCLE)]

@@ -42,6 +42,11 @@ h1 { font-size: 1.5rem; line-height: 1.25; margin: 0 0 .75rem; }
 h2 { font-size: 1.15rem; margin: 2.5rem 0 .5rem; padding-top: .75rem; border-top: 1px solid var(--line); }
 h3 { font-size: 1rem; margin: 1rem 0 .25rem; }
 p, ul { margin: .4rem 0; max-width: 68ch; }
+section > p.muted { max-width: 110ch; }
+.columns { columns: 2 26rem; column-gap: 3rem; }
+.columns > * { break-inside: avoid; }
+.columns > :first-child { margin-top: 0; }
+.columns > h3 { break-after: avoid; }
 ul { padding-left: 1.2rem; }
 .muted, figcaption, .numbers small { color: var(--muted); }
 .badge { display: inline-block; font-weight: 600; padding: .1rem .7rem; margin: 0 .4rem .4rem 0; border-radius: 1rem;
@@ -56,11 +61,12 @@ th, td { padding: .3rem .8rem .3rem 0; border-bottom: 1px solid var(--line); tex
 th { color: var(--muted); font-weight: 500; }
 th:first-child, td:first-child { text-align: left; position: sticky; left: 0; background: var(--page); }
 tr.strong td { font-weight: 650; }
-.pictures { display: grid; gap: 1rem 1.5rem;
+.pictures { display: grid; gap: 1rem 1.5rem; max-width: calc(var(--count) * (1.5 * var(--least) + 1.5rem));
   grid-template-columns: repeat(auto-fit, minmax(min(100%%, var(--least)), 1fr)); }
 figure { margin: .5rem 0; min-width: 0; max-width: calc(1.5 * var(--least)); }
 figure svg { display: block; width: 100%%; height: auto; }
 figure.wide { grid-column: 1 / -1; max-width: none; }
+.pictures:has(> .wide) { max-width: none; }
 .wide svg { min-width: 50rem; }
 svg text { font-family: inherit !important; }
 pre { overflow: auto; background: var(--soft); padding: 1rem; max-height: 30rem; font-size: .85rem; }
@@ -133,7 +139,12 @@ def picture(svg: Markup, caption: str = "", wide: bool = False) -> Markup:
 
 def pictures(*content: Any, least_rem: float = 16.5) -> Markup:
     """Figures side by side, as many as fit with that width each."""
-    return element("div", *content, class_="pictures", style=f"--least: {least_rem:.1f}rem")
+    return element("div", *content, class_="pictures", style=f"--least: {least_rem:.1f}rem; --count: {len(content)}")
+
+
+def columns(*content: Any) -> Markup:
+    """Text in two columns, where the window is wide enough for both."""
+    return element("div", *content, class_="columns")
 
 
 def bullets(items: Sequence[Any]) -> Markup:

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 
 from cloudml_tf.data.scaling import TargetScaling
 from cloudml_tf.data.scenes import Scenes
-from cloudml_tf.reports.figure import BLUE, INK, ORANGE, Picture, panel, styled
+from cloudml_tf.reports.figure import BLUE, INK, ORANGE, Picture, legend_below, panel, styled
 
 SIDE = 2.3  # inches of a map
 
@@ -88,7 +88,7 @@ def decade_bias(rows: Sequence[Mapping[str, float]], unit: str) -> Picture:
     ax.set_xticks(place, [_decade(row) for row in rows])
     ax.margins(y=0.12)
     ax.set(xlabel="predicted value", title=f"By decade, {unit}")
-    made.legend(loc="outside lower center", ncols=2)
+    legend_below(made)
     return Picture("decades", "Numbers of pixels above the bars.", made)
 
 

@@ -24,6 +24,7 @@ from cloudml_tf.reports.figure import (
     REFERENCES,
     Picture,
     colour_of,
+    legend_below,
     limits,
     panel,
     styled,
@@ -50,7 +51,7 @@ def lines(name: str, title: str, series: Sequence[Line], best_epoch: int | None 
     if "R²" in title and everything.size and everything.min() < -1:
         ax.set_ylim(-1, 1.02)
     if len(series) > 1:
-        ax.legend()
+        legend_below(made)
     return Picture(name, caption, made)
 
 
@@ -93,7 +94,7 @@ def scatter(
     target: np.ndarray, prediction: np.ndarray, found: Scores, unit: str, name: str = "scatter", truth: str = "lidar"
 ) -> Picture:
     """Draw predictions against the `truth` with the 1:1 line, and the line of the best rescaling. (n,) each."""
-    made, (ax,) = panel((3.6, 3.4))
+    made, (ax,) = panel((3.6, 3.7))
     both = limits(np.concatenate([target, prediction]))
     _cloud(ax, target, prediction, both, both)
     ax.plot(both, both, color=INK, linewidth=1, label="1:1")
@@ -105,7 +106,7 @@ def scatter(
     ax.set(xlim=both, ylim=both, xlabel=f"{truth}, {unit}", ylabel=f"prediction, {unit}", aspect="equal")
     ax.locator_params(nbins=5)  # the same ticks on both axes, whose labels are not equally wide
     ax.set_title(f"R² {found['r2']:.3f}, s {100 * found['variance_ratio']:.1f} %, r {found['correlation']:.3f}")
-    ax.legend(loc="upper left")
+    legend_below(made)
     return Picture(name, f"{found['n']} labels; a stronger colour means more of them.", made)
 
 
@@ -116,7 +117,7 @@ def residuals(
     """Draw prediction - truth against the truth, with mean and std of each tenth of the labels; and their histogram."""
     error = prediction - target
     across, up = limits(target), limits(error)
-    made, (ax,) = panel((3.6, 3.4))
+    made, (ax,) = panel((3.6, 3.7))
     _cloud(ax, target, error, across, up)
     tenths = [part for part in np.array_split(np.argsort(target, kind="stable"), 10) if len(part)]
     middle, mean, std = (
@@ -126,12 +127,12 @@ def residuals(
     ax.errorbar(middle, mean, std, color=ORANGE, marker="o", markersize=4, linewidth=1.4, elinewidth=1, capsize=2)
     ax.set(xlim=across, ylim=up, xlabel=f"{truth}, {unit}", ylabel=f"prediction - {truth}, {unit}", title="Residuals")
     first = Picture("residuals", "Orange: mean and std of each tenth of the labels.", made)
-    made, (ax,) = panel((3.6, 3.4))
+    made, (ax,) = panel((3.6, 3.7))
     ax.hist(error, bins=np.linspace(*up, 41).tolist(), color=BLUE, alpha=0.8)
     ax.axvline(0, color=INK, linewidth=1)
     ax.axvline(found["bias"], color=ORANGE, linewidth=1.4, linestyle="--", label="bias")
     ax.set(xlim=up, xlabel=f"prediction - {truth}, {unit}", ylabel="labels", title="Histogram of residuals")
-    ax.legend()
+    legend_below(made)
     return [first, Picture("residual_histogram", f"Bias {found['bias']:+.3f}, RMSE {found['rmse']:.3f}.", made)]
 
 
@@ -159,16 +160,15 @@ def distributions(
     everything = np.concatenate([target, *shown.values()])
     low, high = np.quantile(everything[np.isfinite(everything)], [0.002, 0.998])
     bins = np.linspace(*limits(np.asarray([low, high])), 36).tolist()
-    top = 1.7 * float(np.histogram(target, bins=bins, density=True)[0].max())
     found = []
     for title, values in shown.items():
-        made, (ax,) = panel((2.75, 2.2))
+        made, (ax,) = panel((2.75, 2.3))
         ax.hist(target, bins=bins, color=GREY, alpha=0.5, label=truth, density=True)
         ax.hist(values, bins=bins, histtype="step", color=BLUE, linewidth=1.6, label="prediction", density=True)
         ratio = values.std() / target.std() if target.std() > 0 else math.nan
-        ax.set(title=f"{title[0].upper()}{title[1:]}: s {100 * ratio:.1f} %", xlabel=unit, yticks=[], ylim=(0, top))
+        ax.set(title=f"{title[0].upper()}{title[1:]}: s {100 * ratio:.1f} %", xlabel=unit, yticks=[])
         ax.xaxis.set_major_locator(MaxNLocator(5))
-        ax.legend(loc="upper right")
+        legend_below(made)
         found.append(Picture(f"distribution_{title.replace(' ', '_')}", "", made))
     return found
 
@@ -203,7 +203,7 @@ def bars(
     ax.set_title(title)
     ax.grid(axis="y", visible=False)
     if len(values) > 1:
-        made.legend(loc="outside lower center", ncols=_columns(list(values)))
+        legend_below(made)
     return Picture(name, "", made)
 
 
@@ -238,16 +238,11 @@ def taylor(rows: Sequence[tuple[str, Scores]], name: str = "taylor") -> Picture:
         size = 5 if label in REFERENCES else 8
         ax.plot(s * r, s * math.sqrt(max(1 - r * r, 0)), marker, markersize=size, color=tint, label=label, linestyle="")
     if shown:
-        made.legend(loc="outside lower center", ncols=_columns([label for label, _ in shown]))
+        legend_below(made)
     ax.set_title("Taylor diagram", pad=12)
     missing = [label for label, f in rows if not _positive(f)]
     absent = f" Not on it, with no positive correlation: {', '.join(missing)}." if missing else ""
     return Picture(name, f"Radius s, angle r, dashed circles centred RMSE/std(t); the star is the truth.{absent}", made)
-
-
-def _columns(labels: Sequence[str]) -> int:
-    """The number of columns of a legend, so that long names of runs are not cut off."""
-    return 1 if max(map(len, labels)) > 22 else 2
 
 
 def _positive(found: Scores) -> bool:

@@ -198,7 +198,8 @@ def summary(metrics: dict[str, Any]) -> list[Markup]:
         ("r, correlation", r, f"ceiling r² {ceiling}"),
         (f"RMSE, {unit}", rmse, interval(found, "rmse")),
     ]
-    return [html.element("p", *badges), *_diagnosed(diagnosis), html.numbers(big), *lines]
+    top = [html.element("p", *badges), *([html.columns(*_diagnosed(diagnosis))] if diagnosis else [])]
+    return [*top, html.numbers(big), html.columns(*lines)]
 
 
 def _trained(training: Mapping[str, Any]) -> str:

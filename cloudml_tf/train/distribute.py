@@ -47,22 +47,22 @@ class InStep:
     ) -> None:
         """Train like `model.fit`, on batches of (inputs by name, target[, sample weight])."""
         model, steps = self.model, len(batches)
-        told = keras.callbacks.CallbackList(list(callbacks), model=model, verbose=0, epochs=epochs, steps=steps)
+        events = keras.callbacks.CallbackList(list(callbacks), model=model, verbose=0, epochs=epochs, steps=steps)
         training, held_out = as_dataset(batches), as_dataset(validation)
         model.stop_training = False
-        told.on_train_begin()
+        events.on_train_begin()
         logs: dict[str, float] = {}
         for epoch in range(first_epoch, epochs):
-            told.on_epoch_begin(epoch)
-            logs = self._pass(self._train, training, told.on_train_batch_begin, told.on_train_batch_end)
-            told.on_test_begin()
-            found = self._pass(self._test, held_out, told.on_test_batch_begin, told.on_test_batch_end)
-            told.on_test_end(found)
+            events.on_epoch_begin(epoch)
+            logs = self._pass(self._train, training, events.on_train_batch_begin, events.on_train_batch_end)
+            events.on_test_begin()
+            found = self._pass(self._test, held_out, events.on_test_batch_begin, events.on_test_batch_end)
+            events.on_test_end(found)
             logs |= {f"val_{name}": value for name, value in found.items()}
-            told.on_epoch_end(epoch, logs)
+            events.on_epoch_end(epoch, logs)
             if self._any_stops():
                 break
-        told.on_train_end(logs)
+        events.on_train_end(logs)
 
     def _pass(
         self,
@@ -133,12 +133,12 @@ class InStep:
         # divided by their number, that is the sum, clipped.
         mean = tf.distribute.get_replica_context().all_reduce("MEAN", gradients)
         self.model.optimizer.apply(list(mean), variables)
-        self._judge(share, output)
+        self._update_metrics(share, output)
         return part
 
     def _test_step(self, share: tuple[Any, ...], size: Any) -> Any:
         output, part = self._forward(share, size, training=False)
-        self._judge(share, output)
+        self._update_metrics(share, output)
         return part
 
     def _forward(self, share: tuple[Any, ...], size: Any, training: bool) -> tuple[Any, Any]:
@@ -150,7 +150,7 @@ class InStep:
         losses = self.loss.call((target, *weight) if weight else target, output)  # (samples of the share,)
         return output, tf.reduce_sum(losses) / tf.cast(size, losses.dtype)
 
-    def _judge(self, share: tuple[Any, ...], output: Any) -> None:
+    def _update_metrics(self, share: tuple[Any, ...], output: Any) -> None:
         _, target, *weight = share
         for metric in self.metrics:
             metric.update_state(target, output, *(weight if self.weighted else ()))

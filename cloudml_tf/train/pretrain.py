@@ -28,7 +28,7 @@ from cloudml_tf.utils.files import whole_file, write_json
 from cloudml_tf.utils.tf_logging import quiet_tensorflow
 
 NAME, WEIGHTS = "pretraining.json", "encoder.npz"
-JUDGED = 600  # validation frames whose hidden patches are compared with the references
+EVALUATED = 600  # validation frames whose hidden patches are compared with the references
 SHOWN = 4  # of them, in the figure
 
 
@@ -76,11 +76,11 @@ def pretrain(config: Config, prepared: Prepared, folder: Path, console: Console)
     )
     folder.mkdir(parents=True, exist_ok=True)
     history, seconds = _fit(model, config, chunks, folder, console)
-    judged = _judge(model, chunks["val"])
-    found = _summary(history, judged, chunks, config, prepared, seconds)
+    evaluated = _evaluate(model, chunks["val"])
+    found = _summary(history, evaluated, chunks, config, prepared, seconds)
     with whole_file(folder / WEIGHTS) as temporary, open(temporary, "wb") as file:
         np.savez(file, *encoder.get_weights())
-    for picture in pictures(judged["target"], judged["painted"], judged["hidden"], history):
+    for picture in pictures(evaluated["target"], evaluated["painted"], evaluated["hidden"], history):
         picture.write(folder / "plots")
     write_json(folder / NAME, found)  # its presence means that the folder is complete
     forget_checkpoints(folder)
@@ -156,13 +156,13 @@ def _compile(model: Any, config: Config, steps: int) -> None:
     model.optimizer.build(model.trainable_variables)
 
 
-def _judge(model: Any, val: FrameChunks) -> dict[str, Any]:
+def _evaluate(model: Any, val: FrameChunks) -> dict[str, Any]:
     """Compare hidden patches of validation frames, painted by the network and by the references."""
     import keras
 
     from cloudml_tf.train.reconstruction_references import reference_errors
 
-    chosen = np.unique(np.linspace(0, len(val) - 1, max(JUDGED // val.index.shape[1], 1)).astype(int))
+    chosen = np.unique(np.linspace(0, len(val) - 1, max(EVALUATED // val.index.shape[1], 1)).astype(int))
     frames = val.frames(chosen)
     whole = frames.reshape(-1, 1, *frames.shape[2:])  # every frame is evaluated, whichever were trained on
     pieces = [model(whole[i : i + 64], training=False) for i in range(0, len(whole), 64)]
@@ -177,7 +177,7 @@ def _judge(model: Any, val: FrameChunks) -> dict[str, Any]:
 
 def _summary(
     history: dict[str, list[float]],
-    judged: dict[str, Any],
+    evaluated: dict[str, Any],
     chunks: dict[str, FrameChunks],
     config: Config,
     prepared: Prepared,
@@ -185,7 +185,7 @@ def _summary(
 ) -> dict[str, Any]:
     from cloudml_tf.nn.masked_reconstruction import convergence
 
-    errors = judged["errors"]
+    errors = evaluated["errors"]
     verdict = convergence(history["val_loss"], errors["network"], errors["mean_of_visible"])
     if verdict.best_epoch == 0:
         raise PretrainingError(f"pretraining {verdict.text}. Lower pretraining.learning_rate.")

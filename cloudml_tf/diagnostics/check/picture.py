@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from cloudml_tf.reports.figure import BLUE, GREY, INK, ORANGE, Picture, panel, styled
+from cloudml_tf.reports.figure import BLUE, GREY, INK, ORANGE, Picture, legend_below, panel, styled
 
 
 @styled()
@@ -29,17 +29,16 @@ def draw_check(
     boxes.set(xlabel=unit, title="Labels")
     for part in dict.fromkeys(parts.values()):
         boxes.plot([], [], color=colours[part], linewidth=5, label=part)
-    made.legend(*boxes.get_legend_handles_labels(), loc="outside lower left", ncols=3)
     if curve:
         lag, shift = axes[1:]
         lag.plot(curve["lag_s"], curve["r_of_lag"], color=BLUE, marker=".")
         shift.plot(curve["across_pixels"], curve["r_of_across"], color=BLUE, marker=".", label="across track")
         shift.plot(curve["along_pixels"], curve["r_of_along"], color=ORANGE, marker=".", label="along track")
-        shift.legend()
         for ax, title, text in (
             (lag, "Clock", "lag of the frame, s"),
             (shift, "Boresight", "shift from the nadir pixel, pixels"),
         ):
             ax.axvline(0, color=GREY, linestyle=":", linewidth=1)
             ax.set(xlabel=text, ylabel="r with brightness", title=title)
+    legend_below(made)
     return Picture("check", "labels, clock and boresight", made).write(folder)

@@ -188,10 +188,10 @@ def _inflated_parts(e: Evidence, by_the_loss: bool) -> list[tuple[str, Part]]:
 
     A flight on which r alone was lost is left out, unless the loss visibly inflates wherever r is low.
     """
-    judged = [name for name in HELD_OUT if name in e.parts and (by_the_loss or name not in e.lost)]
-    if not judged or not _costs(e, [e.parts[name] for name in judged]):
+    considered = [name for name in HELD_OUT if name in e.parts and (by_the_loss or name not in e.lost)]
+    if not considered or not _costs(e, [e.parts[name] for name in considered]):
         return []
-    names = [*judged, *(name for name in e.parts if name == "held_out")]
+    names = [*considered, *(name for name in e.parts if name == "held_out")]
     return [(name, e.parts[name]) for name in names if e.parts[name].gap > INFLATED]
 
 

@@ -35,15 +35,15 @@ CLEAR_PEAK = 5.0  # times the rms of the correlation at other lags
 AWAY_S = 20.0  # distance from the peak of lags that count as other
 
 
-def look(config: Config, description: dict[str, Any], judged: bool, console: Console) -> Probes:
-    """Run all probes of a run whose flight files can still be read; `judged` where its baselines are known."""
+def look(config: Config, description: dict[str, Any], evaluated: bool, console: Console) -> Probes:
+    """Run all probes of a run whose flight files can still be read; `evaluated` where its baselines are known."""
     try:
         with console.progress("reading flights") as progress:
             prepared = prepare(as_it_was(config, description), decoding=progress)
         return replace(
             look_at(prepared),
             clock=clocks_of(prepared, config),
-            baselines=None if judged else collect_baselines(prepared.parts, prepared.scaling.target, config),
+            baselines=None if evaluated else collect_baselines(prepared.parts, prepared.scaling.target, config),
             blocks_apart=blocks_apart(prepared, config) if isinstance(config.split, TimeBlocks) else None,
         )
     except CloudMLError as error:

@@ -2,8 +2,8 @@
 
     grid file ─ cells (checked all at once) ─ worker processes ─ <folder>/<variant>/<row>/seed<k>/ ─ summary
 
-A cell is done when its metrics.json is there; a failed one leaves failed.json with the reason and stays in the tables.
-Whatever is killed is taken up again where it was.
+A cell is done when its metrics.json exists; a failed one leaves failed.json with the reason and stays in the tables. An
+interrupted grid is continued where it stopped.
 """
 
 import contextlib
@@ -34,19 +34,19 @@ from cloudml_tf.utils.files import write_json
 from cloudml_tf.utils.threads import begin_child, threads_of_children
 
 FAILED, DONE = "failed.json", WHOLE
-ATTEMPTS = 2  # of a cell whose worker process dies
-TASKS = 16  # cells that a worker process trains, about; then new ones take over, with all memory given back
+ATTEMPTS = 2  # for a cell whose worker process dies
+TASKS = 16  # cells that a worker process trains, about; then new processes replace them, which frees all memory
 
 
 class Row(Settings):
     """One set of changes, trained with every seed."""
 
     set: dict[str, Any] = Field({}, description="Overrides by dotted path, on top of the base and the variant.")
-    variants: tuple[str, ...] | None = Field(None, description="Only in these variants; in all by default.")
-    against: str | None = Field(None, description="The row that it is compared with, instead of `reference`.")
-    expected: str = Field("", description="What was expected of it, shown beside what came out.")
-    figures: dict[str, float] = Field({}, description="Scores published elsewhere, shown beside what came out.")
-    group: str = Field("", description="Rows of one group share a table.")
+    variants: tuple[str, ...] | None = Field(None, description="Variants that have this row; all by default.")
+    against: str | None = Field(None, description="Row to compare with, instead of `reference`.")
+    expected: str = Field("", description="Expected result, shown beside the actual one.")
+    figures: dict[str, float] = Field({}, description="Scores published elsewhere, shown beside the actual ones.")
+    group: str = Field("", description="Name of the group; rows of one group share a table.")
 
 
 class Grid(Settings):
@@ -58,9 +58,9 @@ class Grid(Settings):
     seeds: tuple[int, ...] = Field((1, 2, 3, 4, 5), min_length=1)
     variants: dict[str, dict[str, Any]] = Field({}, description="Overrides by name, e.g. of the data.")
     rows: dict[str, Row] = Field(min_length=1)
-    reference: str | None = Field(None, description="The row that the others are compared with, seed by seed.")
-    gate: str | None = Field(None, description="A row that must pass the acceptance before the others run.")
-    runs: str = Field("runs", description="Where the grid's folder goes.")
+    reference: str | None = Field(None, description="Row that the others are compared with, seed by seed.")
+    gate: str | None = Field(None, description="Row that must pass the acceptance before the others run.")
+    runs: str = Field("runs", description="Parent of the grid's folder.")
 
     @model_validator(mode="after")
     def _names(self) -> "Grid":
@@ -93,24 +93,24 @@ class Cell:
     config: Config
 
     def folder(self, home: Path) -> Path:
-        """Where it is trained."""
+        """The folder of its training."""
         return home / self.variant / self.row / f"seed{self.seed}"
 
     @property
     def name(self) -> str:
-        """For people."""
+        """A name for people."""
         return f"{self.variant + ', ' if self.variant else ''}{self.row}, seed {self.seed}"
 
 
 def load_grid(path: Path, overrides: dict[str, Any]) -> Grid:
-    """Read a grid file. `overrides` are put into every cell's base."""
+    """Read a grid file. `overrides` are applied to every cell's base."""
     grid = validated(Grid, read_content(path), str(path))
     base = read_content(path.parent / grid.base) if isinstance(grid.base, str) else grid.base
     return grid.model_copy(update={"base": base, "set": {**grid.set, **overrides}})
 
 
 def cells(grid: Grid) -> list[Cell]:
-    """All of them, seeds outermost, so that every row has something early. Raises `ConfigError` for a bad one."""
+    """All cells, seeds outermost, so that every row has some result early. Raises `ConfigError` for an invalid one."""
     found = []
     for seed in grid.seeds:
         for variant in grid.variants or {"": {}}:
@@ -135,7 +135,7 @@ def _config(grid: Grid, variant: str, name: str, seed: int) -> Config:
 
 
 def run_cells(wanted: list[Cell], home: Path, jobs: int, console: Console, retry: bool = False) -> None:
-    """Train what is not done yet, `jobs` at a time, each in a process of its own with its share of the cores."""
+    """Train unfinished cells, `jobs` at a time, each in its own process with its share of the cores."""
     check_unchanged(wanted, home)
     waiting = [cell for cell in wanted if not is_done(cell, home, retry)]
     if len(waiting) < len(wanted):
@@ -156,7 +156,7 @@ def run_cells(wanted: list[Cell], home: Path, jobs: int, console: Console, retry
 
 
 def _as_trained(pool: ProcessPoolExecutor, waiting: list[Cell], home: Path) -> Iterator[Cell]:
-    """Cells in the order in which they end."""
+    """Yield cells in the order in which they finish."""
     futures = {
         pool.submit(train_cell, cell.config.model_dump(mode="json"), str(cell.folder(home))): cell for cell in waiting
     }
@@ -166,7 +166,7 @@ def _as_trained(pool: ProcessPoolExecutor, waiting: list[Cell], home: Path) -> I
 
 
 def _count_deaths(waiting: list[Cell], home: Path, deaths: dict[str, int]) -> None:
-    """A cell that takes its process down more than once fails."""
+    """Mark a cell as failed when its process has died more than once."""
     for cell in waiting:
         if not running_mark(cell.folder(home)).is_file() or is_done(cell, home):
             continue
@@ -177,7 +177,7 @@ def _count_deaths(waiting: list[Cell], home: Path, deaths: dict[str, int]) -> No
 
 
 def running_mark(folder: Path) -> Path:
-    """A file beside a cell's folder, there while the cell is trained."""
+    """A file beside a cell's folder that exists while the cell is trained."""
     return folder.with_name(f"{folder.name}.running")
 
 
@@ -196,7 +196,7 @@ def _workers(jobs: int) -> Iterator[ProcessPoolExecutor]:
 
 
 def train_cell(content: dict[str, Any], folder: str) -> None:
-    """In a worker: train one cell, or go on with it; what a user can mend is written down as a failure."""
+    """In a worker: train or continue one cell; an error that a user can fix is recorded as a failure."""
     from cloudml_tf.experiments.run import train
 
     home = Path(folder)
@@ -213,7 +213,7 @@ def train_cell(content: dict[str, Any], folder: str) -> None:
 
 
 def is_done(cell: Cell, home: Path, retry: bool = False) -> bool:
-    """Finished; or failed, unless it is to be tried again."""
+    """Whether a cell is finished; or failed, unless failed cells are repeated."""
     folder = cell.folder(home)
     if retry and (folder / FAILED).is_file() and not (folder / DONE).is_file():
         shutil.rmtree(folder)
@@ -231,13 +231,13 @@ def check_unchanged(wanted: list[Cell], home: Path) -> None:
         changed = [key for key in now if was.get(key) != now[key]]
         if changed:
             raise RunError(
-                f"{path}: {changed[0]} was {was.get(changed[0])}, and is {now[changed[0]]} in the grid now. "
-                "Finish it as it was, or give another --run-dir."
+                f"{path}: {changed[0]} was {was.get(changed[0])}, but is {now[changed[0]]} in the grid now. "
+                "Finish it unchanged, or give another --run-dir."
             )
 
 
 def outcome(cell: Cell, home: Path) -> str:
-    """One line of what came out."""
+    """The result of a cell in one line."""
     folder = cell.folder(home)
     if not (folder / DONE).is_file():
         return f"failed: {read_json(folder / FAILED)['error'].splitlines()[0]}"

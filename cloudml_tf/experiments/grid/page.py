@@ -1,4 +1,4 @@
-"""How a grid's summary looks: tables for the terminal, a page with a dot for every seed."""
+"""Present a grid's summary: tables for the terminal, and a page with a dot for every seed."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,7 +15,7 @@ from cloudml_tf.utils.console import Console
 from cloudml_tf.utils.files import write_text
 
 SHOWN = {"r2": BLUE, "variance_ratio": ORANGE, "correlation": GREEN}
-FIGURES = ("r2", "mae", "variance_ratio", "pred_spread", "correlation")  # of the original's table
+FIGURES = ("r2", "mae", "variance_ratio", "pred_spread", "correlation")  # the columns of the reference recipe's table
 
 
 def groups(rows: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
@@ -27,7 +27,7 @@ def groups(rows: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
 
 
 def winners(rows: Mapping[str, Any]) -> dict[str, str]:
-    """Score -> the row whose median over seeds is best."""
+    """For each score, the row with the best median over seeds, as in the reference recipe's table."""
     found = {}
     for key in FIGURES:
         medians = {name: row[key]["median"] for name, row in rows.items() if row[key]["median"] is not None}
@@ -37,12 +37,13 @@ def winners(rows: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _best(key: str, values: Mapping[str, float]) -> str:
-    """The row with the highest value, or the lowest error; the highest s and spread too, as in the original's table."""
+    """The row with the highest value, or the lowest error; the highest s and spread too, as in the reference recipe's
+    table."""
     return (min if COLUMNS[key].better == "lower" else max)(values, key=lambda name: values[name])
 
 
 def published(rows: Mapping[str, Any]) -> tuple[list[str], list[list[str]]] | None:
-    """The original's table, a metric a row: mean ± std here, what was published in brackets, and both winners.
+    """The reference recipe's table, a metric per row: mean ± std here, published values in brackets, and both winners.
 
     None where no row has published figures. Winners are by the median over seeds, the highest (MAE: the lowest).
     """
@@ -59,47 +60,47 @@ def published(rows: Mapping[str, Any]) -> tuple[list[str], list[list[str]]] | No
 
 
 def title_of(variant: str, group: str) -> str:
-    """A table's."""
+    """The title of a table."""
     return ": ".join(part for part in (variant, group) if part) or "rows"
 
 
 def references(rows: Mapping[str, Any]) -> str:
-    """What the baselines and the oracle reach, from any row that has them."""
+    """The scores of the baselines and the oracle, from any row that has them."""
     first = next((row for row in rows.values() if "ridge_r2" in row), None)
     if first is None:
         return ""
     names = {"ridge_r2": "ridge", "gradient_boosting_r2": "gradient boosting", "oracle_r2": "oracle"}
-    told = [f"{name} {first[key]['mean']:.3f}" for key, name in names.items() if key in first]
-    return f"R² of {', '.join(told)}"
+    reached = [f"{name} {first[key]['mean']:.3f}" for key, name in names.items() if key in first]
+    return f"R² of {', '.join(reached)}"
 
 
 def remarks(rows: Mapping[str, Any]) -> list[str]:
-    """Winners, verdicts, expectations and what was published elsewhere."""
+    """Winners, verdicts, expectations and published values."""
     lines = [references(rows)] if references(rows) else []
     best = winners(rows)
     if len(rows) > 1 and best:
-        told = [f"{COLUMNS[key].label} {name}" for key, name in best.items()]
-        lines.append(f"highest median (MAE: lowest): {', '.join(told)}")
+        named = [f"{COLUMNS[key].label} {name}" for key, name in best.items()]
+        lines.append(f"highest median (MAE: lowest): {', '.join(named)}")
     for name, row in rows.items():
-        told = []
+        notes = []
         if row["expected"]:
-            told.append(f"expected {row['expected']}")
+            notes.append(f"expected {row['expected']}")
         if "verdicts" in row:
-            told.append("diagnosis " + ", ".join(f"{count} {verdict}" for verdict, count in row["verdicts"].items()))
-        if told:
-            lines.append(f"{name}: {'; '.join(told)}")
+            notes.append("diagnosis " + ", ".join(f"{count} {verdict}" for verdict, count in row["verdicts"].items()))
+        if notes:
+            lines.append(f"{name}: {'; '.join(notes)}")
     return lines
 
 
 def print_tables(console: Console, found: dict[str, Any]) -> None:
-    """On the terminal."""
+    """Print the tables."""
     for variant, rows in found["variants"].items():
         for group, some in groups(rows).items():
             cells = [cells_of(name, row) for name, row in some.items()]
-            console.table(f"{title_of(variant, group)} (test part, mean ± std over seeds; {S_IS})", HEAD, cells)
+            console.table(f"{title_of(variant, group)} (test split, mean ± std over seeds; {S_IS})", HEAD, cells)
             beside = published(some)
             if beside is not None:
-                console.table("beside the original's figures, in brackets", *beside)
+                console.table("with the reference recipe's figures, in brackets", *beside)
             for line in remarks(some):
                 console.say(line)
     for failure in found["failed"]:
@@ -107,7 +108,7 @@ def print_tables(console: Console, found: dict[str, Any]) -> None:
 
 
 def write(home: Path, found: dict[str, Any], grid: Grid) -> None:
-    """grid.html, which needs no other file, and its pictures."""
+    """Write grid.html, which needs no other file, and its figures."""
     count = f"{found['done']} of {found['cells']} cells trained; {len(found['failed'])} failed."
     parts = [html.element("p", f"{count} In the tables {S_IS}.")]
     number = 0
@@ -120,9 +121,12 @@ def write(home: Path, found: dict[str, Any], grid: Grid) -> None:
             tables = [html.table(HEAD, [cells_of(name, row) for name, row in some.items()])]
             beside = published(some)
             if beside is not None:
-                tables += [html.element("p", "Mean ± std; in brackets what the original reports."), html.table(*beside)]
-            told = html.bullets(remarks(some))
-            parts.append(html.section(title_of(variant, group), *tables, told, side_by_side([drawn])))
+                tables += [
+                    html.element("p", "Mean ± std; in brackets the reference recipe's values."),
+                    html.table(*beside),
+                ]
+            listed = html.bullets(remarks(some))
+            parts.append(html.section(title_of(variant, group), *tables, listed, side_by_side([drawn])))
     if found["failed"]:
         lines = [f"{failure['cell']}: {failure['error']}" for failure in found["failed"]]
         parts.append(html.section("Failed cells", html.bullets(lines)))
@@ -132,7 +136,8 @@ def write(home: Path, found: dict[str, Any], grid: Grid) -> None:
 
 @styled()
 def picture(name: str, title: str, rows: Mapping[str, Any], reference: float | None = None) -> Picture:
-    """R², s and r of each row: mean, std and the ceiling r²; R² below -1 is cut. `reference`: R² of another row."""
+    """Draw R², s and r of each row: mean, std and the ceiling r²; R² below -1 is cut. `reference`: R² of another
+    row."""
     made, (ax,) = panel((8.0, 0.9 + 0.42 * len(rows)))
     height = np.arange(len(rows))[::-1]
     for shift, (key, colour) in zip((0.22, 0.0, -0.22), SHOWN.items(), strict=True):

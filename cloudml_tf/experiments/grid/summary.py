@@ -1,4 +1,4 @@
-"""What a grid says: a table a variant and group, mean ± std over seeds, and differences paired by seed."""
+"""Summarise a grid: a table per variant and group, mean ± std over seeds, and differences paired by seed."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,7 +16,7 @@ TIERS = ("excellent", "good", "minimum", "none")
 
 
 def summarise(grid: Grid, wanted: Sequence[Cell], home: Path) -> dict[str, Any]:
-    """All of a grid's figures: {"variants": {variant: {row: …}}, "failed": […], "done": n, "cells": n}."""
+    """All results of a grid: {"variants": {variant: {row: …}}, "failed": […], "done": n, "cells": n}."""
     found: dict[str, dict[str, Any]] = {}
     failed = []
     runs: dict[tuple[str, str], dict[int, dict[str, Any]]] = {}
@@ -83,12 +83,12 @@ def paired(
 def relative_change(
     by_seed: dict[int, dict[str, Any]], reference: dict[int, dict[str, Any]], seeds: Sequence[int], key: str = "rmse"
 ) -> dict[str, Any]:
-    """How much larger a score is than the reference row's, as a share, with its 95 % t interval over seeds."""
+    """The relative difference of a score from the reference row's, with its 95 % t interval over seeds."""
     return t_interval([_number(by_seed[s]["test"][key]) / _number(reference[s]["test"][key]) - 1.0 for s in seeds])
 
 
 def t_interval(values: Sequence[float] | np.ndarray) -> dict[str, Any]:
-    """{"mean", "interval"}: of two values or more, with the 95 % interval of Student's t."""
+    """{"mean", "interval"}: for two values or more with the 95 % interval of Student's t."""
     found = np.asarray(values, "float64")
     mean = float(found.mean())
     half = float(stats.t.ppf(0.975, len(found) - 1) * found.std(ddof=1) / np.sqrt(len(found)))
@@ -96,7 +96,7 @@ def t_interval(values: Sequence[float] | np.ndarray) -> dict[str, Any]:
 
 
 def spread_of(values: np.ndarray) -> dict[str, float | None]:
-    """Mean, std and median of what is a number; None where nothing is."""
+    """Mean, std and median of the finite values; None where there are none."""
     values = values[np.isfinite(values)]
     if not len(values):
         return {"mean": None, "std": None, "median": None}
@@ -112,7 +112,7 @@ HEAD = ["", "n", *labels(SCORES), "tier", "time/run, s", "ΔR², 95 %", "ΔRMSE"
 
 
 def cells_of(name: str, found: dict[str, Any]) -> list[str]:
-    """A row of the table."""
+    """The cells of a table row."""
     tier = ", ".join(f"{count} {tier}" for tier, count in found["tiers"].items() if count)
     against = found.get("against_reference")
     change = less = "-"

@@ -1,7 +1,7 @@
-"""KerasTuner's four ways to choose the next trial, made to survive a kill at any moment.
+"""KerasTuner's four strategies to choose the next trial, made to survive a kill at any moment.
 
 KerasTuner 1.4 writes its state in place, file by file, and reads it back as if that were one step. Here each file
-appears whole; a trial that the state does not know of is dealt out anew, and one that has ended is not run again.
+appears whole; a trial unknown to the state is assigned again, and a finished one is not repeated.
 """
 
 import itertools
@@ -23,39 +23,39 @@ COMPLETED, FAILED = "COMPLETED", "FAILED"
 
 
 class _Kept:
-    """What all of them need; put before the KerasTuner class, whose methods it wraps."""
+    """The shared part of all strategies; a mixin before the KerasTuner class, whose methods it wraps."""
 
     on_end: Callable[[], None] = staticmethod(lambda: None)  # called after each trial
 
     def save(self: Any) -> None:
-        """Write the state, whole."""
+        """Write the state, whole or not at all."""
         write_text(Path(self._get_oracle_fname()), json.dumps(self.get_state()))
 
     def _save_trial(self: Any, trial: Any) -> None:
         write_text(Path(self._get_trial_dir(trial.trial_id)) / "trial.json", json.dumps(trial.get_state()))
 
     def reload(self: Any) -> None:
-        """Read the state. KerasTuner would run the last trial that ended again, and count one that never began."""
+        """Read the state. KerasTuner would repeat the last finished trial, and count one that never started."""
         super().reload()  # type: ignore[misc]
         known, ended = set(self.start_order), set(self.end_order)
         self.trials = {name: trial for name, trial in self.trials.items() if name in known}
         self._retry_queue = [name for name in dict.fromkeys(self._retry_queue) if name not in ended]
 
     def end_trial(self: Any, trial: Any) -> None:
-        """Take the result in."""
+        """Record the result."""
         super().end_trial(trial)  # type: ignore[misc]
         self.on_end()
 
 
 class RandomOracle(_Kept, oracles.RandomSearchOracle):
-    """Random values."""
+    """Draws random values."""
 
 
 class BayesianOracle(_Kept, oracles.BayesianOptimizationOracle):
-    """A Gaussian process; a random point where it would go to one that was tried."""
+    """Models the scores by a Gaussian process; draws a random point where it would repeat one."""
 
     def populate_space(self, trial_id: str) -> dict[str, Any]:
-        """The next values."""
+        """Choose the next values."""
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)  # a few trials say little about length scales
             chosen: dict[str, Any] = super().populate_space(trial_id)
@@ -65,10 +65,10 @@ class BayesianOracle(_Kept, oracles.BayesianOptimizationOracle):
 
 
 class HyperbandOracle(_Kept, oracles.HyperbandOracle):
-    """Successive halving. A failed trial ranks last; KerasTuner would let it take a place from those that go on."""
+    """Successive halving. A failed trial ranks last; KerasTuner would let it replace one that should continue."""
 
     def populate_space(self, trial_id: str) -> dict[str, Any]:
-        """The next values, and how many epochs."""
+        """Choose the next values, and the number of epochs."""
         failed = [trial for trial in self.trials.values() if trial.status == FAILED]
         for trial in failed:
             trial.status, trial.score = COMPLETED, float("-inf" if self.objective.direction == "max" else "inf")
@@ -81,10 +81,10 @@ class HyperbandOracle(_Kept, oracles.HyperbandOracle):
 
 
 class GridOracle(_Kept, oracles.GridSearchOracle):
-    """Every combination. KerasTuner keeps its place in memory only: a resumed grid would end at once."""
+    """Tries every combination. KerasTuner keeps its position in memory only: a resumed grid would end at once."""
 
     def populate_space(self, trial_id: str) -> dict[str, Any]:
-        """The first combination that was not tried."""
+        """Choose the first combination that was not tried."""
         fields = self.get_space().space
         for values in itertools.product(*[field.values for field in fields]):
             chosen = {field.name: value for field, value in zip(fields, values, strict=True)}
@@ -94,7 +94,7 @@ class GridOracle(_Kept, oracles.GridSearchOracle):
 
 
 def make_oracle(search: Search) -> Any:
-    """The oracle that a search asks for."""
+    """Make the oracle of a search."""
     tuner = search.tuner
     space = keras_tuner.HyperParameters()
     declare(space, search.space)
@@ -115,6 +115,6 @@ def make_oracle(search: Search) -> Any:
         oracle = BayesianOracle(max_trials=tuner.trials, num_initial_points=tuner.initial_points, **common)
     else:
         oracle = RandomOracle(max_trials=tuner.trials, **common)
-    oracle._max_collisions = 10_000  # of random draws with tried ones; 20 end a search of a small space too early
+    oracle._max_collisions = 10_000  # random draws of tried points; 20 would end a search of a small space too early
     oracle.verbose = 0
     return oracle

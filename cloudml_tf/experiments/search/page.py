@@ -1,4 +1,4 @@
-"""The report of a search: one page, and the picture of all trials as lines across the fields of the space."""
+"""The report of a search: one page, with a figure of all trials as lines across the fields of the space."""
 
 import json
 import math
@@ -15,13 +15,14 @@ from cloudml_tf.reports import html
 from cloudml_tf.reports.figure import GREY, INK, LIGHT, ORANGE, Picture, limits, panel, styled
 from cloudml_tf.utils.files import write_text
 
-SEEN = "#4087d9"  # a blue between the two themes; the better a trial, the less transparent
+SEEN = "#4087d9"  # a blue for both themes; the better a trial, the less transparent
 TITLES = {"val_r2": "R² (validation)", "composite": "val_loss - 2 R²"}
 
 
 @styled()
 def parallel_coordinates(found: dict[str, Any], search: Search) -> Picture:
-    """A line a trial: through its value of each field, to its score. The best in orange; what failed ends below."""
+    """Draw a line per trial, through its value of each field to its score. The best in orange; failed trials end
+    below."""
     keys = list(search.space)
     made, (ax,) = panel((max(5.5, 1.05 * (len(keys) + 1)), 4.0))
     trials = [trial for trial in found["trials"] if all(key in trial["values"] for key in keys)]
@@ -45,12 +46,12 @@ def parallel_coordinates(found: dict[str, Any], search: Search) -> Picture:
     _axis(ax, len(keys), TITLES[found["objective"]], [*ends, *failed], strong=True)
     ax.set(xlim=(-0.35, len(keys) + 0.5), ylim=(-0.2, 1.3))
     ax.set_axis_off()
-    caption = "A line a trial, from its values to its score: the best in orange, dotted what collapsed or failed."
+    caption = "One line per trial, from its values to its score: the best in orange, collapsed or failed ones dotted."
     return Picture("parallel", caption, made, wide=True)
 
 
 def _axis(ax: Axes, x: int, title: str, marks: list[tuple[float, str]], strong: bool = False) -> None:
-    """An upright axis with its title above and its values to the right."""
+    """Draw a vertical axis with its title above and its values to the right."""
     ax.plot([x, x], [0, 1], color=INK if strong else GREY, linewidth=1.4 if strong else 1, zorder=1)
     ax.text(x, 1.08, title.replace("_", "_\n"), ha="center", va="bottom", color=INK, fontsize=9)
     box = {"facecolor": LIGHT["page"], "edgecolor": "none", "alpha": 0.75, "pad": 0.8}
@@ -59,7 +60,7 @@ def _axis(ax: Axes, x: int, title: str, marks: list[tuple[float, str]], strong: 
 
 
 def height(options: tuple[Any, ...] | Range, value: Any, number: int = 0) -> float:
-    """Where a value stands on its axis, 0 to 1. Lines through one value of a list are drawn a little apart."""
+    """The position of a value on its axis, 0 to 1. Lines through one value of a list are drawn slightly apart."""
     if isinstance(options, Range):
         form = math.log if options.sampling == "log" else float
         return (form(value) - form(options.min)) / (form(options.max) - form(options.min))
@@ -68,7 +69,7 @@ def height(options: tuple[Any, ...] | Range, value: Any, number: int = 0) -> flo
 
 
 def ticks(options: tuple[Any, ...] | Range) -> list[tuple[float, str]]:
-    """Heights and texts of an axis."""
+    """Positions and labels of an axis."""
     if isinstance(options, Range):
         middle = math.sqrt(options.min * options.max) if options.sampling == "log" else (options.min + options.max) / 2
         return [(height(options, value), f"{value:.2g}") for value in (options.min, middle, options.max)]
@@ -80,7 +81,7 @@ def _short(text: str) -> str:
 
 
 def write_page(folder: Path, found: dict[str, Any], search: Search, best: dict[str, Any] | None) -> None:
-    """report.html, which needs no other file, and plots/parallel.png."""
+    """Write report.html, which needs no other file, and plots/parallel.png."""
     picture = parallel_coordinates(found, search)
     picture.write(folder / "plots")
     badges = [html.badge(f"{number} {status}", _tone(status)) for status, number in found["counts"].items()]
@@ -92,7 +93,7 @@ def write_page(folder: Path, found: dict[str, Any], search: Search, best: dict[s
     )
     reasons = [f"{t['id']}: {t['reason']}" for t in found["trials"] if t["status"] != "completed"]
     if reasons:
-        parts.append(html.section("What collapsed or failed", html.bullets(reasons)))
+        parts.append(html.section("Collapsed or failed trials", html.bullets(reasons)))
     if best is not None:
         parts.append(html.details("The best trial's configuration", html.json_block(best)))
     parts.append(html.details("The search", html.json_block(search.model_dump(mode="json"))))

@@ -1,4 +1,4 @@
-"""What a search has found: every finished trial, the best of them, and its configuration."""
+"""The results of a search: every finished trial, the best of them, and its configuration."""
 
 import json
 import math
@@ -20,7 +20,7 @@ def read_results(folder: Path) -> list[dict[str, Any]]:
 
 
 def ranked(results: list[dict[str, Any]], objective: str) -> list[dict[str, Any]]:
-    """Completed trials from the best to the worst; then those that collapsed or failed."""
+    """Sort completed trials from best to worst, then those that collapsed or failed."""
     sign = -1.0 if objective == "val_r2" else 1.0
 
     def key(result: dict[str, Any]) -> tuple[bool, float]:
@@ -46,7 +46,7 @@ def collect(folder: Path, search: Search) -> dict[str, Any]:
 
 
 def best_config(found: dict[str, Any], search: Search) -> dict[str, Any] | None:
-    """The best trial as a configuration for `cloudml train`; None where none was completed."""
+    """The best trial as a configuration for `cloudml train`; None where no trial was completed."""
     if found["best"] is None:
         return None
     content = search.content(found["trials"][0]["values"])
@@ -56,7 +56,7 @@ def best_config(found: dict[str, Any], search: Search) -> dict[str, Any] | None:
 
 
 def write_results(folder: Path, search: Search) -> dict[str, Any]:
-    """best.json, report.html and, last, search.json: that it is there says that the search has ended."""
+    """Write best.json, report.html and, last, search.json, whose presence means that the search has ended."""
     from cloudml_tf.experiments.search.page import write_page
 
     sweep(list(folder.rglob(f"{WRITING}*")))  # a worker may have been killed, and all have ended
@@ -70,11 +70,12 @@ def write_results(folder: Path, search: Search) -> dict[str, Any]:
 
 
 def print_results(console: Console, found: dict[str, Any], search: Search) -> None:
-    """The table, the reasons of what failed, and the best. A terminal has no room for the values of many fields."""
+    """Print the table, the reasons of failures, and the best. A terminal is too narrow for the values of many
+    fields."""
     fields = columns(search) if len(search.space) <= MOST_FIELDS else []
     width = len(HEAD) + len(fields)
     rows = [cells(result, search)[:width] for result in found["trials"]]
-    console.table("trials, by the validation part", [*HEAD, *fields], rows)
+    console.table("trials, by the validation split", [*HEAD, *fields], rows)
     for result in found["trials"]:
         if result["status"] in ("failed", "not finite"):
             console.say(f"trial {result['id']}, {result['status']}: {result['reason']}")
@@ -85,5 +86,5 @@ def print_results(console: Console, found: dict[str, Any], search: Search) -> No
 
 
 def keep_search(folder: Path, search: Search) -> None:
-    """What is searched, with the base inside, for a resumed search and for workers."""
+    """Save the search, with its base inside, for a resumed search and for workers."""
     write_text(folder / "search_config.json", json.dumps(search.model_dump(mode="json"), indent=2) + "\n")

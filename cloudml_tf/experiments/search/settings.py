@@ -1,4 +1,4 @@
-"""A search as a file: which configuration, which of its fields over which values, by which rule, how often.
+"""A search as a file: its base configuration, the fields and values to vary, the strategy, and the number of trials.
 
 {"experiment_name": "search", "base": "tier1.json", "set": {"training.max_epochs": 20},
  "space": {"loss.weight": [0, 0.5], "training.learning_rate": {"min": 3e-4, "max": 3e-3, "sampling": "log"}},
@@ -22,11 +22,11 @@ from cloudml_tf.utils.errors import ConfigError
 NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
 Objective = Literal["val_r2", "composite"]
 NOT_TRAINING = ("experiment_name", "output", "evaluation", "tracking")
-WHAT_IS_JUDGED = ("split", "target", "data.lidar", "data.path", "data.flights", "data.simulation", "data.camera")
+WHAT_IS_EVALUATED = ("split", "target", "data.lidar", "data.path", "data.flights", "data.simulation", "data.camera")
 
 
 class Range(Settings):
-    """All numbers between two."""
+    """All numbers between two limits."""
 
     min: float
     max: float
@@ -42,39 +42,43 @@ class Range(Settings):
 
 
 class _Tuner(Settings):
-    objective: Objective = Field("val_r2", description="val_r2 (highest), or the original's val_loss - 2 R² (lowest).")
+    objective: Objective = Field(
+        "val_r2", description="val_r2 (highest), or the reference recipe's val_loss - 2 R² (lowest)."
+    )
     seed: int = Field(1, ge=0, le=2**31 - 2, description="Seed of the choice of values; `seed` is a training's.")
 
 
 class Random(_Tuner):
-    """Values drawn at random, none twice."""
+    """Draws values at random, none twice."""
 
     kind: Literal["random"] = "random"
     trials: int = Field(20, ge=1, le=100_000)
 
 
 class Bayesian(_Tuner):
-    """A Gaussian process over the finished trials says where to look next."""
+    """Chooses values by a Gaussian process over the finished trials."""
 
     kind: Literal["bayesian"] = "bayesian"
     trials: int = Field(20, ge=1, le=100_000)
-    initial_points: int | None = Field(None, ge=1, description="Random trials before; 3 a dimension by default.")
+    initial_points: int | None = Field(
+        None, ge=1, description="Number of random trials first; 3 per dimension by default."
+    )
 
 
 class Hyperband(_Tuner):
-    """Many short trainings; the best are trained again, for longer."""
+    """Runs many short trainings; the best are continued for longer."""
 
     kind: Literal["hyperband"] = "hyperband"
     max_epochs: int = Field(27, ge=2, description="Epochs of the longest trials, in place of training.max_epochs.")
-    factor: int = Field(3, ge=2, description="One in `factor` goes on, for `factor` times the epochs.")
+    factor: int = Field(3, ge=2, description="One trial in `factor` continues, for `factor` times the epochs.")
     iterations: int = Field(1, ge=1, le=1000)
 
 
 class Grid(_Tuner):
-    """Every combination, in the order of the file."""
+    """Tries every combination, in the order of the file."""
 
     kind: Literal["grid"] = "grid"
-    trials: int | None = Field(None, ge=1, description="The first so many; all by default.")
+    trials: int | None = Field(None, ge=1, description="Number of combinations to try, in order; all by default.")
 
 
 Tuner = Annotated[Random | Bayesian | Hyperband | Grid, Field(discriminator="kind")]
@@ -82,16 +86,16 @@ Space = dict[str, tuple[Any, ...] | Range]
 
 
 class Search(Settings):
-    """A search. `load_search` puts the base's content in the place of its path, with `set` applied."""
+    """A search. `load_search` replaces the path of the base by its content, with `set` applied."""
 
     experiment_name: str = Field(pattern=NAME)
-    base: str | dict[str, Any] = Field(description="A configuration, or its path as seen from this file.")
-    set: dict[str, Any] = Field({}, description="Dotted paths of the base that all trials have changed.")
+    base: str | dict[str, Any] = Field(description="A configuration, or its path relative to this file.")
+    set: dict[str, Any] = Field({}, description="Overrides of the base for all trials, by dotted path.")
     space: Space = Field(min_length=1)
     tuner: Tuner = Random()
 
     def content(self, values: Mapping[str, Any]) -> dict[str, Any]:
-        """The base with some values put in, as a dictionary for `parse_config`."""
+        """The base with some values set, as a dictionary for `parse_config`."""
         if not isinstance(self.base, dict):
             raise TypeError("Search.content needs the base's content. Received its path; use load_search.")
         changed: dict[str, Any] = json.loads(json.dumps(self.base))
@@ -100,30 +104,32 @@ class Search(Settings):
         return changed
 
     def config(self, values: Mapping[str, Any] | None = None, source: str = "base") -> Config:
-        """The base, or a trial with some values. Raises `ConfigError` where they do not go together."""
+        """The base, or a trial with some values. Raises `ConfigError` where they do not fit together."""
         config = parse_config(self.content(values or {}), source)
         refuse_workers(config.training, "a search")
         return config
 
     def warnings(self) -> list[str]:
-        """What makes the scores of trials hard to compare."""
+        """Warnings about trials whose scores are hard to compare."""
         found = []
-        judged = [key for key in self.space if key.startswith(WHAT_IS_JUDGED)]
-        if judged:
-            found.append(f"space: {', '.join(judged)} changes what is judged; the scores of trials do not compare")
+        changed = [key for key in self.space if key.startswith(WHAT_IS_EVALUATED)]
+        if changed:
+            found.append(
+                f"space: {', '.join(changed)} changes what is evaluated; the scores of trials are not comparable"
+            )
         losses = [key for key in self.space if key.startswith(("loss", "model.head"))]
         if self.tuner.objective == "composite" and losses:
             found.append(f"tuner.objective composite compares losses, and {losses[0]} changes the loss; use val_r2")
         return found
 
     def points(self) -> int | None:
-        """How many combinations there are; None with a range."""
+        """The number of combinations; None with a range."""
         sizes = [None if isinstance(values, Range) else len(values) for values in self.space.values()]
         return None if None in sizes else math.prod(size for size in sizes if size is not None)
 
 
 def load_search(path: str | Path, overrides: Mapping[str, Any] | None = None) -> Search:
-    """Read and check a search; `tuner.*` and `space.*` among the overrides are the search's, others the base's."""
+    """Read and check a search; overrides of `tuner.*` and `space.*` apply to the search, all others to the base."""
     path = Path(path)
     content = read_content(path)
     own = ("tuner.", "space.")
@@ -144,7 +150,7 @@ def load_search(path: str | Path, overrides: Mapping[str, Any] | None = None) ->
 
 
 def check(search: Search, source: str) -> None:
-    """Refuse what no trial could run, before any does. Combinations are left to the trials."""
+    """Refuse values that no trial could use, before any starts. Combinations are left to the trials."""
     search.config(source=f"{source}, base")
     for key, values in search.space.items():
         if key.startswith(NOT_TRAINING):
@@ -185,13 +191,13 @@ def _check_range(search: Search, key: str, values: Range, source: str) -> None:
 
 
 def is_integer(search: Search, key: str, values: Range) -> bool:
-    """Whether a field takes whole numbers only: it refuses one between two that the range has."""
+    """Whether a field takes whole numbers only: it then refuses a fraction within the range."""
     whole = values.min == int(values.min) and values.max == int(values.max)
     return whole and bool(refused(search, key, values.min + 0.3728))
 
 
 def refused(search: Search, key: str, value: Any) -> str:
-    """Why a field cannot have a value, whatever the others have; "" if it can."""
+    """The reason why a field cannot have a value, whatever the others are; "" if it can."""
     try:
         Config.model_validate(search.content({key: value}))
     except ValidationError as error:
@@ -204,5 +210,5 @@ def refused(search: Search, key: str, value: Any) -> str:
 
 
 def read_search(path: Path) -> Search:
-    """A search that `load_search` has resolved and a search folder keeps."""
+    """Read a search that `load_search` has resolved, from a search folder."""
     return Search.model_validate(read_content(path))

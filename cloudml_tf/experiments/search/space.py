@@ -1,4 +1,5 @@
-"""Between a search's space and KerasTuner's hyperparameters. A list's values travel as JSON text, of whatever type."""
+"""Convert between a search's space and KerasTuner's hyperparameters. A list's values are passed as JSON text of any
+type."""
 
 import json
 from typing import Any
@@ -9,7 +10,7 @@ EPOCHS = "tuner/epochs"  # hyperband's, beside the space
 
 
 def declare(hp: Any, space: Space) -> dict[str, Any]:
-    """Declare every field in a `keras_tuner.HyperParameters`; returns the values that it gives them."""
+    """Declare every field in a `keras_tuner.HyperParameters`; return the values that it gives them."""
     values: dict[str, Any] = {}
     for key, options in space.items():
         if isinstance(options, Range):
@@ -20,7 +21,7 @@ def declare(hp: Any, space: Space) -> dict[str, Any]:
 
 
 def overrides(hp: Any, search: Search) -> dict[str, Any]:
-    """What a trial changes in the base, by dotted path. Six digits of a drawn number are enough to repeat it."""
+    """The changes of a trial to the base, by dotted path. Six digits of a drawn number are enough to repeat it."""
     found: dict[str, Any] = {}
     for key, value in declare(hp, search.space).items():
         options = search.space[key]

@@ -1,4 +1,4 @@
-"""The table of a search: a row for each trial, as the terminal and the page show it."""
+"""The table of a search, a row per trial, for the terminal and the page."""
 
 import json
 from typing import Any
@@ -8,18 +8,18 @@ from cloudml_tf.experiments.search.settings import Search
 
 OPTIMISM = (
     "The best of many trials is partly lucky: its validation score is too good by about the spread that a seed makes. "
-    "What it is worth says the test part, which no trial has seen: cloudml train best.json."
+    "Its real score is that on the test split, which no trial has used: cloudml train best.json."
 )
 
 
 def columns(search: Search) -> list[str]:
-    """Heads of the fields' columns: short names, or whole paths where two fields share one."""
+    """The columns of the table: short names, whole paths where two fields share one."""
     names = [key.rpartition(".")[2] for key in search.space]
     return [name if names.count(name) == 1 else key for name, key in zip(names, search.space, strict=True)]
 
 
 def cells(result: dict[str, Any], search: Search) -> list[str]:
-    """One row of the table."""
+    """The cells of a table row."""
     epochs = f"{result['best_epoch']} of {result['epochs']}" if "epochs" in result else "-"
     values = [value_text(result["values"].get(key)) for key in search.space]
     scores = texts({key: result.get(f"val_{key}") for key in SHOWN}, SHOWN)
@@ -35,12 +35,12 @@ HEAD = ["trial", "", *labels(SHOWN), "composite", "best epoch", "seconds"]
 
 
 def value_text(value: Any) -> str:
-    """A value as the table has it."""
+    """Format a value for the table."""
     if isinstance(value, float):
         return f"{value:.4g}"
     return value if isinstance(value, str) else json.dumps(value)
 
 
 def values_text(result: dict[str, Any]) -> str:
-    """The values of a trial as a line."""
+    """The values of a trial in one line."""
     return ", ".join(f"{key} {value_text(value)}" for key, value in result["values"].items())

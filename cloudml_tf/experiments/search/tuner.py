@@ -1,7 +1,7 @@
-"""The trials of a search: KerasTuner chooses values, and each trial is trained by the room that `train` uses.
+"""The trials of a search: KerasTuner chooses values, and each trial is trained by the same function as `train`.
 
 A trial's folder is a run folder (config.json, history.csv, best.weights.h5 ...) with `result.json`, which is written
-last: its presence says that the trial is finished, whatever KerasTuner's own files say.
+last: its presence means that the trial is finished, whatever KerasTuner's own files say.
 """
 
 import contextlib
@@ -43,7 +43,7 @@ class CloudHyperModel(keras_tuner.HyperModel):
 
     Args:
         search: as `load_search` returns it.
-        prepared: the base's data, where they have been read already.
+        prepared: the base's data, if they have been read already.
     """
 
     def __init__(self, search: Search, prepared: Prepared | None = None) -> None:
@@ -52,15 +52,15 @@ class CloudHyperModel(keras_tuner.HyperModel):
         self._prepared = None if prepared is None else (_data_key(search.config()), prepared)
 
     def declare_hyperparameters(self, hp: Any) -> None:
-        """The whole space; no field of it depends on another."""
+        """Declare the whole space; no field of it depends on another."""
         declare(hp, self.search.space)
 
     def config(self, hp: Any) -> Config:
-        """The configuration of a trial. Raises `ConfigError` where its values do not go together."""
+        """The configuration of a trial. Raises `ConfigError` where its values do not fit together."""
         return self.search.config(overrides(hp, self.search), "trial")
 
     def prepared(self, config: Config) -> Prepared:
-        """The data; those of the last configuration are kept, for the next one that differs in `NO_DATA` only."""
+        """The data; the last configuration's are kept for the next one if it differs in `NO_DATA` only."""
         key = _data_key(config)
         if self._prepared is None or self._prepared[0] != key:
             self._prepared = None  # the old one may leave memory first
@@ -69,13 +69,14 @@ class CloudHyperModel(keras_tuner.HyperModel):
 
     @forgotten_graphs()
     def build_and_fit(self, hp: Any, folder: Path, console: Console) -> dict[str, Any]:
-        """Build and fit one trial; what TensorFlow and Keras registered of its network goes with it."""
+        """Build and fit one trial, then free what TensorFlow and Keras registered for its network."""
         return self.fit(hp, self.build(hp), folder, console)
 
     def build(self, hp: Any) -> keras.Model:
-        """A new network, not compiled: `fit` knows the loss. It starts as `train` does, from `training.init_from` too.
+        """Make a new network, not compiled: `fit` knows the loss. It starts as `train` does, with `training.init_from`
+        too.
 
-        Who builds many of them in one process, apart from `build_and_fit`, does so inside `forgotten_graphs`.
+        To build many of them in one process, without `build_and_fit`, do so inside `forgotten_graphs`.
         """
         config = self.config(hp)
         prepared = self.prepared(config)
@@ -83,9 +84,9 @@ class CloudHyperModel(keras_tuner.HyperModel):
         return first_model(config, prepared)
 
     def fit(self, hp: Any, model: keras.Model, folder: Path, console: Console) -> dict[str, Any]:
-        """Train as `train` does, in a run folder; goes on where a killed trial stopped. The test part is not looked at.
+        """Train as `train` does, in a run folder; continue a killed trial. The test split is not used.
 
-        Returns the scores of the best epoch on the validation part, and how the training ended.
+        Returns the scores of the best epoch on the validation split, and how the training ended.
         """
         config = self.config(hp)
         prepared = self.prepared(config)
@@ -111,12 +112,12 @@ class CloudHyperModel(keras_tuner.HyperModel):
 
 
 def _data_key(config: Config) -> dict[str, Any]:
-    """What the prepared data depend on; their scaling is that of the run named by `training.init_from`."""
+    """The settings that the prepared data depend on; their scaling is that of the run named by `training.init_from`."""
     return {**config.model_dump(mode="json", exclude=NO_DATA), "init_from": config.training.init_from}
 
 
 def begin(folder: Path, config: Config, prepared: Prepared) -> bool:
-    """Make a trial's folder; True where there is a checkpoint of the same training to go on from."""
+    """Make a trial's folder; True where there is a checkpoint of the same training to continue from."""
     if has_checkpoint(folder):
         with contextlib.suppress(RunError):
             check_same(folder, config, prepared.fingerprint)
@@ -127,12 +128,12 @@ def begin(folder: Path, config: Config, prepared: Prepared) -> bool:
 
 
 class CloudTuner(keras_tuner.Tuner):
-    """Runs the trials that the oracle deals out, here or as a worker of a chief.
+    """Runs the trials that the oracle assigns, here or as a worker of a chief.
 
     Args:
         search: as `load_search` returns it.
-        folder: the search's; every worker sees the same.
-        prepared: the base's data, where they have been read already.
+        folder: the search's folder; every worker sees the same.
+        prepared: the base's data, if they have been read already.
     """
 
     def __init__(self, search: Search, folder: Path, prepared: Prepared | None = None) -> None:
@@ -141,20 +142,21 @@ class CloudTuner(keras_tuner.Tuner):
         super().__init__(make_oracle(search), model, directory=str(folder), project_name="tuner")
 
     def _populate_initial_space(self) -> None:
-        """The oracle has the whole space; KerasTuner would build a model to find it."""
+        """Do nothing: the oracle has the whole space; KerasTuner would build a model to find it."""
 
     def save(self) -> None:
-        """Write the state, whole."""
+        """Write the state, whole or not at all."""
         if not self._is_worker():
             self.oracle.save()
         write_text(Path(self._get_tuner_fname()), json.dumps(self.get_state()))
 
     def pre_create_trial(self) -> None:
-        """Breathe, where the oracle has nothing yet: KerasTuner would ask it again at once."""
+        """Pause while the oracle has no trial: KerasTuner would ask it again at once."""
         time.sleep(0.05)
 
     def _try_run_and_update_trial(self, trial: Any) -> None:
-        """KerasTuner's prints a traceback for each failed trial, and takes a chief that is gone for a failed trial."""
+        """Run a trial. KerasTuner's version prints a traceback for each failed trial, and takes a lost chief for a
+        failed trial."""
         try:
             self.oracle.update_trial(trial.trial_id, self.run_trial(trial))
             trial.status = "COMPLETED"
@@ -162,7 +164,7 @@ class CloudTuner(keras_tuner.Tuner):
             trial.status, trial.message = "FAILED", str(error)
 
     def run_trial(self, trial: Any) -> dict[str, float]:
-        """The scores of one trial; those in its folder, if it was finished before a kill."""
+        """The scores of one trial; read from its folder if it was finished before a kill."""
         folder = self.folder / "trials" / trial.trial_id
         values = overrides(trial.hyperparameters, self.settings)
         result = finished_result(folder, values)
@@ -180,11 +182,11 @@ class CloudTuner(keras_tuner.Tuner):
             result = {"status": "not finite", "reason": str(error)}
         except CloudMLError as error:
             result = {"status": "failed", "reason": str(error)}
-        except Exception as error:  # of one combination, such as too large for memory: the others go on
+        except Exception as error:  # one combination, such as one too large for memory: the others continue
             result = {"status": "failed", "reason": f"{type(error).__name__}: {str(error).strip()[:500]}"}
             write_text(folder / "error.txt", traceback.format_exc())
         if result["status"] == "completed" and not math.isfinite(result["val_r2"]):
-            result.update(status="not finite", reason="the best epoch's R² is no number")
+            result.update(status="not finite", reason="the best epoch's R² is not finite")
         result = {
             "id": trial.trial_id,
             **result,
@@ -207,7 +209,7 @@ def finished_result(folder: Path, values: dict[str, Any]) -> dict[str, Any] | No
 
 
 def _same(first: dict[str, Any], second: dict[str, Any]) -> bool:
-    """Equal but for the digits that a drawn number loses on its way to a worker."""
+    """Whether values are equal except for the digits that a drawn number loses on its way to a worker."""
 
     def equal(a: Any, b: Any) -> bool:
         return math.isclose(a, b, rel_tol=1e-5) if isinstance(a, float) and isinstance(b, float) else bool(a == b)

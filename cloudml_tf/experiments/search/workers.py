@@ -1,6 +1,6 @@
-"""One search in several processes: KerasTuner's chief deals out trials, workers run them; here all on one machine.
+"""One search in several processes: KerasTuner's chief assigns trials, workers run them; here all on one machine.
 
-KerasTuner takes its part from the environment: KERASTUNER_TUNER_ID ("chief", or any name of a worker),
+KerasTuner reads its role from the environment: KERASTUNER_TUNER_ID ("chief", or any name of a worker),
 KERASTUNER_ORACLE_IP and KERASTUNER_ORACLE_PORT of the chief.
 """
 
@@ -21,11 +21,11 @@ from cloudml_tf.utils.threads import THREADS, begin_child
 
 ID, ADDRESS, PORT = "KERASTUNER_TUNER_ID", "KERASTUNER_ORACLE_IP", "KERASTUNER_ORACLE_PORT"
 PARENT = "CLOUDML_SEARCH_PARENT"  # process number of the `--workers` that started this one
-STARTS = 3  # of a worker that dies
+STARTS = 3  # for a worker that dies
 
 
 def role() -> Literal["alone", "chief", "worker"]:
-    """What the environment makes of this process. Raises `ConfigError` where it says half."""
+    """The role of this process by the environment. Raises `ConfigError` where it is incomplete."""
     missing = [name for name in (ID, ADDRESS, PORT) if not os.environ.get(name)]
     if len(missing) == 3:
         return "alone"
@@ -40,15 +40,15 @@ def is_child() -> bool:
 
 
 def follow_parent() -> None:
-    """End with the `--workers` that started this process, which holds the other end of its standard input."""
+    """End with the process of `--workers` that started this one, which holds the other end of its standard input."""
     if is_child():
         begin_child(partial(os.read, sys.stdin.fileno(), 1))
 
 
 def wait_for_chief(folder: Path, console: Console, patience_s: float = 600.0) -> bool:
-    """Wait until the chief has begun; False where its search has ended. Raises `RunError` after ten minutes."""
+    """Wait until the chief has started; False where its search has ended. Raises `RunError` after ten minutes."""
     if not (folder / "search_config.json").is_file():
-        console.say(f"waiting for the chief to begin in {folder}")
+        console.say(f"waiting for the chief to start in {folder}")
     end = time.monotonic() + patience_s
     while not (folder / "search_config.json").is_file():
         if time.monotonic() > end:
@@ -59,7 +59,7 @@ def wait_for_chief(folder: Path, console: Console, patience_s: float = 600.0) ->
 
 @contextlib.contextmanager
 def lost_chief_as_error() -> Iterator[None]:
-    """A chief that is gone is the user's matter, not a traceback's."""
+    """Turn the loss of the chief into a `RunError` with a clear message."""
     import grpc
 
     try:
@@ -67,7 +67,9 @@ def lost_chief_as_error() -> Iterator[None]:
     except grpc.RpcError as error:
         where = f"{os.environ.get(ADDRESS)}:{os.environ.get(PORT)}"
         reason = error.code().name if isinstance(error, grpc.Call) else str(error)
-        raise RunError(f"the chief at {where} does not answer ({reason}). Start it with --resume, then this.") from None
+        raise RunError(
+            f"the chief at {where} does not respond ({reason}). Start it with --resume, then this process."
+        ) from None
 
 
 class Worker:
@@ -82,7 +84,7 @@ class Worker:
         self.start()
 
     def start(self) -> None:
-        """Start it, again where it has died: KerasTuner gives it the same trial."""
+        """Start it, also again after it has died: KerasTuner gives it the same trial."""
         self.log.parent.mkdir(exist_ok=True)
         self.starts += 1
         file: IO[str]
@@ -92,19 +94,19 @@ class Worker:
             )
 
     def ended(self) -> bool:
-        """Whether it is done. Starts it again where it died; raises `RunError` where that does not help."""
+        """Whether it is done. Restarts it if it died; raises `RunError` where that does not help."""
         code = self.process.poll()
         if not code:
             return code == 0
         if self.starts >= STARTS or self.name == "chief":
             last = self.log.read_text(encoding="utf-8").strip().splitlines()[-1:]
-            raise RunError(f"{self.name} ended with {code}: {''.join(last)} All it said is in {self.log}.")
+            raise RunError(f"{self.name} ended with {code}: {''.join(last)} Its whole output is in {self.log}.")
         self.start()
         return False
 
 
 def run_workers(folder: Path, count: int, threads: int | None, rows: Callable[[], None], console: Console) -> None:
-    """A chief and workers as processes; ends when all workers have, and takes them along where it ends before."""
+    """Run a chief and workers as processes until all workers have ended; on an error, end them all."""
     each = threads or max((os.cpu_count() or 1) // count, 1)
     console.say(f"a chief and {count} workers of {each} thread{'s' if each > 1 else ''}; logs in {folder / 'logs'}")
     environment = {ADDRESS: "127.0.0.1", PORT: str(_free_port()), **dict.fromkeys(THREADS, str(each))}
@@ -119,7 +121,7 @@ def run_workers(folder: Path, count: int, threads: int | None, rows: Callable[[]
             time.sleep(0.5)
         rows()
     finally:
-        for one in started:  # the chief looks only every 20 s whether it is still needed
+        for one in started:  # the chief checks only every 20 s whether it is still needed
             one.process.terminate()
         for one in started:
             one.process.wait()

@@ -59,9 +59,10 @@ class Judged:
         return found
 
 
-def standardised(combination: Combination, judged: Judged, scaling: TargetScaling) -> np.ndarray:
+def standardised(combination: Combination, evaluated: Judged, scaling: TargetScaling) -> np.ndarray:
     """The ensemble's prediction in standard deviations of the target, (n, *P)."""
-    return judged.spread_out((centre(combination.members(judged.outputs)) - scaling.mean) / scaling.std)
+    z = (centre(combination.members(evaluated.outputs)) - scaling.mean) / scaling.std
+    return evaluated.spread_out(scaling.clipped(z))
 
 
 def with_smearing(combination: Combination, val: Judged, config: Config) -> Combination:

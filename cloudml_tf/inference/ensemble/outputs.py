@@ -73,14 +73,14 @@ def export(found: Ensemble, folder: Path) -> dict[str, Any]:
 def save_predictions(folder: Path, found: Ensemble) -> None:
     """Write predictions.npz: like a run's, with spread, lower, upper and every member (m, n, *P), in physical units."""
     arrays: dict[str, Any] = {}
-    for part, judged in found.parts.items():
-        answer = found.combination.answer(judged.outputs)
-        arrays |= {f"{part}_{key}": values for key, values in judged.examples.keys().items()}
-        arrays[f"{part}_label"] = judged.spread_out(judged.label)
-        arrays[f"{part}_prediction"] = judged.spread_out(answer.pop("mean"))
-        arrays |= {f"{part}_{key}": judged.spread_out(value) for key, value in answer.items()}
-        members = found.combination.physical(found.combination.members(judged.outputs))
-        arrays[f"{part}_members"] = judged.spread_out(members)
+    for part, evaluated in found.parts.items():
+        answer = found.combination.answer(evaluated.outputs)
+        arrays |= {f"{part}_{key}": values for key, values in evaluated.examples.keys().items()}
+        arrays[f"{part}_label"] = evaluated.spread_out(evaluated.label)
+        arrays[f"{part}_prediction"] = evaluated.spread_out(answer.pop("mean"))
+        arrays |= {f"{part}_{key}": evaluated.spread_out(value) for key, value in answer.items()}
+        members = found.combination.physical(found.combination.members(evaluated.outputs))
+        arrays[f"{part}_members"] = evaluated.spread_out(members)
     with whole_file(folder / "predictions.npz") as temporary, open(temporary, "wb") as file:
         np.savez_compressed(file, **arrays)
 

@@ -7,7 +7,7 @@ import numpy as np
 from cloudml_tf.evaluation.uncertainty import centre, spread, spread_and_skill
 from cloudml_tf.inference.ensemble.calibration import Judged, percent
 from cloudml_tf.inference.ensemble.combination import Combination
-from cloudml_tf.reports.figure import BLUE, GREY, INK, ORANGE, Picture, limits, panel, styled, worded
+from cloudml_tf.reports.figure import BLUE, GREY, INK, ORANGE, Picture, legend_below, limits, panel, styled, worded
 
 LONGEST_S, ROWS = 1800.0, 4  # how much of a flight is drawn, and of how many flights
 
@@ -70,7 +70,7 @@ def coverage(intervals: dict[str, Any]) -> Picture:
     ax.axvline(100 * intervals["level"], color=INK, linewidth=1, linestyle="--")
     ax.set_yticks(place, names)
     ax.set(xlim=(0, 103), ylim=(-0.6, len(names) - 0.4), xlabel="labels inside, %", title="Coverage of test flights")
-    made.legend(loc="outside lower center", ncols=2)
+    legend_below(made)
     return Picture("coverage", f"Dashed: the nominal {percent(intervals['level'])}.", made)
 
 
@@ -78,12 +78,12 @@ def coverage(intervals: dict[str, Any]) -> Picture:
 def spread_skill(between: np.ndarray, error: np.ndarray, unit: str) -> Picture:
     """Draw the root mean square error over the spread between members, in bins of equal number."""
     x, y = spread_and_skill(between, error)
-    made, (ax,) = panel((3.6, 3.2))
+    made, (ax,) = panel((3.6, 3.5))
     top = 1.08 * float(max(x.max(), y.max()))
     ax.plot([0, top], [0, top], color=INK, linewidth=1, label="1:1")
     ax.plot(x, y, color=BLUE, marker="o", markersize=5, label="bins by spread")
     ax.set(xlim=(0, top), ylim=(0, top), aspect="equal", xlabel=f"spread, {unit}", ylabel=f"RMSE, {unit}")
     ax.locator_params(nbins=5)
     ax.set_title("Spread and skill")
-    ax.legend(loc="lower right")
+    legend_below(made)
     return Picture("spread_skill", "Above the line, errors exceed the spread: members share errors.", made)
