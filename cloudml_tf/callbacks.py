@@ -21,14 +21,11 @@ def composite_score(val_loss: float, val_r2: float) -> float:
     return 2.0 * val_r2 - val_loss
 
 
-def _copy_weights(model: keras.Model) -> list[Any]:
-    return [keras.ops.convert_to_numpy(weight) for weight in model.weights]
-
-
 class _BestWeights(keras.callbacks.Callback):
     """Keeps the weights of the epoch with the highest score. A NaN is never the best, and never ends the search."""
 
     monitor: str
+    more_state: tuple[str, ...] = ()  # attributes of a subclass that a resumed run needs
 
     def __init__(self) -> None:
         super().__init__()
@@ -55,18 +52,21 @@ class _BestWeights(keras.callbacks.Callback):
     def _keep_if_best(self, epoch: int, score: float, min_delta: float = 0.0) -> bool:
         if not math.isfinite(score) or score <= self.best + min_delta:
             return False
-        self.best, self.best_epoch, self.best_weights = score, epoch, _copy_weights(self.model)
+        self.best, self.best_epoch = score, epoch
+        self.best_weights = [keras.ops.convert_to_numpy(weight) for weight in self.model.weights]
         return True
 
     def get_state(self) -> dict[str, Any]:
         """The state that a resumed run needs."""
         best = self.best if math.isfinite(self.best) else None
-        return {"best": best, "best_epoch": self.best_epoch, "best_weights": self.best_weights}
+        more = {name: getattr(self, name) for name in self.more_state}
+        return {"best": best, "best_epoch": self.best_epoch, "best_weights": self.best_weights, **more}
 
     def set_state(self, state: dict[str, Any]) -> None:
         """Restore a state of `get_state`."""
         self.best = -math.inf if state["best"] is None else state["best"]
-        self.best_epoch, self.best_weights = state["best_epoch"], state["best_weights"]
+        for name in ("best_epoch", "best_weights", *self.more_state):
+            setattr(self, name, state[name])
 
     def restore_best(self) -> None:
         """Put the best weights back into the model; do nothing where no epoch had a finite score."""
@@ -84,6 +84,8 @@ class R2EarlyStopping(_BestWeights):
         min_delta: the smallest rise that counts.
         restore_best_weights: put the best epoch's weights back at the end.
     """
+
+    more_state = ("wait", "stopped_epoch")
 
     def __init__(
         self, patience: int = 10, monitor: str = "val_r2", min_delta: float = 0.0, restore_best_weights: bool = True
@@ -116,15 +118,6 @@ class R2EarlyStopping(_BestWeights):
         if self.restore_best_weights:
             self.restore_best()
 
-    def get_state(self) -> dict[str, Any]:
-        """The state that a resumed run needs."""
-        return {**super().get_state(), "wait": self.wait, "stopped_epoch": self.stopped_epoch}
-
-    def set_state(self, state: dict[str, Any]) -> None:
-        """Restore a state of `get_state`."""
-        super().set_state(state)
-        self.wait, self.stopped_epoch = state["wait"], state["stopped_epoch"]
-
 
 class CollapseAbort(_BestWeights):
     """Stop a run whose predictions have collapsed: std(p)/std(t) under `threshold` after `grace` epochs.
@@ -138,6 +131,8 @@ class CollapseAbort(_BestWeights):
         monitor: the log key of the ratio.
         keep: the log key by which the best epoch is chosen.
     """
+
+    more_state = ("collapsed", "message")
 
     def __init__(
         self, threshold: float = 0.05, grace: int = 3, monitor: str = "val_variance_ratio", keep: str = "val_r2"
@@ -180,15 +175,6 @@ class CollapseAbort(_BestWeights):
         """Put the best weights back if the run collapsed."""
         if self.collapsed:
             self.restore_best()
-
-    def get_state(self) -> dict[str, Any]:
-        """The state that a resumed run needs."""
-        return {**super().get_state(), "collapsed": self.collapsed, "message": self.message}
-
-    def set_state(self, state: dict[str, Any]) -> None:
-        """Restore a state of `get_state`."""
-        super().set_state(state)
-        self.collapsed, self.message = state["collapsed"], state["message"]
 
 
 class WeightAverage(keras.callbacks.Callback):

@@ -166,6 +166,8 @@ class VariancePreservingLoss(keras.losses.Loss):
             reduction, name, dtype: as in every Keras loss.
     """
 
+    bases: tuple[str, ...] = BASES  # the allowed values of `base`
+
     def __init__(
         self,
         base: str = "mse",
@@ -185,7 +187,7 @@ class VariancePreservingLoss(keras.losses.Loss):
         dtype: Any = None,
     ) -> None:
         super().__init__(reduction=reduction, name=name, dtype=dtype)
-        _check("base", base, base in self.bases(), f"one of {self.bases()}")
+        _check("base", base, base in self.bases, f"one of {self.bases}")
         _check("form", form, form in FORMS, f"one of {FORMS}")
         _check("weight", weight, weight >= 0, "0 or more")
         is_number = isinstance(target_variance, int | float) and target_variance > 0
@@ -207,11 +209,6 @@ class VariancePreservingLoss(keras.losses.Loss):
         self._initial_weight = float(weight)
         self._weight = keras.Variable(float(weight), trainable=False, dtype="float32", name="penalty_weight")
         self._pool = _Pool(pooled_batches) if pooled_batches > 1 else None
-
-    @staticmethod
-    def bases() -> tuple[str, ...]:
-        """The allowed values of `base`."""
-        return BASES
 
     @property
     def weight(self) -> float:
@@ -345,13 +342,10 @@ class QuantileLoss(_HeadLoss):
         kwargs: those of `VariancePreservingLoss` without `base`; the penalty is on the mean of the quantiles.
     """
 
+    bases = ("pinball",)  # any other would leave the quantiles undetermined
+
     def __init__(self, base: str = "pinball", name: str = "quantile_loss", **kwargs: Any) -> None:
         super().__init__(base=base, name=name, **kwargs)
-
-    @staticmethod
-    def bases() -> tuple[str, ...]:
-        """The pinball loss alone: any other would leave the quantiles undetermined."""
-        return ("pinball",)
 
     def base_terms(self, target: Any, output: Any) -> Any:
         """(B, 1), (B, 1+K) -> (B, 1)."""
@@ -373,6 +367,8 @@ class HistogramLoss(_HeadLoss):
         kwargs: those of `VariancePreservingLoss`; the penalty is on the expectation.
     """
 
+    bases = ("cross_entropy", *BASES)
+
     def __init__(
         self,
         base: str = "cross_entropy",
@@ -389,11 +385,6 @@ class HistogramLoss(_HeadLoss):
                 f"Received: low={low}, high={high}, smoothing={smoothing}"
             )
         self.low, self.high, self.smoothing = low, high, smoothing
-
-    @staticmethod
-    def bases() -> tuple[str, ...]:
-        """Cross-entropy, or a base loss on the expectation."""
-        return ("cross_entropy", *BASES)
 
     def base_terms(self, target: Any, output: Any) -> Any:
         """(B, 1), (B, 1+K) -> (B, 1)."""

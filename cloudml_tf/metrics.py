@@ -48,7 +48,7 @@ class MomentMetric(keras.metrics.Metric):
     """A formula over the additive sums of targets and predictions.
 
     Args:
-        name: the key in the training log.
+        name: the key in the training log; that of the formula by default.
         shift: subtracted from targets and predictions before they are squared. It changes no score; it keeps digits
             where float64 is not available.
         source: another `MomentMetric` whose sums this one reads instead of keeping its own (it then ignores
@@ -60,21 +60,20 @@ class MomentMetric(keras.metrics.Metric):
 
     def __init__(
         self,
-        name: str,
+        name: str | None = None,
         shift: float = 0.0,
         source: "MomentMetric | None" = None,
         column: int | None = None,
         dtype: Any = None,
     ) -> None:
-        super().__init__(name=name, dtype=dtype)
+        super().__init__(name=name or type(self).formula.__name__, dtype=dtype)
         self.shift, self.column = float(shift), column
         self._owner: Callable[[], MomentMetric] = lambda: self if source is None else source
         self._owns_sums = source is None
         if self._owns_sums:
             # Plain sums only: a running mean would be *added* across replicas and be wrong there.
-            self.sums = self.add_variable(
-                shape=(len(Moments._fields),), initializer="zeros", dtype=widest_float(), name="sums"
-            )
+            shape = (len(Moments._fields),)
+            self.sums = self.add_variable(shape, initializer="zeros", dtype=widest_float(), name="sums")
 
     def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
         """Add a batch. `y_true` and `y_pred` hold the same number of values; `sample_weight` is (B,) or as them."""
@@ -101,18 +100,12 @@ class R2(MomentMetric):
 
     formula = staticmethod(formulas.r2)
 
-    def __init__(self, name: str = "r2", **kwargs: Any) -> None:
-        super().__init__(name, **kwargs)
-
 
 @keras.saving.register_keras_serializable(package="cloudml_tf")
 class VarianceRatio(MomentMetric):
     """s = std(p)/std(t): 1 keeps the spread of the truth, 0 is collapse. Best at s = r (then R² = r²)."""
 
     formula = staticmethod(formulas.variance_ratio)
-
-    def __init__(self, name: str = "variance_ratio", **kwargs: Any) -> None:
-        super().__init__(name, **kwargs)
 
 
 @keras.saving.register_keras_serializable(package="cloudml_tf")
@@ -121,18 +114,12 @@ class PearsonCorrelation(MomentMetric):
 
     formula = staticmethod(formulas.correlation)
 
-    def __init__(self, name: str = "correlation", **kwargs: Any) -> None:
-        super().__init__(name, **kwargs)
-
 
 @keras.saving.register_keras_serializable(package="cloudml_tf")
 class R2Ceiling(MomentMetric):
     """r²: the R² that the best rescaling of these predictions could reach."""
 
     formula = staticmethod(formulas.r2_ceiling)
-
-    def __init__(self, name: str = "r2_ceiling", **kwargs: Any) -> None:
-        super().__init__(name, **kwargs)
 
 
 @keras.saving.register_keras_serializable(package="cloudml_tf")
@@ -141,18 +128,12 @@ class SpreadCost(MomentMetric):
 
     formula = staticmethod(formulas.spread_cost)
 
-    def __init__(self, name: str = "spread_cost", **kwargs: Any) -> None:
-        super().__init__(name, **kwargs)
-
 
 @keras.saving.register_keras_serializable(package="cloudml_tf")
 class PredictionStd(MomentMetric):
     """std(p), the standard deviation of the predictions, in units of the target."""
 
     formula = staticmethod(formulas.pred_std)
-
-    def __init__(self, name: str = "pred_std", **kwargs: Any) -> None:
-        super().__init__(name, **kwargs)
 
 
 @keras.saving.register_keras_serializable(package="cloudml_tf")
@@ -161,9 +142,6 @@ class Bias(MomentMetric):
 
     formula = staticmethod(formulas.bias)
 
-    def __init__(self, name: str = "bias", **kwargs: Any) -> None:
-        super().__init__(name, **kwargs)
-
 
 @keras.saving.register_keras_serializable(package="cloudml_tf")
 class MeanAbsoluteError(MomentMetric):
@@ -171,18 +149,12 @@ class MeanAbsoluteError(MomentMetric):
 
     formula = staticmethod(formulas.mae)
 
-    def __init__(self, name: str = "mae", **kwargs: Any) -> None:
-        super().__init__(name, **kwargs)
-
 
 @keras.saving.register_keras_serializable(package="cloudml_tf")
 class RootMeanSquaredError(MomentMetric):
     """The root mean squared error, √(mean (p - t)²), in units of the target."""
 
     formula = staticmethod(formulas.rmse)
-
-    def __init__(self, name: str = "rmse", **kwargs: Any) -> None:
-        super().__init__(name, **kwargs)
 
 
 @keras.saving.register_keras_serializable(package="cloudml_tf")
@@ -197,26 +169,21 @@ class PredictionSpread(keras.metrics.Metric):
         super().__init__(name=name, dtype=dtype)
         self.column = column
         self.replicas = replica_count()
-        self.extremes = self.add_variable(
-            shape=(self.replicas, 3), initializer="zeros", dtype=widest_float(), name="extremes"
-        )  # a row: lowest, highest, 1 once anything was seen
+        shape = (self.replicas, 3)  # a row: lowest, highest, 1 once anything was seen
+        self.extremes = self.add_variable(shape, initializer="zeros", dtype=widest_float(), name="extremes")
 
     def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
         """Add a batch of predictions; `y_true` only gives the shape."""
         _, prediction, weight = _flatten(y_true, y_pred, sample_weight, self.column)
         here = ops.expand_dims(ops.equal(ops.arange(self.replicas), replica_index()), -1)  # (replicas, 1)
-        lowest = ops.min(
-            ops.where(weight > 0, prediction, ops.full_like(prediction, float("inf"))), initial=float("inf")
-        )
-        highest = ops.max(
-            ops.where(weight > 0, prediction, ops.full_like(prediction, -float("inf"))), initial=-float("inf")
-        )
+        far = ops.full_like(prediction, float("inf"))
+        lowest = ops.min(ops.where(weight > 0, prediction, far), initial=float("inf"))
+        highest = ops.max(ops.where(weight > 0, prediction, -far), initial=-float("inf"))
         seen = ops.cast(ops.any(weight > 0), self.extremes.dtype)
         batch = ops.where(seen > 0, ops.stack([lowest, highest, seen]), ops.zeros(3, dtype=self.extremes.dtype))
         old = self.extremes[:, :]
-        joined = ops.stack(
-            [ops.minimum(old[:, 0], batch[0]), ops.maximum(old[:, 1], batch[1]), ops.ones_like(old[:, 2])], axis=-1
-        )
+        ends = [ops.minimum(old[:, 0], batch[0]), ops.maximum(old[:, 1], batch[1])]
+        joined = ops.stack([*ends, ops.ones_like(old[:, 2])], axis=-1)
         first = ops.expand_dims(old[:, 2] > 0, -1)
         new = ops.where(first, joined, ops.broadcast_to(batch, ops.shape(old)))
         self.extremes.assign(ops.where(ops.logical_and(here, seen > 0), new, old))
@@ -240,13 +207,7 @@ def regression_metrics(column: int | None = None) -> list[keras.metrics.Metric]:
     """
     r2 = R2(column=column)
     readers = (
-        VarianceRatio,
-        PearsonCorrelation,
-        R2Ceiling,
-        SpreadCost,
-        Bias,
-        PredictionStd,
-        MeanAbsoluteError,
+        VarianceRatio, PearsonCorrelation, R2Ceiling, SpreadCost, Bias, PredictionStd, MeanAbsoluteError,
         RootMeanSquaredError,
-    )
+    )  # fmt: skip
     return [r2, *(reader(source=r2, column=column) for reader in readers), PredictionSpread(column=column)]

@@ -20,23 +20,10 @@ from typing import Any, Literal
 import keras
 from keras import layers
 
+from cloudml_tf.nn import layers as own
 from cloudml_tf.nn.heads import POINT, HistogramHead, QuantileHead
 from cloudml_tf.nn.introspection import core_of, last_of, mirror_average
-from cloudml_tf.nn.layers import (
-    CHOSEN,
-    FEATURES,
-    FRAMES,
-    SUN,
-    FoldedTime,
-    GatherFrames,
-    LocalContrast,
-    MiddleFrame,
-    MirrorAverage,
-    PhysicalUnits,
-    SunVector,
-    TimeEmbedding,
-    gelu,
-)
+from cloudml_tf.nn.layers import CHOSEN, FEATURES, FRAMES, SUN, FoldedTime, MiddleFrame, MirrorAverage, gelu
 from cloudml_tf.nn.nadir import AlongTrack, Around, FootprintSums, NadirCrop
 
 Architecture = Literal["attention", "no_attention", "single_frame", "simple_cnn"]
@@ -132,7 +119,7 @@ def build_simple_encoder(
 def temporal_attention(x: Any, heads: int, dropout: float) -> Any:
     """Self-attention over the frames of a sequence, then its middle frame beside the mean. (B,T,D) -> (B,2D)."""
     size = x.shape[2]
-    x = TimeEmbedding(name="time")(x)
+    x = own.TimeEmbedding(name="time")(x)
     normed = layers.LayerNormalization(name="norm")(x)
     # Not fused: the fused path refuses sequences as short as ours on some GPUs.
     attention = layers.MultiHeadAttention(
@@ -219,14 +206,11 @@ def build_regressor(
         build_frame_encoder, nadir=nadir, footprint=footprint, offsets=offsets, along=along
     )
     encoder = build_simple_encoder if architecture == "simple_cnn" else encoder
+    encoder = partial(encoder, widths=widths, features=encoder_features, dropout=dropout)
+    pixels = Around(5, offsets, 1 if along == "rows" else 2, nadir) if nadir_linear else None
+    shapes = {name: tuple(x.shape[2:]) for name, x in inputs.items()}
     frame_model = build_frame_model(
-        {name: tuple(x.shape[2:]) for name, x in inputs.items()},
-        partial(encoder, widths=widths, features=encoder_features, dropout=dropout),
-        encoder_features,
-        frame_scaler,
-        feature_scaler,
-        contrast_boxes,
-        Around(5, offsets, 1 if along == "rows" else 2, nadir) if nadir_linear else None,
+        shapes, encoder, encoder_features, frame_scaler, feature_scaler, contrast_boxes, pixels
     )
     known = frame_model(inputs)
     alone = architecture == "single_frame" or temporal_frames == 1
@@ -241,7 +225,9 @@ def build_regressor(
         output=partial(output_layer, output_init, output_bias, units),
         distribution=_distribution(head, bin_range),
     )
-    core = keras.Model(inputs, _predictions(sequence_model, known), name="regressor")
+    several = len(known[TOKEN].shape) == 4  # sequences (B,T,P,D) of P locations give (B,P), others (B,1)
+    predict = AlongTrack(sequence_model, TOKEN, name="along_track") if several else sequence_model
+    core = keras.Model(inputs, predict(known), name="regressor")
     if mirror_average is None:
         return core
     axis = 2 if mirror_average == "rows" else 3
@@ -270,7 +256,7 @@ def build_frame_model(
     inputs = {name: keras.Input((None, *shape), name=name) for name, shape in shapes.items()}
     maps = frame_scaler(inputs[FRAMES]) if frame_scaler is not None else inputs[FRAMES]
     if contrast_boxes:
-        maps = LocalContrast(contrast_boxes, name="local_contrast")(maps)  # (B,T,H,W,C')
+        maps = own.LocalContrast(contrast_boxes, name="local_contrast")(maps)  # (B,T,H,W,C')
     encoder = build_encoder(maps.shape[2:])
     x = FoldedTime(encoder, name="encode_frames")(maps)
     numbers = _numbers(inputs, feature_scaler)  # each (B,T,·)
@@ -318,13 +304,6 @@ def build_sequence_model(
     return keras.Model(inputs, prediction, name="sequence_model")
 
 
-def _predictions(sequence_model: keras.Model, known: dict[str, Any]) -> Any:
-    """The predictions (B,1) for sequences (B,T,D); (B,P) for sequences of P locations (B,T,P,D)."""
-    if len(known[TOKEN].shape) == 3:
-        return sequence_model(known)
-    return AlongTrack(sequence_model, TOKEN, name="along_track")(known)
-
-
 def _distribution(head: Head, bin_range: tuple[float, float]) -> layers.Layer | None:
     if head == "histogram":
         return HistogramHead(*bin_range, dtype="float32", name="distribution")
@@ -333,7 +312,7 @@ def _distribution(head: Head, bin_range: tuple[float, float]) -> layers.Layer | 
 
 def _numbers(inputs: dict[str, Any], feature_scaler: layers.Layer | None) -> list[Any]:
     """The inputs of each frame besides its pixels, each (B,T,·)."""
-    found = [SunVector()(inputs[SUN])] if SUN in inputs else []  # (B,T,4)
+    found = [own.SunVector()(inputs[SUN])] if SUN in inputs else []  # (B,T,4)
     if FEATURES in inputs:
         found.append(feature_scaler(inputs[FEATURES]) if feature_scaler is not None else inputs[FEATURES])
     return found
@@ -349,7 +328,7 @@ def share_frames(regressor: keras.Model) -> keras.Model:
     inputs = {x.name: keras.Input(x.shape[2:], name=x.name) for x in core.inputs}
     chosen = keras.Input((core.inputs[0].shape[1],), dtype="int32", name=CHOSEN)
     known = core.get_layer("frame_model")({name: keras.ops.expand_dims(x, 0) for name, x in inputs.items()})
-    sequences = {name: GatherFrames(name=f"gather_{name}")([x, chosen]) for name, x in known.items()}
+    sequences = {name: own.GatherFrames(name=f"gather_{name}")([x, chosen]) for name, x in known.items()}
     inputs[CHOSEN] = chosen
     shared = keras.Model(inputs, last_of(core)(sequences), name="regressor")
     if wrapped is None:
@@ -363,7 +342,7 @@ def shares_frames(model: keras.Model) -> bool:
     return any(x.name == CHOSEN for x in model.inputs)
 
 
-def physical_model(regressor: keras.Model, units: PhysicalUnits) -> keras.Model:
+def physical_model(regressor: keras.Model, units: own.PhysicalUnits) -> keras.Model:
     """Build the model that is exported: raw radiance and degrees in, physical units out."""
     answer = regressor.outputs[0]  # (B,1), (B,1+K) of a distribution, or a map (B,H,W)
     distribution = len(answer.shape) == 2 and answer.shape[-1] != 1

@@ -9,7 +9,7 @@ import pytest
 from flight_files import tiny_config, write_flight
 
 from cloudml_tf.config.training import Augmentation
-from cloudml_tf.data.augmentation import SequenceAugmentation, augment
+from cloudml_tf.data.augmentation import SequenceAugmentation
 from cloudml_tf.data.samples import Samples, build_samples
 from cloudml_tf.data.sources import available_flights, read_flights
 from cloudml_tf.train.batches import Batches, epoch_order
@@ -38,9 +38,8 @@ def changed(before: dict[str, np.ndarray], after: dict[str, np.ndarray], name: s
 def mirror(settings: dict[str, bool], nadir: tuple[int, int], axis: str) -> tuple[Any, Any, np.ndarray]:
     """Inputs, mirrored inputs, and which sequences were mirrored: about half of them."""
     before = inputs()
-    after = augment(
-        copy.deepcopy(before), Augmentation(**{**OFF, **settings}), np.random.default_rng(1), nadir, None, axis
-    )
+    augmentation = SequenceAugmentation(Augmentation(**{**OFF, **settings}), nadir, None, axis)
+    after = augmentation.changed(copy.deepcopy(before), np.random.default_rng(1))
     flipped = changed(before, after)
     assert 60 < flipped.sum() < 140
     return before, after, flipped
@@ -94,7 +93,7 @@ def test_a_sun_in_the_image_stays_where_it_shines_from() -> None:
     frames = (row * np.sin(radians) + column * np.cos(radians))[..., None].astype("float32")  # (100,1,7,9,1)
     before = {"frames": frames, "sun_angles_deg": np.stack([np.full_like(azimuth, 40.0), azimuth], axis=-1)}
     both = Augmentation(mirror_across_track=True, mirror_along_track=True)
-    after = augment(copy.deepcopy(before), both, np.random.default_rng(3), (3, 4))
+    after = SequenceAugmentation(both, (3, 4)).changed(copy.deepcopy(before), np.random.default_rng(3))
     radians = np.deg2rad(after["sun_angles_deg"][..., 1])[..., None, None]
     expected = (row * np.sin(radians) + column * np.cos(radians))[..., None]
     np.testing.assert_allclose(after["frames"], expected, atol=1e-5)
@@ -104,12 +103,14 @@ def test_a_sun_in_the_image_stays_where_it_shines_from() -> None:
 def test_inputs_without_sun_or_features_stay_without() -> None:
     frames = {"frames": inputs()["frames"]}
     settings = Augmentation(mirror_along_track=True)
-    assert list(augment(frames, settings, np.random.default_rng(0), (3, 4))) == ["frames"]
+    changed_inputs = SequenceAugmentation(settings, (3, 4)).changed(frames, np.random.default_rng(0))
+    assert list(changed_inputs) == ["frames"]
 
 
 def test_gain_is_one_factor_a_sequence() -> None:
     before = inputs()
-    after = augment(copy.deepcopy(before), Augmentation(**OFF, gain_std=0.2), np.random.default_rng(0), (3, 4))
+    augmentation = SequenceAugmentation(Augmentation(**OFF, gain_std=0.2), (3, 4))
+    after = augmentation.changed(copy.deepcopy(before), np.random.default_rng(0))
     ratio = (after["frames"] / before["frames"]).reshape(SHAPE[0], -1)
     np.testing.assert_allclose(ratio, ratio[:, :1].repeat(ratio.shape[1], axis=1), rtol=1e-4)
     assert np.log(ratio[:, 0]).std() == pytest.approx(0.2, rel=0.2)
@@ -119,9 +120,8 @@ def test_gain_is_one_factor_a_sequence() -> None:
 def test_noise_is_in_units_of_each_channel_s_std() -> None:
     before = inputs()
     frame_std = np.array([1.0, 10.0])
-    after = augment(
-        copy.deepcopy(before), Augmentation(**OFF, noise_std=0.05), np.random.default_rng(0), (3, 4), frame_std
-    )
+    augmentation = SequenceAugmentation(Augmentation(**OFF, noise_std=0.05), (3, 4), frame_std)
+    after = augmentation.changed(copy.deepcopy(before), np.random.default_rng(0))
     difference = (after["frames"] - before["frames"]).reshape(-1, 2)
     np.testing.assert_allclose(difference.std(axis=0), [0.05, 0.5], rtol=0.05)
 

@@ -94,11 +94,10 @@ def test_flights_put_into_a_starter_folder_are_read(tmp_path: Path) -> None:
 def test_every_field_of_the_explanations_is_one(tmp_path: Path) -> None:
     import re
 
-    from cloudml_tf.data.discovery.guide import README
-
     main(["init", str(tmp_path / "x")])
+    readme = (tmp_path / "x" / "README.md").read_text()
     dumped = load_config(tmp_path / "x" / "config.json").model_dump()
-    for path in re.findall(r"`((?:target|data)\.[a-z_.]+)`", README):
+    for path in re.findall(r"`((?:target|data)\.[a-z_.]+)`", readme):
         place: Any = dumped
         for name in path.split("."):
             assert name in place, path

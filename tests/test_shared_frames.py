@@ -9,7 +9,7 @@ import pytest
 
 from cloudml_tf import models
 from cloudml_tf.config.training import Augmentation
-from cloudml_tf.data.augmentation import augment
+from cloudml_tf.data.augmentation import SequenceAugmentation
 from cloudml_tf.data.samples import Samples
 from cloudml_tf.losses import VariancePreservingLoss
 from cloudml_tf.metrics import regression_metrics
@@ -152,7 +152,7 @@ def test_sequences_of_a_run_are_mirrored_together(along: bool) -> None:
     run = np.repeat(np.arange(15), 8)
     before = data.shared_inputs(slice(120), run)
     settings = Augmentation(mirror_across_track=not along, mirror_along_track=along)
-    after = augment(copy.deepcopy(before), settings, np.random.default_rng(3), data.nadir, run=run)
+    after = SequenceAugmentation(settings, data.nadir).changed(copy.deepcopy(before), np.random.default_rng(3), run)
     both = {"old": before, "new": after}
     frames = {name: found["frames"][found["chosen_frames"]] for name, found in both.items()}
     turned = (frames["old"] != frames["new"]).reshape(120, -1).any(axis=1)

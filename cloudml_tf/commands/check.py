@@ -76,7 +76,7 @@ def _try(found: Checked, console: Console, probe: bool) -> None:
         ceiling = trials.estimate_ceiling(parts, scaling.target, reach, oracle_r2)
         found.numbers["baselines"] = asdict(reach)
         found.numbers["ceiling"] = {**asdict(ceiling), "out_of_reach": ceiling.out_of_reach}
-        results += trials.judge_reach(reach) + trials.judge_ceiling(ceiling)
+        results += [*trials.judge_reach(reach), *trials.judge_ceiling(ceiling)]
     if probe:
         with console.progress("overfit one batch") as progress:
             learned = trials.learn_one_batch(parts["train"], scaling, config, progress)

@@ -7,12 +7,12 @@ read with it as a test. The heuristics are in `cloudml_tf.data.discovery`.
 import argparse
 import re
 from collections.abc import Sequence
+from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cloudml_tf.commands.arguments import add_common, finish, overrides_from
 from cloudml_tf.config.load import parse_config, schema_json, set_by_path
-from cloudml_tf.data.discovery import guide
 from cloudml_tf.utils.console import Console
 from cloudml_tf.utils.errors import EXIT_BAD_INPUT, EXIT_OK, CloudMLError, ConfigError
 from cloudml_tf.utils.files import write_json, write_text
@@ -82,9 +82,11 @@ def write_folder(folder: Path, content: dict[str, Any], with_flights: bool) -> P
     """Write config.json, schema.json, README.md, and a folder for flights. Returns the configuration's path."""
     write_json(folder / "config.json", content)
     write_text(folder / "schema.json", schema_json())
-    write_text(folder / "README.md", guide.README.format(name=content["experiment_name"], folder=folder))
+    texts = resources.files("cloudml_tf.data.discovery")
+    readme = (texts / "starter_readme.md").read_text("utf-8").format(name=content["experiment_name"], folder=folder)
+    write_text(folder / "README.md", readme)
     if with_flights:
-        write_text(folder / "flights" / "README.md", guide.FLIGHTS)
+        write_text(folder / "flights" / "README.md", (texts / "starter_flights.md").read_text("utf-8"))
     return folder / "config.json"
 
 

@@ -17,6 +17,11 @@ FileRole = Literal["camera", "lidar", "navigation"]
 TimeUnit = Literal["attribute", "s", "ms", "us", "ns", "min", "h", "d"]
 SINCE = "Date from which times count: '2024-06-03', 'file_name' for the date in the name, or a root attribute."
 UnitInterval = Annotated[float, Field(ge=0, le=1)]
+Share = Annotated[float, Field(gt=0, lt=1)]
+Fraction = Annotated[float, Field(gt=0, le=1)]
+Positive = Annotated[float, Field(gt=0)]
+Count = Annotated[int, Field(ge=1)]
+UpTo1024 = Annotated[int, Field(ge=1, le=1024)]
 LabelCount = Annotated[int, Field(ge=2)] | Annotated[float, Field(gt=0, lt=1)] | None
 
 
@@ -136,9 +141,7 @@ class Camera(Settings):
     across_track_axis: Literal["rows", "columns"] = Field(
         "rows", description="The image axis across the flight direction: mirroring it mirrors the sun's azimuth."
     )
-    max_gap_s: float | None = Field(
-        None, gt=0, description="A longer step ends a segment; 1.5 median steps by default."
-    )
+    max_gap_s: Positive | None = Field(None, description="A longer step ends a segment; 1.5 median steps by default.")
     saturation: float | None = Field(
         None, description="Radiance at or above which a pixel counts as saturated; the integer type's top by default."
     )
@@ -225,7 +228,7 @@ class Navigation(Settings):
     )
     time_since: str = Field("1970-01-01", description=SINCE)
     time_offset_s: float = Field(0.0, description="Added to the rows' times.")
-    tolerance_s: float = Field(1.0, gt=0, description="With `time`: largest time between a frame and its row.")
+    tolerance_s: Positive = Field(1.0, description="With `time`: largest time between a frame and its row.")
     solar_zenith: str = Field("nav/solarZenith", description="Angle of the sun from the vertical.")
     elevation: bool = Field(False, description="`solar_zenith` holds the sun's elevation above the horizon instead.")
     solar_azimuth: str = Field("nav/sunAzGrd", description="Angle from north.")
@@ -283,7 +286,7 @@ class Limits(Settings):
     try_first: bool = Field(
         True, description="Read a flight's structure in a subprocess first: a corrupt file can crash HDF5."
     )
-    try_s: float = Field(120.0, gt=0, description="Time limit of that subprocess, s.")
+    try_s: Positive = Field(120.0, description="Time limit of that subprocess, s.")
 
 
 class SceneFile(Settings):
@@ -309,10 +312,8 @@ class SceneFile(Settings):
         description="Image axis of the sun's direction, which mirror images keep; null for any direction, without "
         "mirror images.",
     )
-    line_spacing: int = Field(
-        1,
-        ge=1,
-        description="Above 1, only every n-th row is labelled, like a lidar's track; the test split is complete.",
+    line_spacing: Count = Field(
+        1, description="Above 1, only every n-th row is labelled, like a lidar's track; the test split is complete."
     )
 
 
@@ -340,7 +341,7 @@ class Data(Settings):
     cache: str = Field(
         "~/.cache/cloudml_tf", description="Folder for simulated flights, and for decoded frames that exceed memory_gb."
     )
-    memory_gb: float = Field(4.0, gt=0, description="Decoded frames above this are kept in a memory-mapped file.")
+    memory_gb: Positive = Field(4.0, description="Decoded frames above this are kept in a memory-mapped file.")
 
     @model_validator(mode="after")
     def _one_source(self) -> "Data":
@@ -389,8 +390,8 @@ class TimeBlocks(Settings):
     """Each flight is cut in time: training first, then validation, then test, with a gap between."""
 
     kind: Literal["time_blocks"] = "time_blocks"
-    val_fraction: float = Field(0.15, gt=0, lt=1)
-    test_fraction: float = Field(0.15, gt=0, lt=1)
+    val_fraction: Share = 0.15
+    test_fraction: Share = 0.15
     gap_s: float = Field(60.0, ge=0, description="Time left out between splits, s.")
 
     @model_validator(mode="after")
@@ -419,8 +420,8 @@ class LabelDensity(Settings):
     enabled: bool = Field(False, description="Weigh training samples by the inverse density of their label.")
     bins: int = Field(50, ge=5, le=1000, description="Number of bins of the histogram of training labels.")
     smoothing: float = Field(2.0, gt=0, le=50, description="Std of the Gaussian that smooths the histogram, in bins.")
-    exponent: float = Field(
-        0.5, gt=0, le=1, description="Exponent of the inverse density: 1 is the density itself, 0.5 its square root."
+    exponent: Fraction = Field(
+        0.5, description="Exponent of the inverse density: 1 is the density itself, 0.5 its square root."
     )
     largest: float = Field(5.0, gt=1, description="Largest weight; the mean is 1.")
 
@@ -428,8 +429,8 @@ class LabelDensity(Settings):
 class Preprocessing(Settings):
     """What the model does to raw radiance; all of it is inside the exported model."""
 
-    log_offset: float | None = Field(
-        None, gt=0, description="Offset of log(radiance + offset), taken first; no logarithm if null."
+    log_offset: Positive | None = Field(
+        None, description="Offset of log(radiance + offset), taken first; no logarithm if null."
     )
     flat_field: bool = Field(False, description="Divide by the mean training frame (vignetting).")
     per_frame: bool = Field(

@@ -186,9 +186,8 @@ def _explain(where: str, details: list[Any], root: type[BaseModel]) -> str:
     messages = [detail["msg"].removeprefix("Value error, ").rstrip(".") for detail in details]
     messages = [shortened(message.replace("a valid tuple", "a list, [...]")) for message in messages]
     received = first.get("input")
-    shown = (
-        "" if isinstance(received, dict | BaseModel) else f" Received: {shortened(json.dumps(received, default=str))}"
-    )
+    is_section = isinstance(received, dict | BaseModel)
+    shown = "" if is_section else f" Received: {shortened(json.dumps(received, default=str))}"
     return f"'{where or 'the file as a whole'}': {', or '.join(messages)}.{shown}"
 
 

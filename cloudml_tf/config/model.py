@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from cloudml_tf.config.data import REPRODUCTION, Settings, UnitInterval
+from cloudml_tf.config.data import REPRODUCTION, Positive, Settings, UnitInterval
 
 MOST_WIDTH = 4096  # channels
 
@@ -87,10 +87,10 @@ class Loss(Settings):
     target_variance: Literal["training", "batch"] = Field(
         "training", description="Divide by the training set's variance (steady) or the batch's (the reference recipe)."
     )
-    delta: float = Field(1.0, gt=0, description="Error at which huber turns linear.")
+    delta: Positive = Field(1.0, description="Error at which huber turns linear.")
     mae_fraction: UnitInterval = Field(0.5, description="Share of |e| in mse_mae.")
     gamma: float = Field(1.0, gt=0, le=2, description="The ratio s at which hinge ends.")
-    clip: float | None = Field(None, gt=0, description="Highest penalty of a batch.")
+    clip: Positive | None = Field(None, description="Highest penalty of a batch.")
     pooled_batches: int = Field(
         1, ge=1, le=1000, description="Number of batches whose moments the penalty uses together."
     )

@@ -245,7 +245,7 @@ class ModelRecord:
 
 def read_model(source: Path, overrides: dict[str, Any] | None = None) -> ModelRecord:
     """The record of a run or of an exported model. `overrides` change how data are read, scored and written."""
-    if not looks_exported(source):
+    if not any((source / name).is_file() for name in EXPORT_FILES.values()):
         return ModelRecord(source, *read_run(source, overrides), {})
     record = read_json(source / RECORD)
     config = resolve(of_run_folder(record["config"]), overrides, str(source / RECORD))
@@ -278,9 +278,8 @@ def flat(content: Any, prefix: str = "") -> dict[str, Any]:
     """Flatten nested dictionaries to one, by dotted path."""
     if not isinstance(content, dict):
         return {prefix: content}
-    return {
-        key: value for name, part in content.items() for key, value in flat(part, f"{prefix}.{name}".strip(".")).items()
-    }
+    parts = (flat(part, f"{prefix}.{name}".strip(".")) for name, part in content.items())
+    return {key: value for part in parts for key, value in part.items()}
 
 
 def as_it_was(config: Config, description: dict[str, Any]) -> Config:
@@ -293,8 +292,3 @@ def as_it_was(config: Config, description: dict[str, Any]) -> Config:
     if not isinstance(split, TimeBlocks):
         split = FlightSplit(**{part: tuple(found["flights"]) for part, found in description["split"].items()})
     return config.model_copy(update={"data": data, "split": split})
-
-
-def looks_exported(folder: Path) -> bool:
-    """Whether a folder holds an exported model, with or without its record."""
-    return any((folder / name).is_file() for name in EXPORT_FILES.values())

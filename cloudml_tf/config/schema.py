@@ -4,6 +4,7 @@ The contracts between fields are in `Config`, at the end; they are checked befor
 those of `configs/tier1.json`. Loading, overriding and printing: `cloudml_tf.config.load`.
 """
 
+from collections.abc import Iterator
 from typing import Any, Literal
 
 from pydantic import Field, model_validator
@@ -77,39 +78,37 @@ class Config(Settings):
 
     @model_validator(mode="after")
     def _contracts(self) -> "Config":
+        for text in self._broken_contracts():
+            raise ValueError(text)
+        return self
+
+    def _broken_contracts(self) -> Iterator[str]:
         if self.data.lidar.clear_sky == "zero":
             if self.target.name != "optical_depth":
-                raise ValueError(
-                    "data.lidar.clear_sky 'zero' makes sense for optical_depth only: clear sky has no cloud base"
-                )
+                yield "data.lidar.clear_sky 'zero' makes sense for optical_depth only: clear sky has no cloud base"
             if self.target.minimum is not None and self.target.minimum > 0:
-                raise ValueError(
-                    "data.lidar.clear_sky 'zero' labels are below target.minimum; set target.minimum to 0 or null"
-                )
+                yield "data.lidar.clear_sky 'zero' labels are below target.minimum; set target.minimum to 0 or null"
         if self.loss.target_variance == "batch" and self.training.batch_size < 2:
-            raise ValueError("loss.target_variance 'batch' needs training.batch_size of 2 or more: one has no variance")
-        self._check_head()
-        self._check_track()
+            yield "loss.target_variance 'batch' needs training.batch_size of 2 or more: one has no variance"
+        yield from self._faults_of_head()
+        yield from self._faults_of_track()
         check_swath(self)
         if self.pretraining.enabled and self.training.init_from is not None:
-            raise ValueError("pretraining.enabled and training.init_from both set the initial weights; keep one")
+            yield "pretraining.enabled and training.init_from both set the initial weights; keep one"
         apart = self.pretraining.from_run is not None and not self.pretraining.control
         if self.training.devices == "workers" and self.pretraining.enabled and not apart:
-            raise ValueError(
+            yield (
                 "training.devices 'workers' trains one network together. Pretrain first with `cloudml pretrain`, "
                 "name that run in pretraining.from_run, and set pretraining.control to false"
             )
         shared = {name for part in ("train", "val", "test") for name in getattr(self.split, part, None) or ()}
         twice = sorted(shared & set(self.pretraining.extra_flights))
         if twice:
-            raise ValueError(
-                f"pretraining.extra_flights must be outside the split. Received: {', '.join(twice)}, which is inside"
-            )
+            yield f"pretraining.extra_flights must be outside the split. Received: {', '.join(twice)}, which is inside"
         if self.data.lidar.layer == "column" and self.target.name != "optical_depth":
-            raise ValueError(f"data.lidar.layer 'column' is a sum, and {self.target.name} does not add up")
-        return self
+            yield f"data.lidar.layer 'column' is a sum, and {self.target.name} does not add up"
 
-    def _check_track(self) -> None:
+    def _faults_of_track(self) -> Iterator[str]:
         if self.target.coverage != "track":
             return
         for field, value, allowed in (
@@ -118,48 +117,35 @@ class Config(Settings):
             ("augmentation.mirror_along_track", self.augmentation.mirror_along_track, (False,)),
         ):
             if value not in allowed:
-                raise ValueError(
-                    f"target.coverage 'track' needs {field} of {' or '.join(map(str, allowed))}. Received: {value}"
-                )
+                yield f"target.coverage 'track' needs {field} of {' or '.join(map(str, allowed))}. Received: {value}"
 
-    def _check_head(self) -> None:
+    def _faults_of_head(self) -> Iterator[str]:
         head, base = self.model.head, self.loss.base
         if (head == "quantile") != (base == "pinball"):
-            raise ValueError(
+            yield (
                 f"model.head '{head}' and loss.base '{base}' do not fit: the quantile head needs 'pinball', "
                 "and no other head takes it. Set both, or neither"
             )
         if base == "cross_entropy" and head != "histogram":
-            raise ValueError(f"loss.base 'cross_entropy' needs model.head 'histogram'. Received: '{head}'")
+            yield f"loss.base 'cross_entropy' needs model.head 'histogram'. Received: '{head}'"
         if head == "histogram" and self.model.nadir_linear:
-            raise ValueError(
-                "model.nadir_linear adds to a number; the histogram head predicts probabilities of bins. Drop one"
-            )
+            yield "model.nadir_linear adds to a number; the histogram head predicts probabilities of bins. Drop one"
 
     def warnings(self) -> list[str]:
         """Warnings about settings that the reference recipe names as causes of collapse."""
+        return list(self._doubts())
+
+    def _doubts(self) -> Iterator[str]:
         init = self.model.output_init
-        found = [
-            (
-                not isinstance(init, str) and init < 0.1,
-                f"model.output_init {init}: under 0.1 it made the reference recipe's collapse worse; use 'default'",
-            ),
-            (
-                self.temporal_frames > 7,
-                f"temporal_frames {self.temporal_frames}: more than 7 frames smooth the signal away; use 3",
-            ),
-            (self.loss.weight == 0, "loss.weight 0: nothing keeps the variance of the predictions"),
-            (
-                self.training.early_stopping_monitor == "val_loss",
-                "training.early_stopping_monitor val_loss: it cannot tell a good run from a collapsed one; use val_r2",
-            ),
-            (
-                self.pretraining.enabled and self.pretraining.frames == "first",
-                "pretraining.frames first: the other frames of a sequence teach nothing; use 'all'",
-            ),
-            (
-                self.training.order == "flight",
-                "training.order flight: neighbouring frames have next to no variance in a batch; use 'shuffled'",
-            ),
-        ]
-        return [text for applies, text in found if applies]
+        if not isinstance(init, str) and init < 0.1:
+            yield f"model.output_init {init}: under 0.1 it made the reference recipe's collapse worse; use 'default'"
+        if self.temporal_frames > 7:
+            yield f"temporal_frames {self.temporal_frames}: more than 7 frames smooth the signal away; use 3"
+        if self.loss.weight == 0:
+            yield "loss.weight 0: nothing keeps the variance of the predictions"
+        if self.training.early_stopping_monitor == "val_loss":
+            yield "training.early_stopping_monitor val_loss: it cannot tell a good run from a collapsed one; use val_r2"
+        if self.pretraining.enabled and self.pretraining.frames == "first":
+            yield "pretraining.frames first: the other frames of a sequence teach nothing; use 'all'"
+        if self.training.order == "flight":
+            yield "training.order flight: neighbouring frames have next to no variance in a batch; use 'shuffled'"

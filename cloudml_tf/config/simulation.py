@@ -187,8 +187,9 @@ class SimulationConfig(BaseModel):
         return {**PRESETS.get(str(data.get("preset", "default")), {}), **data}
 
     @model_validator(mode="after")
-    def _strip_fits_into_memory(self) -> "SimulationConfig":
-        """Limit the cloud strip: the fields of a flight are held in memory whole."""
+    def _strip_fits(self) -> "SimulationConfig":
+        """Limit the periodic cloud strip: a flight's fields are held in memory whole. It is wider than the frame, else
+        a frame shows one cloud twice."""
         path_m = self.frames_per_flight * self.frame_interval_s * self.ground_speed_m_s
         length_m = path_m + 2 * self.frame_columns * self.pixel_m
         cells = length_m / self.grid_m * (self.strip_width_m / self.grid_m)
@@ -197,11 +198,6 @@ class SimulationConfig(BaseModel):
                 f"a flight's cloud strip would have {cells:.3g} cells, {MOST_CELLS:.0e} at most. Widen grid_m, or "
                 "shorten the flight (frames_per_flight, frame_interval_s, ground_speed_m_s) or strip_width_m."
             )
-        return self
-
-    @model_validator(mode="after")
-    def _strip_holds_the_swath(self) -> "SimulationConfig":
-        """Require a periodic strip wider than the frame, else a frame shows one cloud twice."""
         swath_m = self.frame_rows * self.pixel_m
         if self.strip_width_m < 1.25 * swath_m:
             raise ValueError(

@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from cloudml_tf.config.data import REPRODUCTION, FlightNames, Settings
+from cloudml_tf.config.data import REPRODUCTION, Count, FlightNames, Fraction, Positive, Settings, Share, UpTo1024
 
 
 class Augmentation(Settings):
@@ -16,9 +16,7 @@ class Augmentation(Settings):
     mirror_along_track: bool = Field(
         False, description="Mirror fore and aft about nadir, the sun's azimuth and the time order too."
     )
-    window: float | None = Field(
-        None, gt=0, lt=1, description="Random-crop size as a fraction of each side (non-periodic scenes)."
-    )
+    window: Share | None = Field(None, description="Random-crop size as a fraction of each side (non-periodic scenes).")
     gain_std: float = Field(0.0, ge=0, le=0.5, description="Std of a random factor on a sequence's radiance.")
     noise_std: float = Field(0.0, ge=0, le=1, description="Std of pixel noise, in the channel's training std.")
 
@@ -27,7 +25,7 @@ class Training(Settings):
     """How the network is trained."""
 
     max_epochs: int = Field(50, ge=1, le=100_000, description="Largest number of passes over the training part.")
-    early_stopping_patience: int = Field(10, ge=1, description="Epochs without a better score until training stops.")
+    early_stopping_patience: Count = Field(10, description="Epochs without a better score until training stops.")
     early_stopping_monitor: Literal["val_r2", "composite", "val_loss"] = Field(
         "val_r2",
         description="R², the reference recipe's composite val_loss - 2 R², or the loss (warned about).",
@@ -40,23 +38,20 @@ class Training(Settings):
         "run_length 1.",
         json_schema_extra=REPRODUCTION,
     )
-    run_length: int = Field(
+    run_length: UpTo1024 = Field(
         1,
-        ge=1,
-        le=1024,
         description="Neighbouring sequences that are drawn together; above 1 (order shuffled only), frames that they "
         "share are encoded once.",
     )
-    sequences_per_epoch: int | None = Field(
+    sequences_per_epoch: Count | None = Field(
         None,
-        ge=1,
         description="Sequences drawn at random each epoch; all by default, as many as labels for coverage track. "
         "It may exceed the number of scenes: each draw is shifted and mirrored at random.",
     )
     learning_rate: float = Field(1e-3, gt=0, le=10, description="Highest learning rate, at the end of the warm-up.")
     warmup_epochs: float = Field(1.0, ge=0, description="Length of the learning rate's linear rise.")
-    warmup_steps: int | None = Field(
-        None, ge=1, description="Length of the rise in steps, in place of warmup_epochs; both together are refused."
+    warmup_steps: Count | None = Field(
+        None, description="Length of the rise in steps, in place of warmup_epochs; both together are refused."
     )
     schedule: Literal["cosine", "constant"] = Field(
         "cosine", description="Course of the learning rate after the warm-up, over max_epochs."
@@ -64,22 +59,17 @@ class Training(Settings):
     weight_decay: float = Field(
         1e-4, ge=0, le=10, description="AdamW's weight decay, which is multiplied by the learning rate."
     )
-    gradient_clip_norm: float | None = Field(1.0, gt=0)
-    ema_momentum: float | None = Field(
-        None,
-        gt=0,
-        lt=1,
-        description="Momentum of an average of the weights, which is then validated and kept; null for none.",
+    gradient_clip_norm: Positive | None = 1.0
+    ema_momentum: Share | None = Field(
+        None, description="Momentum of an average of the weights, which is then validated and kept; null for none."
     )
-    collapse_threshold: float = Field(
-        0.05, gt=0, lt=1, description="Stop when std(p)/std(t) on validation is below this."
-    )
+    collapse_threshold: Share = Field(0.05, description="Stop when std(p)/std(t) on validation is below this.")
     collapse_grace_epochs: int = Field(3, ge=0)
     init_from: str | None = Field(
         None, description="Start from a finished run: its best weights, and its scaling of frames and target."
     )
-    init_from_rate_factor: float = Field(
-        0.3, gt=0, le=1, description="Factor of learning_rate in a run with init_from, which starts near a solution."
+    init_from_rate_factor: Fraction = Field(
+        0.3, description="Factor of learning_rate in a run with init_from, which starts near a solution."
     )
     deterministic: bool = Field(True, description="Equal seeds give equal runs on a CPU.")
     mixed_precision: bool = Field(False, description="bfloat16 inside the network, for GPUs that are fast at it.")
@@ -91,10 +81,8 @@ class Training(Settings):
         description="'mirrored' splits each batch over the GPUs of this machine, 'workers' over the machines of the "
         "environment variable TF_CONFIG; see docs/several-devices.md.",
     )
-    replicas: int | None = Field(
+    replicas: UpTo1024 | None = Field(
         None,
-        ge=1,
-        le=1024,
         description="mirrored: number of GPUs instead of all; without a GPU, of virtual CPU devices, to try it out.",
     )
 
@@ -104,25 +92,17 @@ class Training(Settings):
         return self.learning_rate * (1.0 if self.init_from is None else self.init_from_rate_factor)
 
     @model_validator(mode="after")
-    def _one_warmup(self) -> "Training":
+    def _check(self) -> "Training":
         if self.warmup_steps is not None and self.warmup_epochs != 1.0:
             raise ValueError(
                 "warmup_steps and warmup_epochs both say how long the learning rate rises. "
                 f"Received: {self.warmup_steps} and {self.warmup_epochs:g}. Leave one out"
             )
-        return self
-
-    @model_validator(mode="after")
-    def _one_order(self) -> "Training":
         if self.order == "flight" and self.run_length > 1:
             raise ValueError(
                 f"run_length needs order shuffled. Received: order=flight, run_length={self.run_length}. "
                 "'flight' keeps whole batches together already."
             )
-        return self
-
-    @model_validator(mode="after")
-    def _shared_out(self) -> "Training":
         if self.devices != "one" and self.run_length > 1:
             raise ValueError(
                 f"run_length needs devices one. Received: devices={self.devices}, run_length={self.run_length}. "
@@ -148,7 +128,7 @@ class Pretraining(Settings):
         json_schema_extra=REPRODUCTION,
     )
     patch: int = Field(4, ge=1, le=256, description="Side of a hidden square, pixels.")
-    mask_ratio: float = Field(0.6, gt=0, lt=1, description="Share of the squares that is hidden.")
+    mask_ratio: Share = Field(0.6, description="Share of the squares that is hidden.")
     patch_weight: float = Field(1.0, gt=0, le=1000, description="Weight of the hidden patches' error in the loss.")
     focus: float | None = Field(
         3.0,
@@ -159,16 +139,14 @@ class Pretraining(Settings):
     )
     extra_flights: FlightNames = Field((), description="Flights outside the split whose frames are used too.")
     max_epochs: int = Field(30, ge=1, le=100_000)
-    patience: int = Field(
-        6, ge=1, description="Epochs without a lower validation loss before stopping; the best weights are restored."
+    patience: Count = Field(
+        6, description="Epochs without a lower validation loss before stopping; the best weights are restored."
     )
     batch_frames: int = Field(64, ge=1, le=65_536, description="Frames per batch.")
-    frames_per_epoch: int | None = Field(
-        4096, ge=1, description="Frames drawn at random each epoch; all of them if null."
-    )
+    frames_per_epoch: Count | None = Field(4096, description="Frames drawn at random each epoch; all of them if null.")
     learning_rate: float = Field(2e-3, gt=0, le=10)
     weight_decay: float = Field(1e-4, ge=0, le=10)
-    decoder_width: int = Field(24, ge=1, le=1024)
+    decoder_width: UpTo1024 = 24
     transfer: Literal["fine_tune", "probe"] = Field(
         "fine_tune", description="Fine-tune the encoder with the labels, or freeze it."
     )

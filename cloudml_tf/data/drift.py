@@ -64,7 +64,8 @@ class Distribution:
             alone = [_distance_from_others(series, series.flight == name) ** 2 for name in names]
             least = MEAN_SQUARE / independent  # the remaining scatter where flights do not differ
             scatter = max(float(np.mean(alone)) * (count - 1) / count, least)
-        return cls(_short(quantiles_of(rest)), count, scatter, independent, line.tolist())
+        quantiles = [float(f"{value:.6g}") for value in quantiles_of(rest)]
+        return cls(quantiles, count, scatter, independent, line.tolist())
 
     def chance(self, distance: float, flights: int, independent: float) -> float | None:
         """The probability that other flights of the same kind are as far away; `independent` samples each.
@@ -113,10 +114,6 @@ def _distance_from_others(series: Series, own: np.ndarray) -> float:
     return ks_distance(rest[own], quantiles_of(rest[~own]))
 
 
-def _short(values: np.ndarray) -> list[float]:
-    return [float(f"{value:.6g}") for value in values]
-
-
 def quantiles_of(values: np.ndarray) -> np.ndarray:
     """The quantiles (101,) at equal probability steps."""
     levels = (np.arange(QUANTILES) + 0.5) / QUANTILES
@@ -139,8 +136,7 @@ def series_of(samples: Samples, config: Config) -> dict[str, Series]:
     rows = np.unique(samples.index)
     flight = np.empty(len(samples.table), int)
     flight[samples.index] = samples.flight[:, None]
-    pieces = np.array_split(rows, len(rows) // samples.rows_at_once() + 1)
-    light = np.concatenate([frame_means(samples.table[piece]) for piece in pieces])  # (m,C)
+    light = np.concatenate([frame_means(frames) for frames in samples.training_frames()])  # (m,C)
     found = {f"{LIGHT} {n}": values for n, values in enumerate(light.T)}
     sun = None if samples.sun_angles_deg is None else samples.sun_angles_deg.astype("float64")
     if sun is not None:

@@ -3,7 +3,7 @@
 flight ─ good frames ─ motion of the scene ─ frames that share no cloud ─ labels at the pixels where they are seen
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from cloudml_tf.config.schema import Config
 from cloudml_tf.config.targets import LIDAR, SUN, TRUTH, scene_settings
 from cloudml_tf.data.readers import hdf5
 from cloudml_tf.data.readers.flights import Flight
-from cloudml_tf.data.readers.frames import build_table, downsample
+from cloudml_tf.data.readers.frames import Progress, build_table, downsample
 from cloudml_tf.data.samples import check_sequences, nadir_pixel, samples_of_table, sequences, sequences_around
 from cloudml_tf.data.scenes import Scenes
 from cloudml_tf.data.track import along_track, pixels_per_s, seen_labels
@@ -39,11 +39,7 @@ class FlightScenes:
 
 
 def scenes_of_flight(
-    flight: Flight,
-    config: Config,
-    labels: bool = True,
-    overlap: float = 0.0,
-    progress: Callable[[int, int], None] | None = None,
+    flight: Flight, config: Config, labels: bool = True, overlap: float = 0.0, progress: Progress | None = None
 ) -> FlightScenes:
     """The good frames of a flight, so far apart that neighbours share `overlap` of their length.
 
@@ -110,11 +106,9 @@ def scenes_in_memory(flights: Mapping[str, FlightScenes], config: Config) -> Sce
             f"data.scenes.channels names {', '.join(missing)}; scenes of these flights have {', '.join(known)}. The "
             "sun needs a navigation file with data.navigation.sun_zenith and sun_azimuth."
         )
-    shapes = [(len(each.frames), *each.frames.shape[-3:-1]) for each in found]
-    label = np.concatenate([_or_unknown(each.label, shape) for each, shape in zip(found, shapes, strict=True)])
     return Scenes.of(
         frames=np.stack([known[name] for name in settings.channels], axis=-1).astype("float32"),
-        label=label,
+        label=_joined(found, "label"),
         target=config.target,
         names=tuple(f"{name} row {row}" for name, each in flights.items() for row in each.row),
         groups=tuple(name for name, each in flights.items() for _ in each.row),
@@ -124,7 +118,7 @@ def scenes_in_memory(flights: Mapping[str, FlightScenes], config: Config) -> Sce
 
 
 def scenes_of_flights(
-    flights: Sequence[Flight], config: Config, progress: Callable[[int, int], None] | None = None, labels: bool = True
+    flights: Sequence[Flight], config: Config, progress: Progress | None = None, labels: bool = True
 ) -> Scenes:
     """The scenes of flights for a network with coverage "swath", without a file between them."""
     found: dict[str, FlightScenes] = {}
@@ -195,10 +189,9 @@ def write_scenes(
     found = list(flights.values())
     frames = np.concatenate([each.frames for each in found])
     maps = {channel: frames[..., number] for number, channel in enumerate(channels)}
-    for name, parts in ((LIDAR, [each.label for each in found]), (TRUTH, [each.truth for each in found])):
-        if any(part is not None for part in parts):
-            shapes = [(len(each.frames), *each.frames.shape[-3:-1]) for each in found]
-            maps[name] = np.concatenate([_or_unknown(*both) for both in zip(parts, shapes, strict=True)])
+    for name, field in ((LIDAR, "label"), (TRUTH, "truth")):
+        if any(getattr(each, field) is not None for each in found):
+            maps[name] = _joined(found, field)
     number = np.concatenate([np.full(len(each.row), n) for n, each in flights.items()])
     row = np.concatenate([each.row for each in found])
     single = {"flight": number, "name": number * FRAMES_A_FLIGHT + row}
@@ -216,5 +209,8 @@ def write_scenes(
         file["time_s"].attrs["units"] = "seconds since 1970-01-01 00:00:00 UTC"
 
 
-def _or_unknown(maps: np.ndarray | None, shape: tuple[int, ...]) -> np.ndarray:
-    return np.full(shape, np.nan, "float32") if maps is None else maps
+def _joined(found: Sequence[FlightScenes], name: str) -> np.ndarray:
+    """(n,H,W) one kind of maps of all flights, NaN for a flight that has none."""
+    maps = [getattr(each, name) for each in found]
+    unknown = [np.full((len(each.frames), *each.frames.shape[-3:-1]), np.nan, "float32") for each in found]
+    return np.concatenate([other if own is None else own for own, other in zip(maps, unknown, strict=True)])

@@ -65,9 +65,7 @@ def check_unseen(config: Config, cameras: dict[str, Path]) -> None:
 
 
 def _source(config: Config) -> Path:
-    if config.training.init_from is None:
-        raise ValueError("this configuration has no training.init_from")
-    return expand(config.training.init_from)
+    return expand(str(config.training.init_from))
 
 
 def _network(config: Config, description: dict[str, Any]) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from cloudml_tf.config.data import FlightFiles, FlightSplit
+from cloudml_tf.config.data import FlightFiles
 from cloudml_tf.config.load import expand
 from cloudml_tf.config.run_folder import ModelRecord
 from cloudml_tf.config.schema import Config
@@ -24,17 +24,7 @@ from cloudml_tf.data.readers.frames import camera_fingerprint
 from cloudml_tf.data.readers.scenes import read_scenes
 from cloudml_tf.data.samples import Examples, Samples, counts_of, labelled_windows, samples_of_table, table_of
 from cloudml_tf.data.scaling import Scaling, fit_scaling
-from cloudml_tf.data.scenes import (
-    Scenes,
-    check_levels,
-    check_logarithm,
-    check_steps,
-    judged_by,
-    on_lines,
-    scene_fingerprint,
-    split_scenes,
-    training_weight,
-)
+from cloudml_tf.data.scenes import Scenes, judged_by, training_parts
 from cloudml_tf.data.sources import Progress, available_flights, read_flights, without_bad_flights
 from cloudml_tf.data.splits import PARTS, keep_labels, split_samples
 from cloudml_tf.data.track import track_samples, track_windows
@@ -192,17 +182,7 @@ def _scenes_of_file(config: Config, path: Path) -> tuple[Scenes, Scenes | None]:
 def _prepare_scenes(
     config: Config, scenes: Scenes, judged: Scenes | None, content: Sequence[str], details: Mapping[str, Any]
 ) -> Prepared:
-    settings, split = scene_settings(config), config.split
-    assert isinstance(split, FlightSplit)  # config.targets
-    parts = split_scenes(scenes, split, judged)
-    check_steps(parts["train"], config)
-    check_levels(parts["train"], config)
-    check_logarithm(parts["train"], config)
-    for number, part in enumerate(("train", "val")):
-        if settings.line_spacing > 1:
-            parts[part] = on_lines(parts[part], settings.line_spacing, np.random.default_rng([config.seed, number]))
-    fingerprint = scene_fingerprint(content, parts)
-    parts["train"] = replace(parts["train"], weight=training_weight(parts["train"], config))
+    parts, fingerprint = training_parts(scenes, judged, content, config)
     scaling = fit_scaling(parts["train"], config.target, config.preprocessing)
     return Prepared(parts, parts["train"], scaling, fingerprint, details=details)
 

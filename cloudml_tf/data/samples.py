@@ -6,9 +6,9 @@ pixel of a scene (n,H,W). `Examples` is what training and evaluation know of the
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Protocol, Self
+from typing import Any, ClassVar, Protocol, Self
 
 import numpy as np
 
@@ -18,7 +18,7 @@ from cloudml_tf.data.augmentation import Augment, SequenceAugmentation
 from cloudml_tf.data.independence import block_ids, effective_size
 from cloudml_tf.data.label_weights import overweight
 from cloudml_tf.data.readers.flights import Flight
-from cloudml_tf.data.readers.frames import FrameTable, build_table, camera_fingerprint
+from cloudml_tf.data.readers.frames import FrameTable, Progress, build_table, camera_fingerprint
 from cloudml_tf.data.statistics import image_statistics
 from cloudml_tf.utils.errors import DataError, FlightError, of_flight
 
@@ -128,6 +128,8 @@ class Samples:
     piece: np.ndarray  # (n,) gap-free piece within the flight
     flight_names: tuple[str, ...]
     nadir: tuple[int, int]  # (row, column) of the lidar's footprint
+    offsets: tuple[int, ...] = (0,)  # (P,) the labels' locations, pixels ahead of nadir
+    single: ClassVar[tuple[int, ...]] = ()  # every channel is an image
 
     def __len__(self) -> int:
         return len(self.label)
@@ -139,12 +141,14 @@ class Samples:
 
     def inputs(self, chosen: Any = slice(None)) -> dict[str, np.ndarray]:
         """What the network takes: frames (n,T,H,W,C), sun_angles_deg (n,T,2), features (n,T,F)."""
-        index = self.index[chosen]
-        found = {"frames": self.table[index]}
+        return self._of_frames(self.index[chosen])
+
+    def _of_frames(self, rows: np.ndarray) -> dict[str, np.ndarray]:
+        found = {"frames": self.table[rows]}
         if self.sun_angles_deg is not None:
-            found["sun_angles_deg"] = self.sun_angles_deg[index]
+            found["sun_angles_deg"] = self.sun_angles_deg[rows]
         if self.features.shape[1]:
-            found["features"] = self.features[index]
+            found["features"] = self.features[rows]
         return found
 
     def shared_inputs(self, chosen: Any = slice(None), run: np.ndarray | None = None) -> dict[str, np.ndarray]:
@@ -156,13 +160,8 @@ class Samples:
         index = self.index[chosen]  # (n,T)
         key = index if run is None else index + run[:, None] * len(self.table)
         wanted, place = np.unique(key, return_inverse=True)
-        rows = wanted % len(self.table)
-        found = {"frames": self.table[rows], "chosen_frames": place.reshape(index.shape).astype("int32")}
-        if self.sun_angles_deg is not None:
-            found["sun_angles_deg"] = self.sun_angles_deg[rows]
-        if self.features.shape[1]:
-            found["features"] = self.features[rows]
-        return found
+        found = self._of_frames(wanted % len(self.table))
+        return {**found, "chosen_frames": place.reshape(index.shape).astype("int32")}
 
     def rows_at_once(self, budget_bytes: int = 2**26) -> int:
         """How many frames fit into about 64 MB of work."""
@@ -197,16 +196,6 @@ class Samples:
     def geometry(self) -> dict[str, Any]:
         """What a network is built for."""
         return {"frame_shape": list(self.frame_shape), "nadir": list(self.nadir)}
-
-    @property
-    def offsets(self) -> tuple[int, ...]:
-        """Labels stand at nadir."""
-        return (0,)
-
-    @property
-    def single(self) -> tuple[int, ...]:
-        """None: every channel is an image."""
-        return ()
 
     @property
     def batch_size(self) -> int:
@@ -282,7 +271,7 @@ def known_inputs(flight: Flight) -> np.ndarray:
 
 
 def build_samples(
-    flights: list[Flight], config: Config, progress: Callable[[int, int], None] | None = None
+    flights: list[Flight], config: Config, progress: Progress | None = None
 ) -> tuple[Samples, dict[str, dict[str, int]]]:
     """All sequences of the flights, in order of flight and time, and what was left out of each flight, by reason."""
     windows = labelled_windows(flights, config)
@@ -301,16 +290,11 @@ def labelled_windows(flights: list[Flight], config: Config) -> dict[str, np.ndar
 
 
 def table_of(
-    flights: list[Flight],
-    windows: Sequence[Mapping[str, np.ndarray]],
-    config: Config,
-    progress: Callable[[int, int], None] | None = None,
+    flights: list[Flight], windows: Sequence[Mapping[str, np.ndarray]], config: Config, progress: Progress | None = None
 ) -> FrameTable:
     """Every frame of some windows, decoded once."""
-    wanted = {
-        flight.name: np.unique(np.concatenate([each[flight.name].ravel() for each in windows if flight.name in each]))
-        for flight in flights
-    }
+    frames = {f.name: [each[f.name].ravel() for each in windows if f.name in each] for f in flights}
+    wanted = {name: np.unique(np.concatenate(found)) for name, found in frames.items()}
     return build_table(flights, wanted, config.data, progress)
 
 

@@ -6,7 +6,7 @@ file of scenes, or flights ─ `Scenes`, cut by name into splits ─ all labels,
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from scipy.ndimage import uniform_filter
@@ -19,8 +19,6 @@ from cloudml_tf.data.independence import scene_blocks
 from cloudml_tf.data.label_weights import overweight
 from cloudml_tf.data.splits import PARTS, flights_needed
 from cloudml_tf.utils.errors import ConfigError, DataError
-
-BATCH = 10  # scenes that are predicted at once
 
 
 @dataclass(frozen=True)
@@ -38,6 +36,8 @@ class Scenes:
     groups: tuple[str, ...] | None = None  # the group of each scene, where there are some
     single: tuple[int, ...] = ()  # channels that hold one number a scene, everywhere in the image
     time_s: np.ndarray | None = None  # (n,) seconds since 1970 UTC, of scenes of flights
+    offsets: ClassVar[tuple[int, ...]] = (0,)  # a scene is predicted as a whole
+    batch_size: ClassVar[int] = 10  # scenes that are predicted at once
 
     @classmethod
     def of(cls, frames: np.ndarray, label: np.ndarray, target: Target, **more: Any) -> "Scenes":
@@ -83,19 +83,9 @@ class Scenes:
         return self.frames.shape[1:]
 
     @property
-    def offsets(self) -> tuple[int, ...]:
-        """A scene is predicted as a whole."""
-        return (0,)
-
-    @property
     def geometry(self) -> dict[str, Any]:
         """What a network is built for; its weights fit any number of pixels."""
         return {"frame_shape": list(self.frame_shape)}
-
-    @property
-    def batch_size(self) -> int:
-        """How many scenes are predicted at once."""
-        return BATCH
 
     def keys(self) -> dict[str, np.ndarray]:
         """Name and group of each scene."""
@@ -111,8 +101,8 @@ class Scenes:
 
     def training_frames(self) -> Iterator[np.ndarray]:
         """Every image once, in chunks (k,H,W,C)."""
-        for first in range(0, len(self), BATCH):
-            yield self.frames[first : first + BATCH].reshape(-1, *self.frame_shape[-3:])
+        for first in range(0, len(self), self.batch_size):
+            yield self.frames[first : first + self.batch_size].reshape(-1, *self.frame_shape[-3:])
 
     def frame_features(self) -> np.ndarray:
         """None: numbers of a whole scene are channels."""
@@ -152,16 +142,10 @@ class Scenes:
     def take(self, chosen: Any) -> "Scenes":
         """Some scenes, by a mask or indices."""
         numbers = np.arange(len(self))[chosen]
-        return replace(
-            self,
-            frames=self.frames[numbers],
-            label=self.label[numbers],
-            weight=self.weight[numbers],
-            names=tuple(self.names[n] for n in numbers),
-            retrieval=None if self.retrieval is None else self.retrieval[numbers],
-            groups=None if self.groups is None else tuple(self.groups[n] for n in numbers),
-            time_s=None if self.time_s is None else self.time_s[numbers],
-        )
+        arrays = {name: getattr(self, name) for name in ("frames", "label", "weight", "retrieval", "time_s")}
+        taken: dict[str, Any] = {name: values[numbers] for name, values in arrays.items() if values is not None}
+        groups = None if self.groups is None else tuple(self.groups[n] for n in numbers)
+        return replace(self, names=tuple(self.names[n] for n in numbers), groups=groups, **taken)
 
     def named(self, names: Sequence[str]) -> "Scenes":
         """The scenes of these names, or of the groups of these names, in their order.
@@ -206,6 +190,24 @@ def split_scenes(scenes: Scenes, split: FlightSplit, judged: Scenes | None = Non
                 "learned or judged. Check data.scenes.label and test_label, target.minimum and target.maximum."
             )
     return parts
+
+
+def training_parts(
+    scenes: Scenes, judged: Scenes | None, content: Sequence[str], config: Config
+) -> tuple[dict[str, Scenes], str]:
+    """The three parts as a training takes them, with labels on lines and weights, and their fingerprint."""
+    settings, split = scene_settings(config), config.split
+    assert isinstance(split, FlightSplit)  # config.targets
+    parts = split_scenes(scenes, split, judged)
+    check_steps(parts["train"], config)
+    check_levels(parts["train"], config)
+    check_logarithm(parts["train"], config)
+    for number, part in enumerate(("train", "val")):
+        if settings.line_spacing > 1:
+            parts[part] = on_lines(parts[part], settings.line_spacing, np.random.default_rng([config.seed, number]))
+    fingerprint = scene_fingerprint(content, parts)
+    parts["train"] = replace(parts["train"], weight=training_weight(parts["train"], config))
+    return parts, fingerprint
 
 
 def on_lines(scenes: Scenes, spacing: int, rng: np.random.Generator) -> Scenes:

@@ -11,13 +11,13 @@ from cloudml_tf.config.schema import Config
 from cloudml_tf.data.left_out import LeftOut, leave_out
 from cloudml_tf.data.readers.flights import Flight
 from cloudml_tf.data.readers.folders import find_flights
+from cloudml_tf.data.readers.frames import Progress
 from cloudml_tf.data.readers.sandbox import read_flight
 from cloudml_tf.data.samples import Samples, build_samples
 from cloudml_tf.data.simulation.simulator import simulate_flights
 from cloudml_tf.data.splits import check_labels
 from cloudml_tf.utils.errors import ConfigError, DataError, FlightError, of_flight
 
-Progress = Callable[[int, int], None]
 Result = TypeVar("Result")
 
 

@@ -60,9 +60,8 @@ def cut_samples(
     else:
         needed = needed or flights_needed(split, samples.flight_names)
         numbers = {name: n for n, name in enumerate(samples.flight_names)}
-        masks = {
-            part: np.isin(samples.flight, [numbers[name] for name in needed[part] if name in numbers]) for part in PARTS
-        }
+        chosen = {part: [numbers[name] for name in needed[part] if name in numbers] for part in PARTS}
+        masks = {part: np.isin(samples.flight, wanted) for part, wanted in chosen.items()}
     return {part: samples.take(mask) for part, mask in masks.items()}
 
 

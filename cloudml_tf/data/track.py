@@ -6,7 +6,7 @@ from the images, so that clouds are found where they are seen: a high cloud is n
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 import numpy as np
@@ -29,13 +29,7 @@ class TrackSamples(Samples):
     `label` and `weight` are (n,P) for P locations; a location without a label has the weight 0.
     """
 
-    locations: tuple[int, ...]  # (P,) pixels ahead of nadir, 0 first
-    pixels_per_s: dict[str, float]  # of each flight
-
-    @property
-    def offsets(self) -> tuple[int, ...]:
-        """(P,) pixels ahead of nadir, 0 first."""
-        return self.locations
+    pixels_per_s: dict[str, float] = field(default_factory=dict)  # of each flight
 
     def description(self) -> dict[str, Any]:
         """For the run folder."""
@@ -94,8 +88,9 @@ def track_samples(
         found, there = seen_labels(samples.time_s[here], labels.time_s, offsets, speed[name], STEP_PX)
         label[here], weight[here] = labels.label[found], np.where(there, labels.weight[found], 0.0)
     label = np.where(weight > 0, label, np.nan)
-    plain = {field.name: getattr(samples, field.name) for field in fields(samples)} | {"label": label, "weight": weight}
-    return TrackSamples(**plain, locations=offsets, pixels_per_s=speed).take((weight > 0).any(axis=1))
+    plain = {own.name: getattr(samples, own.name) for own in fields(samples)}
+    plain |= {"label": label, "weight": weight, "offsets": offsets}
+    return TrackSamples(**plain, pixels_per_s=speed).take((weight > 0).any(axis=1))
 
 
 def seen_labels(

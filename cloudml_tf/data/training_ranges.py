@@ -80,8 +80,7 @@ class TrainingRanges:
 def fit_ranges(train: Samples, config: Config) -> TrainingRanges:
     """Fit the ranges of the training split."""
     rows = np.unique(train.index)
-    pieces = np.array_split(rows, len(rows) // train.rows_at_once() + 1)
-    light = np.concatenate([frame_means(train.table[piece]) for piece in pieces])  # (m,C)
+    light = np.concatenate([frame_means(frames) for frames in train.training_frames()])  # (m,C)
     sun = None if train.sun_angles_deg is None else train.sun_angles_deg[rows].astype("float64")
     return TrainingRanges(
         radiance=_columns(light),
@@ -98,7 +97,7 @@ def frame_means(radiance: np.ndarray) -> np.ndarray:
 
 
 def folded(azimuth_deg: np.ndarray, augmentation: Augmentation) -> np.ndarray:
-    """Fold directions (n,) of the sun; those that training mirrors into each other (`augmentation.augment`) become
+    """Fold directions (n,) of the sun; those that training mirrors into each other (`augmentation`) become
     one."""
     if augmentation.mirror_along_track:  # a and 180 - a
         azimuth_deg = np.rad2deg(np.arcsin(np.sin(np.deg2rad(azimuth_deg))))

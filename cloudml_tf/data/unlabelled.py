@@ -1,6 +1,5 @@
 """All frames of the training and validation flights, labelled or not, for pretraining. Never one of the test split."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,7 +7,7 @@ import numpy as np
 from cloudml_tf.config.data import TimeBlocks
 from cloudml_tf.config.schema import Config
 from cloudml_tf.data.readers.flights import Flight
-from cloudml_tf.data.readers.frames import build_table
+from cloudml_tf.data.readers.frames import Progress, build_table
 from cloudml_tf.data.samples import sequences
 from cloudml_tf.data.splits import PARTS, block_spans
 from cloudml_tf.utils.errors import DataError
@@ -46,10 +45,7 @@ def chunks(flight: Flight, temporal_frames: int) -> np.ndarray:
 
 
 def frame_chunks(
-    flights: list[Flight],
-    needed: dict[str, list[str]],
-    config: Config,
-    progress: Callable[[int, int], None] | None = None,
+    flights: list[Flight], needed: dict[str, list[str]], config: Config, progress: Progress | None = None
 ) -> dict[str, FrameChunks]:
     """Chunks of `train` (with `pretraining.extra_flights`) and `val`. Raises `DataError` where a split has none."""
     cut = {flight.name: _by_part(flight, needed, config) for flight in flights}

@@ -15,7 +15,6 @@ the boresight.
 """
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -26,7 +25,7 @@ from scipy.stats import rankdata
 from cloudml_tf.config.schema import Config
 from cloudml_tf.data.readers import times
 from cloudml_tf.data.readers.flights import Flight
-from cloudml_tf.data.readers.frames import read_frames
+from cloudml_tf.data.readers.frames import Progress, read_frames
 from cloudml_tf.data.samples import nadir_pixel
 
 REACH_S, REACH_CELLS = 10.0, 8  # how far offsets are searched
@@ -41,7 +40,6 @@ SMALLEST_CELLS, SMALLEST_CELLS_ONE_FLIGHT = 2, 3
 SMALLEST_STEPS, SMALLEST_STEPS_ONE_FLIGHT = 1, 2
 CLEAR_PEAK = 5.0  # standard errors; the highest of some hundred correlations of noise reaches 3 to 4
 
-Progress = Callable[[int, int], None]
 Cause = Literal["none", "clock", "boresight", "either"]
 
 
@@ -141,11 +139,11 @@ def gather(flight: Flight, config: Config, search: Search) -> Evidence:
     chosen, place = chosen[whole], place[whole]
     if len(chosen) < FEWEST_LABELS:
         return _nothing(flight, search)
-    label = _ranks(flight.label[chosen][:, None])  # (n,1)
+    label = ranks(flight.label[chosen][:, None]).astype("float32")  # (n,1)
     middle = len(search.lags_s) // 2
     here = np.flatnonzero(search.along == 0)[0]
-    clock = _ranks(brightness[place][:, :, :, here].transpose(0, 3, 1, 2))  # (n,C,L,A)
-    boresight = _ranks(brightness[place[:, middle]].transpose(0, 3, 2, 1))  # (n,C,B,A)
+    clock = ranks(brightness[place][:, :, :, here].transpose(0, 3, 1, 2)).astype("float32")  # (n,C,L,A)
+    boresight = ranks(brightness[place[:, middle]].transpose(0, 3, 2, 1)).astype("float32")  # (n,C,B,A)
     _, block = np.unique(np.floor(flight.time_s[chosen] / BLOCK_S), return_inverse=True)
     return Evidence(
         clock=_block_sums(label[:, :, None, None] * clock, block),
@@ -188,12 +186,10 @@ def _brightness(flight: Flight, wanted: np.ndarray, config: Config, search: Sear
     return out if search.across_axis == 0 else out.transpose(0, 2, 1, 3), usable
 
 
-def _ranks(values: np.ndarray) -> np.ndarray:
+def ranks(values: np.ndarray) -> np.ndarray:
     """Ranks along the first axis with mean 0 and mean square 1; zeros for a constant."""
-    ranks = rankdata(values, axis=0)
-    ranks -= ranks.mean(axis=0)
-    scale = np.sqrt(np.mean(ranks**2, axis=0))
-    return (ranks / np.where(scale > 0, scale, 1.0)).astype("float32")
+    found = rankdata(values, axis=0) - 0.5 * (len(values) + 1)
+    return found / np.maximum(np.sqrt(np.mean(found**2, axis=0)), 1e-12)
 
 
 def _block_sums(products: np.ndarray, block: np.ndarray) -> np.ndarray:
@@ -208,9 +204,8 @@ def align(evidence: list[Evidence], search: Search, seed: int = 0) -> Alignment:
     count = np.concatenate([e.count for e in evidence])
     total = float(count.sum())
     if total < FEWEST_LABELS:
-        return Alignment(
-            0.0, 0, 0, float("nan"), float("nan"), False, "none", False, 0, int(total), False, (0.0, 0, 0), {}
-        )
+        nan = float("nan")
+        return Alignment(0.0, 0, 0, nan, nan, False, "none", False, 0, int(total), False, (0.0, 0, 0), {})
     clock, boresight = _one_channel(evidence, total)  # (blocks,L,A), (blocks,B,A)
     draws = np.random.default_rng(seed).multinomial(len(count), np.full(len(count), 1 / len(count)), DRAWS)
     weight = (draws @ count)[:, None, None]

@@ -3,7 +3,7 @@
 Every frame is read once (of a long flight, runs of neighbours spread over it) and reduced to a few numbers.
 """
 
-from collections.abc import Callable
+import itertools
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,8 +16,6 @@ from cloudml_tf.data.samples import nadir_pixel
 MOST_FRAMES, RUN = 6000, 100  # frames of a flight that are read, in runs of neighbours
 THUMBNAIL = 8  # pixels per side
 CORNER = 8  # the corners and the centre are an eighth and a quarter of the frame's sides
-
-Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
@@ -88,9 +86,8 @@ def _corners_and_centre(radiance: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Means of the corners and of the centre, (n,H,W,C) -> (n,C) and (n,C)."""
     height, width = radiance.shape[1:3]
     y, x = max(height // CORNER, 1), max(width // CORNER, 1)
-    four = [
-        radiance[:, rows, columns] for rows in (slice(y), slice(-y, None)) for columns in (slice(x), slice(-x, None))
-    ]
+    edges = itertools.product((slice(y), slice(-y, None)), (slice(x), slice(-x, None)))
+    four = [radiance[:, rows, columns] for rows, columns in edges]
     middle = radiance[:, height // 2 - y : height // 2 + y, width // 2 - x : width // 2 + x]
     return np.mean([part.mean(axis=(1, 2)) for part in four], axis=0), middle.mean(axis=(1, 2))
 

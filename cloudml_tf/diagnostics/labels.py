@@ -22,9 +22,7 @@ def height_unit(path: Path, data: Data, target: Target) -> tuple[str, float]:
     free = target.model_copy(update={"minimum": None, "maximum": None})
     values = read_profiles(path, data.lidar, free, data.limits).label
     values = values[np.isfinite(values)]
-    if not len(values):
-        return "km", float("nan")
-    median = float(np.median(values))
+    median = float(np.median(values)) if len(values) else float("nan")
     in_metres = LOWEST_MEDIAN_M < median < METRES_IN_A_KILOMETRE * HIGHEST_CLOUD_KM
     return ("m" if in_metres else "km"), median
 
@@ -38,9 +36,8 @@ def height_dataset(config: Config) -> str:
 def in_metres(target: Target) -> Target:
     """The same range of heights in metres."""
     limits = {key: getattr(target, key) for key in ("minimum", "maximum")}
-    return target.model_copy(
-        update={key: None if value is None else METRES_IN_A_KILOMETRE * value for key, value in limits.items()}
-    )
+    scaled = {key: None if value is None else METRES_IN_A_KILOMETRE * value for key, value in limits.items()}
+    return target.model_copy(update=scaled)
 
 
 @dataclass(frozen=True)
@@ -59,7 +56,7 @@ def label_noise(samples: Examples, value: np.ndarray) -> LabelNoise | None:
     Clouds give γ(h) = noise + a h^(2/3) (the k^-5/3 spectrum), so two distances give the noise. It holds where
     neighbouring labels still resemble each other; else a rough cloud and a noisy lidar look the same.
     """
-    steps = [_steps(samples, number) for number in np.unique(samples.group)]
+    steps = [np.diff(np.asarray(samples.time_s)[samples.group == number]) for number in np.unique(samples.group)]
     steps = [step for step in steps if len(step)]
     if not steps:
         return None
@@ -70,10 +67,6 @@ def label_noise(samples: Examples, value: np.ndarray) -> LabelNoise | None:
     rise = (second - first) / (2.0 ** (2.0 / 3.0) - 1.0)
     share = float(np.clip(first - rise, 0.0, first)) if first < RESOLVED else None
     return LabelNoise(interval, first, second, share)
-
-
-def _steps(samples: Examples, number: int) -> np.ndarray:
-    return np.diff(np.asarray(samples.time_s)[samples.group == number])
 
 
 def _half_squared_difference(samples: Examples, value: np.ndarray, apart_s: float, slack_s: float) -> float:

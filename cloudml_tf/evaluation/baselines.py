@@ -71,8 +71,7 @@ def ridge_on(train: np.ndarray, target: np.ndarray, other: np.ndarray) -> np.nda
     from threadpoolctl import threadpool_limits
 
     with threadpool_limits(1):
-        predictions: np.ndarray = _of_statistics(0)["ridge"].fit(train, target).predict(other)
-    return predictions
+        return _of_statistics(0)["ridge"].fit(train, target).predict(other)
 
 
 def _of_statistics(seed: int) -> dict[str, Any]:

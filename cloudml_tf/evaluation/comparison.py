@@ -7,6 +7,7 @@ bootstrap over blocks of track, does not contain 0.
 """
 
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -39,8 +40,7 @@ class Run:
 
     def scores(self, space: str) -> dict[str, Any]:
         """Scores of the test split, in the loss's space or in physical units."""
-        found: dict[str, Any] = self.metrics["test"]
-        return found if space == "loss" else found["physical"]
+        return self.metrics["test"] if space == "loss" else self.metrics["test"]["physical"]
 
     @property
     def known(self) -> np.ndarray:
@@ -147,18 +147,14 @@ def row(key: str, runs: list[Run], space: str, evaluated: Config) -> dict[str, A
     """One score of every run, the winner, its lead (in `merit`), and whether that is more than chance."""
     found_scores = {run.name: run.scores(space) for run in runs}
     values = {name: scored[key] for name, scored in found_scores.items()}
-    merits = {
-        name: merit(key, value, found_scores[name]["target_spread"])
-        for name, value in values.items()
-        if value is not None
-    }
+    defined = {name: value for name, value in values.items() if value is not None}
+    merits = {name: merit(key, value, found_scores[name]["target_spread"]) for name, value in defined.items()}
     ranked = sorted((run for run in runs if run.name in merits), key=lambda run: merits[run.name], reverse=True)
     found: dict[str, Any] = {"metric": key, "label": COLUMNS[key].label, "values": values, "winner": None}
     if len(ranked) < 2:
         return {**found, "winner": ranked[0].name if ranked else None}
     first, second = ranked[:2]
-    lead, ends, paired = lead_of(first, second, key, space, evaluated)
-    low, high = ends
+    lead, (low, high), paired = lead_of(first, second, key, space, evaluated)
     return {
         **found,
         "winner": first.name,
@@ -206,9 +202,8 @@ def config_difference(runs: list[Run]) -> dict[str, dict[str, Any]]:
     }
 
 
-def warnings(runs: list[Run]) -> list[str]:
+def warnings(runs: list[Run]) -> Iterator[str]:
     """Reasons why the scores may not be comparable."""
-    found = []
     first = runs[0]
     for other in runs[1:]:
         who = f"{first.name} and {other.name}"
@@ -216,19 +211,18 @@ def warnings(runs: list[Run]) -> list[str]:
         changed = [part for part in splits[0] if splits[0][part] != splits[1].get(part)]
         if changed:
             shown = "; ".join(f"{p}: {', '.join(splits[0][p])} against {', '.join(splits[1][p])}" for p in changed)
-            found.append(f"splits differ: {who} ({shown})")
+            yield f"splits differ: {who} ({shown})"
         a, b = set(first.samples()), set(other.samples())
         if "test" not in changed and a != b:
-            found.append(
+            yield (
                 f"test samples differ: {who} have {len(a & b)} in common, of {len(a)} and {len(b)}; leads are computed "
                 "on those, values are each run's own"
             )
         elif not changed and _other_data(first, other):
-            found.append(f"data differ: {who} were trained on other files, labels or sequences")
+            yield f"data differ: {who} were trained on other files, labels or sequences"
     spaces = {run.metrics["space"]["loss"] for run in runs}
     if len(spaces) > 1:
-        found.append(f"the losses work on {' and '.join(sorted(spaces))}: compared in physical units")
-    return found
+        yield f"the losses work on {' and '.join(sorted(spaces))}: compared in physical units"
 
 
 def _few_blocks(runs: list[Run], evaluated: Config) -> list[str]:

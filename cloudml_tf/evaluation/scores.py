@@ -15,17 +15,9 @@ from cloudml_tf.nn import moments as formulas
 from cloudml_tf.nn.moments import Moments, per_sample
 
 SCORES = (
-    "r2",
-    "variance_ratio",
-    "correlation",
-    "bias",
-    "pred_std",
-    "target_std",
-    "mae",
-    "rmse",
-    "r2_ceiling",
+    "r2", "variance_ratio", "correlation", "bias", "pred_std", "target_std", "mae", "rmse", "r2_ceiling",
     "spread_cost",
-)
+)  # fmt: skip
 INTERVALS = ("r2", "rmse", "variance_ratio")
 
 
@@ -106,10 +98,8 @@ def scores(target: np.ndarray, prediction: np.ndarray) -> dict[str, float]:
     """All scores of (n,) predictions. NaN where undefined (a correlation of constants)."""
     m = formulas.moments(target, prediction)
     found = {name: float(getattr(formulas, name)(m)) for name in SCORES}
-    found["pred_spread"] = float(np.ptp(prediction))
-    found["target_spread"] = float(np.ptp(target))
-    found["n"] = len(target)
-    return found
+    spreads = {"pred_spread": float(np.ptp(prediction)), "target_spread": float(np.ptp(target))}
+    return {**found, **spreads, "n": len(target)}
 
 
 def scores_with_intervals(
@@ -124,11 +114,8 @@ def scores_with_intervals(
         samples: bootstrap draws.
         seed: seed of the draws.
     """
-    found: dict[str, Any] = scores(target, prediction)
-    found["n_eff"] = n_eff
-    found["ci95"] = bootstrap(target, prediction, blocks, samples, seed)
-    found["blocks"] = len(np.unique(blocks))
-    return found
+    intervals = bootstrap(target, prediction, blocks, samples, seed)
+    return {**scores(target, prediction), "n_eff": n_eff, "ci95": intervals, "blocks": len(np.unique(blocks))}
 
 
 def few_blocks(count: int) -> list[str]:
@@ -201,11 +188,8 @@ def phase3(found: dict[str, Any], history: Sequence[dict[str, float]], best_epoc
 
     "Rising" is a rank correlation above 0 between the validation s and the epoch, up to the best epoch.
     """
-    failed = [
-        text
-        for key, limit in (("r2", 0.0), ("variance_ratio", 0.40), ("spread", 0.5 / SEED_SPREAD))
-        if (text := _fails(found, key, limit))
-    ]
+    limits = {"r2": 0.0, "variance_ratio": 0.40, "spread": 0.5 / SEED_SPREAD}
+    failed = [text for key, limit in limits.items() if (text := _fails(found, key, limit))]
     ratios = [row["val_variance_ratio"] for row in history][: None if best_epoch is None else best_epoch + 1]
     trend = rank_correlation(np.arange(len(ratios)), np.asarray(ratios))
     if not trend > 0:

@@ -95,9 +95,8 @@ def left_out(band: Band, target: np.ndarray, flight: np.ndarray, level: float, p
     found = {}
     for name in names:
         others = flight != name
-        found[str(name)] = float(
-            np.mean(scores[~others] <= flight_quantile(scores[others], flight[others], level, pooling))
-        )
+        q = flight_quantile(scores[others], flight[others], level, pooling)
+        found[str(name)] = float(np.mean(scores[~others] <= q))
     return found
 
 

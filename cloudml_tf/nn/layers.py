@@ -108,12 +108,8 @@ class SunVector(layers.Layer):
         """Turn degrees into unit-free numbers."""
         angles = ops.cast(angles_deg, "float32") * (np.pi / 180.0)
         zenith, azimuth = angles[..., 0], angles[..., 1]
-        parts = [
-            ops.sin(zenith) * ops.cos(azimuth),
-            ops.sin(zenith) * ops.sin(azimuth),
-            ops.cos(zenith),
-            ops.sin(zenith),
-        ]
+        sine = ops.sin(zenith)
+        parts = [sine * ops.cos(azimuth), sine * ops.sin(azimuth), ops.cos(zenith), sine]
         return ops.cast(ops.stack(parts, axis=-1), self.compute_dtype)  # (B,T,4)
 
     def compute_output_shape(self, input_shape: Any) -> Any:

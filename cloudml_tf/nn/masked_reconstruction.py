@@ -77,7 +77,8 @@ def build_decoder(encoder: keras.Model, channels: int, width: int = 32) -> keras
     maps = found if isinstance(found, list) else [found]
     x = layers.Conv2D(width, 3, padding="same")(maps[-1])
     for finer in [*maps[-2::-1], _fine_maps(encoder, frame)]:
-        x = _resized(layers.Activation("gelu")(x), finer.shape[1:3])
+        factors = [-(-wanted // now) for wanted, now in zip(finer.shape[1:3], x.shape[1:3], strict=True)]
+        x = layers.UpSampling2D(factors)(layers.Activation("gelu")(x))[:, : finer.shape[1], : finer.shape[2]]
         x = layers.Conv2D(width, 3, padding="same")(layers.Concatenate()([x, finer]))
     x = layers.Conv2D(width, 3, padding="same", activation="gelu")(layers.Activation("gelu")(x))
     return keras.Model(frame, layers.Conv2D(channels, 1, dtype="float32", name="painted")(x), name="autoencoder")
@@ -112,13 +113,6 @@ def _fine_maps(encoder: keras.Model, frame: Any) -> Any:
     for name in near:
         x = encoder.get_layer(name)(x)
     return layers.Concatenate()([frame, x])
-
-
-def _resized(x: Any, shape: Sequence[int]) -> Any:
-    """Repeat pixels until (rows, columns) are covered, and cut what is too much."""
-    factors = [-(-wanted // now) for wanted, now in zip(shape, x.shape[1:3], strict=True)]
-    x = layers.UpSampling2D(factors)(x)
-    return x[:, : shape[0], : shape[1]]
 
 
 class MaskedReconstruction(keras.Model):

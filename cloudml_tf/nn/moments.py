@@ -29,18 +29,8 @@ class Moments(NamedTuple):
 def per_sample(target: Any, prediction: Any, weight: Any, xp: Any = np) -> Any:
     """The summands of `Moments` for each sample. (N,), (N,), (N,) -> (8, N); use float64 where the backend has it."""
     error = prediction - target
-    return weight * xp.stack(
-        [
-            xp.ones_like(target),
-            target,
-            prediction,
-            target * target,
-            prediction * prediction,
-            target * prediction,
-            xp.absolute(error),
-            error * error,
-        ]
-    )
+    products = (target * target, prediction * prediction, target * prediction)
+    return weight * xp.stack([xp.ones_like(target), target, prediction, *products, xp.absolute(error), error * error])
 
 
 def moments(target: np.ndarray, prediction: np.ndarray, weight: np.ndarray | None = None) -> Moments:
@@ -67,11 +57,6 @@ def target_variance(m: Moments, xp: Any = np) -> Any:
     return _variance(m.target_squared, m.target, m.weight, xp)
 
 
-def prediction_variance(m: Moments, xp: Any = np) -> Any:
-    """Population variance of the prediction."""
-    return _variance(m.prediction_squared, m.prediction, m.weight, xp)
-
-
 def target_std(m: Moments, xp: Any = np) -> Any:
     """Population standard deviation of the target, std(t)."""
     return xp.sqrt(target_variance(m, xp))
@@ -79,7 +64,7 @@ def target_std(m: Moments, xp: Any = np) -> Any:
 
 def pred_std(m: Moments, xp: Any = np) -> Any:
     """Population standard deviation of the prediction, std(p)."""
-    return xp.sqrt(prediction_variance(m, xp))
+    return xp.sqrt(_variance(m.prediction_squared, m.prediction, m.weight, xp))
 
 
 def r2(m: Moments, xp: Any = np) -> Any:

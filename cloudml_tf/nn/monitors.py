@@ -125,12 +125,8 @@ class LayerMonitor(keras.callbacks.Callback):
             low, high = bounded.get(_activation(layer), (-np.inf, np.inf))
             at_end = np.minimum(values - low, high - values) < 0.01
             saturated.append(at_end.mean(axis=0) > 0.95)
-        if not dead:
-            return {}
-        return {
-            "dead_units": float(np.concatenate(dead).mean()),
-            "saturated_units": float(np.concatenate(saturated).mean()),
-        }
+        found = {"dead_units": dead, "saturated_units": saturated}
+        return {name: float(np.concatenate(units).mean()) for name, units in found.items() if units}
 
 
 def _activation(layer: Any) -> str:

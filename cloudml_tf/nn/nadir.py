@@ -176,10 +176,8 @@ class AlongTrack(layers.Wrapper):
         """Run the model on each location as a sequence of its own."""
         x = inputs[self.shifted]
         added = ops.pad(ops.cast(self.places, x.dtype), ((1, 0), (0, 0)))  # (P,·), 0 at nadir
-        apart = {
-            name: ops.reshape(ops.transpose(x, (0, 2, 1, 3)), (-1, x.shape[1], x.shape[3]))
-            for name, x in {**inputs, self.shifted: x + added}.items()
-        }
+        rows = {name: ops.transpose(x, (0, 2, 1, 3)) for name, x in {**inputs, self.shifted: x + added}.items()}
+        apart = {name: ops.reshape(each, (-1, *each.shape[2:])) for name, each in rows.items()}
         return ops.reshape(self.layer(apart, training=training), (-1, x.shape[2]))
 
     def compute_output_shape(self, input_shape: dict[str, Any]) -> Any:

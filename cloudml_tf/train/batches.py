@@ -6,7 +6,7 @@ import keras
 import numpy as np
 
 from cloudml_tf.config.training import Augmentation
-from cloudml_tf.data.augmentation import Augment, augment
+from cloudml_tf.data.augmentation import Augment, SequenceAugmentation
 from cloudml_tf.data.samples import Examples
 from cloudml_tf.data.unlabelled import FrameChunks
 from cloudml_tf.nn.heads import POINT
@@ -200,8 +200,8 @@ class FrameBatches(keras.utils.PyDataset):
         frames = self.chunks.frames(chosen)
         if self.augmentation is not None and self.seed is not None:
             rng = np.random.default_rng([self.seed, self.epoch, number])
-            settings, axis = self.augmentation, self.across_track_axis
-            frames = augment({"frames": frames}, settings, rng, self.middle, self.frame_std, axis)["frames"]
+            augment = SequenceAugmentation(self.augmentation, self.middle, self.frame_std, self.across_track_axis)
+            frames = augment.changed({"frames": frames}, rng)["frames"]
         return (frames,)
 
 

@@ -1,6 +1,7 @@
 """Terminal output of a command: rows, tables and progress bars; silent where there is no terminal."""
 
 import contextlib
+import math
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -110,6 +111,15 @@ def minutes(seconds: float) -> str:
 
 
 ROW = "{epoch:>8} {loss:>8} {val_loss:>8} {r2:>7} {s:>5} {r:>6} {bias:>7} {lr:>7} {time:>7} {left:>7}"  # 79 wide
+NUMBERS = {  # name in the row -> key in the log, form, head of the column
+    "loss": ("loss", ".4f", "loss"),
+    "val_loss": ("val_loss", ".4f", "val loss"),
+    "r2": ("val_r2", ".3f", "val R²"),
+    "s": ("val_variance_ratio", ".0%", "s"),
+    "r": ("val_correlation", ".3f", "r"),
+    "bias": ("val_bias", "+.3f", "bias"),
+    "lr": ("learning_rate", ".1e", "rate"),
+}
 
 
 class TrainingProgress:
@@ -119,8 +129,8 @@ class TrainingProgress:
         self.console, self.bar, self.epochs, self.first_epoch = console, bar, epochs, first_epoch
         self.task = bar.add_task("epoch", total=steps)
         self.started = self.epoch_started = time.perf_counter()
-        names = {"loss": "loss", "val_loss": "val loss", "r2": "val R²", "s": "s", "r": "r", "bias": "bias"}
-        console.say(ROW.format(epoch="epoch", lr="rate", time="time", left="left", **names), style="bold")
+        names = {name: label for name, (_, _, label) in NUMBERS.items()}
+        console.say(ROW.format(epoch="epoch", time="time", left="left", **names), style="bold")
 
     def begin(self, epoch: int) -> None:
         """Start the epoch's progress bar."""
@@ -135,16 +145,6 @@ class TrainingProgress:
         """Print the epoch's row."""
         now = time.perf_counter()
         left = (now - self.started) / (epoch + 1 - self.first_epoch) * (self.epochs - epoch - 1)
-        numbers = {key: f"{float(logs.get(key, float('nan'))):.4f}" for key in ("loss", "val_loss")}
-        row = ROW.format(
-            epoch=f"{epoch + 1}/{self.epochs}",
-            **numbers,
-            r2=f"{logs.get('val_r2', float('nan')):.3f}",
-            s=f"{100 * logs.get('val_variance_ratio', float('nan')):.0f}%",
-            r=f"{logs.get('val_correlation', float('nan')):.3f}",
-            bias=f"{logs.get('val_bias', float('nan')):+.3f}",
-            lr=f"{logs.get('learning_rate', float('nan')):.1e}",
-            time=f"{now - self.epoch_started:.1f}s",
-            left=minutes(left),
-        )
-        self.console.say(row)
+        numbers = {name: format(float(logs.get(key, math.nan)), form) for name, (key, form, _) in NUMBERS.items()}
+        shown = {"epoch": f"{epoch + 1}/{self.epochs}", "time": f"{now - self.epoch_started:.1f}s"}
+        self.console.say(ROW.format(**shown, left=minutes(left), **numbers))

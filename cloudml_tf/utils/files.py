@@ -12,7 +12,7 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -32,46 +32,50 @@ def update_by_pieces(digest: Any, path: Path, pieces: int) -> None:
 @contextlib.contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
     """Yield a temporary path (same folder, same suffix) to write; rename it to `path` if the block succeeds."""
-    path = Path(path)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+
+    def make() -> str:
         handle, name = tempfile.mkstemp(prefix=WRITING, suffix="-" + path.name, dir=path.parent)
-    except OSError as error:
-        raise _unwritable(path, error) from None
-    os.close(handle)
-    os.chmod(name, 0o644)
-    try:
-        yield Path(name)
-        _to_disk(Path(name))
-        os.replace(name, path)
-        _to_disk(path.parent)
-    except OSError as error:
-        raise _unwritable(path, error) from error
-    finally:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(name)
+        os.close(handle)
+        os.chmod(name, 0o644)
+        return name
+
+    with _renamed(path, make, os.replace, lambda left: left.unlink(missing_ok=True)) as temporary:
+        yield temporary
 
 
 @contextlib.contextmanager
 def whole_folder(path: Path) -> Iterator[Path]:
     """Yield a temporary folder to fill; if the block succeeds it replaces `path` and everything in it."""
-    path = Path(path)
+
+    def make() -> str:
+        name = tempfile.mkdtemp(prefix=f"{WRITING}{path.name}-", dir=path.parent)
+        os.chmod(name, 0o755)
+        return name
+
+    with _renamed(path, make, _put, lambda left: shutil.rmtree(left, ignore_errors=True)) as temporary:
+        yield temporary
+
+
+@contextlib.contextmanager
+def _renamed(
+    path: Path, make: Callable[[], str], put: Callable[[Path, Path], object], remove: Callable[[Path], object]
+) -> Iterator[Path]:
+    """Yield what `make` makes beside `path`, and `put` it there if the block succeeds."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=f"{WRITING}{path.name}-", dir=path.parent))
+        temporary = Path(make())
     except OSError as error:
         raise _unwritable(path, error) from None
-    os.chmod(temporary, 0o755)
     try:
         yield temporary
         for part in [*temporary.rglob("*"), temporary]:
             _to_disk(part)
-        _put(temporary, path)
+        put(temporary, path)
         _to_disk(path.parent)
     except OSError as error:
         raise _unwritable(path, error) from error
     finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        remove(temporary)
 
 
 def _to_disk(path: Path) -> None:

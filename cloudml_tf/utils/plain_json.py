@@ -72,22 +72,12 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
-def _check(found: Any) -> None:
+def _check(found: Any, depth: int = 0) -> None:
     """Refuse content that is nested too deep, and invalid text."""
-    level = [found]
-    for _ in range(DEEPEST):
-        texts = (part for item in level for part in ([item] if isinstance(item, str) else _keys(item)))
-        if not all(map(is_text, texts)):
-            raise ValueError("holds text that is not Unicode (a lone \\ud800 to \\udfff)")
-        level = [part for item in level for part in _parts(item)]
-        if not level:
-            return
-    raise ValueError(f"is nested deeper than {DEEPEST} levels")
-
-
-def _keys(item: Any) -> list[str]:
-    return list(item) if isinstance(item, dict) else []
-
-
-def _parts(item: Any) -> list[Any]:
-    return list(item.values()) if isinstance(item, dict) else item if isinstance(item, list) else []
+    if depth >= DEEPEST:
+        raise ValueError(f"is nested deeper than {DEEPEST} levels")
+    if isinstance(found, str) and not is_text(found):
+        raise ValueError("holds text that is not Unicode (a lone \\ud800 to \\udfff)")
+    inside = [*found, *found.values()] if isinstance(found, dict) else found if isinstance(found, list) else []
+    for part in inside:
+        _check(part, depth + 1)

@@ -1,5 +1,6 @@
 """Read one item while another is processed."""
 
+import contextlib
 import queue
 import threading
 from collections.abc import Generator, Iterator
@@ -18,13 +19,10 @@ def ahead(items: Iterator[Item], count: int = 1) -> Generator[Item]:
     stopped = threading.Event()
 
     def put(item: Item | None = None, error: BaseException | None = None, more: bool = False) -> None:
-        waits = not stopped.is_set()
-        while waits:
-            try:
+        while not stopped.is_set():
+            with contextlib.suppress(queue.Full):
                 ready.put((item, error, more), timeout=0.1)
-                waits = False
-            except queue.Full:
-                waits = not stopped.is_set()
+                return
 
     def draw() -> None:
         try:

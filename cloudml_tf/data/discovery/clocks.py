@@ -138,12 +138,8 @@ def _day_of_year(content: FileContent, lidar: bool, date: str | None) -> list[Cl
         year = times.year_of_name(content.path)
     if lidar:
         from_name = year is not None and _year_of_name(content.path) == year
-        return [
-            (
-                {"time_unit": "day_of_year", **({} if from_name or year is None else {"year": year})},
-                f"day of the year {year or '?'}",
-            )
-        ]
+        own = {} if from_name or year is None else {"year": year}
+        return [({"time_unit": "day_of_year", **own}, f"day of the year {year or '?'}")]
     return [] if year is None else [({"time_unit": "d", "time_since": f"{year - 1}-12-31"}, f"day of the year {year}")]
 
 
@@ -156,12 +152,10 @@ def _year_of_name(path: Path) -> int | None:
 
 def seconds(path: Path, section: str, settings: dict[str, Any]) -> np.ndarray:
     """The finite times of a file, sorted, as the reader would read them; empty where it cannot."""
-    made: Camera | Lidar | Navigation = {"camera": Camera, "lidar": Lidar, "navigation": Navigation}[section](
-        **settings
-    )
+    kind: Any = {"camera": Camera, "lidar": Lidar, "navigation": Navigation}[section]
     try:
         with hdf5.open_file(path) as file:
-            found = clocks.read_times(file, made, section, (1, 2))
+            found = clocks.read_times(file, kind(**settings), section, (1, 2))
     except DataError:
         return np.zeros(0)
     return np.sort(found[np.isfinite(found)].ravel())

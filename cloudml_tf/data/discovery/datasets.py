@@ -47,9 +47,9 @@ class FileContent:
     datasets: tuple[Found, ...]
     attributes: dict[str, str]  # root attributes that are text
 
-    def get(self, name: str) -> Found | None:
-        """Find a dataset by its path."""
-        return next((found for found in self.datasets if found.name == name), None)
+    def rows(self, name: str) -> int:
+        """The length of the dataset at a path; 0 where there is none."""
+        return next((found.shape[0] for found in self.datasets if found.name == name), 0)
 
 
 def plain(name: str) -> str:

@@ -12,7 +12,7 @@ import numpy as np
 from cloudml_tf.config.data import Data, FlightFiles
 from cloudml_tf.data.discovery import clocks
 from cloudml_tf.data.discovery.datasets import FileContent
-from cloudml_tf.data.discovery.mapping import Mapping, frames_of, rows_of
+from cloudml_tf.data.discovery.mapping import Mapping, frames_of, rows_of, times_of
 from cloudml_tf.data.readers.folders import find_flights
 from cloudml_tf.utils.errors import DataError
 
@@ -23,7 +23,7 @@ ROLES = ("camera", "lidar", "navigation")
 def group(mapping: Mapping) -> dict[str, FlightFiles]:
     """Flights by name, each with the lidar file that overlaps it longest, and its navigation file."""
     cameras = mapping.files["camera"]
-    runs = {role: {c.path: _times(mapping, role, c) for c in mapping.files[role]} for role in ROLES}
+    runs = {role: {c.path: times_of(mapping, role, c.path) for c in mapping.files[role]} for role in ROLES}
     names = flight_names([c.path for c in cameras])
     flights: dict[str, FlightFiles] = {}
     together = {c.path: _longest_overlap(runs["lidar"], c.path, runs["camera"][c.path]) for c in cameras}
@@ -32,29 +32,17 @@ def group(mapping: Mapping) -> dict[str, FlightFiles]:
     for content, name in zip(cameras, names, strict=True):
         lidar = together[content.path]
         if lidar is None:
-            mapping.notes.append(f"{content.path}: left out, no lidar file overlaps with it in time")
+            mapping.note(f"{content.path}: left out, no lidar file overlaps with it in time")
             continue
         navigation = _navigation_file(mapping, content, runs) if mapping.sun_angles else None
         if mapping.sun_angles and navigation is None:
-            mapping.notes.append(
-                f"{content.path}: left out, no navigation file matches it (data.sun_angles false needs none)"
-            )
+            mapping.note(f"{content.path}: left out, no navigation file matches it (data.sun_angles false needs none)")
             continue
         # An absolute path works from everywhere.
         paths = {"camera": content.path, "lidar": lidar, "navigation": navigation}
-        flights[name] = FlightFiles(**{role: _absolute(path) for role, path in paths.items()})
+        absolute = {role: path and str(path if path == NOT_FOUND else path.resolve()) for role, path in paths.items()}
+        flights[name] = FlightFiles.model_validate(absolute)
     return dict(sorted(flights.items()))
-
-
-def _absolute(path: Path | None) -> str | None:
-    if path is None:
-        return None
-    return str(path if path == NOT_FOUND else path.resolve())
-
-
-def _times(mapping: Mapping, role: str, content: FileContent) -> np.ndarray:
-    settings = {k: v for k, v in mapping.sections[role].items() if k.startswith("time") or k == "year"}
-    return clocks.seconds(content.path, role, settings) if settings.get("time") else np.zeros(0)
 
 
 def _longest_overlap(runs: dict[Path, np.ndarray], camera: Path, times_s: np.ndarray) -> Path | None:
@@ -69,7 +57,7 @@ def _most_alike(mapping: Mapping, camera: Path) -> Path:
     lidar = max((c.path for c in mapping.files["lidar"]), key=lambda path: _alike(path, camera), default=None)
     if lidar is None:
         return NOT_FOUND
-    mapping.notes.append(f"{camera} and {lidar} are matched by name only: their times do not overlap")
+    mapping.note(f"{camera} and {lidar} are matched by name only: their times do not overlap")
     return lidar
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -45,6 +46,10 @@ class Mapping:
         """Note a field without a matching dataset."""
         self.missing.append((setting, remedy))
 
+    def note(self, text: str) -> None:
+        """Note what a person should know of a choice."""
+        self.notes.append(text)
+
     def datasets(self, section: str) -> set[str]:
         """The datasets that a file of this section must have."""
         return {c.found.name for c in self.choices if c.field.startswith(section)}
@@ -67,7 +72,8 @@ def map_files(contents: Sequence[FileContent]) -> Mapping:
         mapping.lack(
             "data.lidar.optical_depth", "no optical depth, base or top height by name or description in any file"
         )
-    angled = sorted((c for c in contents if _angles(c)), key=_angle_score, reverse=True)
+    scored = {c.path: sum(choice.score for choice in _angles(c).values()) for c in contents}
+    angled = sorted((c for c in contents if scored[c.path]), key=lambda c: scored[c.path], reverse=True)
     if angled:
         _map_navigation(mapping, angled[0], cameras)
         _map_positions(mapping, angled)
@@ -86,7 +92,7 @@ def _alike(mapping: Mapping, role: str, contents: Sequence[FileContent]) -> list
     for content in contents:
         lacking = sorted(needed - {found.name for found in content.datasets})
         if lacking:
-            mapping.notes.append(f"{content.path}: left out, it lacks '{lacking[0]}', which the first {role} file has")
+            mapping.note(f"{content.path}: left out, it lacks '{lacking[0]}', which the first {role} file has")
     return [c for c in contents if needed <= {found.name for found in c.datasets}]
 
 
@@ -121,15 +127,13 @@ def _map_camera(mapping: Mapping, content: FileContent, date: str | None) -> Non
     axis, why = across_track(content.path, frames)
     if axis:
         mapping.sections["camera"]["across_track_axis"] = axis
-        mapping.notes.append(f"the image's {axis} run across the track: {why}")
+        mapping.note(f"the image's {axis} run across the track: {why}")
     else:
         mapping.lack("data.camera.across_track_axis", f"{why}; 'rows' is assumed")
     factor = shrinking(frames.shape[1:])
     if factor > 1:
         mapping.sections["camera"]["downsample"] = factor
-        mapping.notes.append(
-            f"frames of {frames.shape[1]} x {frames.shape[2]} pixels are averaged over {factor} x {factor}"
-        )
+        mapping.note(f"frames of {frames.shape[1]} x {frames.shape[2]} pixels are averaged over {factor} x {factor}")
 
 
 # --- lidar
@@ -150,7 +154,7 @@ def _map_lidar(mapping: Mapping, content: FileContent, cameras: Sequence[FileCon
     for choice in labels:
         mapping.take(choice)
         if others := _others(content, choice):
-            mapping.notes.append(f"data.{choice.field} could also be {', '.join(others)}")
+            mapping.note(f"data.{choice.field} could also be {', '.join(others)}")
     label = labels[0].found
     count = label.shape[0]
     for rule in rules.BESIDE_LABELS:
@@ -158,9 +162,7 @@ def _map_lidar(mapping: Mapping, content: FileContent, cameras: Sequence[FileCon
         if beside is not None and (rule.field != "lidar.feature_type" or _tells_cloud(mapping, beside.found, label)):
             mapping.take(beside)
     if len(label.shape) == 2 and "feature_type" not in mapping.sections["lidar"]:
-        mapping.notes.append(
-            "no dataset distinguishes cloud from aerosol (data.lidar.feature_type): all layers count as cloud"
-        )
+        mapping.note("no dataset distinguishes cloud from aerosol (data.lidar.feature_type): all layers count as cloud")
     _height_unit(mapping, labels)
     chosen = clocks.time_choice(content, count, label, "lidar.time")
     if chosen is None:
@@ -173,11 +175,9 @@ def _map_lidar(mapping: Mapping, content: FileContent, cameras: Sequence[FileCon
 def _tells_cloud(mapping: Mapping, kinds: Found, label: Found) -> bool:
     """Whether a dataset can be the layers' feature type, with the configured code for cloud."""
     if kinds.shape == label.shape and np.isin(CLOUD, kinds.finite):
-        mapping.notes.append(
-            f"layers with '{kinds.name}' {CLOUD} are cloud; other codes go into data.lidar.cloud_types"
-        )
+        mapping.note(f"layers with '{kinds.name}' {CLOUD} are cloud; other codes go into data.lidar.cloud_types")
         return True
-    mapping.notes.append(
+    mapping.note(
         f"'{kinds.name}' may mark clouds, but has no code {CLOUD}: set data.lidar.feature_type and cloud_types"
     )
     return False
@@ -192,18 +192,17 @@ def _others(content: FileContent, label: Choice) -> list[str]:
 
 def _height_unit(mapping: Mapping, labels: Sequence[Choice]) -> None:
     """Recognise metres by the values where no attribute gives the unit."""
-    heights = [
-        c.found for c in labels if c.field != "lidar.optical_depth" and not rules.is_unit(c.found, rules.HEIGHTS)
-    ]
+    heights = [c.found for c in labels if c.field != "lidar.optical_depth"]
+    heights = [found for found in heights if not rules.is_unit(found, rules.HEIGHTS)]
     positive = np.concatenate([h.finite[h.finite > 0] for h in heights]) if heights else np.zeros(0)
     if positive.size and np.median(positive) > 60.0:
         mapping.sections["lidar"]["height_unit"] = "m"
-        mapping.notes.append(f"heights are metres: their median is {np.median(positive):.0f}")
+        mapping.note(f"heights are metres: their median is {np.median(positive):.0f}")
 
 
 def _lidar_clock(mapping: Mapping, found: Found, content: FileContent, cameras: Sequence[FileContent]) -> None:
     """Choose the unit of the times that makes them overlap a camera's."""
-    frame_s = [clocks.seconds(c.path, "camera", camera_clock(mapping)) for c in cameras]
+    frame_s = [times_of(mapping, "camera", c.path) for c in cameras]
     date = _date_of([*cameras, content]) or clocks.date_of(frame_s)
     tried = clocks.candidates(found, content, lidar=True, date=date)
     if not tried:
@@ -213,14 +212,15 @@ def _lidar_clock(mapping: Mapping, found: Found, content: FileContent, cameras: 
     together = [any(clocks.overlap_s(p, f) >= 0 for f in frame_s) for p in profile_s]
     settings, words = tried[together.index(True) if any(together) else 0]
     if not any(together):
-        mapping.notes.append(f"no camera file overlaps in time with {content.path}, read as {words}")
+        mapping.note(f"no camera file overlaps in time with {content.path}, read as {words}")
     mapping.sections["lidar"].update(settings)
     mapping.clocks["lidar"] = words
 
 
-def camera_clock(mapping: Mapping) -> dict[str, Any]:
-    """The settings of the camera's times."""
-    return {k: v for k, v in mapping.sections["camera"].items() if k.startswith("time")}
+def times_of(mapping: Mapping, role: str, path: Path) -> np.ndarray:
+    """The times of a file, in s; none where its section has no dataset of times, or their unit is unknown."""
+    settings = {k: v for k, v in mapping.sections[role].items() if k.startswith("time") or k == "year"}
+    return clocks.seconds(path, role, settings) if settings.get("time") else np.zeros(0)
 
 
 # --- navigation
@@ -237,15 +237,8 @@ def _angles(content: FileContent, count: int | None = None) -> dict[str, Choice]
         return {}
     if count is None:
         return _angles(content, found[height].found.shape[0])
-    used = {
-        height,
-        *(["navigation.solar_azimuth", "navigation.heading"] if absolute else ["navigation.relative_azimuth"]),
-    }
-    return {key: choice for key, choice in found.items() if key in used}
-
-
-def _angle_score(content: FileContent) -> float:
-    return sum(choice.score for choice in _angles(content).values())
+    used = ["navigation.solar_azimuth", "navigation.heading"] if absolute else ["navigation.relative_azimuth"]
+    return {key: choice for key, choice in found.items() if key in (height, *used)}
 
 
 def _map_navigation(mapping: Mapping, content: FileContent, cameras: Sequence[FileContent]) -> None:
@@ -271,7 +264,7 @@ def _angle_unit(mapping: Mapping, found: Sequence[Found]) -> None:
     largest = max(float(np.abs(item.finite).max()) for item in found)
     if largest <= 2 * np.pi + 0.01:
         mapping.sections["navigation"]["angle_unit"] = "rad"
-        mapping.notes.append(f"angles are radians: none is above {largest:.2f}")
+        mapping.note(f"angles are radians: none is above {largest:.2f}")
 
 
 def _navigation_clock(mapping: Mapping, content: FileContent, first: Found, cameras: Sequence[FileContent]) -> None:
@@ -284,7 +277,7 @@ def _navigation_clock(mapping: Mapping, content: FileContent, first: Found, came
         )
         return
     mapping.take(chosen)
-    frame_s = [clocks.seconds(c.path, "camera", camera_clock(mapping)) for c in cameras]
+    frame_s = [times_of(mapping, "camera", c.path) for c in cameras]
     date = _date_of([*cameras, content]) or clocks.date_of(frame_s)
     for settings, words in clocks.candidates(chosen.found, content, lidar=False, date=date):
         row_s = clocks.seconds(content.path, "navigation", {"time": chosen.found.name, **settings})
@@ -307,11 +300,9 @@ def _map_positions(mapping: Mapping, contents: Sequence[FileContent]) -> None:
 
 def rows_of(content: FileContent, mapping: Mapping) -> int:
     """The number of rows of a navigation file."""
-    found = content.get(str(mapping.sections["navigation"]["solar_zenith"]))
-    return found.shape[0] if found else 0
+    return content.rows(str(mapping.sections["navigation"]["solar_zenith"]))
 
 
 def frames_of(content: FileContent, mapping: Mapping) -> int:
     """The number of frames of a camera file."""
-    found = content.get(str(mapping.sections["camera"]["channels"][0]))
-    return found.shape[0] if found else 0
+    return content.rows(str(mapping.sections["camera"]["channels"][0]))

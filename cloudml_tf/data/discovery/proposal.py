@@ -6,9 +6,8 @@ from typing import Any
 import numpy as np
 
 from cloudml_tf.config.data import FlightFiles
-from cloudml_tf.data.discovery import clocks
 from cloudml_tf.data.discovery.grouping import group, source_of
-from cloudml_tf.data.discovery.mapping import Mapping
+from cloudml_tf.data.discovery.mapping import Mapping, times_of
 
 TARGETS = {"lidar.optical_depth": "optical_depth", "lidar.base": "cloud_base_km", "lidar.top": "cloud_top_km"}
 USUAL_RANGE = {"optical_depth": (0.1, 2.0)}
@@ -49,7 +48,7 @@ def _target(mapping: Mapping) -> dict[str, Any]:
     low, high = USUAL_RANGE.get(name, (-np.inf, np.inf))
     cloudy = values[values > 0]
     if cloudy.size and ((cloudy < low) | (cloudy > high)).mean() > 0.5:
-        mapping.notes.append(
+        mapping.note(
             f"most values of '{labels[0].found.name}' are outside the usual {low:g} to {high:g}: target.maximum is "
             "null; consider up to which value the lidar can be trusted"
         )
@@ -73,6 +72,4 @@ def _frame_interval(mapping: Mapping, flights: dict[str, FlightFiles]) -> float:
 
 
 def _frame_times(mapping: Mapping, files: FlightFiles) -> np.ndarray:
-    """The times of a camera file, in s; empty where its unit is unknown."""
-    settings = {k: v for k, v in mapping.sections["camera"].items() if k.startswith("time")}
-    return clocks.seconds(Path(files.camera), "camera", settings) if "time" in settings else np.zeros(0)
+    return times_of(mapping, "camera", Path(files.camera))

@@ -18,17 +18,9 @@ PREFERRED = 0.5  # decides between equals
 USUAL_WAVELENGTH = r"\b5[0-9]{2}\b"  # nm; lidars have others, and the infrared is noisier
 LEAST = 2.0
 DEGREES = (
-    "degree",
-    "degrees",
-    "deg",
-    "degree north",
-    "degrees north",
-    "degree east",
-    "degrees east",
-    "degree true",
-    "degrees true",
-    "°",
-)
+    "degree", "degrees", "deg", "degree north", "degrees north", "degree east", "degrees east", "degree true",
+    "degrees true", "°",
+)  # fmt: skip
 HEIGHTS = (*METRE_WORDS, "km", "kilometer", "kilometers", "kilometre", "kilometres")
 NONE = ("", "1", "none", "unitless", "dimensionless", "n/a", "-")
 NEVER = r"\b(err|error|uncertainty|unc|std|sigma|quality|qa|qc|flag|flags|mask|confidence|variance|index|fraction)\b"
@@ -65,15 +57,9 @@ class Choice:
 
 NOT_HEIGHT = NEVER + r"|\b(type|temperature|pressure)\b"
 NOT_KIND = r"\b(error|quality|confidence)\b"
+DEPTH = r"\b(optical (depth|thickness)|c?od|cot|tau|optd)\b"
 LABELS = (
-    Rule(
-        "lidar.optical_depth",
-        r"\b(optical (depth|thickness)|c?od|cot|tau|optd)\b",
-        NONE,
-        -0.5,
-        300.0,
-        NEVER + r"|aerosol|\baod\b",
-    ),
+    Rule("lidar.optical_depth", DEPTH, NONE, -0.5, 300.0, NEVER + r"|aerosol|\baod\b"),
     Rule("lidar.base", r"\b(base|bottom|cbh|cloudbase)\b", HEIGHTS, -500.0, 25_000.0, NOT_HEIGHT),
     Rule("lidar.top", r"\b(top|cth|cloudtop)\b", HEIGHTS, -500.0, 25_000.0, NOT_HEIGHT),
 )
@@ -175,9 +161,8 @@ def channels(datasets: Iterable[Found]) -> list[Choice]:
             continue
         named = re.search(IMAGE, described)
         why = "frame × row × column" + (f", name '{named.group(0)}'" if named else "")
-        by_shape.setdefault(found.shape, []).append(
-            Choice("camera.channels", found, LEAST + (NAME if named else 0), why)
-        )
+        choice = Choice("camera.channels", found, LEAST + (NAME if named else 0), why)
+        by_shape.setdefault(found.shape, []).append(choice)
     groups = sorted(by_shape.values(), key=lambda group: max(choice.score for choice in group))
     if not groups:
         return []

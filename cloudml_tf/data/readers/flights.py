@@ -82,9 +82,7 @@ def load_flight(name: str, files: FlightFiles, data: Data, target: Target, label
 
 def _frame_shape(file: h5py.File, camera: Camera) -> tuple[tuple[int, int, int], int]:
     """(H, W, C) as the network will see it, and the number of frames in the file."""
-    shapes = {}
-    for name in camera.channels:
-        shapes[name] = hdf5.images(file, name, "data.camera.channels").shape
+    shapes = {name: hdf5.images(file, name, "data.camera.channels").shape for name in camera.channels}
     if len(set(shapes.values())) > 1:
         raise DataError(f"{file.filename}: channels differ in shape: {shapes}. Choose others in data.camera.channels.")
     total, rows, columns = next(iter(shapes.values()))

@@ -25,6 +25,7 @@ from cloudml_tf.utils.files import update_by_pieces, whole_file
 from cloudml_tf.utils.locks import alone_at
 from cloudml_tf.utils.prefetch import ahead
 
+Progress = Callable[[int, int], None]  # is told (frames done, of all)
 SLAB_BYTES = 64 * 2**20  # bytes read from a file at once
 
 
@@ -43,7 +44,7 @@ class FrameTable:
 
 
 def build_table(
-    flights: list[Flight], wanted: dict[str, np.ndarray], data: Data, progress: Callable[[int, int], None] | None = None
+    flights: list[Flight], wanted: dict[str, np.ndarray], data: Data, progress: Progress | None = None
 ) -> FrameTable:
     """Decode the wanted frames (a sorted index array per flight); calls `progress(frames done, of all)`."""
     counts = [len(wanted[flight.name]) for flight in flights]
@@ -84,11 +85,7 @@ def _reserve(path: Path) -> None:
 
 
 def _fill(
-    out: np.ndarray,
-    flights: list[Flight],
-    wanted: dict[str, np.ndarray],
-    camera: Camera,
-    progress: Callable[[int, int], None] | None,
+    out: np.ndarray, flights: list[Flight], wanted: dict[str, np.ndarray], camera: Camera, progress: Progress | None
 ) -> np.ndarray:
     bad = np.zeros(len(out), bool)
     done = 0
@@ -107,7 +104,7 @@ def read_frames(
     flight: Flight, frames: np.ndarray, camera: Camera
 ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
     """Yield (positions in `frames`, radiance (n,H,W,C), faulty (n,)), slab by slab in the order of the file."""
-    for slab in read_slabs(flight, frames, camera):
+    for _, slab in read_pieces(flight, [frames], camera):
         yield slab.position, slab.radiance, slab.saturated | slab.no_image
 
 
@@ -121,29 +118,25 @@ class Slab:
     no_image: np.ndarray  # (n,) bool: black, of one value, or with pixels that are not finite
 
 
-def read_slabs(flight: Flight, frames: np.ndarray, camera: Camera) -> Iterator[Slab]:
-    """Yield the wanted frames of a flight, slab by slab in the order of the file."""
-    return (slab for _, slab in read_pieces(flight, [frames], camera))
-
-
 def read_pieces(flight: Flight, pieces: Iterable[np.ndarray], camera: Camera) -> Iterator[tuple[int, Slab]]:
     """Yield (number of the segment, slab) for segments of frame indices, one after the other.
 
     A thread reads the next slab while one is decoded; no other thread touches the file.
     """
-    for number, raw in ahead(_raw_slabs(flight, pieces, camera)):
-        yield number, _decoded(raw, camera)
+    for number, position, channels in ahead(_raw_slabs(flight, pieces, camera)):
+        decoded = [_channel(values, packed, camera) for values, packed in channels]
+        radiance = decoded[0][0][..., None] if len(decoded) == 1 else np.stack([image for image, _ in decoded], axis=-1)
+        saturated = np.any([flag for _, flag in decoded], axis=0)  # (n,)
+        yield number, Slab(position, radiance, saturated, _not_an_image(radiance))
 
 
-@dataclass(frozen=True)
-class _Raw:
-    """A slab as stored in the file."""
-
-    position: np.ndarray  # (n,) in the wanted frames
-    channels: list[tuple[np.ndarray, dict[str, Any]]]  # (n,H,W) each, and its packing attributes
+Packed = tuple[np.ndarray, dict[str, Any]]  # (n,H,W) of a channel as stored in the file, and its packing attributes
 
 
-def _raw_slabs(flight: Flight, pieces: Iterable[np.ndarray], camera: Camera) -> Iterator[tuple[int, _Raw]]:
+def _raw_slabs(
+    flight: Flight, pieces: Iterable[np.ndarray], camera: Camera
+) -> Iterator[tuple[int, np.ndarray, list[Packed]]]:
+    """Yield (number of the segment, positions (n,) in it, what is stored of each channel)."""
     rows_cut, columns_cut = (slice(*cut) if cut else slice(None) for cut in (camera.rows, camera.columns))
     with hdf5.open_file(flight.camera_path, flight.limits) as file:
         sets = [hdf5.images(file, name, "data.camera.channels") for name in camera.channels]
@@ -160,7 +153,7 @@ def _raw_slabs(flight: Flight, pieces: Iterable[np.ndarray], camera: Camera) -> 
                     with hdf5.library(file, item.name):
                         images = np.asarray(item[low:high, rows_cut, columns_cut])
                     channels.append((images[keep], packed))
-                yield number, _Raw(chosen, channels)
+                yield number, chosen, channels
 
 
 def _slabs(sorted_rows: np.ndarray, item: h5py.Dataset) -> Iterator[tuple[int, int]]:
@@ -177,13 +170,6 @@ def _slabs(sorted_rows: np.ndarray, item: h5py.Dataset) -> Iterator[tuple[int, i
             first = int(i)
     if len(sorted_rows):
         yield first, len(sorted_rows)
-
-
-def _decoded(raw: _Raw, camera: Camera) -> Slab:
-    decoded = [_channel(values, packed, camera) for values, packed in raw.channels]
-    radiance = decoded[0][0][..., None] if len(decoded) == 1 else np.stack([image for image, _ in decoded], axis=-1)
-    saturated = np.any([flag for _, flag in decoded], axis=0)  # (n,)
-    return Slab(raw.position, radiance, saturated, _not_an_image(radiance))
 
 
 def _channel(raw: np.ndarray, packed: dict[str, Any], camera: Camera) -> tuple[np.ndarray, np.ndarray]:

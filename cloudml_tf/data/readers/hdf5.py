@@ -50,10 +50,8 @@ def open_file(path: Path, limits: Limits | None = None) -> Iterator[File]:
         reason = "is truncated; copy it again" if "truncated" in str(error) else _other_format(path)
         raise DataError(f"{path}: {reason} ({_first_line(error)}).") from None
     file.limits = limits or Limits()
-    try:
+    with file:
         yield file
-    finally:
-        file.close()
 
 
 def _other_format(path: Path) -> str:
@@ -73,14 +71,8 @@ def library(item: Any, name: str) -> Iterator[None]:
     try:
         yield
     except LIBRARY_ERRORS as error:
-        raise damaged(item.file, name, error) from None
-
-
-def damaged(file: h5py.File, name: str, error: Exception) -> DataError:
-    """The error for a dataset that exists but cannot be read."""
-    return DataError(
-        f"{file.filename}: '{name}' cannot be read, the file is damaged ({_first_line(error)}); copy it again."
-    )
+        problem = f"'{name}' cannot be read, the file is damaged ({_first_line(error)}); copy it again."
+        raise DataError(f"{item.file.filename}: {problem}") from None
 
 
 def _first_line(error: Exception) -> str:
@@ -252,12 +244,8 @@ def near_names(file: h5py.File, name: str) -> str:
     enough = max(NEAR, max(alike.values(), default=0.0) - AS_NEAR)
     near = sorted((key for key in known if alike[key] >= enough), key=lambda key: -alike[key])[:3]
     if near:
-        return f"Nearest: {', '.join(map(_shown, near))}."
+        return f"Nearest: {', '.join(repr(_plain(key)) for key in near)}."
     return f"It has: {', '.join(map(_plain, known[:12])) or 'no dataset'}."
-
-
-def _shown(name: str) -> str:
-    return repr(_plain(name))
 
 
 def _plain(name: str) -> str:

@@ -56,10 +56,8 @@ def _profile_times(file: h5py.File, path: Path, lidar: Lidar) -> np.ndarray:
         )
     if len(found) == 0:
         raise DataError(f"{path}: '{lidar.time}' holds no profile.")
-    return np.stack(
-        [found[:, 0], found.mean(axis=1) if found.shape[1] == 2 else found[:, found.shape[1] // 2], found[:, -1]],
-        axis=1,
-    )
+    middle = found.mean(axis=1) if found.shape[1] == 2 else found[:, found.shape[1] // 2]
+    return np.stack([found[:, 0], middle, found[:, -1]], axis=1)
 
 
 def _positions(file: h5py.File, lidar: Lidar, key: str, count: int) -> np.ndarray:

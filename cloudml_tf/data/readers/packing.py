@@ -47,9 +47,7 @@ def unpack(raw: np.ndarray, attributes: Mapping[str, Any], dtype: str = "float64
         fills.append(float(raw.dtype.type(NETCDF_FILL)))
     missing = np.isin(raw, fills) if fills else None  # before the cast: float32 rounds large integers
     scale, offset = (_first(attributes, key) for key in SCALE)
-    with np.errstate(
-        over="ignore", invalid="ignore"
-    ):  # values beyond float32 become infinite; such a frame is left out
+    with np.errstate(over="ignore", invalid="ignore"):  # beyond float32 they become infinite: a frame to leave out
         values = raw.astype(dtype)
         if scale != 1.0 or offset != 0.0:
             values *= scale

@@ -36,17 +36,20 @@ MEMORY_GB = 8  # of address space: the system refuses what a damaged size would 
 ROOT = Path(__file__).parents[2]
 
 
-def try_flight(name: str, files: FlightFiles, data: Data, target: Target, labels: bool) -> None:
-    """Read a flight's structure in the helper. Raises `DataError` naming the file that crashes it, and for nothing
-    else."""
+def read_flight(name: str, files: FlightFiles, data: Data, target: Target, labels: bool = True) -> Flight:
+    """Like `load_flight`, but the helper reads the flight's structure first.
+
+    Raises `DataError` naming the file that crashes it.
+    """
     if data.limits.try_first:
         asked: dict[str, BaseModel] = {"files": files, "data": data, "target": target}
         content = {key: part.model_dump(mode="json") for key, part in asked.items()}
         _ask({"name": name, **content, "labels": labels}, data.limits.try_s)
+    return load_flight(name, files, data, target, labels)
 
 
 def try_file(path: Path, seconds: float = hdf5.File.limits.try_s) -> None:
-    """Do the same for one file of unknown layout, as `cloudml init --from` reads it."""
+    """Read one file of unknown layout in the helper, as `cloudml init --from` reads it."""
     _ask({"path": str(path)}, seconds)
 
 
@@ -86,7 +89,9 @@ class Helper:
             while (line := self.lines.get(timeout=seconds)) != DONE:
                 if not line:
                     self.process.wait()
-                    problem = f"it crashes the HDF5 library ({_exit_status(self.process.returncode)})"
+                    code = self.process.returncode
+                    how = f"signal {-code}" if code < 0 else f"exit code {code}"
+                    problem = f"it crashes the HDF5 library ({how})"
                     break
                 opened = line
         except queue.Empty:
@@ -128,10 +133,6 @@ def _ask(content: dict[str, Any], seconds: float) -> None:
             return
         atexit.register(_kept[0].close)
     _kept[0].ask(content, seconds)
-
-
-def _exit_status(returncode: int) -> str:
-    return f"signal {-returncode}" if returncode < 0 else f"exit code {returncode}"
 
 
 # --- in the helper process
@@ -187,9 +188,3 @@ def _limit_memory() -> None:
 
 if __name__ == "__main__":
     serve()
-
-
-def read_flight(name: str, files: FlightFiles, data: Data, target: Target, labels: bool = True) -> Flight:
-    """Like `load_flight`, but reads the files in a subprocess first: a corrupt HDF5 file can crash the reader."""
-    try_flight(name, files, data, target, labels)
-    return load_flight(name, files, data, target, labels)

@@ -24,11 +24,12 @@ def read_scenes(
         shape = (len(frames), *frames.shape[-3:-1])  # (n,H,W)
         names = _names(file, settings, len(frames))
         groups = None if settings.group is None else _numbers(file, settings.group, "group", len(frames))
-        label = _maps(file, settings.label, "data.scenes.label") if labels else np.full(shape, np.nan)
+        label = read(file, settings.label, 3, "data.scenes.label") if labels else np.full(shape, np.nan)
         wanted = labels and settings.retrieval is not None
-        other = _maps(file, str(settings.retrieval), "data.scenes.retrieval") if wanted else None
+        other = read(file, str(settings.retrieval), 3, "data.scenes.retrieval") if wanted else None
     found = {settings.label: label.shape} | ({} if other is None else {str(settings.retrieval): other.shape})
-    _check_shapes(path, [_first_image(settings, single), *found], [shape, *found.values()])
+    image = next(name for number, name in enumerate(settings.channels) if number not in single)
+    _check_shapes(path, [image, *found], [shape, *found.values()])
     bad = ~np.isfinite(frames).all(axis=tuple(range(1, frames.ndim)))
     if bad.any():
         raise DataError(f"{path}: scene {names[int(bad.argmax())]} has pixels that are no numbers. Take it out.")
@@ -53,14 +54,6 @@ def _channels(file: h5py.File, path: Path, names: Sequence[str]) -> tuple[np.nda
         spread = channels[number].reshape(-1, *(1,) * (len(shape) - 1))
         channels[number] = np.broadcast_to(spread, shape)
     return np.stack(channels, axis=-1).astype("float32"), single
-
-
-def _first_image(settings: SceneFile, single: Sequence[int]) -> str:
-    return next(name for number, name in enumerate(settings.channels) if number not in single)
-
-
-def _maps(file: h5py.File, name: str, field: str) -> np.ndarray:
-    return read(file, name, 3, field)
 
 
 def _check_shapes(path: Path, names: Sequence[str], shapes: Sequence[tuple[int, ...]]) -> None:

@@ -10,17 +10,9 @@ from cloudml_tf.utils.errors import DataError
 
 UNIT_SECONDS = {"ns": 1e-9, "us": 1e-6, "ms": 1e-3, "s": 1.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
 _UNIT_WORDS = {
-    "nanosecond": "ns",
-    "microsecond": "us",
-    "millisecond": "ms",
-    "msec": "ms",
-    "second": "s",
-    "sec": "s",
-    "minute": "min",
-    "hour": "h",
-    "hr": "h",
-    "day": "d",
-}
+    "nanosecond": "ns", "microsecond": "us", "millisecond": "ms", "msec": "ms", "second": "s", "sec": "s",
+    "minute": "min", "hour": "h", "hr": "h", "day": "d",
+}  # fmt: skip
 _CF_TIME = re.compile(
     r"""\s* (\w+)
     (?: \s+ since \s+ (\d{4})-(\d\d?)-(\d\d?)               # the reference's date

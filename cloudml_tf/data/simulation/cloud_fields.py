@@ -76,11 +76,6 @@ def lognormal_optical_depth(
     return np.where(cloudy, capped, 0).astype(np.float32)
 
 
-def adiabatic_thickness_km(optical_depth: FloatField, at_unit_depth_km: float, exponent: float) -> FloatField:
-    """Geometric thickness in km: tau ~ H^(5/3) in an adiabatic cloud, so H ~ tau^(3/5)."""
-    return at_unit_depth_km * optical_depth**exponent
-
-
 def upper_layer(rng: np.random.Generator, shape: tuple[int, int], settings: SimulationConfig) -> FloatField:
     """Optical depth (X, Y) of a thin upper layer that covers a share of the strip."""
     if settings.upper_layer_fraction == 0 or settings.upper_layer_optical_depth == 0:
@@ -96,21 +91,13 @@ def build_cloud_scene(settings: SimulationConfig, regime: FlightRegime, seed: li
     shape = strip_shape(settings)
     streams = [np.random.default_rng([*seed, stream]) for stream in range(3)]
     gaussian = fractal_field(streams[0], shape, settings.grid_m, regime.spectral_slope, regime.outer_scale_m)
-    optical_depth = lognormal_optical_depth(
-        gaussian,
-        regime.cloud_fraction,
-        regime.optical_depth_median,
-        settings.optical_depth_sigma,
-        settings.optical_depth_cap,
-    )
+    cloud = (regime.cloud_fraction, regime.optical_depth_median)
+    depth = lognormal_optical_depth(gaussian, *cloud, settings.optical_depth_sigma, settings.optical_depth_cap)
     # A steep spectrum keeps the base smooth: condensation level follows the boundary layer, not the eddies.
     base = fractal_field(streams[1], shape, settings.grid_m, 3.0, settings.base_height_scale_m)
     base_km = np.maximum(regime.base_height_km + settings.base_height_std_km * base, 0.2)
-    thickness_km = adiabatic_thickness_km(
-        optical_depth, settings.thickness_at_unit_depth_km, settings.thickness_exponent
-    )
+    # Adiabatic clouds: tau ~ H^(5/3), so H ~ tau^(3/5), which is the default exponent.
+    thickness_km = settings.thickness_at_unit_depth_km * depth**settings.thickness_exponent
     upper = upper_layer(streams[2], shape, settings)
-    top_km = (base_km + thickness_km).astype(np.float32)
-    return CloudScene(
-        optical_depth, base_km.astype(np.float32), top_km, upper, settings.upper_layer_height_km, settings.grid_m
-    )
+    base_km, top_km = base_km.astype(np.float32), (base_km + thickness_km).astype(np.float32)
+    return CloudScene(depth, base_km, top_km, upper, settings.upper_layer_height_km, settings.grid_m)

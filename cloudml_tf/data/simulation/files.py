@@ -54,11 +54,8 @@ def dataset_attributes(settings: SimulationConfig) -> dict[str, dict[str, Any]]:
     named["terrain/surfaceAlbedo"] = {"units": "1", "long_name": "surface albedo, map of 1 km"}
     named["weather/liftingCondensationLevel"] = {"units": "km", "long_name": "lifting condensation level, forecast"}
     named["Time/TimeUTC"] = {"units": "seconds since 1970-01-01 00:00:00 UTC"}
-    named["Product/Signal"] = {
-        "long_name": "solar reflectance",
-        "scale_factor": settings.signal_scale_factor,
-        "units": "1",
-    }
+    signal = {"long_name": "solar reflectance", "scale_factor": settings.signal_scale_factor, "units": "1"}
+    named["Product/Signal"] = signal
     named["truth/swath_optical_depth"] = {"units": "1", "long_name": "column optical depth that each pixel sees"}
     named["layer_descriptor/Feature_Type"] = {"meaning": "3 = cloud, 4 = aerosol, -9999 = no layer"}
     return named

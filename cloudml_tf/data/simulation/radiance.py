@@ -54,8 +54,7 @@ def sun_side_factor(
 
     A facet of slope s toward the sun receives 1 - tan(zenith) * s of what a level one does.
     """
-    step = (sun[0], sun[1])
-    ahead, behind = shifted(top_km, *step), shifted(top_km, -step[0], -step[1])
+    ahead, behind = shifted(top_km, *sun), shifted(top_km, -sun[0], -sun[1])
     slope = (ahead - behind) * np.float32(1000 / (2 * grid_m))
     return np.clip(1 - strength * tan_zenith * slope, 0.3, 2.0)
 
@@ -118,11 +117,6 @@ def surface_albedo(scene: CloudScene, settings: SimulationConfig, seed: list[int
     return settings.surface_albedo * np.clip(1 + settings.surface_contrast * pattern, 0.1, 3)
 
 
-def surface_reflectance(scene: CloudScene, settings: SimulationConfig, seed: list[int], beam: FloatField) -> FloatField:
-    """Sunlit surface (X, Y): darker where the clouds' shadow lies."""
-    return surface_albedo(scene, settings, seed) * (1 - settings.shadow_strength * (1 - beam))
-
-
 def light_scene(scene: CloudScene, settings: SimulationConfig, regime: FlightRegime, seed: list[int]) -> RadianceFields:
     """Radiance fields of a scene under the sun of one flight."""
     radians = np.deg2rad(regime.solar_zenith_deg)
@@ -134,7 +128,8 @@ def light_scene(scene: CloudScene, settings: SimulationConfig, regime: FlightReg
     shade = 1 - cloud_shadow(scene, sun, regime.solar_zenith_deg, float(thickness_km.max()))
     lit = flat * relief * (1 - settings.shadow_strength * shade)
     cloud = photon_diffusion(lit, thickness_km, settings.diffusion_scale, scene.grid_m)
-    surface = surface_reflectance(scene, settings, seed, surface_beam(scene, sun, regime.solar_zenith_deg))
+    beam = surface_beam(scene, sun, regime.solar_zenith_deg)  # darker where the clouds' shadow lies
+    surface = surface_albedo(scene, settings, seed) * (1 - settings.shadow_strength * (1 - beam))
     upper = two_stream_reflectance(scene.upper_optical_depth, cos_zenith, settings.asymmetry_factor)
     # Light reaches the camera from below through the cloud a second time: T = 1 - R without absorption.
     fields = (cloud, 1 - cloud, upper, surface)

@@ -230,19 +230,14 @@ def simulate_flights(
     `progress(done, total)` is called after every flight.
     """
     home = Path(root) / content_key(settings)
-    names = [f"sim{index + 1:02d}" for index in range(settings.flight_count)]
+    folders = [home / f"sim{index + 1:02d}" for index in range(settings.flight_count)]
     if not home.is_dir():
         with alone_at(home, "a simulation of these flights"):
-            if not home.is_dir():  # else another process has made them in the meantime
-                _simulate(settings, home, names, progress)
-    return [home / name for name in names]
-
-
-def _simulate(
-    settings: SimulationConfig, home: Path, names: list[str], progress: Callable[[int, int], None] | None
-) -> None:
-    with whole_folder(home) as building:
-        for index, name in enumerate(names):
-            write_flight(simulate_flight(settings, index), building / name)
-            if progress is not None:
-                progress(index + 1, len(names))
+            if home.is_dir():  # another process has made them in the meantime
+                return folders
+            with whole_folder(home) as building:
+                for index, folder in enumerate(folders):
+                    write_flight(simulate_flight(settings, index), building / folder.name)
+                    if progress is not None:
+                        progress(index + 1, len(folders))
+    return folders

@@ -1,7 +1,7 @@
 """The findings of `cloudml check`: each measurement with its numbers and a remedy."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -104,10 +104,8 @@ def metres(medians: Mapping[str, float], lidar: Mapping[str, Path], dataset: str
 
 def label_range(flights: Sequence[Flight], config: Config) -> list[Finding]:
     """Labels lost to the configured range, or to opaque columns: a selection to keep in mind with every score."""
-    total = {
-        key: sum(flight.counts.get(key, 0) for flight in flights)
-        for key in ("profiles labelled", "profiles out of range", "profiles opaque")
-    }
+    reasons = ("profiles labelled", "profiles out of range", "profiles opaque")
+    total = {key: sum(flight.counts.get(key, 0) for flight in flights) for key in reasons}
     usable = sum(total.values())
     if not usable:
         return []
@@ -117,9 +115,8 @@ def label_range(flights: Sequence[Flight], config: Config) -> list[Finding]:
         f"{config.target.minimum} to {config.target.maximum}, {opaque:.0%} are opaque"
     )
     if out > 0.5:
-        return [
-            Finding("warning", "label range", evidence, "widen target.minimum and target.maximum, or check the unit")
-        ]
+        action = "widen target.minimum and target.maximum, or check the unit"
+        return [Finding("warning", "label range", evidence, action)]
     return [Finding("note" if out + opaque > 0.2 else "ok", "label range", evidence)]
 
 
@@ -147,9 +144,8 @@ def time_gap(split: object, memory_s: float) -> list[Finding]:
 # --- frames
 
 
-def artefacts(flight: Flight, scan: FrameScan, advice: Advice) -> list[Finding]:
+def artefacts(flight: Flight, scan: FrameScan, advice: Advice) -> Iterator[Finding]:
     """Frozen, black, saturated and NaN frames of one flight."""
-    found = []
     count, first, last = scan.longest_frozen()
     seconds = float(flight.time_s[last] - flight.time_s[first]) if count else 0.0
     if scan.frozen.any():
@@ -158,7 +154,7 @@ def artefacts(flight: Flight, scan: FrameScan, advice: Advice) -> list[Finding]:
         stuck = seconds >= LONG_FREEZE_S or scan.frozen.mean() > FEW_BAD
         action = f"cut frames {flight.row[first]} to {flight.row[last]} from {flight.camera_path}, "
         level: Level = "problem" if stuck else "note"
-        found.append(Finding(level, "frozen camera", evidence, action + advice.leave_out(flight.name)))
+        yield Finding(level, "frozen camera", evidence, action + advice.leave_out(flight.name))
     hints = {
         "black": "they are left out of every sequence; check data.camera.channels",
         "saturated": "they are left out; see data.camera.saturation and data.camera.bad_pixel_fraction",
@@ -169,8 +165,7 @@ def artefacts(flight: Flight, scan: FrameScan, advice: Advice) -> list[Finding]:
         if share > FEW_BAD:
             name = f"{kind.replace('_', ' ')} frames"
             evidence = f"{flight.name}: {getattr(scan, kind).sum()} of {len(scan.frames)} frames ({share:.1%})"
-            found.append(Finding("problem" if share > MANY_BAD else "warning", name, evidence, hint))
-    return found
+            yield Finding("problem" if share > MANY_BAD else "warning", name, evidence, hint)
 
 
 def vignetting(scans: Sequence[FrameScan], config: Config) -> list[Finding]:
@@ -217,52 +212,47 @@ def offsets(pooled: Alignment, single: Mapping[str, Alignment], advice: Advice) 
         others = [name for name, found in clear.items() if not found.agrees_with(pooled)]
         if 2 * len(others) <= len(clear):
             who = "all flights" + (f" but {', '.join(others)}" if others else "")
-            return _offset_findings(who, pooled, advice)
+            return list(_offset_findings(who, pooled, advice))
     off = {name: found for name, found in clear.items() if found.certain}
     if off:
         found = [_offset_findings(name, one, advice, advice.leave_out(name)) for name, one in off.items()]
         return [finding for several in found for finding in several]
     if not pooled.curve:
-        return [
-            Finding("note", "clock and boresight", f"{pooled.labels} labels with frames around them: too few to decide")
-        ]
+        evidence = f"{pooled.labels} labels with frames around them: too few to decide"
+        return [Finding("note", "clock and boresight", evidence)]
     evidence = f"r of label and nadir brightness {pooled.correlation:.2f} over {pooled.labels} labels"
     if not pooled.clear:
         return [Finding("note", "clock and boresight", f"{evidence}: too weak to decide about offsets")]
     return [Finding("ok", "clock and boresight", f"{evidence}; no lag or shift is certainly better")]
 
 
-def _offset_findings(who: str, found: Alignment, advice: Advice, only: str = "") -> list[Finding]:
+def _offset_findings(who: str, found: Alignment, advice: Advice, only: str = "") -> Iterator[Finding]:
     """One finding for what can only be the boresight, one for the offset along track."""
     across = advice.config.data.camera.across_track_axis
     index = 0 if across == "rows" else 1
     aside = found.boresight_offset[index]
     gain = f"r {found.correlation:.2f} as configured, {found.best_correlation:.2f} with the offset"
     own = f"the clock and the mounting of one flight have no setting: fix its files, {only}" if only else ""
-    result = []
     if aside:
         evidence = f"{who}: the lidar's footprint is {aside:+d} {across} from the nadir pixel ({gain})"
         both = (aside, 0) if index == 0 else (0, aside)
-        result.append(Finding("problem", "boresight", evidence, own or advice.boresight(*both)))
+        yield Finding("problem", "boresight", evidence, own or advice.boresight(*both))
     shift = found.along_track_pixels if found.cause == "either" else found.boresight_offset[1 - index]
     along = (aside, shift) if index == 0 else (shift, aside)
     other = "columns" if across == "rows" else "rows"
     clock = setting("data.lidar.time_offset_s", round(advice.config.data.lidar.time_offset_s + found.clock_offset_s, 1))
     if found.cause == "clock":
         evidence = f"{who}: labels match their frames {found.clock_offset_s:+.1f} s later ({gain})"
-        result.append(Finding("problem", "clock", evidence, own or clock))
+        yield Finding("problem", "clock", evidence, own or clock)
     elif found.cause == "boresight":
         evidence = f"{who}: the lidar's footprint is {shift:+d} {other} from the nadir pixel, along track ({gain})"
-        result.append(Finding("problem", "boresight", evidence, own or advice.boresight(*along)))
+        yield Finding("problem", "boresight", evidence, own or advice.boresight(*along))
     elif found.cause == "either":
         evidence = (
             f"{who}: either the lidar's clock needs {found.clock_offset_s:+.1f} s, or its footprint is "
             f"{shift:+d} {other} from the nadir pixel; along track the two look alike ({gain})"
         )
-        result.append(
-            Finding("problem", "clock or boresight", evidence, own or f"{clock}, or {advice.boresight(*along)}")
-        )
-    return result
+        yield Finding("problem", "clock or boresight", evidence, own or f"{clock}, or {advice.boresight(*along)}")
 
 
 def gain(found: Gain, flight: Flight, advice: Advice) -> Finding:
@@ -301,6 +291,5 @@ def shift(flight: str, what: str, distance: float, chance: float, stds: float) -
 def no_frame_is_shared(parts: Mapping[str, Samples]) -> Finding:
     """The result of the split and the search for copies."""
     counts = ", ".join(f"{part} {len(np.unique(parts[part].index))}" for part in PARTS)
-    return Finding(
-        "ok", "leak", f"no frame is in two splits ({counts} frames), no scene is copied from flight to flight"
-    )
+    evidence = f"no frame is in two splits ({counts} frames), no scene is copied from flight to flight"
+    return Finding("ok", "leak", evidence)

@@ -3,6 +3,7 @@
 Where a training would stop with an error, a step records it and the next one continues with what is left.
 """
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
@@ -124,33 +125,38 @@ def _add(flight: Flight, found: Checked) -> None:
 
 def judge_frames(found: Checked, advice: Advice, console: Console) -> None:
     """Check for artefacts and vignetting. A flight whose frames cannot be read is left out from here on."""
+
+    def scan(flight: Flight) -> None:
+        found.scans[flight.name] = scan_frames(flight, found.config)
+        found.findings += say.artefacts(flight, found.scans[flight.name], advice)
+
+    _each_flight(scan, "checking frames", found, advice, console)
+    found.findings += say.vignetting(list(found.scans.values()), found.config)
+
+
+def _each_flight(look: Callable[[Flight], None], what: str, found: Checked, advice: Advice, console: Console) -> None:
+    """Look at the flights one by one. Those that cannot be read become findings, and are left out from here on."""
     kept = []
-    with console.progress("checking frames") as progress:
+    with console.progress(what) as progress:
         for number, flight in enumerate(found.flights, start=1):
             try:
-                scan = scan_frames(flight, found.config)
+                look(flight)
                 kept.append(flight)
-                found.scans[flight.name] = scan
-                found.findings += say.artefacts(flight, scan, advice)
             except DataError as error:
                 found.findings.append(say.refused(flight.name, error, advice))
             progress(number, len(found.flights))
     found.flights = kept
-    found.findings += say.vignetting(list(found.scans.values()), found.config)
 
 
 def judge_offsets(found: Checked, advice: Advice, console: Console) -> None:
     """Check clock and boresight, of all flights together and of each."""
     search = alignment.Search.of(found.flights, found.config)
     evidence = {}
-    with console.progress("clock and boresight") as progress:
-        for number, flight in enumerate(found.flights, start=1):
-            try:
-                evidence[flight.name] = alignment.gather(flight, found.config, search)
-            except DataError as error:
-                found.findings.append(say.refused(flight.name, error, advice))
-            progress(number, len(found.flights))
-    found.flights = [flight for flight in found.flights if flight.name in evidence]
+
+    def gather(flight: Flight) -> None:
+        evidence[flight.name] = alignment.gather(flight, found.config, search)
+
+    _each_flight(gather, "clock and boresight", found, advice, console)
     if not found.flights:
         return
     pooled = alignment.align(list(evidence.values()), search)

@@ -5,7 +5,7 @@ batch that the configured network has to overfit.
 """
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,20 +13,20 @@ import numpy as np
 
 from cloudml_tf.config.data import FlightFiles
 from cloudml_tf.config.schema import Config
+from cloudml_tf.data.readers.frames import Progress
 from cloudml_tf.data.samples import Examples
 from cloudml_tf.data.scaling import Scaling, TargetScaling
 from cloudml_tf.data.splits import PARTS
 from cloudml_tf.diagnostics.check.findings import Finding
 from cloudml_tf.diagnostics.labels import LabelNoise, label_noise
 from cloudml_tf.evaluation import baselines
+from cloudml_tf.evaluation.oracle import oracle_predictions
 from cloudml_tf.evaluation.scores import scores
 
 SHUFFLES = 2
 MOST_ROWS = 10_000  # training samples of a trial
 LEAST_SIGNAL, MOST_BY_CHANCE = 0.05, 0.1  # R² on the test split
 TIER_CORRELATION = {"minimum": 0.69, "good": 0.79, "excellent": 0.86}  # what all conditions of a tier together need
-
-Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
@@ -115,8 +115,6 @@ def oracle_r2(
     parts: Mapping[str, Examples], flights: dict[str, FlightFiles], scaling: TargetScaling, config: Config
 ) -> float | None:
     """r² of the oracle on the test split; None without truth."""
-    from cloudml_tf.evaluation.oracle import oracle_predictions
-
     found = oracle_predictions({part: parts[part] for part in PARTS}, flights, scaling, config)
     if found is None:
         return None
@@ -174,34 +172,27 @@ def learn_one_batch(train: Examples, scaling: Scaling, config: Config, progress:
 # --- what the trials say
 
 
-def judge_reach(reach: Reach) -> list[Finding]:
+def judge_reach(reach: Reach) -> Iterator[Finding]:
     """Is there a signal, what would a random split pretend, and do shuffled labels teach nothing?"""
     name, best = reach.best
     title = name.replace("_", " ")
-    scored = ", ".join(
-        f"{n.replace('_', ' ')} R² {f['r2']:.2f} (r {f['correlation']:.2f})" for n, f in reach.given.items()
-    )
-    found = []
+    given = {n.replace("_", " "): found for n, found in reach.given.items()}
+    scored = ", ".join(f"{n} R² {found['r2']:.2f} (r {found['correlation']:.2f})" for n, found in given.items())
     if best["r2"] < LEAST_SIGNAL:
         action = "expect no more of a network; check that imagery and lidar saw the same clouds, and the target"
-        found.append(Finding("warning", "signal", f"no baseline beats the mean on the test split: {scored}", action))
+        yield Finding("warning", "signal", f"no baseline beats the mean on the test split: {scored}", action)
     else:
-        found.append(Finding("ok", "signal", f"on the test split {scored}"))
+        yield Finding("ok", "signal", f"on the test split {scored}")
     pretended = reach.random_r2[name] - best["r2"]
     evidence = f"{title} R² {reach.random_r2[name]:.2f} on a random split, {best['r2']:.2f} on this one"
     pretends = pretended > 0.1 and reach.random_r2[name] > LEAST_SIGNAL
-    found.append(
-        Finding("note" if pretends else "ok", "random split", f"{evidence}: it would pretend {pretended:+.2f}")
-    )
+    yield Finding("note" if pretends else "ok", "random split", f"{evidence}: it would pretend {pretended:+.2f}")
     shuffled = ", ".join(f"{n.replace('_', ' ')} {r2:+.2f}" for n, r2 in reach.shuffled_r2.items())
     if max(reach.shuffled_r2.values()) > MOST_BY_CHANCE:
         action = "labels or flights of the test split are known in training; look for copies and shared features"
-        found.append(
-            Finding("problem", "shuffled labels", f"R² on the test split {shuffled}, must be 0 or below", action)
-        )
+        yield Finding("problem", "shuffled labels", f"R² on the test split {shuffled}, must be 0 or below", action)
     else:
-        found.append(Finding("ok", "shuffled labels", f"R² on the test split {shuffled}"))
-    return found
+        yield Finding("ok", "shuffled labels", f"R² on the test split {shuffled}")
 
 
 def judge_ceiling(ceiling: Ceiling) -> list[Finding]:

@@ -139,11 +139,8 @@ class Evidence:
         if evaluation is not None:
             parts["held_out"] = Part.of(evaluation["test"])
         references = (metrics or {}).get("baselines") or probes.baselines or {}
-        baselines = {
-            name: {part: Part.of(found) for part, found in by_part.items()}
-            for name, by_part in references.items()
-            if name != "mean"
-        }
+        others = {name: by_part for name, by_part in references.items() if name != "mean"}
+        baselines = {name: {p: Part.of(found) for p, found in by_part.items()} for name, by_part in others.items()}
         found = (metrics or {}).get("training", {})
         collapsed = found.get("collapsed", _collapsed(history, config))
         reached = _tier_of(parts.get("val")) if metrics is None else metrics["tier"]["name"]
@@ -176,9 +173,8 @@ class Evidence:
     def references(self) -> dict[str, tuple[float, float]]:
         """Correlations reached from the data, each as (r, standard error): every baseline on the held-out splits
         together, the network itself, and plain brightness."""
-        found = {
-            name: pooled([by_part[p] for p in HELD_OUT if p in by_part]) for name, by_part in self.baselines.items()
-        }
+        seen = {name: [by_part[p] for p in HELD_OUT if p in by_part] for name, by_part in self.baselines.items()}
+        found = {name: pooled(parts) for name, parts in seen.items()}
         if self.held_out:
             found["network"] = pooled(self.held_out)
         if self.probes.brightness is not None:

@@ -4,6 +4,7 @@ import json
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from cloudml_tf.config.run_folder import flat
 from cloudml_tf.config.targets import can_set
 from cloudml_tf.diagnostics.diagnosis.evidence import Evidence
 
@@ -24,16 +25,10 @@ class Finding:
 
 def overrides(e: Evidence, **wanted: Any) -> tuple[str, ...]:
     """`key=value` for what differs from the run's configuration and its target can take; `__` stands for a dot."""
-    now = e.config.model_dump(mode="json")
-    found = []
-    for name, value in wanted.items():
-        path = name.split("__")
-        place = now
-        for key in path[:-1]:
-            place = place[key]
-        if place[path[-1]] != value and can_set(e.config, ".".join(path)):
-            found.append(f"{'.'.join(path)}={value if isinstance(value, str) else json.dumps(value)}")
-    return tuple(found)
+    now = flat(e.config.model_dump(mode="json"))
+    by_path = {name.replace("__", "."): value for name, value in wanted.items()}
+    changed = {path: value for path, value in by_path.items() if now[path] != value and can_set(e.config, path)}
+    return tuple(f"{path}={value if isinstance(value, str) else json.dumps(value)}" for path, value in changed.items())
 
 
 def split_without(e: Evidence, wrong: set[str]) -> tuple[str, ...]:

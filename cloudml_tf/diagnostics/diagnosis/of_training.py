@@ -3,6 +3,7 @@
 import math
 from typing import Any
 
+from cloudml_tf.config.run_folder import flat
 from cloudml_tf.diagnostics.diagnosis.evidence import HELD_OUT, Evidence, Part, pooled
 from cloudml_tf.diagnostics.diagnosis.finding import Finding, overrides
 
@@ -103,45 +104,29 @@ def over_regularised(e: Evidence) -> Finding | None:
     return Finding("over-regularised", tuple(evidence), remedy, overrides(e, **mild))
 
 
+REGULARISERS = (  # field, from where on it would do alone, from where on together with another, a milder value
+    ("model.dropout", 0.5, 0.3, 0.1),
+    ("training.weight_decay", 1.0, 0.2, 0.0),
+    ("overweight.factor", 5.0, 1.5, 1.0),
+    ("temporal_frames", math.inf, 7, 3),
+    ("augmentation.gain_std", 0.3, 0.15, 0.05),
+    ("augmentation.noise_std", 0.7, 0.3, 0.0),
+)
+
+
 def _regularisers(e: Evidence) -> tuple[list[str], list[str], dict[str, Any]]:
     """Settings that suffice alone, settings that suffice together, and milder values."""
-    c = e.config
-    wanted: list[tuple[bool, bool, str, str, Any]] = [
-        (c.model.dropout >= 0.5, c.model.dropout >= 0.3, f"model.dropout {c.model.dropout:g}", "model__dropout", 0.1),
-        (
-            c.training.weight_decay >= 1.0,
-            c.training.weight_decay >= 0.2,
-            f"training.weight_decay {c.training.weight_decay:g} keeps weights under about "
-            f"{1 / max(c.training.weight_decay, 1e-9):.2g}",
-            "training__weight_decay",
-            0.0,
-        ),
-        (
-            c.overweight.factor >= 5,
-            c.overweight.factor >= 1.5,
-            f"overweight.factor {c.overweight.factor:g}",
-            "overweight__factor",
-            1.0,
-        ),
-        (False, c.temporal_frames >= 7, f"temporal_frames {c.temporal_frames}", "temporal_frames", 3),
-        (
-            c.augmentation.gain_std >= 0.3,
-            c.augmentation.gain_std >= 0.15,
-            f"augmentation.gain_std {c.augmentation.gain_std:g}",
-            "augmentation__gain_std",
-            0.05,
-        ),
-        (
-            c.augmentation.noise_std >= 0.7,
-            c.augmentation.noise_std >= 0.3,
-            f"augmentation.noise_std {c.augmentation.noise_std:g}",
-            "augmentation__noise_std",
-            0.0,
-        ),
-    ]
-    strong = [text for is_strong, _, text, _, _ in wanted if is_strong]
-    weak = [text for is_strong, is_weak, text, _, _ in wanted if is_weak and not is_strong]
-    return strong, weak, {key: value for _, is_weak, _, key, value in wanted if is_weak}
+    now = flat(e.config.model_dump(mode="json"))
+    strong: list[str] = []
+    weak: list[str] = []
+    milder_values = {}
+    for field, alone, together, milder in REGULARISERS:
+        value = now[field]
+        if value >= together:
+            limit = f" keeps weights under about {1 / value:.2g}" if field == "training.weight_decay" else ""
+            (strong if value >= alone else weak).append(f"{field} {value:g}{limit}")
+            milder_values[field.replace(".", "__")] = milder
+    return strong, weak, milder_values
 
 
 def collapse(e: Evidence) -> Finding | None:
@@ -159,8 +144,8 @@ def _collapse(e: Evidence, evidence: list[str]) -> Finding:
     wanted |= {"temporal_frames": 3} if e.config.temporal_frames > 3 else {}
     wanted |= {"model__dropout": 0.1} if e.config.model.dropout > 0.1 else {}
     wanted |= {"training__weight_decay": 0.0} if e.config.training.weight_decay > 1e-3 else {}
-    monitor = e.config.training.early_stopping_monitor
-    wanted |= {"training__early_stopping_monitor": "val_r2"} if monitor == "val_loss" else {}
+    if e.config.training.early_stopping_monitor == "val_loss":
+        wanted["training__early_stopping_monitor"] = "val_r2"
     wanted |= {"training__learning_rate": 2e-3} if e.travel < SHORT_TRAVEL else {}
     remedy = (
         "λ of 1.0, then 2.0, the usual output weights, less dropout, no weight decay, fewer frames, no overweighting; "
@@ -194,8 +179,7 @@ def inflation(e: Evidence) -> Finding | None:
     )
     wanted: dict[str, Any] = {"loss__weight": min(weight, weight_now)}
     if not overrides(e, **wanted) or not by_the_loss:
-        wanted["model__architecture"] = "single_frame"
-        wanted["temporal_frames"] = 1
+        wanted |= {"model__architecture": "single_frame", "temporal_frames": 1}
     return Finding("inflation", tuple(evidence), remedy, overrides(e, **wanted))
 
 

@@ -8,7 +8,6 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from scipy.stats import rankdata
 
 from cloudml_tf.config.data import TimeBlocks
 from cloudml_tf.config.run_folder import as_it_was
@@ -21,8 +20,10 @@ from cloudml_tf.data.readers.frames import read_frames
 from cloudml_tf.data.samples import Examples, nadir_pixel
 from cloudml_tf.data.scaling import TargetScaling
 from cloudml_tf.data.sources import read_flights
-from cloudml_tf.diagnostics.alignment import REACH_S, estimate_alignment
+from cloudml_tf.diagnostics.alignment import REACH_S, estimate_alignment, ranks
 from cloudml_tf.diagnostics.diagnosis.evidence import ClockFault, Probes
+from cloudml_tf.evaluation.baselines import fit_predict
+from cloudml_tf.evaluation.collect import collect_baselines
 from cloudml_tf.evaluation.scores import scores
 from cloudml_tf.utils.console import Console
 from cloudml_tf.utils.errors import CloudMLError
@@ -42,7 +43,7 @@ def look(config: Config, description: dict[str, Any], evaluated: bool, console: 
         return replace(
             look_at(prepared),
             clock=clocks_of(prepared, config),
-            baselines=None if evaluated else _baselines(prepared, config),
+            baselines=None if evaluated else collect_baselines(prepared.parts, prepared.scaling.target, config),
             blocks_apart=blocks_apart(prepared, config) if isinstance(config.split, TimeBlocks) else None,
         )
     except CloudMLError as error:
@@ -64,34 +65,21 @@ def clocks_of(prepared: Prepared, config: Config) -> tuple[ClockFault, ...]:
     return clock_faults(read_flights(prepared.flights, sorted(prepared.flights), config), config)
 
 
-def _baselines(prepared: Prepared, config: Config) -> dict[str, Any]:
-    from cloudml_tf.evaluation.collect import collect_baselines
-
-    return collect_baselines(prepared.parts, prepared.scaling.target, config)
-
-
 def brightness(parts: Mapping[str, Examples]) -> tuple[float, float]:
     """|r| of the ranks of labels and of the mean radiance of 3 x 3 pixels at their locations, within flights, over all
     splits; and its standard error. Nothing is fitted, so few labels suffice. The channel with the highest counts."""
     sums, total, effective = np.zeros(1), 0, 0.0
     for examples in parts.values():
         radiance, label = examples.radiance_at_labels(), examples.label[examples.known]  # (k,C), (k,)
-        group = np.broadcast_to(examples.group.reshape(-1, *(1,) * (examples.label.ndim - 1)), examples.label.shape)[
-            examples.known
-        ]
+        group = examples.group.reshape(-1, *(1,) * (examples.label.ndim - 1))
+        group = np.broadcast_to(group, examples.label.shape)[examples.known]
         for number in np.unique(group):
             here = group == number
-            sums = sums + _ranks(label[here]) @ np.stack([_ranks(c) for c in radiance[here].T], axis=1)
+            sums = sums + ranks(label[here]) @ np.stack([ranks(c) for c in radiance[here].T], axis=1)
             total += int(here.sum())
         effective += examples.effective_size(label)
     r = float(np.abs(sums).max()) / max(total, 1)
     return r, float((1 - r * r) / np.sqrt(max(effective - 3, 1)))
-
-
-def _ranks(values: np.ndarray) -> np.ndarray:
-    """Ranks with mean 0 and mean square 1; zeros for a constant. (n,) -> (n,)."""
-    ranks = rankdata(values) - 0.5 * (len(values) + 1)
-    return ranks / max(float(np.sqrt(np.mean(ranks**2))), 1e-12)
 
 
 def shared_labels(parts: Mapping[str, Examples]) -> dict[str, float]:
@@ -119,8 +107,6 @@ def blocks_apart(prepared: Prepared, config: Config) -> dict[str, tuple[float, f
 
     A split by time blocks has every flight on both sides: the difference is the advantage of that alone.
     """
-    from cloudml_tf.evaluation.baselines import fit_predict
-
     train, val = prepared.parts["train"], prepared.parts["val"]
     names = np.unique(val.group)
     if len(names) < 2:
@@ -183,13 +169,13 @@ def lag_curve(flight: Flight, light: np.ndarray) -> tuple[np.ndarray, np.ndarray
     step = float(np.median(np.diff(flight.time_s)))
     farthest = min(FARTHEST_S, 0.4 * float(np.ptp(flight.time_s)))
     lags = step * np.arange(-int(farthest / step), int(farthest / step) + 1)
-    ranks, r, count = _ranks(flight.label[labelled]), np.zeros(len(lags)), np.zeros(len(lags))
+    ranked, r, count = ranks(flight.label[labelled]), np.zeros(len(lags)), np.zeros(len(lags))
     for i, lag in enumerate(lags):
         seen = _light_later(flight, light, labelled, lag)
         there = np.isfinite(seen)
         if there.sum() >= FEWEST_LABELS:
             count[i] = there.sum()
-            r[i] = np.mean(_ranks(ranks[there]) * _ranks(seen[there]))
+            r[i] = np.mean(ranks(ranked[there]) * ranks(seen[there]))
     return lags, r, count
 
 
@@ -207,7 +193,7 @@ def _gain_error(flight: Flight, light: np.ndarray, lag: float) -> float:
     here, later = (_light_later(flight, light, labelled, at) for at in (0.0, lag))
     there = np.isfinite(here) & np.isfinite(later)
     label = flight.label[labelled][there]
-    products = _ranks(label) * (_ranks(later[there]) - _ranks(here[there]))
+    products = ranks(label) * (ranks(later[there]) - ranks(here[there]))
     return float(products.std() / np.sqrt(effective_size(products, np.zeros(len(products)))))
 
 

@@ -17,21 +17,10 @@ NAMES = (
 )  # fmt: skip
 
 RULES: tuple[Callable[[Evidence], Finding | None], ...] = (
-    of_training.not_finite,
-    of_data.bad_clock,
-    of_data.leak,
-    of_data.no_correlation,
-    of_training.small_start,
-    of_training.rate_too_high,
-    of_training.rate_too_low,
-    of_training.over_regularised,
-    of_training.collapse,
-    of_data.no_labels,
-    of_training.inflation,
-    of_data.bias,
-    of_data.too_few_labels,
-    of_training.not_there_yet,
-)
+    of_training.not_finite, of_data.bad_clock, of_data.leak, of_data.no_correlation, of_training.small_start,
+    of_training.rate_too_high, of_training.rate_too_low, of_training.over_regularised, of_training.collapse,
+    of_data.no_labels, of_training.inflation, of_data.bias, of_data.too_few_labels, of_training.not_there_yet,
+)  # fmt: skip
 ALONE = ("bad clock", "no correlation", "too few labels")  # their consequences cannot be evaluated
 
 

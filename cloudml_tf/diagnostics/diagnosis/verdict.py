@@ -5,6 +5,7 @@ read, they are checked too (clocks, brightness, shared labels). The rules are in
 """
 
 import shlex
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from typing import Any
 from cloudml_tf.config.run_folder import read_history, read_json, read_run
 from cloudml_tf.config.schema import Config
 from cloudml_tf.data.prepare import Prepared
-from cloudml_tf.diagnostics.diagnosis.evidence import Evidence, Part, Probes, pooled
+from cloudml_tf.diagnostics.diagnosis.evidence import Evidence, Probes, pooled
 from cloudml_tf.diagnostics.diagnosis.rules import HEALTHY, UNCLEAR, findings
 from cloudml_tf.utils.console import Console
 from cloudml_tf.utils.errors import RunError
@@ -121,41 +122,32 @@ def _where_lost(e: Evidence) -> str:
     return f"r is far lower on flight {flights} than on others: inspect its images, clock and pointing"
 
 
-def _what_costs(test: Part) -> list[str]:
-    """Terms of R² = r² - (s-r)² - b² that reduce it noticeably."""
-    found = []
-    if test.gap > NOTED:
-        found.append(f"test: s exceeds r by {test.gap:.2f}, which costs {test.gap**2:.3f} of R²")
-    if abs(test.b) > NOTED:
-        found.append(f"test: the bias of {test.b:+.2f} std costs {test.b**2:.3f} of R²")
-    return found
-
-
-def notes(e: Evidence, verdict: str) -> list[str]:
+def notes(e: Evidence, verdict: str) -> Iterator[str]:
     """Remarks that are not failures."""
-    found = []
     test = e.parts.get("test")
-    if verdict == HEALTHY and test is not None:
-        found += _what_costs(test)
+    if verdict == HEALTHY and test is not None:  # the terms of R² = r² - (s-r)² - b² that cost something
+        if test.gap > NOTED:
+            yield f"test: s exceeds r by {test.gap:.2f}, which costs {test.gap**2:.3f} of R²"
+        if abs(test.b) > NOTED:
+            yield f"test: the bias of {test.b:+.2f} std costs {test.b**2:.3f} of R²"
     if "val" in e.parts and test is not None and e.parts["val"].r2 - test.r2 > NOTED:
-        found.append(
+        yield (
             f"R² {e.parts['val'].r2:.2f} on validation, {test.r2:.2f} on test: the weights were chosen on validation, "
             "or the test flight differs from it; report the test score; `cloudml train --lofo` evaluates each flight"
         )
-    found += [f"a sun outside the training range: {text}" for text in e.description.get("sun_outside_training", [])]
+    yield from (f"a sun outside the training range: {text}" for text in e.description.get("sun_outside_training", []))
     if verdict == HEALTHY and e.lost:
-        found.append(_where_lost(e))
+        yield _where_lost(e)
     split = e.description["split"]
     if set(split["train"]["flights"]) & set(split["test"]["flights"]) and "held_out" not in e.parts:
-        found.append(
+        yield (
             "training and test are of the same flights: the score holds for these alone. Evaluate the run on another "
             "flight with `cloudml evaluate`, and give its folder with --evaluation"
         )
     if not e.finished:
-        found.append("the run was cut off; scores are those of its best epoch on the validation split")
+        yield "the run was cut off; scores are those of its best epoch on the validation split"
     if e.held_out and not e.baselines:
-        found.append(f"no baselines to compare with; the network's r is {pooled(e.held_out)[0]:.2f}")
-    return found
+        yield f"no baselines to compare with; the network's r is {pooled(e.held_out)[0]:.2f}"
 
 
 def print_diagnosis(console: Console, found: dict[str, Any]) -> None:
