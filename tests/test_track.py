@@ -120,11 +120,9 @@ def test_a_training_along_the_track_validates_nadir_exports_and_resumes(tiny_fil
         target=TRACK,
         training=more,
         model={"mirror_average": True},
-        evaluation={"baselines": False},
-        output={"report": False},
     )
     whole, cut = tmp_path / "whole", tmp_path / "cut"
-    assert main(["train", str(path), "--run-dir", str(whole)]) == 0
+    assert main(["train", str(path), "--run-dir", str(whole), "--set", "output.export=true"]) == 0
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("cloudml_tf.train.checkpoint.Checkpoint.on_epoch_end", _interrupt_after(2))
         assert main(["train", str(path), "--run-dir", str(cut)]) == 130
