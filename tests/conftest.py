@@ -8,7 +8,7 @@ import gc
 import json
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ import pytest
 from cloudml_tf.config.load import parse_config
 from cloudml_tf.config.schema import Config
 from cloudml_tf.utils.locks import alone_at
+from cloudml_tf.utils.tf_graphs import forgotten_graphs
 
 TINY: dict[str, Any] = {
     "experiment_name": "tiny",
@@ -63,6 +64,13 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
         if keras.backend.backend() != "tensorflow":
             pytest.skip(marker.args[0])
+
+
+@pytest.fixture(autouse=True)
+def forgotten() -> Iterator[None]:
+    """Free the graphs of a test at its end: a worker would grow by gigabytes, and become slower with each."""
+    with forgotten_graphs():
+        yield
 
 
 @pytest.fixture(scope="session")
