@@ -57,9 +57,7 @@ COMMANDS: dict[str, list[list[str]]] = {  # script: arguments of one call after 
     ],
     "long_flights": [["--frames", "200", "400", "--rounds", "1"]],
     "losses": [["--out", "pictures"]],
-    "new_campaign": [
-        ["--out", "pictures", "--seeds", "1", "--labels", "10", "20", "--frames", "900", "--epochs", "2"],
-    ],
+    "new_campaign": [["--out", "pictures", "--seeds", "1", "--labels", "10", "20", "--frames", "900", "--epochs", "2"]],
     "parity_r2": [["cases", "cases.npz"], ["check", "cases.npz"]],
     "pretrained_frames": [["--seeds", "1", "2", "--frames", "3", *PRETRAINED, *sets(f"{SHORT}=300")]],
     "replicas": [[]],
