@@ -6,14 +6,16 @@ export TF_CPP_MIN_LOG_LEVEL ?= 2
 
 .PHONY: venv train test test-all test-oldest test-backends browser parity faults bench fuzz audit clean
 venv: .venv/.installed
-.venv/.installed: pyproject.toml constraints.txt
-	$(PYTHON) -m venv .venv
+.venv/.installed: pyproject.toml constraints.txt | .venv/bin/python
 	$(PIP) -e .
 	touch $@
 
-.venv/.tested: .venv/.installed
+.venv/.tested: pyproject.toml constraints.txt | .venv/bin/python
 	$(PIP) -e ".[test]"
-	touch $@
+	touch .venv/.installed $@
+
+.venv/bin/python:
+	$(PYTHON) -m venv .venv
 
 train: venv
 	$(BIN)/python -m cloudml_tf.train configs/tier1.json
@@ -21,7 +23,7 @@ train: venv
 test: .venv/.tested
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/pytest -n 2 -m "not slow" --cov --cov-report=term --cov-fail-under=90
+	$(BIN)/pytest -n 2 --dist worksteal -m "not slow" --cov --cov-report=term --cov-fail-under=95
 
 test-all: test
 	$(BIN)/pytest -m slow

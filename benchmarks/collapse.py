@@ -19,6 +19,7 @@ mpl.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.ticker import MaxNLocator
+from tools.overrides import add_set
 
 CONFIG = Path(__file__).parent.parent / "configs/tutorial.json"
 FAST = (
@@ -39,9 +40,10 @@ def main() -> int:
     """Train the four runs, draw the two pictures, print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, required=True)
+    add_set(parser)
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as home:
-        found = {name: train(Path(home), name, changes) for name, (_, changes) in RUNS.items()}
+        found = {name: train(Path(home), name, [*changes, *args.set]) for name, (_, changes) in RUNS.items()}
     args.out.mkdir(parents=True, exist_ok=True)
     draw_curves(found, args.out / "curves.png")
     draw_plane(found, args.out / "plane.png")

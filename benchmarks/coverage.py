@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from tools.overrides import add_set, overridden
 
 from cloudml_tf.commands.ensemble import EnsembleOptions, ensemble
 from cloudml_tf.commands.simulate import simulation_config
@@ -44,7 +45,7 @@ WAYS: tuple[tuple[int, Pooling, Scale], ...] = (
 )
 
 
-def members(flights: list[Path], home: Path, count: int) -> list[Path]:
+def members(flights: list[Path], home: Path, count: int, overrides: list[str]) -> list[Path]:
     """Run folders of as many seeds."""
     names = [flight.name for flight in flights]
     split = {
@@ -56,7 +57,7 @@ def members(flights: list[Path], home: Path, count: int) -> list[Path]:
     content = {**CONTENT, "split": split, "data": {"path": str(flights[0].parent)}}
     console = Console(machine=True)
     return [
-        train(parse_config({**content, "seed": seed}), console, str(home / str(seed)))[0]
+        train(parse_config(overridden({**content, "seed": seed}, overrides)), console, str(home / str(seed)))[0]
         for seed in range(1, count + 1)
     ]
 
@@ -116,13 +117,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seed", type=int, default=11, help="of the simulated flights")
     parser.add_argument("--members", type=int, default=3)
+    parser.add_argument("--frames", type=int, default=SIZE["frames_per_flight"], help="of a flight")
+    add_set(parser)
     parser.add_argument("--out", type=Path, default=Path(__file__).parent.parent / "docs" / "uncertainty")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         home = Path(folder)
-        simulated = simulate_flights(simulation_config(None, {**SIZE, "seed": args.seed}), home / "flights")
+        size = {**SIZE, "frames_per_flight": args.frames, "seed": args.seed}
+        simulated = simulate_flights(simulation_config(None, size), home / "flights")
         flights = [Path(flight) for flight in simulated]
-        runs = tuple(members(flights, home / "runs", args.members))
+        runs = tuple(members(flights, home / "runs", args.members, args.set))
         console = Console(machine=True)
         alone = ensemble(EnsembleOptions(runs), {}, console).metrics["intervals"]
         found = ensemble(EnsembleOptions(runs, tuple(str(flights[i]) for i in CALIBRATE)), {}, console)

@@ -20,6 +20,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import keras
 import numpy as np
 from scipy.optimize import minimize_scalar
+from tools.overrides import add_set, overridden
 
 from cloudml_tf.config.load import parse_config
 from cloudml_tf.data.prepare import prepare
@@ -68,7 +69,7 @@ def closed_form(r: float, weight: float) -> tuple[float, float]:
     return float(found.x), float(2 * r * found.x - found.x**2)
 
 
-def trained(weight: float, case: str, seed: int, folder: Path) -> dict[str, float | bool]:
+def trained(weight: float, case: str, seed: int, folder: Path, overrides: list[str]) -> dict[str, float | bool]:
     """Scores of the training part after the last epoch, beside the closed form at their r."""
     variance, changes = CASES[case]
     content = {**BASE, "seed": seed, "loss": {"weight": weight, "target_variance": variance}}
@@ -76,7 +77,7 @@ def trained(weight: float, case: str, seed: int, folder: Path) -> dict[str, floa
     if changes:
         content["target"] = {"name": "cloud_base_km"}
         content["data"] = {"simulation": {**BASE["data"]["simulation"], **NEIGHBOURS}}
-    config = parse_config(content)
+    config = parse_config(overridden(content, overrides))
     prepared = prepare(config)
     keras.utils.clear_session()
     network.start_keras(config)
@@ -131,6 +132,7 @@ def main() -> None:
     parser.add_argument(
         "--home", type=Path, default=Path("runs/lambda_sweep"), help="finished trainings are kept there"
     )
+    add_set(parser)
     args = parser.parse_args()
     found: dict[str, dict[str, list[dict[str, float]]]] = {}
     print("variance               λ   R²+b²  closed  |diff|      s  closed s      r   largest loss  val R²")
@@ -140,7 +142,7 @@ def main() -> None:
             for seed in SEEDS:
                 kept = args.home / f"{case}_{weight:g}_{seed}.json"
                 if not kept.is_file():
-                    write_json(kept, trained(weight, case, seed, args.home / "work"))
+                    write_json(kept, trained(weight, case, seed, args.home / "work", args.set))
                 runs.append(json.loads(kept.read_text()))
             found.setdefault(case, {})[str(weight)] = runs
             whole = [run for run in runs if "r2" in run]

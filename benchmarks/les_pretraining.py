@@ -15,8 +15,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from tools.overrides import add_set
 
 from cloudml_tf.commands.main import main as cloudml
+from cloudml_tf.config.load import parse_overrides
 from cloudml_tf.config.run_folder import read_json
 from cloudml_tf.evaluation.scores import COLUMNS
 from cloudml_tf.experiments.grid.summary import spread_of, t_interval
@@ -24,7 +26,6 @@ from cloudml_tf.experiments.grid.summary import spread_of, t_interval
 CONFIGS = Path(__file__).parents[1] / "configs"
 FLIGHTS = [f"les{n:02d}" for n in range(1, 10)]
 TESTS, FINAL = ("les03", "les06", "les09"), ("les10",)
-MEMBERS = (1, 2, 3, 4, 5)
 FEW = {  # of the training labels; the validation flight keeps its own. Smaller batches, more epochs, a shorter average
     "data.labels": 0.1,
     "training.batch_size": 32,
@@ -51,23 +52,24 @@ def split(test: str, member: int) -> dict[str, Any]:
     return {"kind": "flights", "train": train, "val": [val], "test": [test]}
 
 
-def pretrain(home: Path, test: str) -> Path:
+def pretrain(home: Path, test: str, overrides: list[str]) -> Path:
     """The folder of one pretraining, now or from an earlier call; it serves all members. For les10 the file's own."""
     folder, own = home / "pretrained" / test, {} if test in FINAL else split(test, 1)
     if not (folder / "pretraining.json").is_file():
         changes = [f"split.{part}={json.dumps(names)}" for part, names in own.items() if part != "kind"]
+        changes += overrides
         command = ["pretrain", str(CONFIGS / "pretrain.json"), "--run-dir", str(folder)]
         if cloudml([*command, *(word for change in changes for word in ("--set", change))]):
             raise SystemExit(1)
     return folder
 
 
-def train(home: Path, member: int, encoders: dict[str, Path], rows: list[str], jobs: str) -> None:
+def train(home: Path, member: int, encoders: dict[str, Path], rows: list[str], args: argparse.Namespace) -> None:
     """One member of every row on every flight, as a grid of its own."""
     content = {
         "experiment_name": f"les_pretraining_{member}",
         "base": json.loads((CONFIGS / "les.json").read_text()),
-        "set": {**QUIET, "evaluation.baselines": False},
+        "set": {**QUIET, "evaluation.baselines": False, **parse_overrides(args.set)},
         "variants": {
             test: {"split": split(test, member), "pretraining.from_run": str(folder)}
             for test, folder in encoders.items()
@@ -77,13 +79,13 @@ def train(home: Path, member: int, encoders: dict[str, Path], rows: list[str], j
     }
     path = home / f"member{member}.json"
     path.write_text(json.dumps(content, indent=2))
-    if cloudml(["ablate", str(path), "--run-dir", str(path.with_suffix("")), "--jobs", jobs]):
+    if cloudml(["ablate", str(path), "--run-dir", str(path.with_suffix("")), "--jobs", args.jobs]):
         raise SystemExit(1)
 
 
-def members_of(home: Path, test: str, row: str) -> list[Path]:
+def members_of(home: Path, test: str, row: str, count: int) -> list[Path]:
     """The run folders of one ensemble."""
-    return [home / f"member{member}" / test / row / f"seed{member}" for member in MEMBERS]
+    return [home / f"member{member}" / test / row / f"seed{member}" for member in range(1, count + 1)]
 
 
 def rmse(folder: Path) -> float:
@@ -91,11 +93,11 @@ def rmse(folder: Path) -> float:
     return float(read_json(folder / "metrics.json")["test"]["rmse"])
 
 
-def join(home: Path, test: str, row: str) -> Path:
+def join(home: Path, test: str, row: str, count: int) -> Path:
     """The folder of the ensemble, now or from an earlier call."""
     folder = home / "ensembles" / row / test
     if not (folder / "metrics.json").is_file():
-        runs, quiet = [str(run) for run in members_of(home, test, row)], [f"{k}=false" for k in QUIET]
+        runs, quiet = [str(run) for run in members_of(home, test, row, count)], [f"{k}=false" for k in QUIET]
         if cloudml(["ensemble", *runs, "--run-dir", str(folder), *(w for q in quiet for w in ("--set", q))]):
             raise SystemExit(1)
     return folder
@@ -118,13 +120,13 @@ def table_of_rows(found: Scores) -> str:
     return "\n".join(lines)
 
 
-def table_of_ensembles(home: Path, found: Scores) -> str:
+def table_of_ensembles(home: Path, found: Scores, count: int) -> str:
     """RMSE of the members' mean prediction with its 95 % interval by blocks, against the mean RMSE of the members."""
     tests = list(next(iter(found.values())))
-    lines = [f"| ensemble of five | {' | '.join(tests)} | mean | against the mean member |"]
+    lines = [f"| ensemble of {count} | {' | '.join(tests)} | mean | against the mean member |"]
     lines.append("|---|" + "---|" * (len(tests) + 2))
     for row, by_flight in found.items():
-        scores = [read_json(join(home, test, row) / "metrics.json")["test"] for test in tests]
+        scores = [read_json(join(home, test, row, count) / "metrics.json")["test"] for test in tests]
         together = np.array([score["rmse"] for score in scores])
         gain = together / np.array([np.mean(by_flight[test]) for test in tests]) - 1.0
         ranges = [score["ci95"]["rmse"] for score in scores]
@@ -138,17 +140,21 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--home", type=Path, default=Path("runs/les_pretraining"))
     parser.add_argument("--jobs", default="2")
+    parser.add_argument("--members", type=int, default=5, help="networks of a row, each with a seed of its own")
+    add_set(parser)
     parser.add_argument("--final", action="store_true", help="les10 instead, pretrained and with all labels")
     args = parser.parse_args()
     home = (args.home / ("final" if args.final else "chosen")).resolve()
     home.mkdir(parents=True, exist_ok=True)
     tests, rows = (FINAL, ["all labels, pretrained"]) if args.final else (TESTS, list(ROWS))
-    encoders = {test: pretrain(home, test) for test in tests}
-    for member in MEMBERS:
-        train(home, member, encoders, rows, args.jobs)
-    found = {row: {test: [rmse(run) for run in members_of(home, test, row)] for test in tests} for row in rows}
+    encoders = {test: pretrain(home, test, args.set) for test in tests}
+    for member in range(1, args.members + 1):
+        train(home, member, encoders, rows, args)
+    found = {
+        row: {test: [rmse(run) for run in members_of(home, test, row, args.members)] for test in tests} for row in rows
+    }
     print("\n" + table_of_rows(found))
-    print("\n" + table_of_ensembles(home, found))
+    print("\n" + table_of_ensembles(home, found, args.members))
     return 0
 
 

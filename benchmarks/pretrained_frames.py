@@ -11,6 +11,7 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
+from tools.overrides import add_set, overridden
 
 from cloudml_tf.config.load import parse_config
 from cloudml_tf.data.prepare import prepare
@@ -28,6 +29,7 @@ def main() -> int:
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3, 4, 5])
     parser.add_argument("--frames", type=int, default=7)
     parser.add_argument("--preset", default="default")
+    add_set(parser)
     args = parser.parse_args()
     base = load_grid(ABLATION, {}).base
     assert isinstance(base, dict)
@@ -39,7 +41,7 @@ def main() -> int:
             content = {**base, "temporal_frames": args.frames, "seed": seed}
             content["data"] = {"simulation": {**base["data"]["simulation"], "preset": args.preset}}
             content["pretraining"] = {**base["pretraining"], "frames": chosen}
-            config = parse_config(content)
+            config = parse_config(overridden(content, args.set))
             with tempfile.TemporaryDirectory() as folder:
                 errors = pretrain(config, prepare(config), Path(folder), console).found["errors"]
             found.append(errors["network"])

@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from tools.overrides import add_set
 
 HOME = Path(__file__).resolve().parent
 CONFIG = HOME.parent / "configs" / "tier1.json"
@@ -43,24 +44,27 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--seed-recipes", type=int, default=1, help="how often the slow recipe of the original runs")
     parser.add_argument("--r2", type=float, default=0.0, help="that is asked for besides the tier")
+    parser.add_argument("--only", nargs="+", choices=CHANGES, default=list(CHANGES), help="contenders")
+    add_set(parser)
     parser.add_argument("--worker", nargs=2, metavar=("NAME", "SEED"), help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.worker:
         name, seed = args.worker
-        print(json.dumps(race(name, int(seed), args.r2)))
+        print(json.dumps(race(name, int(seed), args.r2, args.set)))
         return
-    found: dict[str, list[dict[str, Any]]] = {n: [] for n in CHANGES if n != "seed" or args.seed_recipes}
+    found: dict[str, list[dict[str, Any]]] = {n: [] for n in args.only if n != "seed" or args.seed_recipes}
     for seed in range(1, args.seeds + 1):
         for name, rows in found.items():
             if name != "seed" or seed <= args.seed_recipes:
-                rows.append(worker(name, seed, args.r2))
+                rows.append(worker(name, seed, args.r2, args.set))
                 print(f"seed {seed}, {name}: {rows[-1]}", file=sys.stderr)
     print(table(found))
 
 
-def worker(name: str, seed: int, r2: float) -> dict[str, Any]:
+def worker(name: str, seed: int, r2: float, overrides: list[str]) -> dict[str, Any]:
     """One training in a process of its own."""
     command = [sys.executable, __file__, "--r2", str(r2), "--worker", name, str(seed)]
+    command += [part for pair in overrides for part in ("--set", pair)]
     backend = "torch" if name == "peer" else "tensorflow"
     done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"KERAS_BACKEND": backend})
     if done.returncode:
@@ -75,7 +79,8 @@ def table(found: dict[str, list[dict[str, Any]]]) -> str:
     lines = ["| | seconds | epochs | in the tier | `track` takes | `ours` takes |", "|---|---|---|---|---|---|"]
     for name, rows in found.items():
         values = seconds[name]
-        shares = [f"{np.median(seconds[our][: len(values)] / values):.2f} ×" for our in ("track", "ours")]
+        ours = [seconds[our][: len(values)] / values if our in seconds else None for our in ("track", "ours")]
+        shares = ["-" if share is None else f"{np.median(share):.2f} ×" for share in ours]
         epochs = ", ".join(str(row["epochs"]) for row in rows)
         reached = f"{sum(row['reached'] for row in rows)} of {len(rows)}"
         lines.append(
@@ -87,9 +92,9 @@ def table(found: dict[str, list[dict[str, Any]]]) -> str:
 # The child
 
 
-def race(name: str, seed: int, r2: float) -> dict[str, Any]:
+def race(name: str, seed: int, r2: float, overrides: list[str]) -> dict[str, Any]:
     """Train until the goal or the end of the budget."""
-    from cloudml_tf.config.load import load_config
+    from cloudml_tf.config.load import load_config, parse_overrides
     from cloudml_tf.data.prepare import prepare
 
     def at_goal(target: np.ndarray, prediction: np.ndarray) -> bool:
@@ -98,7 +103,7 @@ def race(name: str, seed: int, r2: float) -> dict[str, Any]:
         found = scores(target, prediction)
         return bool(tier(found)["name"] == GOAL and found["r2"] > r2)
 
-    config = load_config(CONFIG, {**CHANGES[name], "seed": seed})
+    config = load_config(CONFIG, {**CHANGES[name], "seed": seed, **parse_overrides(overrides)})
     return {"peer": torch_training, "seed": seed_training}.get(name, our_training)(config, prepare(config), at_goal)
 
 

@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from tools.overrides import add_set
 
-from cloudml_tf.config.load import load_config
+from cloudml_tf.config.load import load_config, parse_overrides
 from cloudml_tf.config.schema import Config
 from cloudml_tf.data.prepare import Prepared, prepare
 from cloudml_tf.evaluation.scores import scores
@@ -40,15 +41,17 @@ def main() -> None:
     """Train, and print a table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seeds", type=int, default=5)
+    add_set(parser)
     parser.add_argument("--worker", nargs=2, metavar=("ARM", "SEED"), help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.worker:
-        print(json.dumps(trained(args.worker[0], int(args.worker[1]))))
+        print(json.dumps(trained(args.worker[0], int(args.worker[1]), parse_overrides(args.set))))
         return
     found: dict[str, list[dict[str, float]]] = {name: [] for name in ARMS}
     for seed in range(1, args.seeds + 1):
         for name, rows in found.items():
             command = [sys.executable, __file__, "--worker", name, str(seed)]
+            command += [part for pair in args.set for part in ("--set", pair)]
             done = subprocess.run(command, capture_output=True, text=True)
             if done.returncode:
                 raise SystemExit(f"{name}: exit code {done.returncode}\n{done.stderr[-3000:]}")
@@ -57,14 +60,14 @@ def main() -> None:
     print(f"\n{table(found)}")
 
 
-def trained(name: str, seed: int) -> dict[str, float]:
+def trained(name: str, seed: int, overrides: dict[str, Any]) -> dict[str, float]:
     """R² of each judged part, mean over its flights; the validation R²; encoder passes."""
     quiet_tensorflow()
     from cloudml_tf.train.fit import fit
     from cloudml_tf.train.network import make_model, predict, start_keras
 
-    config = load_config(CONFIG, {**ARMS[name], "seed": seed})
-    prepared, further = prepare(config), prepare(load_config(CONFIG, FURTHER))
+    config = load_config(CONFIG, {**ARMS[name], "seed": seed, **overrides})
+    prepared, further = prepare(config), prepare(load_config(CONFIG, {**overrides, **FURTHER}))
     start_keras(config)
     model = make_model(config, prepared.scaling, **prepared.geometry)
     with tempfile.TemporaryDirectory() as folder:

@@ -85,8 +85,7 @@ class MomentMetric(keras.metrics.Metric):
 
     def result(self) -> Any:
         """The score over all that was added, as a float32 scalar."""
-        sums = self._owner().sums
-        m = Moments(*(sums[i] for i in range(len(Moments._fields))))
+        m = Moments(*ops.unstack(ops.convert_to_tensor(self._owner().sums)))
         return ops.cast(type(self).formula(m, ops), "float32")
 
     def get_config(self) -> dict[str, Any]:

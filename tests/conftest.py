@@ -1,6 +1,14 @@
-"""The tiny twin: a simulated campaign of three short flights and a model of a few thousand weights."""
+"""The tiny twin: a simulated campaign of three short flights and a model of a few thousand weights.
 
+A tiny training takes a few seconds, nearly all of them for tracing graphs. A report and an export take as long again
+each, so the tiny configuration has neither: a test that looks at them turns them on (`WHOLE`).
+"""
+
+import gc
 import json
+import os
+import shutil
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +16,8 @@ import pytest
 
 from cloudml_tf.config.load import parse_config
 from cloudml_tf.config.schema import Config
+from cloudml_tf.utils.locks import alone_at
+from cloudml_tf.utils.tf_graphs import forgotten_graphs
 
 TINY: dict[str, Any] = {
     "experiment_name": "tiny",
@@ -25,8 +35,10 @@ TINY: dict[str, Any] = {
     },
     "model": {"widths": [6, 8], "footprint": 5, "encoder_features": 16, "heads": 2, "head_units": 16, "dropout": 0.1},
     "training": {"max_epochs": 3, "batch_size": 16, "learning_rate": 3e-3},
-    "evaluation": {"bootstrap_samples": 100},
+    "evaluation": {"baselines": False, "bootstrap_samples": 100},
+    "output": {"report": False, "export": False},
 }
+WHOLE: dict[str, Any] = {"evaluation": {"baselines": True}, "output": {"report": True, "export": True}}
 
 
 def merged(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
@@ -36,6 +48,12 @@ def merged(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
         both = isinstance(value, dict) and isinstance(out.get(key), dict) and "kind" not in value
         out[key] = merged(out[key], value) if both else value
     return out
+
+
+def pytest_collection_finish() -> None:
+    """Keep the garbage collector from walking through TensorFlow's million objects again and again."""
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
@@ -48,10 +66,36 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
             pytest.skip(marker.args[0])
 
 
+@pytest.fixture(autouse=True)
+def forgotten() -> Iterator[None]:
+    """Free the graphs of a test at its end: a worker would grow by gigabytes, and become slower with each."""
+    with forgotten_graphs():
+        yield
+
+
 @pytest.fixture(scope="session")
-def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Simulated flights, made once a session."""
-    return tmp_path_factory.mktemp("cache")
+def shared_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A temporary folder of the whole session: under pytest-xdist all workers have the same one."""
+    base = tmp_path_factory.getbasetemp()
+    return base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+
+
+def made_once(place: Path, make: Callable[[Path], None]) -> Path:
+    """`place`, written by `make` in the first worker that asks for it; the others wait until it is complete."""
+    done = place.with_name(f"{place.name}.done")
+    with alone_at(place, "another worker"):
+        if not done.is_file():
+            shutil.rmtree(place, ignore_errors=True)
+            place.mkdir()
+            make(place)
+            done.touch()
+    return place
+
+
+@pytest.fixture(scope="session")
+def cache(shared_folder: Path) -> Path:
+    """Simulated flights, made once a session: the simulator writes a campaign under a lock."""
+    return shared_folder / "cache"
 
 
 @pytest.fixture
@@ -91,15 +135,20 @@ def tiny_file(tiny_content, tmp_path: Path):
 
 
 @pytest.fixture(scope="session")
-def finished(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of one finished tiny run, trained through the command line; tests read it and leave it as it is."""
-    from cloudml_tf.commands.main import main
+def finished(cache: Path, shared_folder: Path) -> Path:
+    """The folder of one finished tiny run with report and export, trained through the command line.
 
-    home = tmp_path_factory.mktemp("finished")
-    places = {
-        "data": {"cache": str(cache)},
-        "output": {"runs": str(home / "runs"), "savedmodels": str(home / "savedmodels")},
-    }
-    (home / "tiny.json").write_text(json.dumps(merged(TINY, places)))
-    assert main(["train", str(home / "tiny.json"), "--run-dir", str(home / "run")]) == 0
-    return home / "run"
+    Tests read it and leave it as it is.
+    """
+
+    def train_tiny(home: Path) -> None:
+        from cloudml_tf.commands.main import main
+
+        places = {
+            "data": {"cache": str(cache)},
+            "output": {"runs": str(home / "runs"), "savedmodels": str(home / "savedmodels")},
+        }
+        (home / "tiny.json").write_text(json.dumps(merged(merged(TINY, WHOLE), places)))
+        assert main(["train", str(home / "tiny.json"), "--run-dir", str(home / "run")]) == 0
+
+    return made_once(shared_folder / "finished", train_tiny) / "run"

@@ -93,7 +93,7 @@ def test_masked_reconstruction_learns(backend: str, probe) -> None:
 
 @pytest.mark.parametrize("backend", OTHERS)
 def test_a_run_is_trained_there_and_exported_with_tensorflow(backend: str, tiny_file, tmp_path: Path) -> None:
-    quick = {"training": {"max_epochs": 1}, "evaluation": {"baselines": False}, "output": {"report": False}}
+    quick = {"training": {"max_epochs": 1}, "output": {"export": True}}
     run = tmp_path / "run"
     train = ("-m", "cloudml_tf.train", str(tiny_file(**quick)), "--run-dir", str(run))
     refused = python(backend, *train)

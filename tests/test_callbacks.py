@@ -227,14 +227,14 @@ def scheduled(kind: str, epochs: int = 5, **options: Any) -> list[float]:
     model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(1)])
     model.compile(keras.optimizers.Adam(0.05), loss=loss, metrics=regression_metrics())
     callback = PenaltySchedule(loss, kind, **options)
-    history = model.fit(x, x[:, :1], validation_data=(x, x[:, :1]), epochs=epochs, verbose=0, callbacks=[callback])
+    history = model.fit(x, x[:, :1], 8, validation_data=(x, x[:, :1]), epochs=epochs, verbose=0, callbacks=[callback])
     return history.history["penalty_weight"]
 
 
 def test_the_penalty_is_constant_or_rises_or_waits_for_the_correlation() -> None:
     assert scheduled("constant") == [0.5] * 5
     assert scheduled("ramp", ramp_epochs=(1, 3)) == pytest.approx([0.0, 0.0, 0.25, 0.5, 0.5])
-    gated = scheduled("gate", epochs=40, gate_correlation=(0.9, 0.99))
+    gated = scheduled("gate", epochs=12, gate_correlation=(0.9, 0.99))
     assert gated[0] == 0.0  # the first weights know nothing of the target
     assert gated[-1] > 0.3
     assert scheduled("gate", gate_correlation=(0.9999, 1.0))[-1] < 0.5

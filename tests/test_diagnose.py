@@ -27,7 +27,7 @@ from cloudml_tf.utils.errors import EXIT_COLLAPSED, NotFiniteError
 
 SIGNAL = "Product/Signal"
 DAYS = "layer_descriptor/Profile_Decimal_Julian_Day"
-QUICK = {"evaluation": {"bootstrap_samples": 100}, "output": {"export": False, "report": False}}
+QUICK = {"evaluation": {"baselines": True}}
 # One regime and a slow aircraft: what is left to go wrong is what a test plants.
 FLIGHTS = {
     "seed": 22,

@@ -33,10 +33,9 @@ def pair(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     home = tmp_path_factory.mktemp("pair")
     changes = {
         "data": {"cache": str(cache), "simulation": {"flight_count": 4}},
-        "output": {"runs": str(home / "runs"), "savedmodels": str(home / "saved"), "export": False, "report": False},
+        "output": {"runs": str(home / "runs"), "savedmodels": str(home / "saved")},
         "training": {"max_epochs": 1},
         "model": {"mirror_average": True},
-        "evaluation": {"baselines": False},
     }
     write_json(home / "tiny.json", merged(TINY, changes))
     runs = [home / seed for seed in ("1", "2")]

@@ -286,7 +286,7 @@ def test_a_missing_package_is_named_before_anything_is_trained(
     finished: Path, tiny_file, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
 ) -> None:
     monkeypatch.setitem(FORMATS, "litert", Format("LiteRT", "model.tflite", {"no_such_module": "no-such-package"}))
-    assert main(["train", str(tiny_file(output={"export_formats": ["litert"]}))]) == 2
+    assert main(["train", str(tiny_file(output={"export": True, "export_formats": ["litert"]}))]) == 2
     assert not (tmp_path / "runs").exists()
     assert main(["export", str(finished), "--format", "litert", "-o", str(tmp_path / "model")]) == 2
     shown = capsys.readouterr().err
@@ -294,8 +294,7 @@ def test_a_missing_package_is_named_before_anything_is_trained(
 
 
 def test_training_writes_the_configured_formats(tiny_file, tmp_path: Path, capsys) -> None:
-    changes = {"output": {"export_formats": ["onnx"], "report": False}, "evaluation": {"baselines": False}}
-    path = tiny_file(training={"max_epochs": 1}, **changes)
+    path = tiny_file(training={"max_epochs": 1}, output={"export": True, "export_formats": ["onnx"]})
     assert main(["train", str(path), "--run-dir", str(tmp_path / "run"), "--json"]) == 0
     written = json.loads(capsys.readouterr().out)["metrics"]["export"]
     assert list(written["parity"]["formats"]) == ["onnx"]

@@ -105,7 +105,7 @@ def test_a_checkpoint_of_version_0_1_0_is_still_loaded(tmp_path: Path) -> None:
 
 
 def test_the_seconds_of_a_training_are_those_of_all_its_processes(tiny, tmp_path: Path) -> None:
-    config, folder = tiny(training={"max_epochs": 2}, **QUICK), tmp_path / "run"
+    config, folder = tiny(training={"max_epochs": 2}), tmp_path / "run"
     _, metrics = train(config, Console(quiet=True), str(folder))
     content = load(folder / CHECKPOINT)
     assert 0 < content["seconds"] <= metrics["training"]["seconds"]
@@ -131,9 +131,6 @@ def test_a_damaged_checkpoint_gives_way_to_the_one_before(tmp_path: Path) -> Non
     assert "the training starts with its first epoch" in said[-1]
 
 
-QUICK = {"evaluation": {"baselines": False, "bootstrap_samples": 100}, "output": {"export": False, "report": False}}
-
-
 def test_a_run_whose_last_checkpoint_is_damaged_ends_as_if_it_were_not(
     tiny, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -142,7 +139,7 @@ def test_a_run_whose_last_checkpoint_is_damaged_ends_as_if_it_were_not(
     from faulting.checks import corrupt, differences
     from test_train import _interrupt_after
 
-    config = tiny(training={"max_epochs": 3}, **QUICK)
+    config = tiny(training={"max_epochs": 3})
     train(config, Console(quiet=True), str(tmp_path / "whole"))
     assert not (tmp_path / "whole" / PREVIOUS).exists()
     with monkeypatch.context() as patch:
@@ -180,7 +177,7 @@ def test_one_or_two_threads_that_draw_batches_give_the_same_bits(tiny, tmp_path:
 
     for threads in (1, 2):
         training = {"max_epochs": 2, "data_threads": threads}
-        config = tiny(training=training, augmentation={"gain_std": 0.05, "noise_std": 0.1}, **QUICK)
+        config = tiny(training=training, augmentation={"gain_std": 0.05, "noise_std": 0.1})
         train(config, Console(quiet=True), str(tmp_path / f"{threads}"))
     samples = prepare(config).parts["train"]
     for _ in as_dataset(Told(samples, samples.label, 2, workers=config.training.data_threads)):
@@ -315,7 +312,7 @@ def test_runs_of_the_same_second_have_folders_of_their_own(tiny, tmp_path: Path)
 
 @pytest.mark.slow
 def test_two_trainings_of_one_name_that_begin_together_end_alike_and_apart(tiny_file) -> None:
-    command = [sys.executable, "-m", "cloudml_tf", "train", str(tiny_file(**QUICK)), "--json"]
+    command = [sys.executable, "-m", "cloudml_tf", "train", str(tiny_file()), "--json"]
     both = [subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) for _ in range(2)]
     told = [json.loads(one.communicate()[0]) for one in both]
     assert [one.returncode for one in both] == [0, 0]
@@ -326,7 +323,7 @@ def test_two_trainings_of_one_name_that_begin_together_end_alike_and_apart(tiny_
 
 
 def test_resume_leaves_a_run_alone_that_is_going_on(tiny_file, tmp_path: Path, capsys) -> None:
-    path = tiny_file(**QUICK)
+    path = tiny_file()
     run = tmp_path / "runs" / "tiny" / "20260101-120000"
     run.mkdir(parents=True)
     (run / "config.json").touch()

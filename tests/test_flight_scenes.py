@@ -66,8 +66,6 @@ def content(tiny_content, tmp_path: Path) -> dict:
         "split": {"kind": "flights", "train": [1], "val": [2], "test": [3]},
         "augmentation": {"mirror_across_track": False, "window": 0.7},
         "training": {"max_epochs": 1, "learning_rate": 0.01},
-        "evaluation": {"baselines": False},
-        "output": {"report": False, "export": False},
     }
     found = merged(tiny_content(), changes)
     found["model"] = {"widths": [4, 6], "head_units": 8}

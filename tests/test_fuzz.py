@@ -26,13 +26,13 @@ def configs(tmp_path_factory: pytest.TempPathFactory) -> ConfigTarget:
     return ConfigTarget(tmp_path_factory.mktemp("configs"))
 
 
-@settings(max_examples=300, **STEADY)
+@settings(max_examples=100, **STEADY)
 @given(data=BYTES)
 def test_any_flight_is_used_or_refused(flights: FlightTarget, data: bytes) -> None:
     flights.one(data)
 
 
-@settings(max_examples=3000, **STEADY)
+@settings(max_examples=1000, **STEADY)
 @given(data=BYTES)
 def test_any_configuration_is_used_or_refused(configs: ConfigTarget, data: bytes) -> None:
     configs.one(data)

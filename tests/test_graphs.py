@@ -22,7 +22,6 @@ from cloudml_tf.utils.tf_graphs import forgotten_graphs
 
 pytestmark = pytest.mark.tensorflow("the register is TensorFlow's")
 GRID = {"kind": "grid"}
-QUICK = {"evaluation": {"baselines": False, "bootstrap_samples": 100}, "output": {"export": False, "report": False}}
 
 
 class Numbers(keras.utils.PyDataset):
@@ -44,7 +43,7 @@ def graphs() -> int:
 
 
 def test_no_graph_of_a_training_or_a_prediction_outlives_it(tiny, tmp_path: Path) -> None:
-    config, console = tiny(training={"max_epochs": 1}, **QUICK), Console(quiet=True)
+    config, console = tiny(training={"max_epochs": 1}), Console(quiet=True)
     before = graphs()
     for number in range(2):
         run, _ = train(config, console, str(tmp_path / f"{number}"))
@@ -58,7 +57,7 @@ def test_a_training_leaves_no_names_and_no_functions_behind(tiny, tmp_path: Path
     keras.layers.Dropout(0.5)
     called = len(getattr(ops.get_default_graph(), "_py_funcs_used_in_graph", []))
     next_name = keras.layers.Dropout(0.5).name
-    train(tiny(training={"max_epochs": 1}, **QUICK), Console(quiet=True), str(tmp_path / "run"))
+    train(tiny(training={"max_epochs": 1}), Console(quiet=True), str(tmp_path / "run"))
     assert len(ops.get_default_graph()._py_funcs_used_in_graph) == called
     assert int(keras.layers.Dropout(0.5).name.split("_")[1]) == int(next_name.split("_")[1]) + 1
 

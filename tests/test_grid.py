@@ -16,7 +16,7 @@ from cloudml_tf.experiments.grid.cells import cells, load_grid
 from cloudml_tf.experiments.grid.summary import paired, spread_of
 from cloudml_tf.utils.errors import ConfigError
 
-QUICK = {"training": {"max_epochs": 1}, "output": {"export": False, "report": False}}
+QUICK = {"training": {"max_epochs": 1}}
 
 
 @pytest.fixture

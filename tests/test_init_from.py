@@ -16,8 +16,6 @@ from cloudml_tf.train.warm_start import first_model, inherited_weights, put_weig
 from cloudml_tf.utils.console import Console
 from cloudml_tf.utils.errors import ConfigError, DataError, RunError
 
-QUICK = {"evaluation": {"baselines": False, "bootstrap_samples": 100}, "output": {"export": False, "report": False}}
-
 
 @pytest.fixture
 def whole(tiny) -> Prepared:
@@ -68,7 +66,7 @@ def test_scaling_and_fingerprint_follow_the_kept_labels(tiny, whole: Prepared) -
 
 def test_a_run_goes_on_from_another_with_its_scaling(finished: Path, tiny_file, tmp_path: Path, capsys) -> None:
     """At a learning rate of next to nothing the answers are the old run's, whatever the labels are."""
-    path = tiny_file(data={"labels": 12}, model={"dropout": 0.0}, **QUICK)
+    path = tiny_file(data={"labels": 12}, model={"dropout": 0.0})
     options = ["--init-from", str(finished), "--set", "training.max_epochs=1", "--run-dir", str(tmp_path / "on")]
     assert main(["train", str(path), *options, "--set", "training.learning_rate=1e-12"]) == 0
     old, new = (json.loads((run / "data.json").read_text()) for run in (finished, tmp_path / "on"))
@@ -87,7 +85,7 @@ def test_a_run_goes_on_from_another_with_its_scaling(finished: Path, tiny_file, 
 
 def test_it_learns_from_there_at_a_lower_rate_and_resumes(finished: Path, tiny, tmp_path: Path, capsys) -> None:
     start = {"max_epochs": 2, "init_from": str(finished)}
-    config = tiny(training=start, data={"labels": 40}, **QUICK)
+    config = tiny(training=start, data={"labels": 40})
     _, metrics = train(config, Console(machine=True), str(tmp_path / "on"))
     shown = capsys.readouterr().err
     assert f"starts from {finished}, so the learning rate is 0.0009: training.learning_rate 0.003 times" in shown
@@ -106,7 +104,7 @@ def test_it_learns_from_there_at_a_lower_rate_and_resumes(finished: Path, tiny, 
     assert read_run(tmp_path / "on")[0].training.rate == 0.003 * 0.3
     check_same(tmp_path / "on", config, fingerprint)
     with pytest.raises(RunError, match=r"training\.learning_rate was 0\.0009, is 0\.0015"):
-        check_same(tmp_path / "on", tiny(training={**start, "init_from_rate_factor": 0.5}, **QUICK), fingerprint)
+        check_same(tmp_path / "on", tiny(training={**start, "init_from_rate_factor": 0.5}), fingerprint)
 
 
 @pytest.mark.parametrize(

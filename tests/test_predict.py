@@ -168,12 +168,11 @@ def test_a_head_with_a_distribution_brings_an_interval(
 ) -> None:
     changes = {
         "data": {"cache": str(cache)},
-        "output": {"runs": str(tmp_path), "savedmodels": str(tmp_path), "export": False, "report": False},
+        "output": {"runs": str(tmp_path), "savedmodels": str(tmp_path)},
         "training": {"max_epochs": 1},
         "model": {"head": head},
         "loss": {"base": {"quantile": "pinball", "histogram": "cross_entropy"}[head]},
         "target": target,
-        "evaluation": {"baselines": False},
     }
     (tmp_path / "tiny.json").write_text(json.dumps(merged(TINY, changes)))
     assert main(["train", str(tmp_path / "tiny.json"), "--run-dir", str(tmp_path / "run")]) == 0

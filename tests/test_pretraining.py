@@ -273,7 +273,7 @@ SHORT = {"enabled": True, "max_epochs": 6, "batch_frames": 24, "decoder_width": 
 
 
 def test_a_training_pretrains_hands_over_and_trains_its_control(tiny_file, tmp_path: Path, capsys) -> None:
-    path = tiny_file(pretraining=SHORT, output={"export": False}, training={"max_epochs": 1})
+    path = tiny_file(pretraining=SHORT, output={"report": True}, training={"max_epochs": 1})
     run = tmp_path / "run"
     assert main(["train", str(path), "--run-dir", str(run)]) == 0
     found = json.loads((run / "metrics.json").read_text())["pretraining"]
@@ -291,7 +291,7 @@ def test_a_training_pretrains_hands_over_and_trains_its_control(tiny_file, tmp_p
     assert "Pretraining" in (run / "report.html").read_text()
     # The finished pretraining serves other trainings; a network that it does not fit is refused.
     again = {"enabled": True, "from_run": str(run / "pretraining"), "control": False, "transfer": "probe"}
-    path = tiny_file(pretraining=again, output={"export": False, "report": False}, training={"max_epochs": 1})
+    path = tiny_file(pretraining=again, training={"max_epochs": 1})
     assert main(["train", str(path), "--run-dir", str(tmp_path / "second")]) == 0
     assert not (tmp_path / "second" / "pretraining").exists()
     turned = {"kind": "flights", "train": ["sim02"], "val": ["sim03"], "test": ["sim01"]}
@@ -303,7 +303,7 @@ def test_a_training_pretrains_hands_over_and_trains_its_control(tiny_file, tmp_p
         ({"model": {"widths": [6, 9]}}, "model.widths was [6, 8], is [6, 9]"),
         ({"data": smaller}, frames),
     ):
-        path = tiny_file(pretraining=again, output={"export": False}, **changes)
+        path = tiny_file(pretraining=again, **changes)
         assert main(["train", str(path), "--run-dir", str(tmp_path / "third")]) == 2
         error = capsys.readouterr().err
         assert text in error
@@ -313,8 +313,7 @@ def test_a_training_pretrains_hands_over_and_trains_its_control(tiny_file, tmp_p
 
 def test_an_encoder_that_did_not_converge_is_not_handed_over(tiny_file, tmp_path: Path, capsys) -> None:
     bad = {**SHORT, "learning_rate": 10.0, "control": False}
-    quick = {"output": {"export": False, "report": False}, "training": {"max_epochs": 1}}
-    path = tiny_file(pretraining=bad, **quick)
+    path = tiny_file(pretraining=bad, training={"max_epochs": 1})
     assert main(["train", str(path), "--run-dir", str(tmp_path / "run")]) == 5
     error = capsys.readouterr().err
     assert "not transferred" in error or "pretraining diverged" in error
@@ -364,7 +363,7 @@ def test_without_a_focus_hidden_patches_are_the_only_task(tiny) -> None:
 
 
 def test_a_folder_without_a_pretraining_is_named(tiny_file, tmp_path: Path, capsys) -> None:
-    path = tiny_file(pretraining={"enabled": True, "from_run": str(tmp_path)}, output={"export": False})
+    path = tiny_file(pretraining={"enabled": True, "from_run": str(tmp_path)})
     assert main(["train", str(path), "--run-dir", str(tmp_path / "run")]) == 2
     assert "has no pretraining.json" in capsys.readouterr().err
     assert not (tmp_path / "run").exists()

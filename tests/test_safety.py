@@ -14,6 +14,7 @@ from typing import Any
 import h5py
 import numpy as np
 import pytest
+from conftest import WHOLE
 from flight_files import tiny_content
 
 from cloudml_tf.commands.main import main
@@ -381,7 +382,7 @@ def test_a_configuration_that_holds_a_secret_is_refused(
 @pytest.mark.slow
 def test_a_whole_run_writes_no_secret(planted: dict[str, str], tiny_file: Any, tmp_path: Path, capfd: Any) -> None:
     """With wandb offline, TensorBoard, report, prediction and export; every byte of every file is looked at."""
-    config = tiny_file(tracking={"wandb": "offline", "tensorboard": True}, training={"max_epochs": 2})
+    config = tiny_file(**WHOLE, tracking={"wandb": "offline", "tensorboard": True}, training={"max_epochs": 2})
     assert main(["train", str(config), "--run-dir", str(tmp_path / "run")]) == 0
     flight = json.loads((tmp_path / "run" / "data.json").read_text())["files"]["sim03"]["camera"]
     assert main(["predict", str(tmp_path / "run"), str(Path(flight).parent), "-o", str(tmp_path / "out.nc")]) == 0

@@ -29,8 +29,6 @@ ALIKE: dict[str, Any] = {
     "augmentation": {"gain_std": 0.05, "noise_std": 0.1},
     "loss": {"target_variance": "batch", "pooled_batches": 2},
     "training": {"batch_size": 31, "ema_momentum": 0.9, "gradient_clip_norm": 0.3, "max_epochs": 4},
-    "evaluation": {"baselines": False},
-    "output": {"report": False, "export": False},
 }
 
 

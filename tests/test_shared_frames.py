@@ -15,6 +15,7 @@ from cloudml_tf.losses import VariancePreservingLoss
 from cloudml_tf.metrics import regression_metrics
 from cloudml_tf.nn.backend import Gradients
 from cloudml_tf.train.batches import Batches, Inputs, in_runs
+from cloudml_tf.train.tf_dataset import as_dataset
 
 SMALL = {"widths": (4, 6), "footprint": 5, "encoder_features": 8, "heads": 2, "head_units": 8, "dropout": 0.0}
 FLIGHTS, FRAMES_EACH, STEPS = 5, 42, 3
@@ -96,8 +97,9 @@ def test_a_training_and_an_evaluation_are_those_of_the_network_itself() -> None:
         model = regressor()
         trained = model if batches is apart else models.share_frames(model)
         trained.compile(keras.optimizers.Adam(1e-2), VariancePreservingLoss(), metrics=regression_metrics())
-        history = trained.fit(batches, shuffle=False, verbose=0).history
-        logs.append({**trained.evaluate(batches, verbose=0, return_dict=True), "trained": history["loss"][0]})
+        history = trained.fit(as_dataset(batches), shuffle=False, verbose=0).history
+        scores = trained.evaluate(as_dataset(batches), verbose=0, return_dict=True)
+        logs.append({**scores, "trained": history["loss"][0]})
     assert logs[1] == pytest.approx(logs[0], abs=1e-5)
 
 

@@ -116,15 +116,9 @@ def test_what_has_no_label_does_not_count_in_the_loss() -> None:
 def test_a_training_along_the_track_validates_nadir_exports_and_resumes(tiny_file, tmp_path: Path, more: dict) -> None:
     from test_train import _interrupt_after
 
-    path = tiny_file(
-        target=TRACK,
-        training=more,
-        model={"mirror_average": True},
-        evaluation={"baselines": False},
-        output={"report": False},
-    )
+    path = tiny_file(target=TRACK, training=more, model={"mirror_average": True})
     whole, cut = tmp_path / "whole", tmp_path / "cut"
-    assert main(["train", str(path), "--run-dir", str(whole)]) == 0
+    assert main(["train", str(path), "--run-dir", str(whole), "--set", "output.export=true"]) == 0
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("cloudml_tf.train.checkpoint.Checkpoint.on_epoch_end", _interrupt_after(2))
         assert main(["train", str(path), "--run-dir", str(cut)]) == 130

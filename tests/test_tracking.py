@@ -3,20 +3,21 @@
 import json
 import struct
 import time
+import warnings
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import TINY, merged
 from PIL import Image
 from tensorboard.util import tensor_util
 
+from cloudml_tf.config.load import parse_config
 from cloudml_tf.config.run_folder import read_history
 from cloudml_tf.experiments.run import train
 from cloudml_tf.train.tracking import Tracker, tracked_keys
 from cloudml_tf.utils.console import Console
-
-QUICK = {"evaluation": {"baselines": False, "bootstrap_samples": 100}, "output": {"export": False}}
 
 
 def test_keys_are_the_originals() -> None:
@@ -67,15 +68,25 @@ def written_so_far(folder: Path) -> list[Any]:
     return found
 
 
-@pytest.mark.filterwarnings("ignore")  # wandb warns of its own parts; what it wrote is what is judged
-@pytest.mark.parametrize("mode", ["offline", "online"])
-def test_without_an_account_a_run_is_written_to_disk(
-    tiny, tmp_path: Path, mode: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.delenv("WANDB_API_KEY", raising=False)
-    monkeypatch.setenv("HOME", str(tmp_path))
-    config = tiny(tracking={"wandb": mode}, training={"max_epochs": 2}, evaluation=QUICK["evaluation"])
-    folder, metrics = train(config, Console(), str(tmp_path / "run"))
+@pytest.fixture(scope="module", params=["offline", "online"])
+def tracked(request: pytest.FixtureRequest, cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that wandb, without an account, and TensorBoard with a profile have followed; tests leave it as it is."""
+    home = tmp_path_factory.mktemp("tracked")
+    changes = {
+        "data": {"cache": str(cache)},
+        "tracking": {"wandb": request.param, "tensorboard": True, "profile_steps": 2},
+        "training": {"max_epochs": 2},
+        "output": {"runs": str(home), "savedmodels": str(home / "savedmodels"), "report": True, "export": True},
+    }
+    with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # wandb warns about its own parts; what it wrote is what is checked
+        patch.delenv("WANDB_API_KEY", raising=False)
+        patch.setenv("HOME", str(home))
+        return train(parse_config(merged(TINY, changes)), Console(), str(home / "run"))[0]
+
+
+def test_without_an_account_a_run_is_written_to_disk(tracked: Path) -> None:
+    folder, metrics = tracked, json.loads((tracked / "metrics.json").read_text())
     written = records(folder)
 
     (started,) = (r.run for r in written if r.WhichOneof("record_type") == "run")
@@ -127,7 +138,7 @@ def test_a_picture_that_tensorboard_cannot_take_is_a_warning(tiny, tmp_path: Pat
 def test_tensorboard_has_the_numbers_of_the_history(tiny, tmp_path: Path) -> None:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    config = tiny(tracking={"tensorboard": True}, training={"max_epochs": 2}, output={"export": False, "report": False})
+    config = tiny(tracking={"tensorboard": True}, training={"max_epochs": 2})
     folder, _ = train(config, Console(), str(tmp_path / "run"))
     events = EventAccumulator(str(folder / "tensorboard"))
     events.Reload()
@@ -143,12 +154,10 @@ def test_tensorboard_has_the_numbers_of_the_history(tiny, tmp_path: Path) -> Non
     assert not (folder / "report.html").exists()
 
 
-def test_tensorboard_has_the_pictures_and_a_profile(tiny, tmp_path: Path) -> None:
+def test_tensorboard_has_the_pictures_and_a_profile(tracked: Path) -> None:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    wish = {"tensorboard": True, "profile_steps": 2}
-    config = tiny(tracking=wish, training={"max_epochs": 2}, output={"export": False}, evaluation=QUICK["evaluation"])
-    folder, _ = train(config, Console(), str(tmp_path / "run"))
+    folder = tracked
     events = EventAccumulator(str(folder / "tensorboard"))
     events.Reload()
     drawn = sorted((folder / "plots").glob("*.png"))

@@ -9,6 +9,7 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
+from conftest import TINY, WHOLE, merged
 
 from cloudml_tf.commands.main import main
 from cloudml_tf.config.run_folder import read_history
@@ -94,9 +95,6 @@ def same(first: Path, second: Path) -> None:
     assert (first / "history.csv").read_text() == (second / "history.csv").read_text()
 
 
-QUICK = {"evaluation": {"baselines": False, "bootstrap_samples": 100}, "output": {"export": False}}
-
-
 class Stop(Exception):
     pass
 
@@ -106,7 +104,7 @@ def test_equal_seeds_give_equal_runs_and_a_resumed_run_is_the_uninterrupted_one(
 ) -> None:
     more = {"max_epochs": 4, "ema_momentum": 0.9}
     augmentation = {"gain_std": 0.05, "noise_std": 0.1, "mirror_along_track": True}
-    config = tiny(training=more, augmentation=augmentation, overweight={"factor": 1.5}, **QUICK)
+    config = tiny(training=more, augmentation=augmentation, overweight={"factor": 1.5})
     console = Console()
     train(config, console, str(tmp_path / "a"))
     monkeypatch.setattr(callbacks.LastWeights, "on_epoch_begin", _stop_at(2), raising=False)
@@ -137,7 +135,7 @@ def test_a_run_that_was_killed_while_it_was_judged_ends_as_it_had_ended(
 ) -> None:
     """Also where it had collapsed: the verdict is in the checkpoint."""
     collapsing = {"learning_rate": 1e-9, "collapse_grace_epochs": 1, "max_epochs": 5}
-    config = tiny(loss={"weight": 0}, model={"output_init": 1e-6}, training=collapsing, **QUICK)
+    config = tiny(loss={"weight": 0}, model={"output_init": 1e-6}, training=collapsing)
     with monkeypatch.context() as patch:
         patch.setattr(network, "predict", _stop)
         with pytest.raises(Stop):
@@ -147,16 +145,13 @@ def test_a_run_that_was_killed_while_it_was_judged_ends_as_it_had_ended(
     assert "Variance collapse" in metrics["training"]["ending"]
 
 
-def test_another_seed_gives_another_run(tiny, tmp_path: Path) -> None:
-    results = []
-    for seed in (3, 4):
-        config = tiny(seed=seed, training={"max_epochs": 1}, **QUICK)
-        results.append(train(config, Console(), str(tmp_path / str(seed)))[1]["test"]["r2"])
-    assert results[0] != results[1]
+def test_another_seed_gives_another_run(tiny, finished: Path, tmp_path: Path) -> None:
+    _, metrics = train(tiny(seed=4), Console(), str(tmp_path / "4"))
+    assert metrics["test"]["r2"] != metrics_of(finished)["test"]["r2"]
 
 
 def test_resuming_with_another_configuration_is_refused(tiny, finished: Path, tiny_content) -> None:
-    config = tiny(training={"learning_rate": 0.1})
+    config = tiny(**WHOLE, training={"learning_rate": 0.1})
     with pytest.raises(RunError, match=r"training\.learning_rate was 0\.003, is 0\.1"):
         train(config, Console(), str(finished), resume=True)
 
@@ -176,7 +171,7 @@ def test_a_collapse_has_its_own_exit_code_and_leaves_a_report(tiny_file, tmp_pat
         loss={"weight": 0},
         model={"output_init": 1e-6},
         training={"learning_rate": 1e-9, "collapse_grace_epochs": 1, "max_epochs": 5},
-        **QUICK,
+        output={"report": True},
     )
     assert main(["train", str(path), "--run-dir", str(tmp_path / "run")]) == EXIT_COLLAPSED
     out = capsys.readouterr().out
@@ -193,25 +188,34 @@ def test_a_loss_that_is_no_number_has_its_own_exit_code(tiny_file, tmp_path: Pat
         training={"learning_rate": 10, "gradient_clip_norm": None, "warmup_epochs": 0},
         augmentation={"gain_std": 0.5},
         model={"output_init": 1e30},
-        **QUICK,
     )
     assert main(["train", str(path), "--run-dir", str(tmp_path / "run")]) == EXIT_NOT_FINITE
     assert "The loss became" in capsys.readouterr().err
 
 
-def test_the_table_of_epochs_ends_with_the_epoch_that_was_kept(tiny_file, tmp_path: Path, capsys) -> None:
-    path = tiny_file(training={"max_epochs": 2}, **QUICK)
-    assert main(["train", str(path), "--run-dir", str(tmp_path / "run")]) == 0
-    lines = capsys.readouterr().out.splitlines()
+@pytest.fixture(scope="module")
+def program(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, subprocess.CompletedProcess[str]]:
+    """The folder of a run that `python -m cloudml_tf.train` has trained for two epochs, and what the program said."""
+    home = tmp_path_factory.mktemp("program")
+    content = merged(TINY, {"data": {"cache": str(cache)}, "training": {"max_epochs": 2}})
+    (home / "tiny.json").write_text(json.dumps(content))
+    command = [sys.executable, "-m", "cloudml_tf.train", str(home / "tiny.json"), "--run-dir", str(home / "run")]
+    return home / "run", subprocess.run(command, capture_output=True, text=True, timeout=180)
+
+
+def test_the_table_of_epochs_ends_with_the_epoch_that_was_kept(program) -> None:
+    run, done = program
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
     start = next(number for number, line in enumerate(lines) if line.endswith("left"))
     head, *rows = lines[start : start + 4]
     assert head.split() == ["epoch", "loss", "val", "loss", "val", "R²", "s", "r", "bias", "rate", "time", "left"]
     assert [row.split()[-2][-1] for row in rows[:2]] == ["s", "s"]
-    assert rows[2] == f"all 2 epochs; kept: epoch {metrics_of(tmp_path / 'run')['training']['best_epoch']}"
+    assert rows[2] == f"all 2 epochs; kept: epoch {metrics_of(run)['training']['best_epoch']}"
 
 
 def test_json_output_is_one_document(tiny_file, tmp_path: Path, capsys) -> None:
-    arguments = ["train", str(tiny_file(**QUICK)), "--json", "--seed", "9", "--set", "training.max_epochs=1"]
+    arguments = ["train", str(tiny_file()), "--json", "--seed", "9", "--set", "training.max_epochs=1"]
     assert main([*arguments, "--run-dir", str(tmp_path / "run")]) == 0
     found = json.loads(capsys.readouterr().out)
     assert found["run"] == str(tmp_path / "run")
@@ -228,7 +232,7 @@ def test_print_config_resolves_and_runs_nothing(tiny_file, tmp_path: Path, capsy
 
 
 def test_leave_one_flight_out_joins_the_folds(tiny_file, tmp_path: Path, capsys) -> None:
-    path = tiny_file(training={"max_epochs": 1}, evaluation={"bootstrap_samples": 100}, output={"export": False})
+    path = tiny_file(training={"max_epochs": 1}, evaluation={"baselines": True})
     assert main(["train", str(path), "--lofo", "sim01,sim03", "--run-dir", str(tmp_path / "run")]) == 0
     joined = metrics_of(tmp_path / "run")
     assert sorted(joined["folds"]) == ["sim01", "sim03"]
@@ -247,9 +251,8 @@ def test_leave_one_flight_out_joins_the_folds(tiny_file, tmp_path: Path, capsys)
     assert "--lofo names sim07" in capsys.readouterr().err
 
 
-def test_the_module_runs_as_a_program_without_chatter(tiny_file, tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "cloudml_tf.train", str(tiny_file(training={"max_epochs": 1}, **QUICK))]
-    done = subprocess.run([*command, "--run-dir", str(tmp_path / "run")], capture_output=True, text=True, timeout=180)
+def test_the_module_runs_as_a_program_without_chatter(program) -> None:
+    _, done = program
     assert done.returncode == 0, done.stderr
     assert "tier:" in done.stdout
     assert "oneDNN" not in done.stderr
@@ -257,7 +260,7 @@ def test_the_module_runs_as_a_program_without_chatter(tiny_file, tmp_path: Path)
 
 
 def test_a_log_target_with_smearing_is_a_mean_in_physical_units(tiny, tmp_path: Path) -> None:
-    config = tiny(target={"transform": "log", "smearing": True}, training={"max_epochs": 2}, **QUICK)
+    config = tiny(target={"transform": "log", "smearing": True}, training={"max_epochs": 2})
     folder, metrics = train(config, Console(), str(tmp_path / "run"))
     assert metrics["space"] == {"loss": "ln(optical_depth)", "physical": "optical_depth"}
     factor = json.loads((folder / "data.json").read_text())["scaling"]["target"]["smearing"]
@@ -289,7 +292,7 @@ def test_a_log_target_with_smearing_is_a_mean_in_physical_units(tiny, tmp_path: 
     ],
 )
 def test_every_variant_trains(tiny, tmp_path: Path, changes: dict) -> None:
-    changes = {**QUICK, **changes, "training": {"max_epochs": 1, **changes.get("training", {})}}
+    changes = {**changes, "training": {"max_epochs": 1, **changes.get("training", {})}}
     _, metrics = train(tiny(**changes), Console(), str(tmp_path / "run"))
     assert np.isfinite(metrics["test"]["rmse"])
     keras.config.set_dtype_policy("float32")
@@ -320,9 +323,9 @@ def test_every_variant_trains(tiny, tmp_path: Path, changes: dict) -> None:
     ],
 )
 def test_every_way_to_keep_variance_trains_exports_and_resumes(tiny_file, tmp_path: Path, changes: dict) -> None:
-    path = tiny_file(**changes, evaluation={"baselines": False}, output={"report": False})
+    path = tiny_file(**changes)
     whole, cut = tmp_path / "whole", tmp_path / "cut"
-    assert main(["train", str(path), "--run-dir", str(whole)]) == 0
+    assert main(["train", str(path), "--run-dir", str(whole), "--set", "output.export=true"]) == 0
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("cloudml_tf.train.checkpoint.Checkpoint.on_epoch_end", _interrupt_after(2))
         assert main(["train", str(path), "--run-dir", str(cut)]) == 130

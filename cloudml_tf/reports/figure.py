@@ -79,7 +79,7 @@ class Picture:
         """Write a PNG, whole or not at all."""
         path = folder / f"{self.name}.png"
         with whole_file(path) as temporary:
-            self.figure.savefig(temporary, format="png", dpi=110)
+            self._save(temporary, format="png", dpi=110)
         return path
 
     @styled()
@@ -87,8 +87,13 @@ class Picture:
         """Render the figure as an element of a page."""
         text = io.StringIO()
         with mpl.rc_context({"svg.hashsalt": self.name}):  # unique identifiers on the page
-            self.figure.savefig(text, format="svg", dpi=200, transparent=True)
+            self._save(text, format="svg", dpi=200, transparent=True)
         return picture(inline_svg(text.getvalue(), f"{self.name}: {self.caption}"), self.caption, self.wide)
+
+    def _save(self, target: Any, **options: Any) -> None:
+        """Draw the figure; its layout, which takes as long as the drawing, is computed the first time only."""
+        self.figure.savefig(target, **options)
+        self.figure.set_layout_engine("none")
 
 
 def side_by_side(drawn: Sequence[Picture]) -> Markup:
