@@ -156,19 +156,14 @@ def tell(records: list[dict[str, Any]], console: Console) -> None:
 
 def summary(source: Path, records: list[dict[str, Any]]) -> dict[str, Any]:
     """For machines: every file, and the sums."""
+    from cloudml_tf.inference.files import totals
+
     left_out = {record["flight"]: record["left_out"] for record in records if "left_out" in record}
     records = [record for record in records if "left_out" not in record]
     if "pixels" in records[0]:
         return {"model": str(source), **records[0]}
-    names = records[0]["flags"]
-    return {
-        "model": str(source),
-        "files": records,
-        **({"left_out": left_out} if left_out else {}),
-        "frames": sum(record["frames"] for record in records),
-        "predicted": sum(record["predicted"] for record in records),
-        "flags": {name: sum(record["flags"][name] for record in records) for name in names},
-    }
+    skipped = {"left_out": left_out} if left_out else {}
+    return {"model": str(source), "files": records, **skipped, **totals(records)}
 
 
 def tell_archive(archive: "Archive", args: argparse.Namespace, console: Console) -> int:

@@ -25,12 +25,13 @@ from cloudml_tf.config.run_folder import (
 )
 from cloudml_tf.config.schema import Config
 from cloudml_tf.data.prepare import Prepared, prepare
+from cloudml_tf.data.readers.arrays import write_npz
 from cloudml_tf.inference.export.formats import check_backend, check_packages
 from cloudml_tf.train import devices
 from cloudml_tf.train.warm_start import first_model, start_in_words
 from cloudml_tf.utils.console import Console
 from cloudml_tf.utils.errors import EXIT_COLLAPSED, EXIT_OK
-from cloudml_tf.utils.files import whole_file, write_json
+from cloudml_tf.utils.files import write_json
 from cloudml_tf.utils.locks import alone_in
 from cloudml_tf.utils.tf_graphs import forgotten_graphs
 from cloudml_tf.utils.tf_logging import quiet_tensorflow
@@ -39,6 +40,8 @@ if TYPE_CHECKING:  # Keras is loaded late
     from cloudml_tf.train.fit import Fitted
     from cloudml_tf.train.pretrain import Pretrained
     from cloudml_tf.train.tracking import Tracker
+
+Arrays = dict[str, np.ndarray]
 
 
 def train(
@@ -108,9 +111,9 @@ def _fit_and_evaluate(
     clipped = prepared.scaling.target.clipped
     predictions = {part: clipped(network.predict(fitted.model, each)) for part, each in prepared.parts.items()}
     prepared = collect.with_smearing(prepared, predictions["val"]) if config.target.smearing else prepared
-    description, scaling = prepared.description(), prepared.scaling.target
-    write_json(folder / "data.json", description)
-    metrics = collect.collect(prepared.parts, predictions, scaling, config, fitted.history, fitted.best_epoch)
+    write_json(folder / "data.json", prepared.description())
+    history, scaling = (fitted.history, fitted.best_epoch), prepared.scaling.target
+    metrics = collect.collect(prepared.parts, predictions, scaling, config, *history)
     metrics["training"] = summary_of(fitted)
     if prepared.left_out:
         metrics["left_out"] = prepared.left_out
@@ -121,7 +124,7 @@ def _fit_and_evaluate(
     _save_predictions(folder, prepared, predictions)
     if config.output.report:
         _write_report(folder, metrics, prepared, predictions, fitted, config)
-    _finish(fitted, config, description, metrics, prepared, folder, console)
+    _finish(fitted, config, metrics, prepared, folder, console)
     return metrics
 
 
@@ -160,20 +163,14 @@ def work(config: Config, console: Console, run_dir: str | None = None, resume: b
 
 
 def _finish(
-    fitted: "Fitted",
-    config: Config,
-    description: dict[str, Any],
-    metrics: dict[str, Any],
-    prepared: Prepared,
-    folder: Path,
-    console: Console,
+    fitted: "Fitted", config: Config, metrics: dict[str, Any], prepared: Prepared, folder: Path, console: Console
 ) -> None:
     """Export, if the configuration says so, then write metrics.json, whose presence says that the run is whole."""
     from cloudml_tf.inference.export.writer import export_model, replacing, show_export, target_folder
 
     try:
         if config.output.export:
-            what = (config, description, metrics, prepared.parts["test"])
+            what = (config, prepared.description(), metrics, prepared.parts["test"])
             metrics["export"] = replacing(
                 target_folder(config), lambda home: export_model(fitted.model, home, *what, run=folder)
             )
@@ -183,12 +180,7 @@ def _finish(
 
 
 def _write_report(
-    folder: Path,
-    metrics: dict[str, Any],
-    prepared: Prepared,
-    predictions: dict[str, np.ndarray],
-    fitted: "Fitted",
-    config: Config,
+    folder: Path, metrics: dict[str, Any], prepared: Prepared, predictions: Arrays, fitted: "Fitted", config: Config
 ) -> None:
     """Pictures, and report.html with all of them."""
     from cloudml_tf.nn.introspection import attention_weights
@@ -236,15 +228,14 @@ def _add_references(metrics: dict[str, Any], prepared: Prepared, config: Config)
         metrics["oracle"] = oracle
 
 
-def _save_predictions(folder: Path, prepared: Prepared, predictions: dict[str, np.ndarray]) -> None:
+def _save_predictions(folder: Path, prepared: Prepared, predictions: Arrays) -> None:
     """predictions.npz: label and prediction (n, *P) in physical units of each split, and what identifies an example."""
-    arrays: dict[str, np.ndarray] = {}
+    arrays: Arrays = {}
     for part, examples in prepared.parts.items():
         arrays |= {f"{part}_{key}": values for key, values in examples.keys().items()}
         arrays[f"{part}_label"] = np.where(examples.known, examples.label, np.nan)
         arrays[f"{part}_prediction"] = prepared.scaling.target.physical(predictions[part])
-    with whole_file(folder / "predictions.npz") as temporary, open(temporary, "wb") as file:
-        np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
+    write_npz(folder / "predictions.npz", **arrays)
 
 
 def _say_data(console: Console, description: dict[str, Any]) -> None:

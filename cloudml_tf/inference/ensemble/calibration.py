@@ -12,7 +12,7 @@ from cloudml_tf.data.samples import Examples
 from cloudml_tf.data.scaling import Scaling, TargetScaling
 from cloudml_tf.evaluation.collect import collect_scores, smeared
 from cloudml_tf.evaluation.comparison import Run
-from cloudml_tf.evaluation.scores import rank_correlation
+from cloudml_tf.evaluation.scores import means_and_stds, rank_correlation
 from cloudml_tf.evaluation.uncertainty import (
     Pooling,
     centre,
@@ -101,10 +101,7 @@ def scores_of(
 def against_members(ensemble: dict[str, Any], members: Sequence[Run]) -> dict[str, Any]:
     """Each member as its run was evaluated, their mean and std, and the ensemble's gain over the mean member."""
     each = {run.name: {key: run.scores("loss")[key] for key in OWN} for run in members}
-    values = {key: np.array([found[key] for found in each.values()], "float64") for key in OWN}
-    mean = {
-        key: {"mean": float(v.mean()), "std": float(v.std(ddof=1)) if len(v) > 1 else 0.0} for key, v in values.items()
-    }
+    mean = means_and_stds(list(each.values()), OWN)
     gain = {
         "rmse_fall": 1.0 - ensemble["rmse"] / mean["rmse"]["mean"],
         "r2_rise": ensemble["r2"] - mean["r2"]["mean"],
@@ -140,7 +137,7 @@ def calibrate(combination: Combination, held_out: Judged, pooling: Pooling) -> t
         "calibration": {str(name): int(count) for name, count in zip(names, labels, strict=True)},
         "left_out": left_out(band, target, flights, combination.level, pooling),
     }
-    return combination.calibrated(q), record
+    return replace(combination, q=q), record
 
 
 def covered(combination: Combination, test: Judged) -> dict[str, Any]:

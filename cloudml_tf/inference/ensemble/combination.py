@@ -5,7 +5,7 @@ of intervals included, since the logarithm keeps order. Smearing turns a median 
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -78,10 +78,6 @@ class Combination:
             return found
         low, high = self.band(outputs, xp).widened(self.q, xp)
         return {**found, "lower": self.turned_back(low, xp), "upper": self.turned_back(high, xp)}
-
-    def calibrated(self, q: float) -> "Combination":
-        """The same combination with a calibrated width."""
-        return replace(self, q=q)
 
 
 def choose_scale(asked: str, voices: Sequence[MemberHead], members: int) -> Scale:

@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import keras
-import numpy as np
 from keras import ops
 
 from cloudml_tf.config.schema import Config
+from cloudml_tf.data.readers.arrays import write_npz
 from cloudml_tf.evaluation.comparison import Run
 from cloudml_tf.inference.ensemble.calibration import Judged, standardised
 from cloudml_tf.inference.ensemble.combination import Combination
@@ -21,7 +21,6 @@ from cloudml_tf.models import share_frames
 from cloudml_tf.nn.introspection import reads_sequences
 from cloudml_tf.reports import report
 from cloudml_tf.train.network import exported_twin
-from cloudml_tf.utils.files import whole_file
 
 
 @dataclass(frozen=True)
@@ -81,8 +80,7 @@ def save_predictions(folder: Path, found: Ensemble) -> None:
         arrays |= {f"{part}_{key}": evaluated.spread_out(value) for key, value in answer.items()}
         members = found.combination.physical(found.combination.members(evaluated.outputs))
         arrays[f"{part}_members"] = evaluated.spread_out(members)
-    with whole_file(folder / "predictions.npz") as temporary, open(temporary, "wb") as file:
-        np.savez_compressed(file, **arrays)
+    write_npz(folder / "predictions.npz", **arrays)
 
 
 def write_report(folder: Path, found: Ensemble) -> None:

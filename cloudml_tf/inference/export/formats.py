@@ -38,12 +38,12 @@ class Format:
         return [package for module, package in self.packages.items() if find_spec(module) is None]
 
 
-_PACKAGES: dict[str, tuple[str, dict[str, str]]] = {
-    "savedmodel": ("SavedModel", {}),
-    "onnx": ("ONNX", {"onnx": "onnx", "tf2onnx": "tf2onnx", "onnxruntime": "onnxruntime"}),
-    "litert": ("LiteRT", {"ai_edge_litert": "ai-edge-litert"}),
+_ONNX = {"onnx": "onnx", "tf2onnx": "tf2onnx", "onnxruntime": "onnxruntime"}
+FORMATS = {
+    "savedmodel": Format("SavedModel", EXPORT_FILES["savedmodel"], {}),
+    "onnx": Format("ONNX", EXPORT_FILES["onnx"], _ONNX),
+    "litert": Format("LiteRT", EXPORT_FILES["litert"], {"ai_edge_litert": "ai-edge-litert"}),
 }
-FORMATS = {name: Format(title, EXPORT_FILES[name], needed) for name, (title, needed) in _PACKAGES.items()}
 
 
 def parse_formats(text: str) -> tuple[str, ...]:
@@ -105,11 +105,6 @@ class Reader(Protocol):
         """Every output by name, (n,) each, in physical units."""
 
 
-def answers(reader: Reader, batches: Iterable[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
-    """Every output by name, (n,) each, for inputs that come in batches."""
-    return joined_outputs(reader.outputs(batch) for batch in batches)
-
-
 def joined_outputs(parts: Iterable[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
     """Join the outputs of several batches."""
     found = list(parts)
@@ -165,7 +160,7 @@ class SavedModel:
     def _called(self, signature: Any, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         specs = signature.structured_input_signature[1]
         tensors = {name: self._constant(value, specs[name].dtype) for name, value in inputs.items()}
-        return _flat({name: value.numpy() for name, value in signature(**tensors).items()})
+        return flat({name: value.numpy() for name, value in signature(**tensors).items()})
 
 
 class Onnx:
@@ -183,7 +178,7 @@ class Onnx:
     def outputs(self, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Every output, (n,) each, in physical units."""
         values = self._session.run(None, _float32(inputs))
-        return _flat(dict(zip(self._names, values, strict=True)))
+        return flat(dict(zip(self._names, values, strict=True)))
 
 
 class LiteRT:
@@ -199,7 +194,7 @@ class LiteRT:
 
     def outputs(self, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Every output, (n,) each, in physical units."""
-        return _flat(self._serve(**_float32(inputs)))
+        return flat(self._serve(**_float32(inputs)))
 
 
 def _there(folder: Path, name: str) -> Path:
@@ -213,5 +208,6 @@ def _float32(inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     return {name: np.asarray(value, "float32") for name, value in inputs.items()}
 
 
-def _flat(outputs: dict[str, Any]) -> dict[str, np.ndarray]:
+def flat(outputs: dict[str, Any]) -> dict[str, np.ndarray]:
+    """Every output, flattened."""
     return {name: np.asarray(value).reshape(-1) for name, value in outputs.items()}

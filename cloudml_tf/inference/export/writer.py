@@ -124,10 +124,8 @@ def source_of(
     from cloudml_tf.nn.introspection import reads_sequences
     from cloudml_tf.train.network import exported_twin, with_units
 
-    twins, scaling = (
-        [exported_twin(each, config, description) for each in networks],
-        Scaling.from_json(description["scaling"]),
-    )
+    twins = [exported_twin(each, config, description) for each in networks]
+    scaling = Scaling.from_json(description["scaling"])
 
     def of(models: Sequence[Any]) -> tuple[Any, parity.Answer]:
         outputs = [each(dict(zip(models[0].input_names, models[0].inputs, strict=True))) for each in models[1:]]
