@@ -13,14 +13,8 @@ import sys
 from typing import Any, NoReturn
 
 from cloudml_tf.commands.arguments import exit_code_table, help_texts, print_json
-from cloudml_tf.utils.errors import (
-    EXIT_BAD_INPUT,
-    EXIT_CODES,
-    EXIT_INTERRUPTED,
-    EXIT_TERMINATED,
-    CloudMLError,
-    ConfigError,
-)
+from cloudml_tf.utils import errors
+from cloudml_tf.utils.errors import EXIT_BAD_INPUT, CloudMLError, ConfigError
 from cloudml_tf.utils.signals import Terminated, raise_on_sigterm
 from cloudml_tf.utils.tf_logging import set_log_level
 
@@ -116,7 +110,7 @@ def build_parser(verb: str | None = None, every: bool = False) -> argparse.Argum
     parser = _Parser(
         prog="cloudml",
         description=__doc__.splitlines()[0],
-        epilog=exit_code_table(EXIT_CODES),
+        epilog=exit_code_table(errors.EXIT_CODES),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     from cloudml_tf import __version__
@@ -152,10 +146,10 @@ def main(argv: list[str] | None = None) -> int:
         return _refuse(f"cloudml {args.verb}", str(error), error.exit_code, args.json)
     except KeyboardInterrupt:
         print(f"cloudml {args.verb}: interrupted{_how_to_continue(args.verb, argv)}.", file=sys.stderr)
-        return EXIT_INTERRUPTED
+        return errors.EXIT_INTERRUPTED
     except Terminated:
         print(f"cloudml {args.verb}: ended by SIGTERM{_how_to_continue(args.verb, argv)}.", file=sys.stderr)
-        return EXIT_TERMINATED
+        return errors.EXIT_TERMINATED
     except BrokenPipeError:
         sys.stderr.close()
         return 0

@@ -12,17 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cloudml_tf.config.run_folder import (
-    WHOLE,
-    check_same,
-    check_unused,
-    forget_previous,
-    has_checkpoint,
-    new_run,
-    read_json,
-    run_to_resume,
-    write_start,
-)
+from cloudml_tf.config import run_folder
 from cloudml_tf.config.schema import Config
 from cloudml_tf.data.prepare import Prepared, prepare
 from cloudml_tf.data.readers.arrays import write_npz
@@ -52,11 +42,11 @@ def train(
         console.warn(text)
     if config.output.export:
         check_packages(config.output.export_formats)
-    resumed = run_to_resume(config, run_dir) if resume else None
+    resumed = run_folder.run_to_resume(config, run_dir) if resume else None
     with console.progress("reading flights") as progress:
         prepared = prepare(config, progress, progress)
     if resumed is not None:
-        check_same(resumed, config, prepared.fingerprint)
+        run_folder.check_same(resumed, config, prepared.fingerprint)
     if config.output.export:
         check_backend()
     if config.pretraining.enabled:
@@ -65,12 +55,12 @@ def train(
 
         check_source(config, prepared)
     # Only now: bad input must not leave an empty run folder behind.
-    folder = resumed or new_run(config, run_dir)
+    folder = resumed or run_folder.new_run(config, run_dir)
     with alone_in(folder, "a training"):
         if resumed is None:
-            check_unused(folder)  # another process may have been quicker
-        if not has_checkpoint(folder):
-            write_start(folder, config, prepared.description())
+            run_folder.check_unused(folder)  # another process may have been quicker
+        if not run_folder.has_checkpoint(folder):
+            run_folder.write_start(folder, config, prepared.description())
         _say_data(console, prepared.description())
         for text in prepared.remarks():
             console.warn(text)
@@ -80,7 +70,7 @@ def train(
 
             warn_of_replacement(console, config, folder)
         metrics = fit_and_evaluate(config, prepared, folder, console, resume)
-        forget_previous(folder)
+        run_folder.forget_previous(folder)
     return folder, metrics
 
 
@@ -151,11 +141,11 @@ def work(config: Config, console: Console, run_dir: str | None = None, resume: b
     It reads the same configuration and data as the chief, trains in step with it, and writes nothing: scores, report
     and export are the chief's. With `resume` it reads the chief's checkpoint.
     """
-    folder = run_to_resume(config, run_dir) if resume else Path()
+    folder = run_folder.run_to_resume(config, run_dir) if resume else Path()
     with console.progress("reading flights") as progress:
         prepared = prepare(config, progress, progress)
     if resume:
-        check_same(folder, config, prepared.fingerprint)
+        run_folder.check_same(folder, config, prepared.fingerprint)
     quiet_tensorflow()
     fitted, _ = fit_first_model(config, prepared, folder, console, resume)
     console.say(f"{fitted.ending.rstrip('.')}; the chief writes the results")
@@ -176,7 +166,8 @@ def _finish(
             )
             show_export(console, metrics["export"])
     finally:
-        write_json(folder / WHOLE, metrics)  # also where the export fails: what was trained and scored stays so
+        # Also where the export fails: what was trained and scored stays so.
+        write_json(folder / run_folder.WHOLE, metrics)
 
 
 def _write_report(
@@ -198,7 +189,7 @@ def _write_report(
     )
     chapters = report.draw(folder, metrics, evidence)
     details = {"configuration": config.model_dump(mode="json"), "data": prepared.description()}
-    details["environment"] = read_json(folder / "environment.json")
+    details["environment"] = run_folder.read_json(folder / "environment.json")
     report.write_html(folder / "report.html", f"{config.experiment_name} {folder.name}", metrics, chapters, details)
 
 

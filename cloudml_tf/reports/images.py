@@ -111,12 +111,9 @@ def cases(samples: Samples, error: np.ndarray, worst: bool) -> np.ndarray:
     """The sequences with the largest (smallest) error, (up to `CASES`,), none within a minute of another."""
     chosen: list[int] = []
     for i in np.argsort(-np.abs(error) if worst else np.abs(error), kind="stable"):
-        near = [
-            j
-            for j in chosen
-            if samples.flight[i] == samples.flight[j] and abs(samples.time_s[i] - samples.time_s[j]) < APART_S
-        ]
-        if not near:
+        others = np.asarray(chosen, int)
+        apart_s = np.abs(samples.time_s[others] - samples.time_s[i])
+        if not np.any((samples.flight[others] == samples.flight[i]) & (apart_s < APART_S)):
             chosen.append(int(i))
         if len(chosen) == CASES:
             break

@@ -10,19 +10,11 @@ import numpy as np
 from cloudml_tf.config.schema import Config
 from cloudml_tf.data.samples import Examples
 from cloudml_tf.data.scaling import Scaling, TargetScaling
+from cloudml_tf.evaluation import uncertainty
 from cloudml_tf.evaluation.collect import collect_scores, smeared
 from cloudml_tf.evaluation.comparison import Run
 from cloudml_tf.evaluation.scores import means_and_stds, rank_correlation
-from cloudml_tf.evaluation.uncertainty import (
-    Pooling,
-    centre,
-    coverage_of,
-    crps,
-    flight_quantile,
-    interval_scores,
-    left_out,
-    spread,
-)
+from cloudml_tf.evaluation.uncertainty import Pooling, centre, spread
 from cloudml_tf.inference.ensemble.combination import Combination
 from cloudml_tf.utils.errors import RunError
 
@@ -87,7 +79,7 @@ def scores_of(
     found |= against_members(found["test"], members)
     target, each = scaling.transform(test.label), combination.members(test.outputs)
     error, between = centre(each) - target, spread(each)
-    found["crps"] = {"ensemble": crps(target, each), "mean_member": float(np.mean(np.abs(each - target)))}
+    found["crps"] = {"ensemble": uncertainty.crps(target, each), "mean_member": float(np.mean(np.abs(each - target)))}
     found["spread"] = {
         "rms": float(np.sqrt(np.mean(between**2))),
         "rank_correlation_with_error": rank_correlation(between, np.abs(error)),
@@ -120,7 +112,7 @@ def calibrate(combination: Combination, held_out: Judged, pooling: Pooling) -> t
     floor = float(np.sqrt(np.mean(error**2)))
     combination = replace(combination, floor=floor)
     band = combination.band(held_out.outputs)
-    q = flight_quantile(band.scores(target), flights, combination.level, pooling)
+    q = uncertainty.flight_quantile(band.scores(target), flights, combination.level, pooling)
     names, labels = np.unique(flights, return_counts=True)
     if not np.isfinite(q):
         raise RunError(
@@ -135,7 +127,7 @@ def calibrate(combination: Combination, held_out: Judged, pooling: Pooling) -> t
         "q": q,
         "floor": floor,
         "calibration": {str(name): int(count) for name, count in zip(names, labels, strict=True)},
-        "left_out": left_out(band, target, flights, combination.level, pooling),
+        "left_out": uncertainty.left_out(band, target, flights, combination.level, pooling),
     }
     return replace(combination, q=q), record
 
@@ -154,8 +146,8 @@ def covered(combination: Combination, test: Judged) -> dict[str, Any]:
     found = {}
     for name in np.unique(flights):
         here = flights == name
-        scores = interval_scores(target[here], low[here], high[here], combination.level)
-        alone = coverage_of(target[here], (centre(each) - reach)[here], (centre(each) + reach)[here])
+        scores = uncertainty.interval_scores(target[here], low[here], high[here], combination.level)
+        alone = uncertainty.coverage_of(target[here], (centre(each) - reach)[here], (centre(each) + reach)[here])
         found[str(name)] = {**scores, "spread_alone": alone}
     keys = ("coverage", "width", "interval_score", "spread_alone")
     mean = {key: float(np.mean([one[key] for one in found.values()])) for key in keys}

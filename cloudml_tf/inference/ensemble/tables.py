@@ -72,12 +72,7 @@ def write_page(path: Path, metrics: dict[str, Any], chapters: list[report.Chapte
         note = "Widths and scores in the loss's space. Spread alone: mean ± z spread, without calibration."
         parts.append(html.section("Intervals", html.bullets(metrics["intervals"]["words"]), table, note=note))
     parts.append(html.section("Uncertainty", side_by_side(pictures)))
-    parts += report.tables(metrics)
-    parts += [
-        html.section(chapter.title, side_by_side(chapter.pictures), note=chapter.note)
-        for chapter in chapters
-        if chapter.pictures
-    ]
+    parts += [*report.score_tables(metrics), *report.sections(chapters)]
     runs = html.bullets([f"{name}: {folder}" for name, folder in metrics["members"].items()])
     parts.append(html.section("Details", html.details("members", runs)))
     write_text(path, html.page(title, *parts, data={"metrics": metrics}))

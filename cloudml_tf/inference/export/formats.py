@@ -93,11 +93,6 @@ def files_of(folder: Path, name: str) -> list[Path]:
     return [*files, *((folder / "variables").rglob("*") if name == "savedmodel" else [])]
 
 
-def size(folder: Path, name: str) -> int:
-    """Bytes of one format in the folder of an export, weights included."""
-    return sum(file.stat().st_size for file in files_of(folder, name))
-
-
 class Reader(Protocol):
     """An exported file that is ready to predict."""
 

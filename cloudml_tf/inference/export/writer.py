@@ -31,7 +31,6 @@ from cloudml_tf.inference.export.formats import (
     files_of,
     formats_in,
     open_export,
-    size,
 )
 from cloudml_tf.utils.console import Console
 from cloudml_tf.utils.errors import RunError
@@ -184,7 +183,8 @@ def _export(source: Source, folder: Path, formats: Sequence[str]) -> dict[str, A
                 theirs.append(reader.shared_outputs(sequences.shared()))
             gaps = [parity.difference(ours, each, source.config.target.name, target) for each in theirs]
             gap = {key: max(one[key] for one in gaps) for key in gaps[0]}
-            found[name] = {**parity.judge(gap, f"{folder}: {FORMATS[name].title}"), "bytes": size(temporary, name)}
+            bytes_ = sum(path.stat().st_size for path in files_of(temporary, name))
+            found[name] = {**parity.judge(gap, f"{folder}: {FORMATS[name].title}"), "bytes": bytes_}
         limits = {"warn_above": parity.WARN_ABOVE, "fail_above": parity.FAIL_ABOVE}
         record = {"sequences": len(sequences), "source": sequences.source, **limits, "formats": found}
         describe(source, temporary, record, list(ours))
