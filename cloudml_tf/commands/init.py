@@ -114,18 +114,11 @@ def propose_from(files: list[Path], folder: Path, console: Console) -> tuple[dic
 
 def record_of(mapping: "Mapping") -> dict[str, Any]:
     """What was found and what is missing, for tables and programs."""
-    roles = [
-        {
-            "role": choice.field,
-            "file": str(choice.found.file),
-            "dataset": choice.found.name,
-            "shape": list(choice.found.shape),
-            "unit": choice.found.units,
-            "sure": choice.sure,
-            "why": choice.why,
-        }
-        for choice in mapping.choices
-    ]
+    roles = []
+    for choice in mapping.choices:
+        file, shape = str(choice.found.file), list(choice.found.shape)
+        dataset = {"file": file, "dataset": choice.found.name, "shape": shape, "unit": choice.found.units}
+        roles.append({"role": choice.field, **dataset, "sure": choice.sure, "why": choice.why})
     missing = [{"setting": setting, "why": why} for setting, why in mapping.missing]
     return {"roles": roles, "clocks": mapping.clocks, "missing": missing, "notes": mapping.notes}
 

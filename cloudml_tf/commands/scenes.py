@@ -90,13 +90,8 @@ def make_scenes(
 def _summary(number: int, found: dict[int, FlightScenes]) -> dict[str, Any]:
     scenes = found[number]
     labels = 0 if scenes.label is None else int(np.isfinite(scenes.label).sum())
-    return {
-        "flight": number,
-        "scenes": len(scenes.row),
-        "labels": labels,
-        "truth": scenes.truth is not None,
-        "pixels_per_s": scenes.pixels_per_s,
-    }
+    counts = {"flight": number, "scenes": len(scenes.row), "labels": labels}
+    return {**counts, "truth": scenes.truth is not None, "pixels_per_s": scenes.pixels_per_s}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

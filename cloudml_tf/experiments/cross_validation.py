@@ -78,15 +78,10 @@ def join_folds(folds: dict[str, dict[str, Any]]) -> dict[str, Any]:
         name: means_and_stds([f["baselines"][name]["test"] for f in folds.values()], keys)
         for name in first.get("baselines", {})
     }
-    joined["folds"] = {
-        name: {
-            "test": f["test"],
-            "tier": f["tier"],
-            "training": f["training"],
-            "baselines": {b: scores["test"] for b, scores in f.get("baselines", {}).items()},
-        }
-        for name, f in folds.items()
-    }
+    joined["folds"] = {name: {key: fold[key] for key in ("test", "tier", "training")} for name, fold in folds.items()}
+    for name, fold in folds.items():
+        baselines = {baseline: scores["test"] for baseline, scores in fold.get("baselines", {}).items()}
+        joined["folds"][name]["baselines"] = baselines
     return joined
 
 

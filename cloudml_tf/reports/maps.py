@@ -70,11 +70,6 @@ def worst_and_best(scenes: Scenes, z: np.ndarray, scaling: TargetScaling, count:
     return [*order[:count], *order[max(len(order) - count, count) :]]
 
 
-def chosen_maps(scenes: Scenes, z: np.ndarray, scaling: TargetScaling, unit: str) -> list[Picture]:
-    """The scenes with the largest and with the smallest errors."""
-    return [scene_maps(scenes, z, scaling, number, unit) for number in worst_and_best(scenes, z, scaling)]
-
-
 @styled()
 def decade_bias(rows: Sequence[Mapping[str, float]], unit: str) -> Picture:
     """Draw bias and RMSE over the predicted value, with the number of pixels."""

@@ -15,13 +15,14 @@ from scipy.ndimage import gaussian_filter
 from cloudml_tf.reports import figure
 from cloudml_tf.reports.figure import BLUE, GREEN, GREY, INK, LINE, ORANGE, Picture, colour_of, limits, panel, styled
 
+LOWEST = -1.0  # where bars end
 History = Sequence[Mapping[str, float]]  # one row per epoch
 Scores = Mapping[str, Any]
 Line = tuple[str, History, np.ndarray, str]  # label, history, values, colour
 
 
 @styled()
-def lines(name: str, title: str, series: Sequence[Line], best_epoch: int | None = None, caption: str = "") -> Picture:
+def lines(name: str, title: str, series: Sequence[Line], best_epoch: int | None = None) -> Picture:
     """Draw curves over the epochs; a dotted line marks the best one (counted from 0)."""
     made, (ax,) = panel()
     for label, history, values, colour in series:
@@ -37,7 +38,7 @@ def lines(name: str, title: str, series: Sequence[Line], best_epoch: int | None 
         ax.set_ylim(-1, 1.02)
     if len(series) > 1:
         figure.legend_below(made)
-    return Picture(name, caption, made)
+    return Picture(name, "", made)
 
 
 def values_of(history: History, key: str) -> np.ndarray:
@@ -64,14 +65,11 @@ def curves(history: History, best_epoch: int | None) -> list[Picture]:
 def curves_of_runs(histories: Mapping[str, History]) -> list[Picture]:
     """Draw the validation R², s and r of several runs, one colour per run."""
     titles = {"val_r2": "R² (validation)", "val_variance_ratio": "s (validation)", "val_correlation": "r (validation)"}
-    return [
-        lines(
-            f"runs_{key}",
-            title,
-            [(n, h, values_of(h, key), colour_of(i)) for i, (n, h) in enumerate(histories.items())],
-        )
-        for key, title in titles.items()
-    ]
+    found = []
+    for key, title in titles.items():
+        series = [(n, h, values_of(h, key), colour_of(i)) for i, (n, h) in enumerate(histories.items())]
+        found.append(lines(f"runs_{key}", title, series))
+    return found
 
 
 @styled()
@@ -161,14 +159,9 @@ def distributions(
 
 @styled()
 def bars(
-    name: str,
-    title: str,
-    rows: Sequence[str],
-    values: Mapping[str, Sequence[float]],
-    low: float = -1.0,
-    form: str = ".3f",
+    name: str, title: str, rows: Sequence[str], values: Mapping[str, Sequence[float]], form: str = ".3f"
 ) -> Picture:
-    """Draw horizontal bars: a group per row, in it a bar and a colour per key. Bars end at `low`; their labels give the
+    """Draw horizontal bars: a group per row, in it a bar and a colour per key. Bars end at `LOWEST`; their labels give the
     value.
 
     Several runs side by side: `bars("pairs", "R²", flights, {"run A": [...], "run B": [...]})`.
@@ -179,7 +172,7 @@ def bars(
     for number, (key, series) in enumerate(values.items()):
         y = place + 0.4 - thick * (number + 0.5)
         known = [value if value is not None and math.isfinite(value) else math.nan for value in series]
-        ax.barh(y, np.maximum(known, low), thick * 0.9, color=colour_of(number), label=key)
+        ax.barh(y, np.maximum(known, LOWEST), thick * 0.9, color=colour_of(number), label=key)
         for at, value in zip(y, known, strict=True):
             if not math.isnan(value):
                 spot: Any = {"xytext": (3, 0), "textcoords": "offset points", "va": "center", "fontsize": 8}
@@ -197,12 +190,12 @@ def flight_bars(by_part: Mapping[str, Mapping[str, Scores]]) -> list[Picture]:
     """Draw R², s and RMSE of each flight."""
     rows = [f"{flight} ({part})" for part, flights in by_part.items() for flight in flights]
     found = [scores for flights in by_part.values() for scores in flights.values()]
-    series = {key: {"": [one[key] for one in found]} for key in ("r2", "rmse")}
+    r2, rmse = ({"": [one[key] for one in found]} for key in ("r2", "rmse"))
     spread = {"": [100 * one["variance_ratio"] for one in found]}
     return [
-        bars("flights_r2", "R²", rows, series["r2"]),
+        bars("flights_r2", "R²", rows, r2),
         bars("flights_s", "s = std(p)/std(t), %", rows, spread, form=".1f"),
-        bars("flights_rmse", "RMSE", rows, series["rmse"]),
+        bars("flights_rmse", "RMSE", rows, rmse),
     ]
 
 

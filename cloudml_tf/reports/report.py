@@ -102,7 +102,8 @@ def _of_scores(metrics: dict[str, Any], evidence: Evidence, unit: str) -> Chapte
 def _of_scenes(metrics: dict[str, Any], evidence: Evidence, unit: str) -> list[Chapter]:
     """Scores of each scene or group, and the maps of some."""
     test = cast(Scenes, evidence.parts["test"])
-    drawn = maps.chosen_maps(test, evidence.predictions["test"], evidence.scaling, unit)
+    z, scaling = evidence.predictions["test"], evidence.scaling
+    drawn = [maps.scene_maps(test, z, scaling, number, unit) for number in maps.worst_and_best(test, z, scaling)]
     return [
         Chapter("Scenes", "", plots.flight_bars({"test": metrics["per_flight"]["test"]})),
         Chapter("Maps", "The scenes with the largest and with the smallest errors.", drawn),

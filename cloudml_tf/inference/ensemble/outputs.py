@@ -56,16 +56,9 @@ def export(found: Ensemble, folder: Path) -> dict[str, Any]:
     more = {"members": found.metrics["members"], "intervals": found.metrics.get("intervals")}
     target = {**description["scaling"]["target"], "smearing": found.combination.target.smearing}
     description = {**description, "scaling": {**description["scaling"], "target": target}}
-    source = Source(
-        [*networks, *shared],
-        answer,
-        found.config,
-        description,
-        found.metrics,
-        found.parts["test"].examples,
-        partial(answer, members=shared) if shared else None,
-        more,
-    )
+    test, shared_answer = found.parts["test"].examples, partial(answer, members=shared) if shared else None
+    models = [*networks, *shared]
+    source = Source(models, answer, found.config, description, found.metrics, test, shared_answer, more)
     return write_export(source, folder, found.config.output.export_formats)
 
 

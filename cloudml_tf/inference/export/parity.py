@@ -139,16 +139,11 @@ def judge(found: dict[str, float], what: str) -> dict[str, Any]:
 
 def rows_of(record: dict[str, Any]) -> list[list[str]]:
     """The parity table: format, file, size, and both differences."""
-    return [
-        [
-            FORMATS[name].title,
-            FORMATS[name].file,
-            f"{found['bytes'] / 1024:.0f}",
-            f"{found['max_relative']:.1e}",
-            f"{found['max_std']:.1e}",
-        ]
-        for name, found in record["formats"].items()
-    ]
+    rows = []
+    for name, found in record["formats"].items():
+        numbers = [f"{found['bytes'] / 1024:.0f}", f"{found['max_relative']:.1e}", f"{found['max_std']:.1e}"]
+        rows.append([FORMATS[name].title, FORMATS[name].file, *numbers])
+    return rows
 
 
 COLUMNS = ["format", "file", "kB", "largest relative difference", "in std of the target"]
