@@ -161,8 +161,9 @@ def distributions(
 def bars(
     name: str, title: str, rows: Sequence[str], values: Mapping[str, Sequence[float]], form: str = ".3f"
 ) -> Picture:
-    """Draw horizontal bars: a group per row, in it a bar and a colour per key. Bars end at `LOWEST`; their labels give the
-    value.
+    """Draw horizontal bars: a group per row, in it a bar and a colour per key.
+
+    Bars end at `LOWEST`; their labels give the value.
 
     Several runs side by side: `bars("pairs", "R²", flights, {"run A": [...], "run B": [...]})`.
     """
