@@ -64,39 +64,24 @@ class _Parser(argparse.ArgumentParser):
     would blame CONFIG.
     """
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        self.known: set[str] = set()  # every option
-        self.hands_on = False  # whether another parser takes the rest of the line
-        super().__init__(*args, **kwargs)
-
-    def add_argument(self, *args: Any, **kwargs: Any) -> argparse.Action:
-        """Add an argument, and keep its names."""
-        action = super().add_argument(*args, **kwargs)
-        self.known.update(action.option_strings)
-        self.hands_on = self.hands_on or action.nargs == argparse.REMAINDER
-        return action
-
-    def add_subparsers(self, **kwargs: Any) -> Any:
-        """Add the choice of a parser for the rest of the line."""
-        self.hands_on = True
-        return super().add_subparsers(**kwargs)
-
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
         """Parse; words that are not options are left over. Raises `ConfigError`."""
-        if not self.hands_on:
+        # Another parser may take the rest of the line, with options of its own.
+        if not any(action.nargs in (argparse.REMAINDER, argparse.PARSER) for action in self._actions):
             self._check_options(list(args or ()))
         return super().parse_known_args(args, namespace)
 
     def _check_options(self, words: list[str]) -> None:
         """Raise for the first word that looks like an unknown option; argparse accepts abbreviations."""
+        known = [option for action in self._actions for option in action.option_strings]
         for word in words[: words.index("--")] if "--" in words else words:
             name = word.partition("=")[0]
-            if not re.match(r"-[^\d.]", name) or " " in name or name[:2] in self.known:
+            if not re.match(r"-[^\d.]", name) or " " in name or name[:2] in known:
                 continue  # a value, perhaps a negative number; or a short option with its value
-            if not any(option.startswith(name) for option in self.known):
-                near = difflib.get_close_matches(name, self.known, n=1)
+            if not any(option.startswith(name) for option in known):
+                near = difflib.get_close_matches(name, known, n=1)
                 text = f"unknown option {name}." + (f" Did you mean {near[0]}?" if near else "")
-                if not near and "--set" in self.known:
+                if not near and "--set" in known:
                     text += " Settings are given as --set KEY=VALUE, such as --set training.max_epochs=5."
                 raise ConfigError(f"{text} See `{self.prog} --help`.")
 

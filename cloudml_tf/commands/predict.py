@@ -84,8 +84,7 @@ def _predict_flights(
         except FlightError as error:
             leave_out(error, left_out, config)
             continue
-        for text in warnings_of(predicted, model, files[flight.name]):
-            console.warn(text)
+        console.warn(*warnings_of(predicted, model, files[flight.name]))
         records.append(write(path, predicted, model, files[flight.name], command_line()))
     check_some(records, left_out)
     return records + [{"flight": name, "left_out": why} for name, why in left_out.items()]

@@ -139,8 +139,7 @@ def run(args: argparse.Namespace) -> int:
         for name, row in record["flights"].items()
     ]
     console.table(record["file"], ["flight", "number", "scenes", "labels", "pixels/s"], rows)
-    for text in in_words(record.get("left_out", {})):
-        console.warn(text)
+    console.warn(*in_words(record.get("left_out", {})))
     return finish(args, record)
 
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from cloudml_tf.commands.arguments import add_common, overrides_from, print_json
 from cloudml_tf.config.load import expand
 from cloudml_tf.config.run_folder import flat, new_folder
+from cloudml_tf.experiments.run import read_data
 from cloudml_tf.experiments.search import workers
 from cloudml_tf.experiments.search.results import keep_search, print_results, read_results, write_results
 from cloudml_tf.experiments.search.settings import Search, load_search, read_search
@@ -58,20 +59,11 @@ def check_same(folder: Path, search: Search) -> None:
         raise RunError(f"{folder}: the search has changed since it began ({shown}). Start a new one.")
 
 
-def read_base(search: Search, console: Console) -> "Prepared":
-    """Read the flights of the base. A fault in them ends the search before it starts: no trial is to blame."""
-    from cloudml_tf.data.prepare import prepare
-
-    with console.progress("reading flights") as progress:
-        return prepare(search.config(), progress, progress)
-
-
 def run_trials(search: Search, folder: Path, console: Console, prepared: "Prepared | None") -> None:
     """Run trials until there are none left: alone, or as KerasTuner's chief or worker, by the environment."""
     quiet_tensorflow()
-    logging.getLogger("tensorflow").setLevel(
-        logging.ERROR
-    )  # it warns about many traced functions, but each trial has its own
+    # It warns about many traced functions, but each trial has its own.
+    logging.getLogger("tensorflow").setLevel(logging.ERROR)
     from cloudml_tf.experiments.search.tuner import CloudTuner
 
     with contextlib.redirect_stdout(io.StringIO()):  # "Reloading Tuner from"
@@ -115,9 +107,8 @@ def run(args: argparse.Namespace) -> int:
     if workers.role() == "worker" or workers.is_child():
         work(search, Path(args.run_dir), console)
         return EXIT_OK
-    for text in search.warnings():
-        console.warn(text)
-    prepared = read_base(search, console)
+    console.warn(*search.warnings())
+    prepared = read_data(search.config(), console)  # what is wrong with the data ends the search before any trial
     # Only now: bad input must not leave an empty folder behind.
     folder = search_folder(search, args.run_dir, args.resume)
     console.say(f"search folder: {folder}")
@@ -155,4 +146,4 @@ def work(search: Search, folder: Path, console: Console) -> None:
     """Run trials as a worker of a chief, or as a process of `--workers`; the search's results are not written here."""
     if workers.wait_for_chief(folder, console):
         check_same(folder, search)
-        run_trials(search, folder, console, read_base(search, console) if workers.role() == "worker" else None)
+        run_trials(search, folder, console, read_data(search.config(), console) if workers.role() == "worker" else None)

@@ -52,7 +52,7 @@ def leave_one_out(
 
 def _fold(config: Config, exclude: list[str], name: str, console: Console, folder: Path) -> dict[str, Any]:
     """The scores of one fold; a finished one is read, an interrupted one continued."""
-    console.say(f"leave-one-flight-out: {name}", "bold")
+    console.say(f"leave-one-flight-out: {name}", style="bold")
     changed = config.model_dump(mode="json")
     changed["split"] = {"kind": "leave_one_out", "test": name, "exclude": exclude}
     changed["experiment_name"] = re.sub(r"[^A-Za-z0-9._-]", "_", f"{config.experiment_name}_{name}")

@@ -38,13 +38,11 @@ def train(
     config: Config, console: Console, run_dir: str | None = None, resume: bool = False
 ) -> tuple[Path, dict[str, Any]]:
     """One run from files to report. Returns its folder and the content of metrics.json."""
-    for text in (*config.warnings(), *devices.warnings(config.training)):
-        console.warn(text)
+    console.warn(*config.warnings(), *devices.warnings(config.training))
     if config.output.export:
         check_packages(config.output.export_formats)
     resumed = run_folder.run_to_resume(config, run_dir) if resume else None
-    with console.progress("reading flights") as progress:
-        prepared = prepare(config, progress, progress)
+    prepared = read_data(config, console)
     if resumed is not None:
         run_folder.check_same(resumed, config, prepared.fingerprint)
     if config.output.export:
@@ -62,8 +60,7 @@ def train(
         if not run_folder.has_checkpoint(folder):
             run_folder.write_start(folder, config, prepared.description())
         _say_data(console, prepared.description())
-        for text in prepared.remarks():
-            console.warn(text)
+        console.warn(*prepared.remarks())
         console.say(f"run folder: {folder}")
         if config.output.export:
             from cloudml_tf.inference.export.writer import warn_of_replacement
@@ -135,6 +132,12 @@ def fit_first_model(
     return fit.fit(model, config, prepared, folder, console, resume, tracker), pretrained
 
 
+def read_data(config: Config, console: Console) -> Prepared:
+    """Read the flights or scenes of a configuration, with a progress bar."""
+    with console.progress("reading flights") as progress:
+        return prepare(config, progress, progress)
+
+
 def work(config: Config, console: Console, run_dir: str | None = None, resume: bool = False) -> int:
     """Take part in a training as a worker that is not the chief; the exit code.
 
@@ -142,8 +145,7 @@ def work(config: Config, console: Console, run_dir: str | None = None, resume: b
     and export are the chief's. With `resume` it reads the chief's checkpoint.
     """
     folder = run_folder.run_to_resume(config, run_dir) if resume else Path()
-    with console.progress("reading flights") as progress:
-        prepared = prepare(config, progress, progress)
+    prepared = read_data(config, console)
     if resume:
         run_folder.check_same(folder, config, prepared.fingerprint)
     quiet_tensorflow()

@@ -54,8 +54,7 @@ def print_scores(console: Console, metrics: dict[str, Any], part: str = "test") 
     """Print the table and the verdict."""
     rows = [score_cells(name, found) for name, found in table_rows(metrics, part)]
     console.table(f"{part}, {metrics['space']['loss']}, 95 % intervals by block bootstrap; {S_IS}", HEAD, rows)
-    for line in verdict(metrics):
-        console.say(line)
+    console.say(*verdict(metrics))
 
 
 def verdict(metrics: dict[str, Any]) -> list[str]:

@@ -60,8 +60,7 @@ def pretrain(config: Config, prepared: Prepared, folder: Path, console: Console)
     left_out: LeftOut = {}
     with console.progress("reading all frames") as progress:
         chunks = prepare_frames(config, progress, left_out)
-    for text in in_words(left_out):
-        console.warn(text)
+    console.warn(*in_words(left_out))
     quiet_tensorflow()
     from cloudml_tf.nn.introspection import frame_encoder_of, frame_model_of
     from cloudml_tf.train import network

@@ -101,8 +101,7 @@ def print_tables(console: Console, found: dict[str, Any]) -> None:
             beside = published(some)
             if beside is not None:
                 console.table("with the reference recipe's figures, in brackets", *beside)
-            for line in remarks(some):
-                console.say(line)
+            console.say(*remarks(some))
     for failure in found["failed"]:
         console.warn(f"{failure['cell']} failed: {failure['error']}")
 
@@ -142,10 +141,9 @@ def picture(name: str, title: str, rows: Mapping[str, Any], reference: float | N
     height = np.arange(len(rows))[::-1]
     for shift, (key, colour) in zip((0.22, 0.0, -0.22), SHOWN.items(), strict=True):
         label = COLUMNS[key].label
-        mean = np.array([np.nan if row[key]["mean"] is None else row[key]["mean"] for row in rows.values()])
-        std = np.array([np.nan if row[key]["std"] is None else row[key]["std"] for row in rows.values()])
+        mean, std = (np.array([row[key][name] for row in rows.values()], "float64") for name in ("mean", "std"))
         ax.errorbar(mean, height + shift, xerr=std, fmt="o", color=colour, label=label, markersize=4, elinewidth=1.2)
-    ceiling = [np.nan if row["r2_ceiling"]["mean"] is None else row["r2_ceiling"]["mean"] for row in rows.values()]
+    ceiling = np.array([row["r2_ceiling"]["mean"] for row in rows.values()], "float64")  # NaN for None
     ax.plot(ceiling, height + 0.22, "|", color=INK, markersize=10, label="ceiling r²")
     ax.axvline(0, color=GREY, linewidth=1)
     if reference is not None:

@@ -129,8 +129,7 @@ def _predict(archive: Archive, count: int, outcomes: Generator[Outcome, None, No
                 archive.records.append(outcome.record)
                 known = f"{outcome.record['predicted']} of {outcome.record['frames']} frames predicted"
                 console.say(f"{outcome.flight}: {known}, {outcome.seconds:.1f} s")
-            for text in outcome.warnings:
-                console.warn(text)
+            console.warn(*outcome.warnings)
             progress(number, count)
 
 

@@ -36,13 +36,8 @@ class Judged:
 
     def flights(self) -> np.ndarray:
         """The flight, or group of scenes, of each label by name, (k,)."""
-        names = np.asarray(self.examples.group_names)[self.examples.group]
-        return self.known_of(names)
-
-    def known_of(self, values: np.ndarray) -> np.ndarray:
-        """Select the values (k,) of the known labels from values (n,) of the examples."""
-        known = self.examples.known
-        return np.broadcast_to(values.reshape(-1, *(1,) * (known.ndim - 1)), known.shape)[known]
+        names, known = np.asarray(self.examples.group_names)[self.examples.group], self.examples.known
+        return np.broadcast_to(names.reshape(-1, *(1,) * (known.ndim - 1)), known.shape)[known]
 
     def spread_out(self, values: np.ndarray) -> np.ndarray:
         """Put values (…,k) of the known labels into (…, n, *P), NaN where there is no label."""

@@ -37,6 +37,11 @@ class Format:
         """The required packages that are not installed."""
         return [package for module, package in self.packages.items() if find_spec(module) is None]
 
+    def files(self, folder: Path) -> list[Path]:
+        """Its files in the folder of an export, weights included."""
+        weights = (folder / "variables").rglob("*") if self.file == EXPORT_FILES["savedmodel"] else ()
+        return [folder / self.file, *weights]
+
 
 _ONNX = {"onnx": "onnx", "tf2onnx": "tf2onnx", "onnxruntime": "onnxruntime"}
 FORMATS = {
@@ -87,12 +92,6 @@ def formats_in(folder: Path) -> tuple[str, ...]:
     return tuple(name for name, form in FORMATS.items() if (folder / form.file).is_file())
 
 
-def files_of(folder: Path, name: str) -> list[Path]:
-    """The files of one format in the folder of an export, weights included."""
-    files = [folder / FORMATS[name].file]
-    return [*files, *((folder / "variables").rglob("*") if name == "savedmodel" else [])]
-
-
 class Reader(Protocol):
     """An exported file that is ready to predict."""
 
@@ -113,14 +112,16 @@ def open_export(folder: Path, name: str, threads: int | None = None) -> Reader:
     compute.
     """
     check_packages([name])
-    path = _there(folder, name)
+    path = folder / FORMATS[name].file
+    if not path.is_file():
+        raise RunError(f"{folder}: no {path.name} here; it is not an exported model in the format {name}.")
     trust.check_digests(folder, folder / RECORD, [path.name, *(["variables"] if name == "savedmodel" else [])])
     if name == "savedmodel":
         trust.check_savedmodel(path)
     elif name == "onnx":
         trust.check_onnx(path)
     try:
-        return SavedModel(folder) if name == "savedmodel" else (Onnx if name == "onnx" else LiteRT)(folder, threads)
+        return SavedModel(folder) if name == "savedmodel" else (Onnx if name == "onnx" else LiteRT)(path, threads)
     except Exception as error:  # any error of a runtime about a damaged file
         reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
         raise RunError(
@@ -134,7 +135,6 @@ class SavedModel:
     def __init__(self, folder: Path) -> None:
         import tensorflow as tf
 
-        _there(folder, "savedmodel")
         self._kept = tf.saved_model.load(str(folder))  # without this reference its variables are freed
         self._serve = self._kept.signatures["serving_default"]
         self._constant = tf.constant
@@ -161,12 +161,11 @@ class SavedModel:
 class Onnx:
     """An ONNX file in ONNX Runtime, on the CPU. TensorFlow is not needed."""
 
-    def __init__(self, folder: Path, threads: int | None = None) -> None:
+    def __init__(self, path: Path, threads: int | None = None) -> None:
         import onnxruntime
 
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads or 0  # 0: as many as there are cores
-        path = _there(folder, "onnx")
         self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
         self._names = [output.name for output in self._session.get_outputs()]
 
@@ -179,24 +178,17 @@ class Onnx:
 class LiteRT:
     """A LiteRT file. TensorFlow is not needed."""
 
-    def __init__(self, folder: Path, threads: int | None = None) -> None:
+    def __init__(self, path: Path, threads: int | None = None) -> None:
         from ai_edge_litert.interpreter import Interpreter
 
         with held_back_stderr():
-            self._interpreter = Interpreter(model_path=str(_there(folder, "litert")), num_threads=threads)
+            self._interpreter = Interpreter(model_path=str(path), num_threads=threads)
             self._interpreter.allocate_tensors()  # this prints a greeting on stderr, once
             self._serve = self._interpreter.get_signature_runner("serving_default")
 
     def outputs(self, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Every output, (n,) each, in physical units."""
         return flat(self._serve(**_float32(inputs)))
-
-
-def _there(folder: Path, name: str) -> Path:
-    path = folder / FORMATS[name].file
-    if not path.is_file():
-        raise RunError(f"{folder}: no {path.name} here; it is not an exported model in the format {name}.")
-    return path
 
 
 def _float32(inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
