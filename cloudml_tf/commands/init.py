@@ -48,21 +48,21 @@ def data_files(sources: Sequence[str]) -> list[Path]:
     for path in map(Path, sources):
         if not path.exists():
             raise ConfigError(f"{path}: no such file or folder. Name HDF5 or NetCDF-4 files after --from.")
-        below = (
-            sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
-            if path.is_dir()
-            else [path]
-        )
+        below = _data_in(path) if path.is_dir() else [path]
         if not below:
             raise ConfigError(f"{path}: no file that ends in {', '.join(SUFFIXES)} in this folder. Name the files.")
         found += below
     return list(dict.fromkeys(found))
 
 
+def _data_in(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
+
+
 def _is_destination(path: Path) -> bool:
     """Whether the last of the paths after `--from` is the folder to write to: it is new, or has no data in it."""
     if path.is_dir():
-        return not any(below.suffix.lower() in SUFFIXES for below in path.rglob("*"))
+        return not _data_in(path)
     return not path.exists() and not path.suffix
 
 

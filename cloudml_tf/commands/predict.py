@@ -15,7 +15,7 @@ from cloudml_tf.config.schema import Config
 from cloudml_tf.config.targets import check_archive
 from cloudml_tf.data.left_out import LeftOut, in_words, leave_out
 from cloudml_tf.utils.console import Console
-from cloudml_tf.utils.errors import ConfigError, FlightError, of_flight
+from cloudml_tf.utils.errors import EXIT_FLIGHTS_FAILED, EXIT_OK, ConfigError, FlightError, of_flight
 from cloudml_tf.utils.tf_graphs import forgotten_graphs
 from cloudml_tf.utils.tf_logging import quiet_tensorflow
 
@@ -179,7 +179,7 @@ def tell_archive(archive: "Archive", args: argparse.Namespace, console: Console)
     for name, reason in archive.failed.items():
         console.say(f"  {name}: {reason}")
     console.say(f"summary: {path}")
-    return finish(args, content, archive.exit_code)
+    return finish(args, content, EXIT_FLIGHTS_FAILED if archive.failed else EXIT_OK)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -94,7 +94,8 @@ def _fit_and_evaluate(
     from cloudml_tf.train import network, transfer
 
     fitted, pretrained = fit_first_model(config, prepared, folder, console, resume, tracker)
-    _say_ending(console, fitted)
+    kept = "" if fitted.best_epoch is None else f"; kept: epoch {fitted.best_epoch + 1}"
+    console.say(fitted.ending.rstrip(".") + kept)
     clipped = prepared.scaling.target.clipped
     predictions = {part: clipped(network.predict(fitted.model, each)) for part, each in prepared.parts.items()}
     prepared = collect.with_smearing(prepared, predictions["val"]) if config.target.smearing else prepared
@@ -245,8 +246,3 @@ def _say_data(console: Console, description: dict[str, Any]) -> None:
             f"track: {found['sequences']} training sequences with {found['labels_a_sequence']:.1f} labels each, at "
             f"{len(found['offsets'])} places of the image"
         )
-
-
-def _say_ending(console: Console, fitted: "Fitted") -> None:
-    kept = "" if fitted.best_epoch is None else f"; kept: epoch {fitted.best_epoch + 1}"
-    console.say(fitted.ending.rstrip(".") + kept)

@@ -64,27 +64,24 @@ def title_of(variant: str, group: str) -> str:
     return ": ".join(part for part in (variant, group) if part) or "rows"
 
 
-def references(rows: Mapping[str, Any]) -> str:
+def references(rows: Mapping[str, Any]) -> list[str]:
     """The scores of the baselines and the oracle, from any row that has them."""
     first = next((row for row in rows.values() if "ridge_r2" in row), None)
     if first is None:
-        return ""
+        return []
     names = {"ridge_r2": "ridge", "gradient_boosting_r2": "gradient boosting", "oracle_r2": "oracle"}
     reached = [f"{name} {first[key]['mean']:.3f}" for key, name in names.items() if key in first]
-    return f"R² of {', '.join(reached)}"
+    return [f"R² of {', '.join(reached)}"]
 
 
 def remarks(rows: Mapping[str, Any]) -> list[str]:
     """Winners, verdicts, expectations and published values."""
-    lines = [references(rows)] if references(rows) else []
-    best = winners(rows)
+    lines, best = references(rows), winners(rows)
     if len(rows) > 1 and best:
         named = [f"{COLUMNS[key].label} {name}" for key, name in best.items()]
         lines.append(f"highest median (MAE: lowest): {', '.join(named)}")
     for name, row in rows.items():
-        notes = []
-        if row["expected"]:
-            notes.append(f"expected {row['expected']}")
+        notes = [f"expected {row['expected']}"] if row["expected"] else []
         if "verdicts" in row:
             notes.append("diagnosis " + ", ".join(f"{count} {verdict}" for verdict, count in row["verdicts"].items()))
         if notes:

@@ -17,7 +17,7 @@ from cloudml_tf.inference.archive.engines import in_processes, in_this_process, 
 from cloudml_tf.inference.archive.work import Job, Outcome, Task
 from cloudml_tf.inference.files import read_record, totals, what_changed
 from cloudml_tf.utils.console import Console
-from cloudml_tf.utils.errors import EXIT_FLIGHTS_FAILED, EXIT_OK, ConfigError
+from cloudml_tf.utils.errors import ConfigError
 from cloudml_tf.utils.files import write_json
 from cloudml_tf.utils.locks import WRITING, alone_in, sweep
 
@@ -36,11 +36,6 @@ class Archive:
     earlier: int = 0  # number of them that an earlier call has done
     redone: dict[str, str] = field(default_factory=dict)  # flight -> what has changed since an earlier call
     failed: dict[str, str] = field(default_factory=dict)  # flight -> the reason
-
-    @property
-    def exit_code(self) -> int:
-        """The exit code of the command."""
-        return EXIT_FLIGHTS_FAILED if self.failed else EXIT_OK
 
     def content(self, seconds: float) -> dict[str, Any]:
         """The content of archive.json, with the seconds of this call."""
