@@ -121,10 +121,10 @@ def print_checked(console: Console, found: Checked) -> None:
     if groups:
         console.table(title, list(SCENE_COLUMNS), [_scene_cells(name, row) for name, row in groups.items()])
     for finding in found.findings:
-        console.say(f"{finding.level:>8}  {finding.name}: {finding.evidence}", STYLES[finding.level])
+        console.say(f"{finding.level:>8}  {finding.name}: {finding.evidence}", style=STYLES[finding.level])
         if finding.action:
-            console.say(f"          → {finding.action}", STYLES[finding.level])
-    console.say(found.verdict, "bold")
+            console.say(f"          → {finding.action}", style=STYLES[finding.level])
+    console.say(found.verdict, style="bold")
 
 
 def write_checked(folder: Path, found: Checked) -> None:

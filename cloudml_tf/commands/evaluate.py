@@ -44,8 +44,7 @@ def evaluate(source: Path, words: list[str], overrides: dict[str, Any], console:
     left_out: LeftOut = {}
     with console.progress("decoding frames") as decoding:
         examples = named_examples(words, record, decoding, left_out)
-    for text in in_words(left_out):
-        console.warn(text)
+    console.warn(*in_words(left_out))
     if examples.known.sum() < 2:
         raise DataError(f"the {len(examples)} examples have no two labels to score with. Check the label's fields.")
     quiet_tensorflow()
@@ -94,8 +93,7 @@ def _plural(examples: Examples) -> str:
 def tell_shift(metrics: dict[str, Any], console: Console) -> None:
     """What sets these flights apart from the training, and what it means."""
     found = metrics.get("shift", {"warnings": [], "meaning": ""})
-    for text in found["warnings"]:
-        console.warn(text)
+    console.warn(*found["warnings"])
     if found["meaning"]:
         console.say(found["meaning"])
 

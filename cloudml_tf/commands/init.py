@@ -48,21 +48,21 @@ def data_files(sources: Sequence[str]) -> list[Path]:
     for path in map(Path, sources):
         if not path.exists():
             raise ConfigError(f"{path}: no such file or folder. Name HDF5 or NetCDF-4 files after --from.")
-        below = (
-            sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
-            if path.is_dir()
-            else [path]
-        )
+        below = _data_in(path) if path.is_dir() else [path]
         if not below:
             raise ConfigError(f"{path}: no file that ends in {', '.join(SUFFIXES)} in this folder. Name the files.")
         found += below
     return list(dict.fromkeys(found))
 
 
+def _data_in(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
+
+
 def _is_destination(path: Path) -> bool:
     """Whether the last of the paths after `--from` is the folder to write to: it is new, or has no data in it."""
     if path.is_dir():
-        return not any(below.suffix.lower() in SUFFIXES for below in path.rglob("*"))
+        return not _data_in(path)
     return not path.exists() and not path.suffix
 
 
@@ -114,18 +114,11 @@ def propose_from(files: list[Path], folder: Path, console: Console) -> tuple[dic
 
 def record_of(mapping: "Mapping") -> dict[str, Any]:
     """What was found and what is missing, for tables and programs."""
-    roles = [
-        {
-            "role": choice.field,
-            "file": str(choice.found.file),
-            "dataset": choice.found.name,
-            "shape": list(choice.found.shape),
-            "unit": choice.found.units,
-            "sure": choice.sure,
-            "why": choice.why,
-        }
-        for choice in mapping.choices
-    ]
+    roles = []
+    for choice in mapping.choices:
+        file, shape = str(choice.found.file), list(choice.found.shape)
+        dataset = {"file": file, "dataset": choice.found.name, "shape": shape, "unit": choice.found.units}
+        roles.append({"role": choice.field, **dataset, "sure": choice.sure, "why": choice.why})
     missing = [{"setting": setting, "why": why} for setting, why in mapping.missing]
     return {"roles": roles, "clocks": mapping.clocks, "missing": missing, "notes": mapping.notes}
 

@@ -13,14 +13,8 @@ import sys
 from typing import Any, NoReturn
 
 from cloudml_tf.commands.arguments import exit_code_table, help_texts, print_json
-from cloudml_tf.utils.errors import (
-    EXIT_BAD_INPUT,
-    EXIT_CODES,
-    EXIT_INTERRUPTED,
-    EXIT_TERMINATED,
-    CloudMLError,
-    ConfigError,
-)
+from cloudml_tf.utils import errors
+from cloudml_tf.utils.errors import EXIT_BAD_INPUT, CloudMLError, ConfigError
 from cloudml_tf.utils.signals import Terminated, raise_on_sigterm
 from cloudml_tf.utils.tf_logging import set_log_level
 
@@ -70,39 +64,24 @@ class _Parser(argparse.ArgumentParser):
     would blame CONFIG.
     """
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        self.known: set[str] = set()  # every option
-        self.hands_on = False  # whether another parser takes the rest of the line
-        super().__init__(*args, **kwargs)
-
-    def add_argument(self, *args: Any, **kwargs: Any) -> argparse.Action:
-        """Add an argument, and keep its names."""
-        action = super().add_argument(*args, **kwargs)
-        self.known.update(action.option_strings)
-        self.hands_on = self.hands_on or action.nargs == argparse.REMAINDER
-        return action
-
-    def add_subparsers(self, **kwargs: Any) -> Any:
-        """Add the choice of a parser for the rest of the line."""
-        self.hands_on = True
-        return super().add_subparsers(**kwargs)
-
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
         """Parse; words that are not options are left over. Raises `ConfigError`."""
-        if not self.hands_on:
+        # Another parser may take the rest of the line, with options of its own.
+        if not any(action.nargs in (argparse.REMAINDER, argparse.PARSER) for action in self._actions):
             self._check_options(list(args or ()))
         return super().parse_known_args(args, namespace)
 
     def _check_options(self, words: list[str]) -> None:
         """Raise for the first word that looks like an unknown option; argparse accepts abbreviations."""
+        known = [option for action in self._actions for option in action.option_strings]
         for word in words[: words.index("--")] if "--" in words else words:
             name = word.partition("=")[0]
-            if not re.match(r"-[^\d.]", name) or " " in name or name[:2] in self.known:
+            if not re.match(r"-[^\d.]", name) or " " in name or name[:2] in known:
                 continue  # a value, perhaps a negative number; or a short option with its value
-            if not any(option.startswith(name) for option in self.known):
-                near = difflib.get_close_matches(name, self.known, n=1)
+            if not any(option.startswith(name) for option in known):
+                near = difflib.get_close_matches(name, known, n=1)
                 text = f"unknown option {name}." + (f" Did you mean {near[0]}?" if near else "")
-                if not near and "--set" in self.known:
+                if not near and "--set" in known:
                     text += " Settings are given as --set KEY=VALUE, such as --set training.max_epochs=5."
                 raise ConfigError(f"{text} See `{self.prog} --help`.")
 
@@ -116,7 +95,7 @@ def build_parser(verb: str | None = None, every: bool = False) -> argparse.Argum
     parser = _Parser(
         prog="cloudml",
         description=__doc__.splitlines()[0],
-        epilog=exit_code_table(EXIT_CODES),
+        epilog=exit_code_table(errors.EXIT_CODES),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     from cloudml_tf import __version__
@@ -152,10 +131,10 @@ def main(argv: list[str] | None = None) -> int:
         return _refuse(f"cloudml {args.verb}", str(error), error.exit_code, args.json)
     except KeyboardInterrupt:
         print(f"cloudml {args.verb}: interrupted{_how_to_continue(args.verb, argv)}.", file=sys.stderr)
-        return EXIT_INTERRUPTED
+        return errors.EXIT_INTERRUPTED
     except Terminated:
         print(f"cloudml {args.verb}: ended by SIGTERM{_how_to_continue(args.verb, argv)}.", file=sys.stderr)
-        return EXIT_TERMINATED
+        return errors.EXIT_TERMINATED
     except BrokenPipeError:
         sys.stderr.close()
         return 0

@@ -15,7 +15,7 @@ from cloudml_tf.config.schema import Config
 from cloudml_tf.config.targets import check_archive
 from cloudml_tf.data.left_out import LeftOut, in_words, leave_out
 from cloudml_tf.utils.console import Console
-from cloudml_tf.utils.errors import ConfigError, FlightError, of_flight
+from cloudml_tf.utils.errors import EXIT_FLIGHTS_FAILED, EXIT_OK, ConfigError, FlightError, of_flight
 from cloudml_tf.utils.tf_graphs import forgotten_graphs
 from cloudml_tf.utils.tf_logging import quiet_tensorflow
 
@@ -84,8 +84,7 @@ def _predict_flights(
         except FlightError as error:
             leave_out(error, left_out, config)
             continue
-        for text in warnings_of(predicted, model, files[flight.name]):
-            console.warn(text)
+        console.warn(*warnings_of(predicted, model, files[flight.name]))
         records.append(write(path, predicted, model, files[flight.name], command_line()))
     check_some(records, left_out)
     return records + [{"flight": name, "left_out": why} for name, why in left_out.items()]
@@ -156,19 +155,14 @@ def tell(records: list[dict[str, Any]], console: Console) -> None:
 
 def summary(source: Path, records: list[dict[str, Any]]) -> dict[str, Any]:
     """For machines: every file, and the sums."""
+    from cloudml_tf.inference.files import totals
+
     left_out = {record["flight"]: record["left_out"] for record in records if "left_out" in record}
     records = [record for record in records if "left_out" not in record]
     if "pixels" in records[0]:
         return {"model": str(source), **records[0]}
-    names = records[0]["flags"]
-    return {
-        "model": str(source),
-        "files": records,
-        **({"left_out": left_out} if left_out else {}),
-        "frames": sum(record["frames"] for record in records),
-        "predicted": sum(record["predicted"] for record in records),
-        "flags": {name: sum(record["flags"][name] for record in records) for name in names},
-    }
+    skipped = {"left_out": left_out} if left_out else {}
+    return {"model": str(source), "files": records, **skipped, **totals(records)}
 
 
 def tell_archive(archive: "Archive", args: argparse.Namespace, console: Console) -> int:
@@ -185,7 +179,7 @@ def tell_archive(archive: "Archive", args: argparse.Namespace, console: Console)
     for name, reason in archive.failed.items():
         console.say(f"  {name}: {reason}")
     console.say(f"summary: {path}")
-    return finish(args, content, archive.exit_code)
+    return finish(args, content, EXIT_FLIGHTS_FAILED if archive.failed else EXIT_OK)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -4,6 +4,7 @@ import argparse
 
 from cloudml_tf.commands.arguments import add_common, config_from, finish
 from cloudml_tf.config.run_folder import check_same, check_unused, new_run, run_to_resume, write_start
+from cloudml_tf.experiments.run import read_data
 from cloudml_tf.train.pretrain import NAME, pretrain
 from cloudml_tf.utils.console import Console
 from cloudml_tf.utils.errors import EXIT_NOT_CONVERGED, EXIT_OK, ConfigError
@@ -20,16 +21,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Pretrain alone, probe the encoder, and report whether it converged."""
-    from cloudml_tf.data.prepare import prepare
-
     config = config_from(args)
     if args.resume and args.run_dir is None:
         raise ConfigError("--resume needs --run-dir, the folder of the interrupted pretraining.")
     console = Console(machine=args.json)
-    for text in config.warnings():
-        console.warn(text)
-    with console.progress("reading flights") as progress:
-        prepared = prepare(config, progress, progress)
+    console.warn(*config.warnings())
+    prepared = read_data(config, console)
     resumed = run_to_resume(config, args.run_dir) if args.resume else None
     if resumed is not None:
         check_same(resumed, config, prepared.fingerprint)

@@ -90,13 +90,8 @@ def make_scenes(
 def _summary(number: int, found: dict[int, FlightScenes]) -> dict[str, Any]:
     scenes = found[number]
     labels = 0 if scenes.label is None else int(np.isfinite(scenes.label).sum())
-    return {
-        "flight": number,
-        "scenes": len(scenes.row),
-        "labels": labels,
-        "truth": scenes.truth is not None,
-        "pixels_per_s": scenes.pixels_per_s,
-    }
+    counts = {"flight": number, "scenes": len(scenes.row), "labels": labels}
+    return {**counts, "truth": scenes.truth is not None, "pixels_per_s": scenes.pixels_per_s}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -144,8 +139,7 @@ def run(args: argparse.Namespace) -> int:
         for name, row in record["flights"].items()
     ]
     console.table(record["file"], ["flight", "number", "scenes", "labels", "pixels/s"], rows)
-    for text in in_words(record.get("left_out", {})):
-        console.warn(text)
+    console.warn(*in_words(record.get("left_out", {})))
     return finish(args, record)
 
 

@@ -9,23 +9,18 @@ import argparse
 import contextlib
 import io
 import logging
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from cloudml_tf.commands.arguments import add_common, overrides_from, print_json
 from cloudml_tf.config.load import expand
 from cloudml_tf.config.run_folder import flat, new_folder
+from cloudml_tf.experiments.run import read_data
+from cloudml_tf.experiments.search import workers
 from cloudml_tf.experiments.search.results import keep_search, print_results, read_results, write_results
 from cloudml_tf.experiments.search.settings import Search, load_search, read_search
 from cloudml_tf.experiments.search.table import OPTIMISM, values_text
-from cloudml_tf.experiments.search.workers import (
-    follow_parent,
-    is_child,
-    lost_chief_as_error,
-    role,
-    run_workers,
-    wait_for_chief,
-)
 from cloudml_tf.utils.console import Console
 from cloudml_tf.utils.errors import EXIT_OK, ConfigError, RunError
 from cloudml_tf.utils.locks import alone_in, is_held
@@ -64,50 +59,31 @@ def check_same(folder: Path, search: Search) -> None:
         raise RunError(f"{folder}: the search has changed since it began ({shown}). Start a new one.")
 
 
-def read_base(search: Search, console: Console) -> "Prepared":
-    """Read the flights of the base. A fault in them ends the search before it starts: no trial is to blame."""
-    from cloudml_tf.data.prepare import prepare
-
-    with console.progress("reading flights") as progress:
-        return prepare(search.config(), progress, progress)
-
-
 def run_trials(search: Search, folder: Path, console: Console, prepared: "Prepared | None") -> None:
     """Run trials until there are none left: alone, or as KerasTuner's chief or worker, by the environment."""
     quiet_tensorflow()
-    logging.getLogger("tensorflow").setLevel(
-        logging.ERROR
-    )  # it warns about many traced functions, but each trial has its own
+    # It warns about many traced functions, but each trial has its own.
+    logging.getLogger("tensorflow").setLevel(logging.ERROR)
     from cloudml_tf.experiments.search.tuner import CloudTuner
 
     with contextlib.redirect_stdout(io.StringIO()):  # "Reloading Tuner from"
         tuner = CloudTuner(search, folder, prepared)
-    if role() != "worker":
-        tuner.oracle.on_end = Rows(console, folder, search)
-    with lost_chief_as_error():
+    if workers.role() != "worker":
+        tuner.oracle.on_end = partial(say_finished, console, folder, search, set())
+    with workers.lost_chief_as_error():
         tuner.search()
 
 
-class Rows:
-    """Prints the outcome of each trial."""
-
-    def __init__(self, console: Console, folder: Path, search: Search) -> None:
-        self.console, self.folder, self.search = console, folder, search
-        self.printed: set[str] = set()
-
-    def __call__(self) -> None:
-        """Print a row for each trial that has finished since the last call."""
-        for result in read_results(self.folder):
-            if result["id"] not in self.printed:
-                self.printed.add(result["id"])
-                self._say(result)
-
-    def _say(self, result: dict[str, Any]) -> None:
-        trials = getattr(self.search.tuner, "trials", None)
-        completed = result["status"] == "completed"
-        score = f"R² {result['val_r2']:.3f}" if completed else result["status"]
-        count = f"{len(self.printed)}{f' of {trials}' if trials else ''}"
-        self.console.say(f"{count:>9}  {score:<10} {result['seconds']:6.1f} s  {values_text(result)}")
+def say_finished(console: Console, folder: Path, search: Search, said: set[str]) -> None:
+    """Print the outcome of each trial that has finished and is not in `said` yet."""
+    trials = getattr(search.tuner, "trials", None)
+    for result in read_results(folder):
+        if result["id"] in said:
+            continue
+        said.add(result["id"])
+        score = f"R² {result['val_r2']:.3f}" if result["status"] == "completed" else result["status"]
+        count = f"{len(said)}{f' of {trials}' if trials else ''}"
+        console.say(f"{count:>9}  {score:<10} {result['seconds']:6.1f} s  {values_text(result)}")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -126,14 +102,13 @@ def run(args: argparse.Namespace) -> int:
     seed = {} if args.seed is None else {"tuner.seed": args.seed}
     search = load_search(args.config, {**overrides_from(args), **seed})
     console = Console(machine=args.json)
-    follow_parent()
+    workers.follow_parent()
     limit_threads(args.threads)
-    if role() == "worker" or is_child():
+    if workers.role() == "worker" or workers.is_child():
         work(search, Path(args.run_dir), console)
         return EXIT_OK
-    for text in search.warnings():
-        console.warn(text)
-    prepared = read_base(search, console)
+    console.warn(*search.warnings())
+    prepared = read_data(search.config(), console)  # what is wrong with the data ends the search before any trial
     # Only now: bad input must not leave an empty folder behind.
     folder = search_folder(search, args.run_dir, args.resume)
     console.say(f"search folder: {folder}")
@@ -141,7 +116,8 @@ def run(args: argparse.Namespace) -> int:
         if (folder / "search.json").is_file():
             console.say("the search has ended already")
         elif args.workers:
-            run_workers(folder, args.workers, args.threads, Rows(console, folder, search), console)
+            rows = partial(say_finished, console, folder, search, set())
+            workers.run_workers(folder, args.workers, args.threads, rows, console)
         else:
             run_trials(search, folder, console, prepared)
         found = write_results(folder, search)
@@ -160,14 +136,14 @@ def check_options(args: argparse.Namespace) -> None:
         number = getattr(args, name)
         if number is not None and number < 1:
             raise ConfigError(f"--{name} must be 1 or more. Received: {number}")
-    if role() != "alone" and args.workers:
+    if workers.role() != "alone" and args.workers:
         raise ConfigError("--workers starts a chief of its own; unset the KERASTUNER_ variables.")
-    if role() == "worker" and args.run_dir is None:
+    if workers.role() == "worker" and args.run_dir is None:
         raise ConfigError("A worker needs --run-dir, the folder of its chief.")
 
 
 def work(search: Search, folder: Path, console: Console) -> None:
     """Run trials as a worker of a chief, or as a process of `--workers`; the search's results are not written here."""
-    if wait_for_chief(folder, console):
+    if workers.wait_for_chief(folder, console):
         check_same(folder, search)
-        run_trials(search, folder, console, read_base(search, console) if role() == "worker" else None)
+        run_trials(search, folder, console, read_data(search.config(), console) if workers.role() == "worker" else None)

@@ -76,6 +76,13 @@ def texts(found: Mapping[str, Any], keys: Sequence[str]) -> list[str]:
     return [COLUMNS[key].text(found.get(key)) for key in keys]
 
 
+def means_and_stds(found: Sequence[Mapping[str, Any]], keys: Sequence[str]) -> dict[str, dict[str, float]]:
+    """The mean of each score over several runs and its standard deviation, which is 0 for one run."""
+    values = {key: np.asarray([one[key] for one in found], "float64") for key in keys}
+    ddof = min(len(found) - 1, 1)
+    return {key: {"mean": float(v.mean()), "std": float(v.std(ddof=ddof))} for key, v in values.items()}
+
+
 FEWEST_BLOCKS = 10  # blocks of track that an interval needs to be trusted
 
 # The reference recipe's limits are for its target: std 0.483 and spread 1.8. In brackets are the same limits relative

@@ -9,7 +9,7 @@ from cloudml_tf.config.data import FlightSplit, LeaveOneOut
 from cloudml_tf.config.load import parse_config
 from cloudml_tf.config.run_folder import WHOLE, has_begun, new_run, read_json
 from cloudml_tf.config.schema import Config
-from cloudml_tf.evaluation.scores import S_IS, labels, number, texts
+from cloudml_tf.evaluation.scores import S_IS, labels, means_and_stds, number, texts
 from cloudml_tf.experiments.run import train
 from cloudml_tf.utils.console import Console
 from cloudml_tf.utils.errors import CloudMLError, ConfigError
@@ -52,7 +52,7 @@ def leave_one_out(
 
 def _fold(config: Config, exclude: list[str], name: str, console: Console, folder: Path) -> dict[str, Any]:
     """The scores of one fold; a finished one is read, an interrupted one continued."""
-    console.say(f"leave-one-flight-out: {name}", "bold")
+    console.say(f"leave-one-flight-out: {name}", style="bold")
     changed = config.model_dump(mode="json")
     changed["split"] = {"kind": "leave_one_out", "test": name, "exclude": exclude}
     changed["experiment_name"] = re.sub(r"[^A-Za-z0-9._-]", "_", f"{config.experiment_name}_{name}")
@@ -71,29 +71,17 @@ def _held_back(config: Config) -> list[str]:
 
 def join_folds(folds: dict[str, dict[str, Any]]) -> dict[str, Any]:
     """Mean and std over folds of the test scores of the network and each baseline."""
-    import numpy as np
-
-    def summary(found: list[dict[str, Any]]) -> dict[str, Any]:
-        values = {key: np.asarray([f[key] for f in found], "float64") for key in (*SHOWN, "mae")}
-        return {
-            key: {"mean": float(v.mean()), "std": float(v.std(ddof=1)) if len(v) > 1 else 0.0}
-            for key, v in values.items()
-        }
-
-    first = next(iter(folds.values()))
-    joined: dict[str, Any] = {"space": first["space"], "network": summary([f["test"] for f in folds.values()])}
+    first, keys = next(iter(folds.values())), (*SHOWN, "mae")
+    network = means_and_stds([f["test"] for f in folds.values()], keys)
+    joined: dict[str, Any] = {"space": first["space"], "network": network}
     joined["baselines"] = {
-        name: summary([f["baselines"][name]["test"] for f in folds.values()]) for name in first.get("baselines", {})
+        name: means_and_stds([f["baselines"][name]["test"] for f in folds.values()], keys)
+        for name in first.get("baselines", {})
     }
-    joined["folds"] = {
-        name: {
-            "test": f["test"],
-            "tier": f["tier"],
-            "training": f["training"],
-            "baselines": {b: scores["test"] for b, scores in f.get("baselines", {}).items()},
-        }
-        for name, f in folds.items()
-    }
+    joined["folds"] = {name: {key: fold[key] for key in ("test", "tier", "training")} for name, fold in folds.items()}
+    for name, fold in folds.items():
+        baselines = {baseline: scores["test"] for baseline, scores in fold.get("baselines", {}).items()}
+        joined["folds"][name]["baselines"] = baselines
     return joined
 
 

@@ -12,25 +12,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cloudml_tf.config.run_folder import (
-    WHOLE,
-    check_same,
-    check_unused,
-    forget_previous,
-    has_checkpoint,
-    new_run,
-    read_json,
-    run_to_resume,
-    write_start,
-)
+from cloudml_tf.config import run_folder
 from cloudml_tf.config.schema import Config
 from cloudml_tf.data.prepare import Prepared, prepare
+from cloudml_tf.data.readers.arrays import write_npz
 from cloudml_tf.inference.export.formats import check_backend, check_packages
 from cloudml_tf.train import devices
 from cloudml_tf.train.warm_start import first_model, start_in_words
 from cloudml_tf.utils.console import Console
 from cloudml_tf.utils.errors import EXIT_COLLAPSED, EXIT_OK
-from cloudml_tf.utils.files import whole_file, write_json
+from cloudml_tf.utils.files import write_json
 from cloudml_tf.utils.locks import alone_in
 from cloudml_tf.utils.tf_graphs import forgotten_graphs
 from cloudml_tf.utils.tf_logging import quiet_tensorflow
@@ -40,20 +31,20 @@ if TYPE_CHECKING:  # Keras is loaded late
     from cloudml_tf.train.pretrain import Pretrained
     from cloudml_tf.train.tracking import Tracker
 
+Arrays = dict[str, np.ndarray]
+
 
 def train(
     config: Config, console: Console, run_dir: str | None = None, resume: bool = False
 ) -> tuple[Path, dict[str, Any]]:
     """One run from files to report. Returns its folder and the content of metrics.json."""
-    for text in (*config.warnings(), *devices.warnings(config.training)):
-        console.warn(text)
+    console.warn(*config.warnings(), *devices.warnings(config.training))
     if config.output.export:
         check_packages(config.output.export_formats)
-    resumed = run_to_resume(config, run_dir) if resume else None
-    with console.progress("reading flights") as progress:
-        prepared = prepare(config, progress, progress)
+    resumed = run_folder.run_to_resume(config, run_dir) if resume else None
+    prepared = read_data(config, console)
     if resumed is not None:
-        check_same(resumed, config, prepared.fingerprint)
+        run_folder.check_same(resumed, config, prepared.fingerprint)
     if config.output.export:
         check_backend()
     if config.pretraining.enabled:
@@ -62,22 +53,21 @@ def train(
 
         check_source(config, prepared)
     # Only now: bad input must not leave an empty run folder behind.
-    folder = resumed or new_run(config, run_dir)
+    folder = resumed or run_folder.new_run(config, run_dir)
     with alone_in(folder, "a training"):
         if resumed is None:
-            check_unused(folder)  # another process may have been quicker
-        if not has_checkpoint(folder):
-            write_start(folder, config, prepared.description())
+            run_folder.check_unused(folder)  # another process may have been quicker
+        if not run_folder.has_checkpoint(folder):
+            run_folder.write_start(folder, config, prepared.description())
         _say_data(console, prepared.description())
-        for text in prepared.remarks():
-            console.warn(text)
+        console.warn(*prepared.remarks())
         console.say(f"run folder: {folder}")
         if config.output.export:
             from cloudml_tf.inference.export.writer import warn_of_replacement
 
             warn_of_replacement(console, config, folder)
         metrics = fit_and_evaluate(config, prepared, folder, console, resume)
-        forget_previous(folder)
+        run_folder.forget_previous(folder)
     return folder, metrics
 
 
@@ -104,13 +94,14 @@ def _fit_and_evaluate(
     from cloudml_tf.train import network, transfer
 
     fitted, pretrained = fit_first_model(config, prepared, folder, console, resume, tracker)
-    _say_ending(console, fitted)
+    kept = "" if fitted.best_epoch is None else f"; kept: epoch {fitted.best_epoch + 1}"
+    console.say(fitted.ending.rstrip(".") + kept)
     clipped = prepared.scaling.target.clipped
     predictions = {part: clipped(network.predict(fitted.model, each)) for part, each in prepared.parts.items()}
     prepared = collect.with_smearing(prepared, predictions["val"]) if config.target.smearing else prepared
-    description, scaling = prepared.description(), prepared.scaling.target
-    write_json(folder / "data.json", description)
-    metrics = collect.collect(prepared.parts, predictions, scaling, config, fitted.history, fitted.best_epoch)
+    write_json(folder / "data.json", prepared.description())
+    history, scaling = (fitted.history, fitted.best_epoch), prepared.scaling.target
+    metrics = collect.collect(prepared.parts, predictions, scaling, config, *history)
     metrics["training"] = summary_of(fitted)
     if prepared.left_out:
         metrics["left_out"] = prepared.left_out
@@ -121,7 +112,7 @@ def _fit_and_evaluate(
     _save_predictions(folder, prepared, predictions)
     if config.output.report:
         _write_report(folder, metrics, prepared, predictions, fitted, config)
-    _finish(fitted, config, description, metrics, prepared, folder, console)
+    _finish(fitted, config, metrics, prepared, folder, console)
     return metrics
 
 
@@ -142,17 +133,22 @@ def fit_first_model(
     return fit.fit(model, config, prepared, folder, console, resume, tracker), pretrained
 
 
+def read_data(config: Config, console: Console) -> Prepared:
+    """Read the flights or scenes of a configuration, with a progress bar."""
+    with console.progress("reading flights") as progress:
+        return prepare(config, progress, progress)
+
+
 def work(config: Config, console: Console, run_dir: str | None = None, resume: bool = False) -> int:
     """Take part in a training as a worker that is not the chief; the exit code.
 
     It reads the same configuration and data as the chief, trains in step with it, and writes nothing: scores, report
     and export are the chief's. With `resume` it reads the chief's checkpoint.
     """
-    folder = run_to_resume(config, run_dir) if resume else Path()
-    with console.progress("reading flights") as progress:
-        prepared = prepare(config, progress, progress)
+    folder = run_folder.run_to_resume(config, run_dir) if resume else Path()
+    prepared = read_data(config, console)
     if resume:
-        check_same(folder, config, prepared.fingerprint)
+        run_folder.check_same(folder, config, prepared.fingerprint)
     quiet_tensorflow()
     fitted, _ = fit_first_model(config, prepared, folder, console, resume)
     console.say(f"{fitted.ending.rstrip('.')}; the chief writes the results")
@@ -160,35 +156,25 @@ def work(config: Config, console: Console, run_dir: str | None = None, resume: b
 
 
 def _finish(
-    fitted: "Fitted",
-    config: Config,
-    description: dict[str, Any],
-    metrics: dict[str, Any],
-    prepared: Prepared,
-    folder: Path,
-    console: Console,
+    fitted: "Fitted", config: Config, metrics: dict[str, Any], prepared: Prepared, folder: Path, console: Console
 ) -> None:
     """Export, if the configuration says so, then write metrics.json, whose presence says that the run is whole."""
     from cloudml_tf.inference.export.writer import export_model, replacing, show_export, target_folder
 
     try:
         if config.output.export:
-            what = (config, description, metrics, prepared.parts["test"])
+            what = (config, prepared.description(), metrics, prepared.parts["test"])
             metrics["export"] = replacing(
                 target_folder(config), lambda home: export_model(fitted.model, home, *what, run=folder)
             )
             show_export(console, metrics["export"])
     finally:
-        write_json(folder / WHOLE, metrics)  # also where the export fails: what was trained and scored stays so
+        # Also where the export fails: what was trained and scored stays so.
+        write_json(folder / run_folder.WHOLE, metrics)
 
 
 def _write_report(
-    folder: Path,
-    metrics: dict[str, Any],
-    prepared: Prepared,
-    predictions: dict[str, np.ndarray],
-    fitted: "Fitted",
-    config: Config,
+    folder: Path, metrics: dict[str, Any], prepared: Prepared, predictions: Arrays, fitted: "Fitted", config: Config
 ) -> None:
     """Pictures, and report.html with all of them."""
     from cloudml_tf.nn.introspection import attention_weights
@@ -206,7 +192,7 @@ def _write_report(
     )
     chapters = report.draw(folder, metrics, evidence)
     details = {"configuration": config.model_dump(mode="json"), "data": prepared.description()}
-    details["environment"] = read_json(folder / "environment.json")
+    details["environment"] = run_folder.read_json(folder / "environment.json")
     report.write_html(folder / "report.html", f"{config.experiment_name} {folder.name}", metrics, chapters, details)
 
 
@@ -236,15 +222,14 @@ def _add_references(metrics: dict[str, Any], prepared: Prepared, config: Config)
         metrics["oracle"] = oracle
 
 
-def _save_predictions(folder: Path, prepared: Prepared, predictions: dict[str, np.ndarray]) -> None:
+def _save_predictions(folder: Path, prepared: Prepared, predictions: Arrays) -> None:
     """predictions.npz: label and prediction (n, *P) in physical units of each split, and what identifies an example."""
-    arrays: dict[str, np.ndarray] = {}
+    arrays: Arrays = {}
     for part, examples in prepared.parts.items():
         arrays |= {f"{part}_{key}": values for key, values in examples.keys().items()}
         arrays[f"{part}_label"] = np.where(examples.known, examples.label, np.nan)
         arrays[f"{part}_prediction"] = prepared.scaling.target.physical(predictions[part])
-    with whole_file(folder / "predictions.npz") as temporary, open(temporary, "wb") as file:
-        np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
+    write_npz(folder / "predictions.npz", **arrays)
 
 
 def _say_data(console: Console, description: dict[str, Any]) -> None:
@@ -261,8 +246,3 @@ def _say_data(console: Console, description: dict[str, Any]) -> None:
             f"track: {found['sequences']} training sequences with {found['labels_a_sequence']:.1f} labels each, at "
             f"{len(found['offsets'])} places of the image"
         )
-
-
-def _say_ending(console: Console, fitted: "Fitted") -> None:
-    kept = "" if fitted.best_epoch is None else f"; kept: epoch {fitted.best_epoch + 1}"
-    console.say(fitted.ending.rstrip(".") + kept)

@@ -4,6 +4,7 @@ import datetime
 import hashlib
 import shlex
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -92,6 +93,13 @@ def what_changed(path: Path, files: FlightFiles, provenance: dict[str, str]) -> 
     now = {**provenance, "input_fingerprint": input_fingerprint(files)}
     changed = [words for name, words in MADE_OF.items() if found[name] != now[name]]
     return f"{' and '.join(changed)} changed" if changed else ""
+
+
+def totals(records: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """The sums of the records of files: frames, those that were predicted, and those with each flag."""
+    counted = {key: sum(record[key] for record in records) for key in ("frames", "predicted")}
+    names = records[0]["flags"] if records else {}
+    return {**counted, "flags": {name: sum(record["flags"][name] for record in records) for name in names}}
 
 
 def read_record(path: Path) -> dict[str, Any]:

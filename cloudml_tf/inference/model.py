@@ -48,7 +48,8 @@ class Model:
     @property
     def ranges(self) -> TrainingRanges | None:
         """The ranges of its training inputs; None for a model of a time before they were kept."""
-        return ranges_of(self.record.description)
+        found = self.record.description.get("ranges")
+        return None if found is None else TrainingRanges.from_json(found)
 
     @cached_property
     def provenance(self) -> dict[str, str]:
@@ -68,11 +69,6 @@ def provenance(record: ModelRecord) -> dict[str, str]:
     }
 
 
-def ranges_of(description: dict[str, Any]) -> TrainingRanges | None:
-    """The training ranges of a data description; None for an older one, and for scenes."""
-    return TrainingRanges.from_json(description["ranges"]) if "ranges" in description else None
-
-
 def open_model(source: Path, overrides: dict[str, Any], threads: int | None = None) -> Model:
     """A run with its best weights, or an exported model in its first format, which runs without Keras.
 
@@ -84,7 +80,9 @@ def open_model(source: Path, overrides: dict[str, Any], threads: int | None = No
 def open_record(record: ModelRecord, threads: int | None = None) -> Model:
     """The same, where the record has been read already."""
     if record.export:
-        return Model(record, _exported(record, threads), *_interval_of_export(record.export))
+        intervals = record.export.get("intervals") or {"level": None, "calibration": []}
+        words = f"of the ensemble, calibrated on {', '.join(intervals['calibration'])}"
+        return Model(record, _exported(record, threads), intervals["level"], words)
     head, level = record.config.model.head, record.config.prediction.level
     words = "" if head == "point" else f"of the {head} head, not calibrated"
     predict, attend = _run(record)
@@ -141,13 +139,6 @@ def _exported(record: ModelRecord, threads: int | None) -> Callable[[Examples], 
         return _finite({key: v.reshape(examples.label.shape) for key, v in found.items() if v is not None})
 
     return predict
-
-
-def _interval_of_export(record: dict[str, Any]) -> tuple[float | None, str]:
-    intervals = record.get("intervals")
-    if not intervals:
-        return None, ""
-    return intervals["level"], f"of the ensemble, calibrated on {', '.join(intervals['calibration'])}"
 
 
 def _finite(values: Values) -> Values:

@@ -1,6 +1,6 @@
 """Write predictions as NetCDF files by the CF conventions 1.10: a trajectory where positions are known."""
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,6 +33,7 @@ QUANTITIES: dict[TargetName, Quantity] = {
     "cloud_base_km": Quantity("cloud_base_altitude", "cloud_base_altitude", "cloud base altitude", "km"),
     "cloud_top_km": Quantity("cloud_top_altitude", "cloud_top_altitude", "cloud top altitude", "km"),
 }
+SINCE = {"units": "seconds since 1970-01-01 00:00:00 UTC", "calendar": "standard"}
 REFERENCES = (
     "docs/predict.md of cloudml_tf; glint: Ackerman et al. (2010), Discriminating clear sky from clouds with MODIS, "
     "Algorithm Theoretical Basis Document MOD35, version 6.1"
@@ -42,33 +43,32 @@ REFERENCES = (
 def write_netcdf(path: Path, predicted: Predicted, model: Model, history: str, input_fingerprint: str = "") -> None:
     """Write the file, whole or not at all. `history` is the line with the date and the command."""
     content = dataset(predicted, model, history).assign_attrs(input_fingerprint=input_fingerprint)
-    packed = {"zlib": True, "complevel": 4}
-    encoding: dict[str, dict[str, Any]] = {str(name): dict(packed) for name, v in content.variables.items() if v.ndim}
-    encoding["time"]["_FillValue"] = None  # a coordinate has no missing values
+    _write(path, content, [name for name, values in content.variables.items() if values.ndim])
+
+
+def _write(path: Path, content: xr.Dataset, packed: Iterable[Hashable]) -> None:
+    encoding: dict[str, dict[str, Any]] = {str(name): {"zlib": True, "complevel": 4} for name in packed}
+    if "time" in encoding:
+        encoding["time"]["_FillValue"] = None  # a coordinate has no missing values
     with whole_file(path) as temporary:
         content.to_netcdf(temporary, engine="h5netcdf", format="NETCDF4", encoding=encoding)
 
 
 def dataset(predicted: Predicted, model: Model, history: str) -> xr.Dataset:
     """The content of the file."""
-    quantity = QUANTITIES[model.config.target.name]
-    return xr.Dataset(
-        {
-            **variables(predicted.values, model, quantity, ("time",), ("valid", "quality_flag")),
-            **_masks(predicted, quantity),
-        },
-        coords=_coordinates(predicted),
-        attrs=_global_attributes(predicted, model, quantity, history),
-    )
+    quantity, flight = QUANTITIES[model.config.target.name], predicted.flight
+    found = variables(predicted.values, model, quantity, ("time",), ("valid", "quality_flag"))
+    title = f"{quantity.long_name} from camera frames, flight {flight.name}"
+    more = {"camera_file": flight.camera_path.name, "glint_angle_limit_deg": model.config.prediction.glint_angle_deg}
+    attributes = _global_attributes(model, title, history, REFERENCES, **more)
+    attributes |= {"featureType": "trajectory"} if has_positions(predicted) else {}
+    return xr.Dataset({**found, **_masks(predicted, quantity)}, coords=_coordinates(predicted), attrs=attributes)
 
 
 def write_scenes(path: Path, scenes: Scenes, values: Values, model: Model, history: str) -> None:
     """Write the maps of scenes as one file, whole or not at all: (scene, row, column)."""
     content = scene_dataset(scenes, values, model, history)
-    packed = {"zlib": True, "complevel": 4}
-    encoding: dict[str, dict[str, Any]] = {str(name): dict(packed) for name in content.data_vars}
-    with whole_file(path) as temporary:
-        content.to_netcdf(temporary, engine="h5netcdf", format="NETCDF4", encoding=encoding)
+    _write(path, content, content.data_vars)
 
 
 def scene_dataset(scenes: Scenes, values: Values, model: Model, history: str) -> xr.Dataset:
@@ -81,21 +81,11 @@ def scene_dataset(scenes: Scenes, values: Values, model: Model, history: str) ->
         number, about = list(range(1, len(scenes) + 1)), "number of the scene, in order of flight and time"
     coords: dict[str, Any] = {"scene": ("scene", np.asarray(number, "int32"), {"long_name": about})}
     if scenes.time_s is not None:
-        time = {"standard_name": "time", "long_name": "time of the image"}
-        time |= {"units": "seconds since 1970-01-01 00:00:00 UTC", "calendar": "standard"}
-        coords["time"] = ("scene", scenes.time_s, time)
+        coords["time"] = ("scene", scenes.time_s, {"standard_name": "time", "long_name": "time of the image", **SINCE})
         coords["flight"] = ("scene", np.asarray(scenes.split_names), {"long_name": "name of the flight"})
-    return xr.Dataset(
-        variables(values, model, quantity, dimensions),
-        coords=coords,
-        attrs={
-            "Conventions": "CF-1.10",
-            "title": f"{quantity.long_name} of every pixel, from images",
-            "history": history,
-            "references": "docs/swath.md of cloudml_tf",
-            **model.provenance,
-        },
-    )
+    title = f"{quantity.long_name} of every pixel, from images"
+    attributes = _global_attributes(model, title, history, "docs/swath.md of cloudml_tf")
+    return xr.Dataset(variables(values, model, quantity, dimensions), coords=coords, attrs=attributes)
 
 
 def has_positions(predicted: Predicted) -> bool:
@@ -106,8 +96,7 @@ def has_positions(predicted: Predicted) -> bool:
 
 def _coordinates(predicted: Predicted) -> dict[str, Any]:
     flight = predicted.flight
-    time = {"standard_name": "time", "long_name": "time of the frame", "axis": "T"}
-    time |= {"units": "seconds since 1970-01-01 00:00:00 UTC", "calendar": "standard"}
+    time = {"standard_name": "time", "long_name": "time of the frame", "axis": "T", **SINCE}
     found: dict[str, Any] = {"time": ("time", flight.time_s, time)}
     if has_positions(predicted):
         for name, values, units in (
@@ -161,14 +150,6 @@ def _masks(predicted: Predicted, quantity: Quantity) -> dict[str, Any]:
     }
 
 
-def _global_attributes(predicted: Predicted, model: Model, quantity: Quantity, history: str) -> dict[str, Any]:
-    found = {
-        "Conventions": "CF-1.10",
-        "title": f"{quantity.long_name} from camera frames, flight {predicted.flight.name}",
-        "history": history,
-        "references": REFERENCES,
-        "camera_file": predicted.flight.camera_path.name,
-        "glint_angle_limit_deg": model.config.prediction.glint_angle_deg,
-        **model.provenance,
-    }
-    return {**found, "featureType": "trajectory"} if has_positions(predicted) else found
+def _global_attributes(model: Model, title: str, history: str, references: str, **more: Any) -> dict[str, Any]:
+    found = {"Conventions": "CF-1.10", "title": title, "history": history, "references": references}
+    return {**found, **more, **model.provenance}

@@ -64,12 +64,10 @@ def _cut(text: str, most: int = 60) -> str:
 
 def print_comparison(console: Console, found: dict[str, Any]) -> None:
     """Print the comparison."""
-    for text in found["warnings"]:
-        console.warn(text)
+    console.warn(*found["warnings"])
     columns, cells = table(found)
     console.table(f"test split, {found['space']}, by the best epoch; {S_IS}", columns, cells)
-    for text in remarks(found):
-        console.say(text)
+    console.say(*remarks(found))
     if found["config_difference"]:
         console.table("configuration, where it differs", ["", *found["runs"]], difference_cells(found))
     else:

@@ -112,11 +112,8 @@ def badge(text: str, tone: str = "plain") -> Markup:
 
 def numbers(items: Sequence[tuple[str, str, str]]) -> Markup:
     """A few big numbers, each (name, value, small text below)."""
-    return element(
-        "div",
-        *[element("div", element("small", n), element("b", v), element("small", note)) for n, v, note in items],
-        class_="numbers",
-    )
+    boxes = [element("div", element("small", n), element("b", v), element("small", note)) for n, v, note in items]
+    return element("div", *boxes, class_="numbers")
 
 
 def table(columns: Sequence[Any], rows: Sequence[Sequence[Any]], strong: Collection[str] = ()) -> Markup:

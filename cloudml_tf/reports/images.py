@@ -111,12 +111,9 @@ def cases(samples: Samples, error: np.ndarray, worst: bool) -> np.ndarray:
     """The sequences with the largest (smallest) error, (up to `CASES`,), none within a minute of another."""
     chosen: list[int] = []
     for i in np.argsort(-np.abs(error) if worst else np.abs(error), kind="stable"):
-        near = [
-            j
-            for j in chosen
-            if samples.flight[i] == samples.flight[j] and abs(samples.time_s[i] - samples.time_s[j]) < APART_S
-        ]
-        if not near:
+        others = np.asarray(chosen, int)
+        apart_s = np.abs(samples.time_s[others] - samples.time_s[i])
+        if not np.any((samples.flight[others] == samples.flight[i]) & (apart_s < APART_S)):
             chosen.append(int(i))
         if len(chosen) == CASES:
             break
@@ -141,29 +138,24 @@ def film(
         name: prefix of the files.
     """
     frames = samples.table[samples.index[chosen]][..., 0]  # (k,T,H,W)
-    step = -(-max(frames.shape[2:]) // LARGEST)
     tone = tuple(np.percentile(frames, [1, 99]))
     found = []
     for place, i in enumerate(chosen):
         weights = None if attention is None else attention[place]
         caption = f"{samples.flight_names[samples.flight[i]]}, {clock(samples.time_s[i])}"
         title = f"lidar {target[i]:.3f}, prediction {prediction[i]:.3f}, error {prediction[i] - target[i]:+.3f}"
-        made = _case(frames[place], step, samples.nadir, tone, weights, title)
+        made = _case(frames[place], samples.nadir, tone, weights, title)
         found.append(Picture(f"{name}_{place + 1}", caption, made))
     return found
 
 
 @styled()
 def _case(
-    frames: np.ndarray,
-    step: int,
-    nadir: tuple[int, int],
-    tone: tuple[float, ...],
-    weights: np.ndarray | None,
-    title: str,
+    frames: np.ndarray, nadir: tuple[int, int], tone: tuple[float, ...], weights: np.ndarray | None, title: str
 ) -> Figure:
-    """Draw frames (T,H,W) side by side; `step` thins out large ones."""
+    """Draw frames (T,H,W) side by side, large ones thinned out."""
     count, height, width = frames.shape
+    step = -(-max(height, width) // LARGEST)
     made = Figure(figsize=(3.6, 1.6 if weights is None else 2.2), layout="constrained")
     grid = made.add_gridspec(1 if weights is None else 2, count, height_ratios=[2.6, 1][: 1 if weights is None else 2])
     for number, frame in enumerate(frames):

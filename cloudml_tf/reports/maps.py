@@ -33,14 +33,9 @@ def scene_maps(scenes: Scenes, z: np.ndarray, scaling: TargetScaling, number: in
         shown |= {"retrieval": other, "retrieval - truth": other - truth}
     mse = float(np.mean((prediction - truth)[seen] ** 2))
     caption = f"Scene {scenes.names[number]}: mean squared error {mse:.2f}; maps in {unit}."
-    made = _side_by_side(_image(scenes.frames[number]), shown)
+    frames = scenes.frames[number]  # (H,W,C), or (T,H,W,C), whose middle one is shown
+    made = _side_by_side((frames if frames.ndim == 3 else frames[len(frames) // 2])[..., 0], shown)
     return Picture(f"scene_{scenes.names[number]}".replace(" ", "_"), caption, made, wide=True)
-
-
-def _image(frames: np.ndarray) -> np.ndarray:
-    """(H,W,C), or the middle of (T,H,W,C) -> the first channel (H,W)."""
-    middle = frames if frames.ndim == 3 else frames[len(frames) // 2]
-    return middle[..., 0]
 
 
 def _side_by_side(image: np.ndarray, shown: Mapping[str, np.ndarray]) -> Figure:
@@ -68,11 +63,6 @@ def worst_and_best(scenes: Scenes, z: np.ndarray, scaling: TargetScaling, count:
     worst_first = np.argsort(error.sum(axis=(1, 2)) / size)[::-1]
     order = [int(number) for number in worst_first if scenes.known[number].any()]
     return [*order[:count], *order[max(len(order) - count, count) :]]
-
-
-def chosen_maps(scenes: Scenes, z: np.ndarray, scaling: TargetScaling, unit: str) -> list[Picture]:
-    """The scenes with the largest and with the smallest errors."""
-    return [scene_maps(scenes, z, scaling, number, unit) for number in worst_and_best(scenes, z, scaling)]
 
 
 @styled()

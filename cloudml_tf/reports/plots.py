@@ -12,31 +12,17 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 from scipy.ndimage import gaussian_filter
 
-from cloudml_tf.reports.figure import (
-    BLUE,
-    DENSITY,
-    GREEN,
-    GREY,
-    INK,
-    LINE,
-    MUTED,
-    ORANGE,
-    REFERENCES,
-    Picture,
-    colour_of,
-    legend_below,
-    limits,
-    panel,
-    styled,
-)
+from cloudml_tf.reports import figure
+from cloudml_tf.reports.figure import BLUE, GREEN, GREY, INK, LINE, ORANGE, Picture, colour_of, limits, panel, styled
 
+LOWEST = -1.0  # where bars end
 History = Sequence[Mapping[str, float]]  # one row per epoch
 Scores = Mapping[str, Any]
 Line = tuple[str, History, np.ndarray, str]  # label, history, values, colour
 
 
 @styled()
-def lines(name: str, title: str, series: Sequence[Line], best_epoch: int | None = None, caption: str = "") -> Picture:
+def lines(name: str, title: str, series: Sequence[Line], best_epoch: int | None = None) -> Picture:
     """Draw curves over the epochs; a dotted line marks the best one (counted from 0)."""
     made, (ax,) = panel()
     for label, history, values, colour in series:
@@ -51,8 +37,8 @@ def lines(name: str, title: str, series: Sequence[Line], best_epoch: int | None 
     if "R²" in title and everything.size and everything.min() < -1:
         ax.set_ylim(-1, 1.02)
     if len(series) > 1:
-        legend_below(made)
-    return Picture(name, caption, made)
+        figure.legend_below(made)
+    return Picture(name, "", made)
 
 
 def values_of(history: History, key: str) -> np.ndarray:
@@ -79,14 +65,11 @@ def curves(history: History, best_epoch: int | None) -> list[Picture]:
 def curves_of_runs(histories: Mapping[str, History]) -> list[Picture]:
     """Draw the validation R², s and r of several runs, one colour per run."""
     titles = {"val_r2": "R² (validation)", "val_variance_ratio": "s (validation)", "val_correlation": "r (validation)"}
-    return [
-        lines(
-            f"runs_{key}",
-            title,
-            [(n, h, values_of(h, key), colour_of(i)) for i, (n, h) in enumerate(histories.items())],
-        )
-        for key, title in titles.items()
-    ]
+    found = []
+    for key, title in titles.items():
+        series = [(n, h, values_of(h, key), colour_of(i)) for i, (n, h) in enumerate(histories.items())]
+        found.append(lines(f"runs_{key}", title, series))
+    return found
 
 
 @styled()
@@ -106,7 +89,7 @@ def scatter(
     ax.set(xlim=both, ylim=both, xlabel=f"{truth}, {unit}", ylabel=f"prediction, {unit}", aspect="equal")
     ax.locator_params(nbins=5)  # the same ticks on both axes, whose labels are not equally wide
     ax.set_title(f"R² {found['r2']:.3f}, s {100 * found['variance_ratio']:.1f} %, r {found['correlation']:.3f}")
-    legend_below(made)
+    figure.legend_below(made)
     return Picture(name, f"{found['n']} labels; a stronger colour means more of them.", made)
 
 
@@ -132,7 +115,7 @@ def residuals(
     ax.axvline(0, color=INK, linewidth=1)
     ax.axvline(found["bias"], color=ORANGE, linewidth=1.4, linestyle="--", label="bias")
     ax.set(xlim=up, xlabel=f"prediction - {truth}, {unit}", ylabel="labels", title="Histogram of residuals")
-    legend_below(made)
+    figure.legend_below(made)
     return [first, Picture("residual_histogram", f"Bias {found['bias']:+.3f}, RMSE {found['rmse']:.3f}.", made)]
 
 
@@ -141,14 +124,15 @@ def _cloud(
 ) -> None:
     """Draw points as dark as they are dense: the smoothed count of their cell. Many points become cells."""
     if len(x) > 5000:
-        ax.hexbin(x, y, gridsize=cells, bins="log", cmap=DENSITY, mincnt=1, extent=(*across, *up), rasterized=True)
+        extent = (*across, *up)
+        ax.hexbin(x, y, gridsize=cells, bins="log", cmap=figure.DENSITY, mincnt=1, extent=extent, rasterized=True)
         return
     counts, *edges = np.histogram2d(x, y, bins=cells, range=[across, up])
     smooth = gaussian_filter(counts, 1.5)
     row, column = (np.clip(np.digitize(v, e) - 1, 0, cells - 1) for v, e in zip((x, y), edges, strict=True))
     density = smooth[row, column]
     order = np.argsort(density, kind="stable")
-    ax.scatter(x[order], y[order], c=density[order], s=14, cmap=DENSITY, linewidths=0, rasterized=True)
+    ax.scatter(x[order], y[order], c=density[order], s=14, cmap=figure.DENSITY, linewidths=0, rasterized=True)
 
 
 @styled()
@@ -168,22 +152,18 @@ def distributions(
         ratio = values.std() / target.std() if target.std() > 0 else math.nan
         ax.set(title=f"{title[0].upper()}{title[1:]}: s {100 * ratio:.1f} %", xlabel=unit, yticks=[])
         ax.xaxis.set_major_locator(MaxNLocator(5))
-        legend_below(made)
+        figure.legend_below(made)
         found.append(Picture(f"distribution_{title.replace(' ', '_')}", "", made))
     return found
 
 
 @styled()
 def bars(
-    name: str,
-    title: str,
-    rows: Sequence[str],
-    values: Mapping[str, Sequence[float]],
-    low: float = -1.0,
-    form: str = ".3f",
+    name: str, title: str, rows: Sequence[str], values: Mapping[str, Sequence[float]], form: str = ".3f"
 ) -> Picture:
-    """Draw horizontal bars: a group per row, in it a bar and a colour per key. Bars end at `low`; their labels give the
-    value.
+    """Draw horizontal bars: a group per row, in it a bar and a colour per key.
+
+    Bars end at `LOWEST`; their labels give the value.
 
     Several runs side by side: `bars("pairs", "R²", flights, {"run A": [...], "run B": [...]})`.
     """
@@ -193,7 +173,7 @@ def bars(
     for number, (key, series) in enumerate(values.items()):
         y = place + 0.4 - thick * (number + 0.5)
         known = [value if value is not None and math.isfinite(value) else math.nan for value in series]
-        ax.barh(y, np.maximum(known, low), thick * 0.9, color=colour_of(number), label=key)
+        ax.barh(y, np.maximum(known, LOWEST), thick * 0.9, color=colour_of(number), label=key)
         for at, value in zip(y, known, strict=True):
             if not math.isnan(value):
                 spot: Any = {"xytext": (3, 0), "textcoords": "offset points", "va": "center", "fontsize": 8}
@@ -203,7 +183,7 @@ def bars(
     ax.set_title(title)
     ax.grid(axis="y", visible=False)
     if len(values) > 1:
-        legend_below(made)
+        figure.legend_below(made)
     return Picture(name, "", made)
 
 
@@ -211,12 +191,12 @@ def flight_bars(by_part: Mapping[str, Mapping[str, Scores]]) -> list[Picture]:
     """Draw R², s and RMSE of each flight."""
     rows = [f"{flight} ({part})" for part, flights in by_part.items() for flight in flights]
     found = [scores for flights in by_part.values() for scores in flights.values()]
-    series = {key: {"": [one[key] for one in found]} for key in ("r2", "rmse")}
+    r2, rmse = ({"": [one[key] for one in found]} for key in ("r2", "rmse"))
     spread = {"": [100 * one["variance_ratio"] for one in found]}
     return [
-        bars("flights_r2", "R²", rows, series["r2"]),
+        bars("flights_r2", "R²", rows, r2),
         bars("flights_s", "s = std(p)/std(t), %", rows, spread, form=".1f"),
-        bars("flights_rmse", "RMSE", rows, series["rmse"]),
+        bars("flights_rmse", "RMSE", rows, rmse),
     ]
 
 
@@ -231,14 +211,14 @@ def taylor(rows: Sequence[tuple[str, Scores]], name: str = "taylor") -> Picture:
     shown = [(label, f) for label, f in rows if _positive(f)]
     reach = max([1.25, *[1.1 * f["variance_ratio"] for _, f in shown]])
     _taylor_grid(ax, reach)
-    runs = [label for label, _ in rows if label not in REFERENCES]
+    runs = [label for label, _ in rows if label not in figure.REFERENCES]
     for label, f in shown:
         s, r = f["variance_ratio"], f["correlation"]
-        tint, marker = REFERENCES.get(label) or (colour_of(runs.index(label)), "o")
-        size = 5 if label in REFERENCES else 8
+        tint, marker = figure.REFERENCES.get(label) or (colour_of(runs.index(label)), "o")
+        size = 5 if label in figure.REFERENCES else 8
         ax.plot(s * r, s * math.sqrt(max(1 - r * r, 0)), marker, markersize=size, color=tint, label=label, linestyle="")
     if shown:
-        legend_below(made)
+        figure.legend_below(made)
     ax.set_title("Taylor diagram", pad=12)
     missing = [label for label, f in rows if not _positive(f)]
     absent = f" Not on it, with no positive correlation: {', '.join(missing)}." if missing else ""
@@ -261,7 +241,7 @@ def _taylor_grid(ax: Axes, reach: float) -> None:
     for r in (0.3, 0.6, 0.8, 0.9, 0.95, 0.99):
         right, up = reach * r, reach * math.sqrt(1 - r * r)
         ax.plot([0, right], [0, up], color=LINE, linewidth=0.8, zorder=0)
-        ax.text(1.02 * right, 1.02 * up, f"{r:g}", fontsize=8, color=MUTED)
+        ax.text(1.02 * right, 1.02 * up, f"{r:g}", fontsize=8, color=figure.MUTED)
     ax.plot(reach * np.cos(angle), reach * np.sin(angle), color=GREY, linewidth=1)
     ax.plot(1, 0, marker="*", markersize=14, color=INK, clip_on=False)
     ax.set(xlim=(0, 1.06 * reach), ylim=(0, 1.06 * reach), aspect="equal", xlabel="s = std(p)/std(t)")

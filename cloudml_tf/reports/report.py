@@ -12,19 +12,9 @@ from cloudml_tf.data.scaling import TargetScaling
 from cloudml_tf.data.scenes import Scenes
 from cloudml_tf.evaluation.collect import table_rows
 from cloudml_tf.evaluation.scores import labels, number, texts
-from cloudml_tf.reports import html, images, maps, plots, shift
+from cloudml_tf.reports import html, images, maps, plots, shift, tables
 from cloudml_tf.reports.figure import Picture, side_by_side, worded
 from cloudml_tf.reports.html import Markup
-from cloudml_tf.reports.tables import (
-    HEAD,
-    IDENTITY,
-    TIER_TONES,
-    WORTH,
-    interval,
-    pretraining_rows,
-    reasons,
-    score_cells,
-)
 from cloudml_tf.utils.files import write_text
 
 ATTENTION = (
@@ -112,7 +102,8 @@ def _of_scores(metrics: dict[str, Any], evidence: Evidence, unit: str) -> Chapte
 def _of_scenes(metrics: dict[str, Any], evidence: Evidence, unit: str) -> list[Chapter]:
     """Scores of each scene or group, and the maps of some."""
     test = cast(Scenes, evidence.parts["test"])
-    drawn = maps.chosen_maps(test, evidence.predictions["test"], evidence.scaling, unit)
+    z, scaling = evidence.predictions["test"], evidence.scaling
+    drawn = [maps.scene_maps(test, z, scaling, number, unit) for number in maps.worst_and_best(test, z, scaling)]
     return [
         Chapter("Scenes", "", plots.flight_bars({"test": metrics["per_flight"]["test"]})),
         Chapter("Maps", "The scenes with the largest and with the smallest errors.", drawn),
@@ -142,30 +133,31 @@ def write_html(
     path: Path, title: str, metrics: dict[str, Any], chapters: Sequence[Chapter], extra: Mapping[str, Any]
 ) -> None:
     """One page that needs no other file. Its numbers are those of `metrics`, which it also holds as JSON."""
-    shown = [
-        html.section(chapter.title, side_by_side(chapter.pictures), note=chapter.note)
-        for chapter in chapters
-        if chapter.pictures
-    ]
+    shown = sections(chapters)
     if "pretraining" in metrics:
         shown.insert(0, _pretraining(metrics))
     if "shift" in metrics:
         shown.insert(0, shift.section(metrics["shift"]))
     folded = [html.details(name, html.json_block(content)) for name, content in extra.items()]
-    content = [*summary(metrics), *tables(metrics), *shown, html.section("Details", *folded)]
+    content = [*summary(metrics), *score_tables(metrics), *shown, html.section("Details", *folded)]
     write_text(path, html.page(title, *content, data={"metrics": metrics}))
+
+
+def sections(chapters: Sequence[Chapter]) -> list[Markup]:
+    """The sections of a page for the chapters that have pictures."""
+    return [html.section(one.title, side_by_side(one.pictures), note=one.note) for one in chapters if one.pictures]
 
 
 def _pretraining(metrics: dict[str, Any]) -> Markup:
     """Hidden patches beside their references, and what the encoder was worth beside random weights."""
     found = metrics["pretraining"]
     errors = [[name.replace("_", " "), number(error, ".4f")] for name, error in found["errors"].items()]
-    rows = pretraining_rows(found, {part: metrics[part] for part in ("val", "test")})
+    rows = tables.pretraining_rows(found, {part: metrics[part] for part in ("val", "test")})
     return html.section(
         "Pretraining",
         html.element("p", found["verdict"]),
         html.table(["hidden patches of validation frames", "mean squared error"], errors),
-        html.table(["", *labels(WORTH)], rows, strong={"test: pretrained"}),
+        html.table(["", *labels(tables.WORTH)], rows, strong={"test: pretrained"}),
         note="The encoder learned to paint hidden patches of frames without labels. Its worth is the difference to the "
         "control: the same network, trained alike from random weights.",
     )
@@ -177,7 +169,7 @@ def summary(metrics: dict[str, Any]) -> list[Markup]:
     badges = []
     if "tier" in metrics:
         name = metrics["tier"]["name"]
-        badges.append(html.badge("no tier" if name == "none" else f"tier: {name}", TIER_TONES[name]))
+        badges.append(html.badge("no tier" if name == "none" else f"tier: {name}", tables.TIER_TONES[name]))
     if "phase3" in metrics:
         passed = metrics["phase3"]["passed"]
         badges.append(html.badge(f"acceptance: {'passed' if passed else 'failed'}", "good" if passed else "bad"))
@@ -186,17 +178,17 @@ def summary(metrics: dict[str, Any]) -> list[Markup]:
     diagnosis = metrics.get("diagnosis")
     if diagnosis:
         badges.append(html.badge(diagnosis["verdict"], "good" if diagnosis["verdict"] == "healthy" else "bad"))
-    lines = [html.element("p", line) for line in reasons(metrics)]
+    lines = [html.element("p", line) for line in tables.reasons(metrics)]
     lines += [html.element("p", f"flight {n} was left out: {why}") for n, why in metrics.get("left_out", {}).items()]
     if training:
         lines.append(html.element("p", _trained(training), class_="muted"))
     unit = metrics["space"]["loss"]
     r2, s, r, ceiling, rmse = texts(found, ("r2", "variance_ratio", "correlation", "r2_ceiling", "rmse"))
     big = [
-        ("R²", r2, interval(found, "r2")),
-        ("s", s, interval(found, "variance_ratio")),
+        ("R²", r2, tables.interval(found, "r2")),
+        ("s", s, tables.interval(found, "variance_ratio")),
         ("r, correlation", r, f"ceiling r² {ceiling}"),
-        (f"RMSE, {unit}", rmse, interval(found, "rmse")),
+        (f"RMSE, {unit}", rmse, tables.interval(found, "rmse")),
     ]
     top = [html.element("p", *badges), *([html.columns(*_diagnosed(diagnosis))] if diagnosis else [])]
     return [*top, html.numbers(big), html.columns(*lines)]
@@ -219,7 +211,7 @@ def _diagnosed(diagnosis: Mapping[str, Any] | None) -> list[Markup]:
     return found + ([html.bullets(diagnosis["notes"])] if diagnosis.get("notes") else [])
 
 
-def tables(metrics: dict[str, Any]) -> list[Markup]:
+def score_tables(metrics: dict[str, Any]) -> list[Markup]:
     """Scores of the test part in each space; those of the other parts folded away."""
     spaces = {name: space for space, name in reversed(metrics["space"].items())}  # one, where both have one name
     words = {"loss": ", in which the loss works and the tier is judged" if len(spaces) > 1 else "", "physical": ""}
@@ -227,10 +219,11 @@ def tables(metrics: dict[str, Any]) -> list[Markup]:
     def of(part: str) -> list[Markup]:
         found = []
         for name, space in sorted(spaces.items(), key=lambda pair: pair[1]):
-            rows = [score_cells(n, f if space == "loss" else f["physical"]) for n, f in table_rows(metrics, part)]
-            found += [html.element("h3", f"{part}: {name}{words[space]}"), html.table(HEAD, rows, strong={"network"})]
+            scored = [(n, f if space == "loss" else f["physical"]) for n, f in table_rows(metrics, part)]
+            cells = html.table(tables.HEAD, [tables.score_cells(*row) for row in scored], strong={"network"})
+            found += [html.element("h3", f"{part}: {name}{words[space]}"), cells]
         return found
 
     others = [one for part in ("val", "train") if part in metrics for one in of(part)]
     folded = [html.details("Validation and training part", *others)] if others else []
-    return [html.section("Scores", *of("test"), *folded, note=IDENTITY)]
+    return [html.section("Scores", *of("test"), *folded, note=tables.IDENTITY)]

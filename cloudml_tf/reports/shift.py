@@ -5,6 +5,7 @@ from typing import Any
 
 from markupsafe import Markup
 
+from cloudml_tf.evaluation.scores import number
 from cloudml_tf.evaluation.shift import NOTE
 from cloudml_tf.reports import html
 
@@ -12,16 +13,11 @@ from cloudml_tf.reports import html
 def section(found: Mapping[str, Any]) -> Markup:
     """The section for the report."""
     lines = [html.element("p", html.badge("shift", "fair"), found["meaning"])] if found["warnings"] else []
-    rows = [
-        [
-            f"{row['name']}: {', '.join(row['flights'])}",
-            *(" to ".join(f"{row[side][end]:.3g}" for end in (0, 2)) for side in ("training", "here")),
-            f"{row['stds']:+.2f}",
-            f"{row['distance']:.2f}",
-            "-" if row["chance"] is None else f"{row['chance']:.2g}",
-        ]
-        for row in found["compared"]
-    ]
+    rows = []
+    for row in found["compared"]:
+        ranges = [" to ".join(f"{row[side][end]:.3g}" for end in (0, 2)) for side in ("training", "here")]
+        numbers = [f"{row['stds']:+.2f}", f"{row['distance']:.2f}", number(row["chance"], ".2g")]
+        rows.append([f"{row['name']}: {', '.join(row['flights'])}", *ranges, *numbers])
     columns = ["", "training, 5 to 95 %", "here, 5 to 95 %", "median, std", "distance", "chance"]
     bullets = [html.bullets(found["warnings"])] if found["warnings"] else []
     return html.section(

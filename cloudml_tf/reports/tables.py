@@ -3,17 +3,9 @@
 from collections.abc import Mapping
 from typing import Any
 
+from cloudml_tf.evaluation import scores
 from cloudml_tf.evaluation.collect import table_rows
-from cloudml_tf.evaluation.scores import (
-    ABSOLUTE_LIMITS,
-    COLUMNS,
-    FEWEST_BLOCKS,
-    S_IS,
-    SEED_STD,
-    few_blocks,
-    labels,
-    texts,
-)
+from cloudml_tf.evaluation.scores import COLUMNS, S_IS, labels, texts
 from cloudml_tf.utils.console import Console
 
 BEHIND = ("correlation", "bias", "rmse", "mae", "r2_ceiling", "spread_cost")
@@ -49,22 +41,20 @@ WORTH = ("r2", "variance_ratio", "correlation", "rmse")  # the scores that say w
 
 
 def pretraining_rows(found: Mapping[str, Any], parts: Mapping[str, Any]) -> list[list[str]]:
-    """The rows of an encoder's value: its linear probe, and the run's scores on each of `parts` beside the
-    control's."""
-    scored = {f"val: linear probe, {name}": scores for name, scores in found["probe"].items()}
-    for part, scores in parts.items():
-        scored[f"{part}: pretrained"] = scores
+    """The rows of an encoder's value: its linear probe, and the scores on each of `parts` beside the control's."""
+    scored = {f"val: linear probe, {name}": probed for name, probed in found["probe"].items()}
+    for part, reached in parts.items():
+        scored[f"{part}: pretrained"] = reached
         if "control" in found:
             scored[f"{part}: control, random weights"] = found["control"][part]
-    return [[name, *texts(scores, WORTH)] for name, scores in scored.items()]
+    return [[name, *texts(one, WORTH)] for name, one in scored.items()]
 
 
 def print_scores(console: Console, metrics: dict[str, Any], part: str = "test") -> None:
     """Print the table and the verdict."""
     rows = [score_cells(name, found) for name, found in table_rows(metrics, part)]
     console.table(f"{part}, {metrics['space']['loss']}, 95 % intervals by block bootstrap; {S_IS}", HEAD, rows)
-    for line in verdict(metrics):
-        console.say(line)
+    console.say(*verdict(metrics))
 
 
 def verdict(metrics: dict[str, Any]) -> list[str]:
@@ -82,7 +72,7 @@ def verdict(metrics: dict[str, Any]) -> list[str]:
 
 
 def _few_blocks(metrics: dict[str, Any]) -> list[str]:
-    return few_blocks(metrics["test"].get("blocks", FEWEST_BLOCKS))  # scenes have none
+    return scores.few_blocks(metrics["test"].get("blocks", scores.FEWEST_BLOCKS))  # scenes have none
 
 
 def reasons(metrics: dict[str, Any]) -> list[str]:
@@ -99,11 +89,11 @@ def absolute_limits(metrics: dict[str, Any]) -> list[str]:
         return []
     found = metrics["test"]
     kept = []
-    for name, limits in ABSOLUTE_LIMITS.items():
+    for name, limits in scores.ABSOLUTE_LIMITS.items():
         fails = [
             f"{COLUMNS[key].label} {found[key]:.3f}"
             for key, limit in limits.items()
             if not (found[key] > limit if key == "pred_spread" else found[key] < limit)
         ]
         kept.append(f"{name} {'met' if not fails else 'missed by ' + ', '.join(fails)}")
-    return [f"by the absolute limits of the reference recipe (made for std {SEED_STD:g}): " + "; ".join(kept)]
+    return [f"by the absolute limits of the reference recipe (made for std {scores.SEED_STD:g}): " + "; ".join(kept)]

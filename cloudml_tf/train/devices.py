@@ -60,9 +60,7 @@ def cluster() -> Cluster | None:
 
 def is_chief(training: "Training") -> bool:
     """Whether this process writes the files of a run: the only process, or the first of the workers."""
-    if training.devices != "workers":
-        return True
-    found = cluster()
+    found = cluster() if training.devices == "workers" else None
     return found is None or found.index == 0
 
 

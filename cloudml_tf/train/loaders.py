@@ -7,7 +7,6 @@ import numpy as np
 
 from cloudml_tf.config.schema import Config
 from cloudml_tf.data.prepare import Prepared
-from cloudml_tf.data.samples import Examples
 from cloudml_tf.train.batches import Batches, Inputs, point_values, with_locations
 
 VALIDATION_BATCH = 256  # examples at most: the loss's variance term is taken over a batch
@@ -25,19 +24,17 @@ class Loaders:
 
     batches: Batches
     validation: Batches
-    examples: Examples
     shown: keras.utils.PyDataset
 
     def keep(self, output: np.ndarray) -> np.ndarray:
         """The predictions of the known labels of the validation split, (k,), from a network's output."""
-        return point_values(output, self.examples)[self.examples.known]
+        return point_values(output, self.validation.examples)[self.validation.examples.known]
 
     @classmethod
     def of(cls, config: Config, prepared: Prepared) -> "Loaders":
         """The loaders of a configuration."""
-        val = prepared.parts["val"]
-        shown = Inputs(val, shared=config.training.run_length > 1)
-        return cls(training_batches(config, prepared), validation_batches(config, prepared), val, shown)
+        shown = Inputs(prepared.parts["val"], shared=config.training.run_length > 1)
+        return cls(training_batches(config, prepared), validation_batches(config, prepared), shown)
 
 
 def training_batches(config: Config, prepared: Prepared) -> Batches:

@@ -80,14 +80,6 @@ def make_model(
     """
     if config.target.coverage == "swath":
         return _swath_network(config, scaling, frame_shape)
-    frame_scaler = Standardize(
-        scaling.frame_mean,
-        scaling.frame_std,
-        log_offset=config.preprocessing.log_offset,
-        flat_field=scaling.flat_field,
-        per_frame=config.preprocessing.per_frame,
-        name="standardize_frames",
-    )
     feature_scaler = Standardize(scaling.feature_mean, scaling.feature_std, name="standardize_features")
     return build_regressor(
         (frame_shape[0], frame_shape[1], frame_shape[2]),
@@ -95,12 +87,23 @@ def make_model(
         nadir=None if nadir is None else (nadir[0], nadir[1]),
         sun_angles=config.data.sun_angles,
         features=len(config.data.features),
-        frame_scaler=frame_scaler,
+        frame_scaler=_frame_scaler(config, scaling),
         feature_scaler=feature_scaler if config.data.features else None,
         mirror_average=config.data.camera.across_track_axis if config.model.mirror_average else None,
         offsets=offsets,
         along="columns" if config.data.camera.across_track_axis == "rows" else "rows",
         **config.model.model_dump(exclude={"mirror_average", "shift_average"}),
+    )
+
+
+def _frame_scaler(config: Config, scaling: Scaling) -> Standardize:
+    return Standardize(
+        scaling.frame_mean,
+        scaling.frame_std,
+        log_offset=config.preprocessing.log_offset,
+        flat_field=scaling.flat_field,
+        per_frame=config.preprocessing.per_frame,
+        name="standardize_frames",
     )
 
 
@@ -110,13 +113,10 @@ def _swath_network(config: Config, scaling: Scaling, frame_shape: Sequence[int |
     shape: list[int | None] = list(frame_shape)
     if config.augmentation.window is not None:
         shape[-3:-1] = None, None
-    scaler = Standardize(
-        scaling.frame_mean, scaling.frame_std, log_offset=config.preprocessing.log_offset, name="standardize_frames"
-    )
     same = {"widths", "dropout", "head_dropout", "head_units", "shift_average", "output_init", "output_bias"}
     return build_swath_network(
         tuple(shape),
-        frame_scaler=scaler,
+        frame_scaler=_frame_scaler(config, scaling),
         periodic=scenes.periodic,
         mirror_average=across_sun(scenes) if config.model.mirror_average else None,
         **config.model.model_dump(include=same),

@@ -17,14 +17,14 @@ from cloudml_tf.config.run_folder import forget_checkpoints, has_checkpoint, rea
 from cloudml_tf.config.schema import Config
 from cloudml_tf.data.left_out import LeftOut, in_words
 from cloudml_tf.data.prepare import Prepared, prepare_frames
-from cloudml_tf.data.readers.arrays import read_npz
+from cloudml_tf.data.readers.arrays import read_npz, write_npz
 from cloudml_tf.data.readers.frames import camera_fingerprint
 from cloudml_tf.data.sources import available_flights
 from cloudml_tf.data.unlabelled import FrameChunks
 from cloudml_tf.nn.optimizers import adamw
 from cloudml_tf.utils.console import Console
 from cloudml_tf.utils.errors import PretrainingError
-from cloudml_tf.utils.files import whole_file, write_json
+from cloudml_tf.utils.files import write_json
 from cloudml_tf.utils.tf_logging import quiet_tensorflow
 
 NAME, WEIGHTS = "pretraining.json", "encoder.npz"
@@ -60,8 +60,7 @@ def pretrain(config: Config, prepared: Prepared, folder: Path, console: Console)
     left_out: LeftOut = {}
     with console.progress("reading all frames") as progress:
         chunks = prepare_frames(config, progress, left_out)
-    for text in in_words(left_out):
-        console.warn(text)
+    console.warn(*in_words(left_out))
     quiet_tensorflow()
     from cloudml_tf.nn.introspection import frame_encoder_of, frame_model_of
     from cloudml_tf.train import network
@@ -78,8 +77,7 @@ def pretrain(config: Config, prepared: Prepared, folder: Path, console: Console)
     history, seconds = _fit(model, config, chunks, folder, console)
     evaluated = _evaluate(model, chunks["val"])
     found = _summary(history, evaluated, chunks, config, prepared, seconds)
-    with whole_file(folder / WEIGHTS) as temporary, open(temporary, "wb") as file:
-        np.savez(file, *encoder.get_weights())
+    write_npz(folder / WEIGHTS, *encoder.get_weights())
     for picture in pictures(evaluated["target"], evaluated["painted"], evaluated["hidden"], history):
         picture.write(folder / "plots")
     write_json(folder / NAME, found)  # its presence means that the folder is complete

@@ -28,13 +28,14 @@ class Console:
         if not self.rich.is_terminal:
             self.rich.width = 140  # a file or a pipe has no width; tables should not wrap there
 
-    def say(self, text: str, style: str = "") -> None:
-        """Print a line."""
-        self.rich.print(text, style=style, markup=False, soft_wrap=True)
+    def say(self, *texts: str, style: str = "") -> None:
+        """Print lines."""
+        for text in texts:
+            self.rich.print(text, style=style, markup=False, soft_wrap=True)
 
-    def warn(self, text: str) -> None:
-        """Print a warning line."""
-        self.rich.print(f"warning: {text}", style="yellow", markup=False, soft_wrap=True)
+    def warn(self, *texts: str) -> None:
+        """Print warning lines."""
+        self.say(*(f"warning: {text}" for text in texts), style="yellow")
 
     def table(self, title: str, columns: list[str], rows: list[list[str]]) -> None:
         """Print a table, numbers to the right. One that is too wide loses its lines, and is then split by columns.

@@ -14,6 +14,7 @@ import numpy as np
 
 from cloudml_tf.data.readers import hdf5
 from cloudml_tf.utils.errors import DataError, RunError
+from cloudml_tf.utils.files import whole_file
 
 MOST_EXPANSION = 1100.0  # largest compression ratio: zlib reaches 1032
 _DAMAGED = (OSError, ValueError, KeyError, EOFError, MemoryError, RuntimeError, zipfile.BadZipFile, zlib.error)
@@ -27,6 +28,12 @@ def read_npz(path: Path, what: str = "file") -> dict[str, np.ndarray]:
             return {name: file[name] for name in file.files}
     except _DAMAGED as error:
         raise RunError(f"{path}: the {what} is damaged ({error}). Start the run again.") from None
+
+
+def write_npz(path: Path, *arrays: np.ndarray, **named: np.ndarray) -> None:
+    """Write arrays as a compressed .npz file, whole or not at all; those without a name are called arr_0, arr_1, …"""
+    with whole_file(path) as temporary, open(temporary, "wb") as file:
+        np.savez_compressed(file, *arrays, **named)  # type: ignore[arg-type]
 
 
 def _check_npz(path: Path) -> None:

@@ -152,12 +152,12 @@ def notes(e: Evidence, verdict: str) -> Iterator[str]:
 
 def print_diagnosis(console: Console, found: dict[str, Any]) -> None:
     """Print verdict, evidence and remedies."""
-    console.say(f"diagnosis: {found['verdict']}", "bold")
+    console.say(f"diagnosis: {found['verdict']}", style="bold")
     if not found["findings"]:
         console.say(f"  {found['summary']}")
     for number, finding in enumerate(found["findings"]):
         if number:
-            console.say(f"also: {finding['name']}", "bold")
+            console.say(f"also: {finding['name']}", style="bold")
         for text in finding["evidence"]:
             console.say(f"  - {text}")
         console.say(f"  {finding['remedy']}")
@@ -174,7 +174,7 @@ def print_shortly(console: Console, found: dict[str, Any], run: Path) -> None:
         return
     main, *others = found["findings"]
     also = f"; also {', '.join(finding['name'] for finding in others)}" if others else ""
-    console.say(f"diagnosis: {main['name']}{also}", "bold")
+    console.say(f"diagnosis: {main['name']}{also}", style="bold")
     console.say(f"  {main['evidence'][0]}")
     console.say(f"  {main['remedy']}")
     if main["set"]:

@@ -64,27 +64,24 @@ def title_of(variant: str, group: str) -> str:
     return ": ".join(part for part in (variant, group) if part) or "rows"
 
 
-def references(rows: Mapping[str, Any]) -> str:
+def references(rows: Mapping[str, Any]) -> list[str]:
     """The scores of the baselines and the oracle, from any row that has them."""
     first = next((row for row in rows.values() if "ridge_r2" in row), None)
     if first is None:
-        return ""
+        return []
     names = {"ridge_r2": "ridge", "gradient_boosting_r2": "gradient boosting", "oracle_r2": "oracle"}
     reached = [f"{name} {first[key]['mean']:.3f}" for key, name in names.items() if key in first]
-    return f"R² of {', '.join(reached)}"
+    return [f"R² of {', '.join(reached)}"]
 
 
 def remarks(rows: Mapping[str, Any]) -> list[str]:
     """Winners, verdicts, expectations and published values."""
-    lines = [references(rows)] if references(rows) else []
-    best = winners(rows)
+    lines, best = references(rows), winners(rows)
     if len(rows) > 1 and best:
         named = [f"{COLUMNS[key].label} {name}" for key, name in best.items()]
         lines.append(f"highest median (MAE: lowest): {', '.join(named)}")
     for name, row in rows.items():
-        notes = []
-        if row["expected"]:
-            notes.append(f"expected {row['expected']}")
+        notes = [f"expected {row['expected']}"] if row["expected"] else []
         if "verdicts" in row:
             notes.append("diagnosis " + ", ".join(f"{count} {verdict}" for verdict, count in row["verdicts"].items()))
         if notes:
@@ -101,8 +98,7 @@ def print_tables(console: Console, found: dict[str, Any]) -> None:
             beside = published(some)
             if beside is not None:
                 console.table("with the reference recipe's figures, in brackets", *beside)
-            for line in remarks(some):
-                console.say(line)
+            console.say(*remarks(some))
     for failure in found["failed"]:
         console.warn(f"{failure['cell']} failed: {failure['error']}")
 
@@ -142,10 +138,9 @@ def picture(name: str, title: str, rows: Mapping[str, Any], reference: float | N
     height = np.arange(len(rows))[::-1]
     for shift, (key, colour) in zip((0.22, 0.0, -0.22), SHOWN.items(), strict=True):
         label = COLUMNS[key].label
-        mean = np.array([np.nan if row[key]["mean"] is None else row[key]["mean"] for row in rows.values()])
-        std = np.array([np.nan if row[key]["std"] is None else row[key]["std"] for row in rows.values()])
+        mean, std = (np.array([row[key][name] for row in rows.values()], "float64") for name in ("mean", "std"))
         ax.errorbar(mean, height + shift, xerr=std, fmt="o", color=colour, label=label, markersize=4, elinewidth=1.2)
-    ceiling = [np.nan if row["r2_ceiling"]["mean"] is None else row["r2_ceiling"]["mean"] for row in rows.values()]
+    ceiling = np.array([row["r2_ceiling"]["mean"] for row in rows.values()], "float64")  # NaN for None
     ax.plot(ceiling, height + 0.22, "|", color=INK, markersize=10, label="ceiling r²")
     ax.axvline(0, color=GREY, linewidth=1)
     if reference is not None:

@@ -13,13 +13,14 @@ from cloudml_tf.experiments.grid.cells import DONE, FAILED, Cell, Grid
 
 SCORES = ("r2", "mae", "variance_ratio", "pred_spread", "correlation", "bias", "r2_ceiling", "rmse")
 TIERS = ("excellent", "good", "minimum", "none")
+Runs = dict[int, dict[str, Any]]  # seed -> metrics
 
 
 def summarise(grid: Grid, wanted: Sequence[Cell], home: Path) -> dict[str, Any]:
     """All results of a grid: {"variants": {variant: {row: …}}, "failed": […], "done": n, "cells": n}."""
     found: dict[str, dict[str, Any]] = {}
     failed = []
-    runs: dict[tuple[str, str], dict[int, dict[str, Any]]] = {}
+    runs: dict[tuple[str, str], Runs] = {}
     for cell in wanted:
         folder = cell.folder(home)
         here = runs.setdefault((cell.variant, cell.row), {})
@@ -33,58 +34,44 @@ def summarise(grid: Grid, wanted: Sequence[Cell], home: Path) -> dict[str, Any]:
         others = runs.get((variant, against), {}) if row != against else {}
         one = {"group": chosen.group, "expected": chosen.expected, "figures": chosen.figures, "against": against}
         found.setdefault(variant, {})[row] = {**one, **row_summary(by_seed, others)}
-    total = sum(len(by_seed) for by_seed in runs.values())
-    return {
-        "experiment": grid.experiment_name,
-        "variants": found,
-        "failed": failed,
-        "done": total,
-        "cells": len(wanted),
-    }
+    counts = {"done": sum(len(by_seed) for by_seed in runs.values()), "cells": len(wanted)}
+    return {"experiment": grid.experiment_name, "variants": found, "failed": failed, **counts}
 
 
-def row_summary(by_seed: dict[int, dict[str, Any]], reference: dict[int, dict[str, Any]]) -> dict[str, Any]:
+def row_summary(by_seed: Runs, reference: Runs) -> dict[str, Any]:
     """Mean, std and median of each test score over seeds; tiers; and R² against the reference row, paired by seed."""
     found: dict[str, Any] = {"seeds": sorted(by_seed)}
-    for key in SCORES:
-        values = np.asarray([_number(m["test"][key]) for m in by_seed.values()], "float64")
-        found[key] = spread_of(values)
-    found["target_spread"] = spread_of(np.asarray([_number(m["test"]["target_spread"]) for m in by_seed.values()]))
-    found["seconds"] = spread_of(np.asarray([m["training"]["seconds"] for m in by_seed.values()], "float64"))
-    found["epochs"] = spread_of(np.asarray([m["training"]["epochs"] for m in by_seed.values()], "float64"))
-    found["collapsed"] = sum(bool(m["training"]["collapsed"]) for m in by_seed.values())
-    found["phase3_passed"] = sum(bool(m["phase3"]["passed"]) for m in by_seed.values())
-    found["tiers"] = {name: sum(m["tier"]["name"] == name for m in by_seed.values()) for name in TIERS}
+    runs = list(by_seed.values())
+    found |= {key: spread_of([run["test"][key] for run in runs]) for key in (*SCORES, "target_spread")}
+    found |= {key: spread_of([run["training"][key] for run in runs]) for key in ("seconds", "epochs")}
+    found["collapsed"] = sum(bool(run["training"]["collapsed"]) for run in runs)
+    found["phase3_passed"] = sum(bool(run["phase3"]["passed"]) for run in runs)
+    found["tiers"] = {name: sum(run["tier"]["name"] == name for run in runs) for name in TIERS}
     for name in ("ridge", "gradient_boosting"):
-        if all(name in m.get("baselines", {}) for m in by_seed.values()) and by_seed:
-            baseline = [_number(m["baselines"][name]["test"]["r2"]) for m in by_seed.values()]
-            found[f"{name}_r2"] = spread_of(np.asarray(baseline))
-    if all("oracle" in m for m in by_seed.values()) and by_seed:
-        found["oracle_r2"] = spread_of(np.asarray([_number(m["oracle"]["test"]["r2"]) for m in by_seed.values()]))
-    if all("diagnosis" in m for m in by_seed.values()) and by_seed:
-        verdicts = [m["diagnosis"]["verdict"] for m in by_seed.values()]
+        if runs and all(name in run.get("baselines", {}) for run in runs):
+            found[f"{name}_r2"] = spread_of([run["baselines"][name]["test"]["r2"] for run in runs])
+    if runs and all("oracle" in run for run in runs):
+        found["oracle_r2"] = spread_of([run["oracle"]["test"]["r2"] for run in runs])
+    if runs and all("diagnosis" in run for run in runs):
+        verdicts = [run["diagnosis"]["verdict"] for run in runs]
         found["verdicts"] = {verdict: verdicts.count(verdict) for verdict in sorted(set(verdicts))}
     shared = sorted(set(by_seed) & set(reference))
     if len(shared) > 1:
         found["against_reference"] = paired(by_seed, reference, shared)
-        found["rmse_change"] = relative_change(by_seed, reference, shared)
+        found["rmse_change"] = t_interval(_of(by_seed, shared, "rmse") / _of(reference, shared, "rmse") - 1.0)
     return found
 
 
-def paired(
-    by_seed: dict[int, dict[str, Any]], reference: dict[int, dict[str, Any]], seeds: Sequence[int], key: str = "r2"
-) -> dict[str, Any]:
-    """Mean difference of a score, row minus reference, with its 95 % t interval over seeds."""
-    found = t_interval([_number(by_seed[s]["test"][key]) - _number(reference[s]["test"][key]) for s in seeds])
+def paired(by_seed: Runs, reference: Runs, seeds: Sequence[int]) -> dict[str, Any]:
+    """Mean difference of R², row minus reference, with its 95 % t interval over seeds."""
+    found = t_interval(_of(by_seed, seeds, "r2") - _of(reference, seeds, "r2"))
     low, high = found["interval"]
     return {"seeds": list(seeds), **found, "beyond_chance": low > 0 or high < 0}
 
 
-def relative_change(
-    by_seed: dict[int, dict[str, Any]], reference: dict[int, dict[str, Any]], seeds: Sequence[int], key: str = "rmse"
-) -> dict[str, Any]:
-    """The relative difference of a score from the reference row's, with its 95 % t interval over seeds."""
-    return t_interval([_number(by_seed[s]["test"][key]) / _number(reference[s]["test"][key]) - 1.0 for s in seeds])
+def _of(runs: Runs, seeds: Sequence[int], key: str) -> np.ndarray:
+    """A score on the test split, a value for each seed; NaN where it is not defined."""
+    return np.asarray([runs[seed]["test"][key] for seed in seeds], "float64")
 
 
 def t_interval(values: Sequence[float] | np.ndarray) -> dict[str, Any]:
@@ -95,17 +82,14 @@ def t_interval(values: Sequence[float] | np.ndarray) -> dict[str, Any]:
     return {"mean": mean, "interval": [mean - half, mean + half]}
 
 
-def spread_of(values: np.ndarray) -> dict[str, float | None]:
+def spread_of(values: Sequence[float | None] | np.ndarray) -> dict[str, float | None]:
     """Mean, std and median of the finite values; None where there are none."""
-    values = values[np.isfinite(values)]
-    if not len(values):
+    found = np.asarray(values, "float64")  # NaN for None
+    found = found[np.isfinite(found)]
+    if not len(found):
         return {"mean": None, "std": None, "median": None}
-    std = float(values.std(ddof=1)) if len(values) > 1 else 0.0
-    return {"mean": float(values.mean()), "std": std, "median": float(np.median(values))}
-
-
-def _number(value: float | None) -> float:
-    return float("nan") if value is None else float(value)
+    std = float(found.std(ddof=1)) if len(found) > 1 else 0.0
+    return {"mean": float(found.mean()), "std": std, "median": float(np.median(found))}
 
 
 HEAD = ["", "n", *labels(SCORES), "tier", "time/run, s", "ΔR², 95 %", "ΔRMSE"]

@@ -88,9 +88,8 @@ def write_page(folder: Path, found: dict[str, Any], search: Search, best: dict[s
     rows = [cells(trial, search) for trial in found["trials"]]
     parts = [html.element("p", *badges), *_leader(found)]
     parts.append(html.section("Trials", picture.html()))
-    parts.append(
-        html.section("Table", html.table([*HEAD, *columns(search)], rows, strong=[found["best"] or ""]), note=OPTIMISM)
-    )
+    table = html.table([*HEAD, *columns(search)], rows, strong=[found["best"] or ""])
+    parts.append(html.section("Table", table, note=OPTIMISM))
     reasons = [f"{t['id']}: {t['reason']}" for t in found["trials"] if t["status"] != "completed"]
     if reasons:
         parts.append(html.section("Collapsed or failed trials", html.bullets(reasons)))

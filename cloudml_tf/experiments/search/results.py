@@ -1,6 +1,5 @@
 """The results of a search: every finished trial, the best of them, and its configuration."""
 
-import json
 import math
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,7 @@ from cloudml_tf.config.run_folder import read_json
 from cloudml_tf.experiments.search.settings import Search
 from cloudml_tf.experiments.search.table import HEAD, MOST_FIELDS, cells, columns, values_text
 from cloudml_tf.utils.console import Console
-from cloudml_tf.utils.files import write_json, write_text
+from cloudml_tf.utils.files import write_json
 from cloudml_tf.utils.locks import WRITING, sweep
 
 
@@ -87,4 +86,4 @@ def print_results(console: Console, found: dict[str, Any], search: Search) -> No
 
 def keep_search(folder: Path, search: Search) -> None:
     """Save the search, with its base inside, for a resumed search and for workers."""
-    write_text(folder / "search_config.json", json.dumps(search.model_dump(mode="json"), indent=2) + "\n")
+    write_json(folder / "search_config.json", search.model_dump(mode="json"))

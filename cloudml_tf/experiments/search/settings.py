@@ -7,7 +7,7 @@
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -155,10 +155,10 @@ def check(search: Search, source: str) -> None:
     for key, values in search.space.items():
         if key.startswith(NOT_TRAINING):
             raise ConfigError(f"{source}: space '{key}' does not change the training. Set it in the base.")
-        if not isinstance(values, Range):
-            _check_list(search, key, values, source)
-        else:
-            _check_range(search, key, values, source)
+        tried, hint = _tried(search, key, values, source)
+        for value in tried:
+            if wrong := refused(search, key, value):
+                raise ConfigError(f"{source}: space {wrong}{hint}")
     tuner, points = search.tuner, search.points()
     if isinstance(tuner, Grid) and points is None:
         ranges = [key for key, values in search.space.items() if isinstance(values, Range)]
@@ -169,25 +169,16 @@ def check(search: Search, source: str) -> None:
         raise ConfigError(f"{source}: hyperband chooses training.max_epochs itself; take it out of the space.")
 
 
-def _check_list(search: Search, key: str, values: tuple[Any, ...], source: str) -> None:
-    texts = [repr(value) for value in values]
-    if not values or len(set(texts)) < len(texts):
+def _tried(search: Search, key: str, values: tuple[Any, ...] | Range, source: str) -> tuple[Iterable[Any], str]:
+    """The values of a field to try on the configuration, and what to say beside the reason why one is refused."""
+    if isinstance(values, Range):
+        if is_integer(search, key, values):
+            tried = range(int(values.min), min(int(values.max), 1000) + 1)
+            return tried, " Give a list of values instead of a range."
+        return (values.min, values.max), ""
+    if not values or len(set(map(repr, values))) < len(values):
         raise ConfigError(f"{source}: space '{key}' needs one value or more, none twice. Received: {list(values)}")
-    for value in values:
-        wrong = refused(search, key, value)
-        if wrong:
-            raise ConfigError(f"{source}: space {wrong}")
-
-
-def _check_range(search: Search, key: str, values: Range, source: str) -> None:
-    whole = is_integer(search, key, values)
-    tried = [values.min, values.max] if not whole else range(int(values.min), min(int(values.max), 1000) + 1)
-    for value in tried:
-        wrong = refused(search, key, int(value) if whole else value)
-        if wrong and whole:
-            raise ConfigError(f"{source}: space {wrong} Give a list of values instead of a range.")
-        if wrong:
-            raise ConfigError(f"{source}: space {wrong}")
+    return values, ""
 
 
 def is_integer(search: Search, key: str, values: Range) -> bool:

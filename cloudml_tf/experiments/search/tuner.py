@@ -187,14 +187,9 @@ class CloudTuner(keras_tuner.Tuner):
             write_text(folder / "error.txt", traceback.format_exc())
         if result["status"] == "completed" and not math.isfinite(result["val_r2"]):
             result.update(status="not finite", reason="the best epoch's R² is not finite")
-        result = {
-            "id": trial.trial_id,
-            **result,
-            "values": values,
-            "seconds": time.perf_counter() - begun,
-            "started": started.isoformat(timespec="seconds"),
-            "worker": os.environ.get("KERASTUNER_TUNER_ID", "alone"),
-        }
+        when = {"seconds": time.perf_counter() - begun, "started": started.isoformat(timespec="seconds")}
+        worker = os.environ.get("KERASTUNER_TUNER_ID", "alone")
+        result = {"id": trial.trial_id, **result, "values": values, **when, "worker": worker}
         write_json(folder / "result.json", result)
         forget_previous(folder)
         return result

@@ -8,16 +8,16 @@ restart skips it if it would write the same again.
 
 import contextlib
 import time
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from cloudml_tf.inference.archive.engines import in_processes, in_this_process, on_ray
 from cloudml_tf.inference.archive.work import Job, Outcome, Task
-from cloudml_tf.inference.files import read_record, what_changed
+from cloudml_tf.inference.files import read_record, totals, what_changed
 from cloudml_tf.utils.console import Console
-from cloudml_tf.utils.errors import EXIT_FLIGHTS_FAILED, EXIT_OK, ConfigError
+from cloudml_tf.utils.errors import ConfigError
 from cloudml_tf.utils.files import write_json
 from cloudml_tf.utils.locks import WRITING, alone_in, sweep
 
@@ -37,24 +37,16 @@ class Archive:
     redone: dict[str, str] = field(default_factory=dict)  # flight -> what has changed since an earlier call
     failed: dict[str, str] = field(default_factory=dict)  # flight -> the reason
 
-    @property
-    def exit_code(self) -> int:
-        """The exit code of the command."""
-        return EXIT_FLIGHTS_FAILED if self.failed else EXIT_OK
-
     def content(self, seconds: float) -> dict[str, Any]:
         """The content of archive.json, with the seconds of this call."""
         done = len(self.records)
         flights = {"found": self.found, "done": done, "done_earlier": self.earlier, "failed": len(self.failed)}
-        names = self.records[0]["flags"] if self.records else {}
         return {
             "complete": done + len(self.failed) == self.found,
             **self.provenance,
             "flights": flights,
             "seconds": seconds,
-            "frames": sum(record["frames"] for record in self.records),
-            "predicted": sum(record["predicted"] for record in self.records),
-            "flags": {name: sum(record["flags"][name] for record in self.records) for name in names},
+            **totals(self.records),
             "failed": self.failed,
             "redone": self.redone,
             "files": sorted(self.records, key=lambda record: str(record["flight"])),
@@ -74,35 +66,23 @@ def predict_archive(
     began = time.perf_counter()
     job.folder.mkdir(parents=True, exist_ok=True)
     archive = Archive(job, provenance, found=len(tasks) + len(refused), failed=dict(refused))
-    with alone_in(job.folder, "a prediction of an archive"), _no_halves(job.folder):
+    with alone_in(job.folder, "a prediction of an archive"):
         try:
             waiting = _not_done(archive, tasks, console)
             for name, reason in refused.items():
                 console.warn(f"{name}: failed: {reason}")
             if waiting:
-                _predict(archive, waiting, _engine(engine, workers, job), console)
+                _predict(archive, len(waiting), _engine(engine, workers, job, waiting), console)
         finally:
+            sweep([*job.folder.glob(f"{WRITING}*")])  # what a killed worker was writing; this process holds the folder
             write_json(job.folder / SUMMARY, archive.content(time.perf_counter() - began))
     return archive
 
 
-def _engine(
-    name: EngineName, workers: int | None, job: Job
-) -> Callable[[Sequence[Task]], Generator[Outcome, None, None]]:
+def _engine(name: EngineName, workers: int | None, job: Job, tasks: Sequence[Task]) -> Generator[Outcome, None, None]:
     if name == "ray":
-        return lambda tasks: on_ray(job, tasks, workers or 1)
-    if workers is None:
-        return lambda tasks: in_this_process(job, tasks)
-    return lambda tasks: in_processes(job, tasks, workers)
-
-
-@contextlib.contextmanager
-def _no_halves(folder: Path) -> Iterator[None]:
-    """Remove the files that a killed worker was writing. This process holds the lock of the folder."""
-    try:
-        yield
-    finally:
-        sweep([*folder.glob(f"{WRITING}*")])
+        return on_ray(job, tasks, workers or 1)
+    return in_this_process(job, tasks) if workers is None else in_processes(job, tasks, workers)
 
 
 def _not_done(archive: Archive, tasks: Sequence[Task], console: Console) -> list[Task]:
@@ -133,14 +113,9 @@ def _changed(path: Path, task: Task, provenance: dict[str, str]) -> str:
         return f"{error.filename}: {error.strerror}"
 
 
-def _predict(
-    archive: Archive,
-    waiting: Sequence[Task],
-    engine: Callable[[Sequence[Task]], Generator[Outcome, None, None]],
-    console: Console,
-) -> None:
-    with contextlib.closing(engine(waiting)) as outcomes, console.progress("predicting flights") as progress:
-        progress(0, len(waiting))
+def _predict(archive: Archive, count: int, outcomes: Generator[Outcome, None, None], console: Console) -> None:
+    with contextlib.closing(outcomes), console.progress("predicting flights") as progress:
+        progress(0, count)
         for number, outcome in enumerate(outcomes, start=1):
             if outcome.record is None:
                 archive.failed[outcome.flight] = outcome.reason
@@ -149,9 +124,8 @@ def _predict(
                 archive.records.append(outcome.record)
                 known = f"{outcome.record['predicted']} of {outcome.record['frames']} frames predicted"
                 console.say(f"{outcome.flight}: {known}, {outcome.seconds:.1f} s")
-            for text in outcome.warnings:
-                console.warn(text)
-            progress(number, len(waiting))
+            console.warn(*outcome.warnings)
+            progress(number, count)
 
 
 def check_options(workers: int | None, output: str | None, run_dir: str | None) -> Path:

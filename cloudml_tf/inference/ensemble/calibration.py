@@ -10,19 +10,11 @@ import numpy as np
 from cloudml_tf.config.schema import Config
 from cloudml_tf.data.samples import Examples
 from cloudml_tf.data.scaling import Scaling, TargetScaling
+from cloudml_tf.evaluation import uncertainty
 from cloudml_tf.evaluation.collect import collect_scores, smeared
 from cloudml_tf.evaluation.comparison import Run
-from cloudml_tf.evaluation.scores import rank_correlation
-from cloudml_tf.evaluation.uncertainty import (
-    Pooling,
-    centre,
-    coverage_of,
-    crps,
-    flight_quantile,
-    interval_scores,
-    left_out,
-    spread,
-)
+from cloudml_tf.evaluation.scores import means_and_stds, rank_correlation
+from cloudml_tf.evaluation.uncertainty import Pooling, centre, spread
 from cloudml_tf.inference.ensemble.combination import Combination
 from cloudml_tf.utils.errors import RunError
 
@@ -44,13 +36,8 @@ class Judged:
 
     def flights(self) -> np.ndarray:
         """The flight, or group of scenes, of each label by name, (k,)."""
-        names = np.asarray(self.examples.group_names)[self.examples.group]
-        return self.known_of(names)
-
-    def known_of(self, values: np.ndarray) -> np.ndarray:
-        """Select the values (k,) of the known labels from values (n,) of the examples."""
-        known = self.examples.known
-        return np.broadcast_to(values.reshape(-1, *(1,) * (known.ndim - 1)), known.shape)[known]
+        names, known = np.asarray(self.examples.group_names)[self.examples.group], self.examples.known
+        return np.broadcast_to(names.reshape(-1, *(1,) * (known.ndim - 1)), known.shape)[known]
 
     def spread_out(self, values: np.ndarray) -> np.ndarray:
         """Put values (…,k) of the known labels into (…, n, *P), NaN where there is no label."""
@@ -87,7 +74,7 @@ def scores_of(
     found |= against_members(found["test"], members)
     target, each = scaling.transform(test.label), combination.members(test.outputs)
     error, between = centre(each) - target, spread(each)
-    found["crps"] = {"ensemble": crps(target, each), "mean_member": float(np.mean(np.abs(each - target)))}
+    found["crps"] = {"ensemble": uncertainty.crps(target, each), "mean_member": float(np.mean(np.abs(each - target)))}
     found["spread"] = {
         "rms": float(np.sqrt(np.mean(between**2))),
         "rank_correlation_with_error": rank_correlation(between, np.abs(error)),
@@ -101,10 +88,7 @@ def scores_of(
 def against_members(ensemble: dict[str, Any], members: Sequence[Run]) -> dict[str, Any]:
     """Each member as its run was evaluated, their mean and std, and the ensemble's gain over the mean member."""
     each = {run.name: {key: run.scores("loss")[key] for key in OWN} for run in members}
-    values = {key: np.array([found[key] for found in each.values()], "float64") for key in OWN}
-    mean = {
-        key: {"mean": float(v.mean()), "std": float(v.std(ddof=1)) if len(v) > 1 else 0.0} for key, v in values.items()
-    }
+    mean = means_and_stds(list(each.values()), OWN)
     gain = {
         "rmse_fall": 1.0 - ensemble["rmse"] / mean["rmse"]["mean"],
         "r2_rise": ensemble["r2"] - mean["r2"]["mean"],
@@ -123,7 +107,7 @@ def calibrate(combination: Combination, held_out: Judged, pooling: Pooling) -> t
     floor = float(np.sqrt(np.mean(error**2)))
     combination = replace(combination, floor=floor)
     band = combination.band(held_out.outputs)
-    q = flight_quantile(band.scores(target), flights, combination.level, pooling)
+    q = uncertainty.flight_quantile(band.scores(target), flights, combination.level, pooling)
     names, labels = np.unique(flights, return_counts=True)
     if not np.isfinite(q):
         raise RunError(
@@ -138,9 +122,9 @@ def calibrate(combination: Combination, held_out: Judged, pooling: Pooling) -> t
         "q": q,
         "floor": floor,
         "calibration": {str(name): int(count) for name, count in zip(names, labels, strict=True)},
-        "left_out": left_out(band, target, flights, combination.level, pooling),
+        "left_out": uncertainty.left_out(band, target, flights, combination.level, pooling),
     }
-    return combination.calibrated(q), record
+    return replace(combination, q=q), record
 
 
 def covered(combination: Combination, test: Judged) -> dict[str, Any]:
@@ -157,8 +141,8 @@ def covered(combination: Combination, test: Judged) -> dict[str, Any]:
     found = {}
     for name in np.unique(flights):
         here = flights == name
-        scores = interval_scores(target[here], low[here], high[here], combination.level)
-        alone = coverage_of(target[here], (centre(each) - reach)[here], (centre(each) + reach)[here])
+        scores = uncertainty.interval_scores(target[here], low[here], high[here], combination.level)
+        alone = uncertainty.coverage_of(target[here], (centre(each) - reach)[here], (centre(each) + reach)[here])
         found[str(name)] = {**scores, "spread_alone": alone}
     keys = ("coverage", "width", "interval_score", "spread_alone")
     mean = {key: float(np.mean([one[key] for one in found.values()])) for key in keys}

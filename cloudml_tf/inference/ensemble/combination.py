@@ -5,7 +5,7 @@ of intervals included, since the logarithm keeps order. Smearing turns a median 
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -58,16 +58,14 @@ class Combination:
 
     def physical(self, value: Any, xp: Any = np) -> Any:
         """Convert a prediction from the loss's space to physical units."""
-        return self._from_log(xp.exp(value) * self.target.smearing, xp) if self.target.log else value
+        return self.turned_back(value, xp, self.target.smearing)
 
-    def turned_back(self, value: Any, xp: Any = np) -> Any:
-        """Convert a quantile from the loss's space to physical units."""
-        return self._from_log(xp.exp(value), xp) if self.target.log else value
-
-    def _from_log(self, value: Any, xp: Any) -> Any:
-        """Subtract the offset of the logarithm; no value is then below 0."""
-        offset = self.target.log_offset
-        return xp.maximum(value - offset, 0.0) if offset else value
+    def turned_back(self, value: Any, xp: Any = np, factor: float = 1.0) -> Any:
+        """Convert a quantile from the loss's space to physical units: after a logarithm's offset, none is below 0."""
+        if not self.target.log:
+            return value
+        found, offset = xp.exp(value) * factor, self.target.log_offset
+        return xp.maximum(found - offset, 0.0) if offset else found
 
     def answer(self, outputs: Sequence[Any], xp: Any = np) -> dict[str, Any]:
         """The predictions in physical units: "mean" and "spread", and "lower" and "upper" once calibrated. (n,)
@@ -78,10 +76,6 @@ class Combination:
             return found
         low, high = self.band(outputs, xp).widened(self.q, xp)
         return {**found, "lower": self.turned_back(low, xp), "upper": self.turned_back(high, xp)}
-
-    def calibrated(self, q: float) -> "Combination":
-        """The same combination with a calibrated width."""
-        return replace(self, q=q)
 
 
 def choose_scale(asked: str, voices: Sequence[MemberHead], members: int) -> Scale:

@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import keras
-import numpy as np
 from keras import ops
 
 from cloudml_tf.config.schema import Config
+from cloudml_tf.data.readers.arrays import write_npz
 from cloudml_tf.evaluation.comparison import Run
 from cloudml_tf.inference.ensemble.calibration import Judged, standardised
 from cloudml_tf.inference.ensemble.combination import Combination
@@ -21,7 +21,6 @@ from cloudml_tf.models import share_frames
 from cloudml_tf.nn.introspection import reads_sequences
 from cloudml_tf.reports import report
 from cloudml_tf.train.network import exported_twin
-from cloudml_tf.utils.files import whole_file
 
 
 @dataclass(frozen=True)
@@ -57,16 +56,9 @@ def export(found: Ensemble, folder: Path) -> dict[str, Any]:
     more = {"members": found.metrics["members"], "intervals": found.metrics.get("intervals")}
     target = {**description["scaling"]["target"], "smearing": found.combination.target.smearing}
     description = {**description, "scaling": {**description["scaling"], "target": target}}
-    source = Source(
-        [*networks, *shared],
-        answer,
-        found.config,
-        description,
-        found.metrics,
-        found.parts["test"].examples,
-        partial(answer, members=shared) if shared else None,
-        more,
-    )
+    test, shared_answer = found.parts["test"].examples, partial(answer, members=shared) if shared else None
+    models = [*networks, *shared]
+    source = Source(models, answer, found.config, description, found.metrics, test, shared_answer, more)
     return write_export(source, folder, found.config.output.export_formats)
 
 
@@ -81,8 +73,7 @@ def save_predictions(folder: Path, found: Ensemble) -> None:
         arrays |= {f"{part}_{key}": evaluated.spread_out(value) for key, value in answer.items()}
         members = found.combination.physical(found.combination.members(evaluated.outputs))
         arrays[f"{part}_members"] = evaluated.spread_out(members)
-    with whole_file(folder / "predictions.npz") as temporary, open(temporary, "wb") as file:
-        np.savez_compressed(file, **arrays)
+    write_npz(folder / "predictions.npz", **arrays)
 
 
 def write_report(folder: Path, found: Ensemble) -> None:

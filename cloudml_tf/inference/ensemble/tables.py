@@ -25,17 +25,11 @@ def member_rows(metrics: dict[str, Any]) -> list[list[str]]:
 def interval_rows(intervals: dict[str, Any]) -> list[list[str]]:
     """One row per test flight, and the mean over flights."""
     each = {**intervals["test"], "mean over flights": {"n": "", **intervals["mean"]}}
-    return [
-        [
-            name,
-            str(found["n"]),
-            percent(found["coverage"]),
-            f"{found['width']:.3f}",
-            f"{found['interval_score']:.3f}",
-            percent(found["spread_alone"]),
-        ]
-        for name, found in each.items()
-    ]
+    rows = []
+    for name, found in each.items():
+        widths = [f"{found['width']:.3f}", f"{found['interval_score']:.3f}"]
+        rows.append([name, str(found["n"]), percent(found["coverage"]), *widths, percent(found["spread_alone"])])
+    return rows
 
 
 def gain(metrics: dict[str, Any]) -> str:
@@ -59,25 +53,15 @@ def tell(console: Console, metrics: dict[str, Any]) -> None:
 def write_page(path: Path, metrics: dict[str, Any], chapters: list[report.Chapter], pictures: list[Picture]) -> None:
     """Write report.html, which needs no other file."""
     title = f"{metrics['experiment']}: ensemble of {len(metrics['member_scores'])}"
-    parts = [
-        *report.summary(metrics),
-        html.section(
-            "Members",
-            html.table(HEAD, member_rows(metrics), strong={"ensemble"}),
-            note=f"{gain(metrics)}. Below, 'network' is the ensemble.",
-        ),
-    ]
+    members = html.table(HEAD, member_rows(metrics), strong={"ensemble"})
+    note = f"{gain(metrics)}. Below, 'network' is the ensemble."
+    parts = [*report.summary(metrics), html.section("Members", members, note=note)]
     if "intervals" in metrics:
         table = html.table(INTERVAL_COLUMNS, interval_rows(metrics["intervals"]))
         note = "Widths and scores in the loss's space. Spread alone: mean ± z spread, without calibration."
         parts.append(html.section("Intervals", html.bullets(metrics["intervals"]["words"]), table, note=note))
     parts.append(html.section("Uncertainty", side_by_side(pictures)))
-    parts += report.tables(metrics)
-    parts += [
-        html.section(chapter.title, side_by_side(chapter.pictures), note=chapter.note)
-        for chapter in chapters
-        if chapter.pictures
-    ]
+    parts += [*report.score_tables(metrics), *report.sections(chapters)]
     runs = html.bullets([f"{name}: {folder}" for name, folder in metrics["members"].items()])
     parts.append(html.section("Details", html.details("members", runs)))
     write_text(path, html.page(title, *parts, data={"metrics": metrics}))

@@ -90,15 +90,11 @@ def _signature(config: Config, record: dict[str, Any], maps: bool) -> str:
 
 
 def _data(config: Config, description: dict[str, Any]) -> str:
-    rows = [
-        [
-            PART.get(part, part),
-            ", ".join(found["flights"]),
-            found["sequences"],
-            f"{found['labels']:,}" if "labels" in found else f"{found['label_mean']:.3f} ± {found['label_std']:.3f}",
-        ]
-        for part, found in description["split"].items()
-    ]
+    rows = []
+    for part, found in description["split"].items():
+        mean = f"{found['label_mean']:.3f} ± {found['label_std']:.3f}"
+        labels = f"{found['labels']:,}" if "labels" in found else mean
+        rows.append([PART.get(part, part), ", ".join(found["flights"]), found["sequences"], labels])
     maps = "nadir" not in description
     what = ["scenes", "labelled pixels"] if maps else ["labelled sequences", "label, mean ± std"]
     text = table(["split", "scenes or groups" if maps else "flights", *what], rows)

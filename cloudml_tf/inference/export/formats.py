@@ -37,13 +37,18 @@ class Format:
         """The required packages that are not installed."""
         return [package for module, package in self.packages.items() if find_spec(module) is None]
 
+    def files(self, folder: Path) -> list[Path]:
+        """Its files in the folder of an export, weights included."""
+        weights = (folder / "variables").rglob("*") if self.file == EXPORT_FILES["savedmodel"] else ()
+        return [folder / self.file, *weights]
 
-_PACKAGES: dict[str, tuple[str, dict[str, str]]] = {
-    "savedmodel": ("SavedModel", {}),
-    "onnx": ("ONNX", {"onnx": "onnx", "tf2onnx": "tf2onnx", "onnxruntime": "onnxruntime"}),
-    "litert": ("LiteRT", {"ai_edge_litert": "ai-edge-litert"}),
+
+_ONNX = {"onnx": "onnx", "tf2onnx": "tf2onnx", "onnxruntime": "onnxruntime"}
+FORMATS = {
+    "savedmodel": Format("SavedModel", EXPORT_FILES["savedmodel"], {}),
+    "onnx": Format("ONNX", EXPORT_FILES["onnx"], _ONNX),
+    "litert": Format("LiteRT", EXPORT_FILES["litert"], {"ai_edge_litert": "ai-edge-litert"}),
 }
-FORMATS = {name: Format(title, EXPORT_FILES[name], needed) for name, (title, needed) in _PACKAGES.items()}
 
 
 def parse_formats(text: str) -> tuple[str, ...]:
@@ -87,27 +92,11 @@ def formats_in(folder: Path) -> tuple[str, ...]:
     return tuple(name for name, form in FORMATS.items() if (folder / form.file).is_file())
 
 
-def files_of(folder: Path, name: str) -> list[Path]:
-    """The files of one format in the folder of an export, weights included."""
-    files = [folder / FORMATS[name].file]
-    return [*files, *((folder / "variables").rglob("*") if name == "savedmodel" else [])]
-
-
-def size(folder: Path, name: str) -> int:
-    """Bytes of one format in the folder of an export, weights included."""
-    return sum(file.stat().st_size for file in files_of(folder, name))
-
-
 class Reader(Protocol):
     """An exported file that is ready to predict."""
 
     def outputs(self, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Every output by name, (n,) each, in physical units."""
-
-
-def answers(reader: Reader, batches: Iterable[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
-    """Every output by name, (n,) each, for inputs that come in batches."""
-    return joined_outputs(reader.outputs(batch) for batch in batches)
 
 
 def joined_outputs(parts: Iterable[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
@@ -123,14 +112,16 @@ def open_export(folder: Path, name: str, threads: int | None = None) -> Reader:
     compute.
     """
     check_packages([name])
-    path = _there(folder, name)
+    path = folder / FORMATS[name].file
+    if not path.is_file():
+        raise RunError(f"{folder}: no {path.name} here; it is not an exported model in the format {name}.")
     trust.check_digests(folder, folder / RECORD, [path.name, *(["variables"] if name == "savedmodel" else [])])
     if name == "savedmodel":
         trust.check_savedmodel(path)
     elif name == "onnx":
         trust.check_onnx(path)
     try:
-        return SavedModel(folder) if name == "savedmodel" else (Onnx if name == "onnx" else LiteRT)(folder, threads)
+        return SavedModel(folder) if name == "savedmodel" else (Onnx if name == "onnx" else LiteRT)(path, threads)
     except Exception as error:  # any error of a runtime about a damaged file
         reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
         raise RunError(
@@ -144,7 +135,6 @@ class SavedModel:
     def __init__(self, folder: Path) -> None:
         import tensorflow as tf
 
-        _there(folder, "savedmodel")
         self._kept = tf.saved_model.load(str(folder))  # without this reference its variables are freed
         self._serve = self._kept.signatures["serving_default"]
         self._constant = tf.constant
@@ -165,53 +155,46 @@ class SavedModel:
     def _called(self, signature: Any, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         specs = signature.structured_input_signature[1]
         tensors = {name: self._constant(value, specs[name].dtype) for name, value in inputs.items()}
-        return _flat({name: value.numpy() for name, value in signature(**tensors).items()})
+        return flat({name: value.numpy() for name, value in signature(**tensors).items()})
 
 
 class Onnx:
     """An ONNX file in ONNX Runtime, on the CPU. TensorFlow is not needed."""
 
-    def __init__(self, folder: Path, threads: int | None = None) -> None:
+    def __init__(self, path: Path, threads: int | None = None) -> None:
         import onnxruntime
 
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads or 0  # 0: as many as there are cores
-        path = _there(folder, "onnx")
         self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
         self._names = [output.name for output in self._session.get_outputs()]
 
     def outputs(self, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Every output, (n,) each, in physical units."""
         values = self._session.run(None, _float32(inputs))
-        return _flat(dict(zip(self._names, values, strict=True)))
+        return flat(dict(zip(self._names, values, strict=True)))
 
 
 class LiteRT:
     """A LiteRT file. TensorFlow is not needed."""
 
-    def __init__(self, folder: Path, threads: int | None = None) -> None:
+    def __init__(self, path: Path, threads: int | None = None) -> None:
         from ai_edge_litert.interpreter import Interpreter
 
         with held_back_stderr():
-            self._interpreter = Interpreter(model_path=str(_there(folder, "litert")), num_threads=threads)
+            self._interpreter = Interpreter(model_path=str(path), num_threads=threads)
             self._interpreter.allocate_tensors()  # this prints a greeting on stderr, once
             self._serve = self._interpreter.get_signature_runner("serving_default")
 
     def outputs(self, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Every output, (n,) each, in physical units."""
-        return _flat(self._serve(**_float32(inputs)))
-
-
-def _there(folder: Path, name: str) -> Path:
-    path = folder / FORMATS[name].file
-    if not path.is_file():
-        raise RunError(f"{folder}: no {path.name} here; it is not an exported model in the format {name}.")
-    return path
+        return flat(self._serve(**_float32(inputs)))
 
 
 def _float32(inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     return {name: np.asarray(value, "float32") for name, value in inputs.items()}
 
 
-def _flat(outputs: dict[str, Any]) -> dict[str, np.ndarray]:
+def flat(outputs: dict[str, Any]) -> dict[str, np.ndarray]:
+    """Every output, flattened."""
     return {name: np.asarray(value).reshape(-1) for name, value in outputs.items()}

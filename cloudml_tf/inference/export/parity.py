@@ -11,7 +11,7 @@ import numpy as np
 from cloudml_tf.config.schema import Config
 from cloudml_tf.data.samples import Examples
 from cloudml_tf.data.scaling import Scaling, TargetScaling
-from cloudml_tf.inference.export.formats import FORMATS, Reader, answers
+from cloudml_tf.inference.export.formats import FORMATS, Reader, flat, joined_outputs
 from cloudml_tf.utils.console import Console
 from cloudml_tf.utils.errors import DataError, ParityError
 
@@ -101,14 +101,12 @@ def full_float32() -> Iterator[None]:
 
 def keras_answers(answer: Answer, sequences: Sequences) -> dict[str, np.ndarray]:
     """Every number of each output, flattened: n of them, or n maps."""
-    found = [answer(batch) for batch in sequences.batches()]
-    joined = {name: np.concatenate([np.asarray(part[name]) for part in found]) for name in found[0]}
-    return {name: values.reshape(-1) for name, values in joined.items()}
+    return joined_outputs(flat(answer(batch)) for batch in sequences.batches())
 
 
 def file_answers(reader: Reader, sequences: Sequences) -> dict[str, np.ndarray]:
     """Every output of an exported file, (n,) each."""
-    return answers(reader, sequences.batches())
+    return joined_outputs(map(reader.outputs, sequences.batches()))
 
 
 def difference(
@@ -141,16 +139,11 @@ def judge(found: dict[str, float], what: str) -> dict[str, Any]:
 
 def rows_of(record: dict[str, Any]) -> list[list[str]]:
     """The parity table: format, file, size, and both differences."""
-    return [
-        [
-            FORMATS[name].title,
-            FORMATS[name].file,
-            f"{found['bytes'] / 1024:.0f}",
-            f"{found['max_relative']:.1e}",
-            f"{found['max_std']:.1e}",
-        ]
-        for name, found in record["formats"].items()
-    ]
+    rows = []
+    for name, found in record["formats"].items():
+        numbers = [f"{found['bytes'] / 1024:.0f}", f"{found['max_relative']:.1e}", f"{found['max_std']:.1e}"]
+        rows.append([FORMATS[name].title, FORMATS[name].file, *numbers])
+    return rows
 
 
 COLUMNS = ["format", "file", "kB", "largest relative difference", "in std of the target"]

@@ -23,16 +23,7 @@ from cloudml_tf.data.scaling import Scaling
 from cloudml_tf.inference.export import parity, trust
 from cloudml_tf.inference.export.card import model_card
 from cloudml_tf.inference.export.convert import convert
-from cloudml_tf.inference.export.formats import (
-    FORMATS,
-    SHARED,
-    SavedModel,
-    check_packages,
-    files_of,
-    formats_in,
-    open_export,
-    size,
-)
+from cloudml_tf.inference.export.formats import FORMATS, SHARED, SavedModel, check_packages, formats_in, open_export
 from cloudml_tf.utils.console import Console
 from cloudml_tf.utils.errors import RunError
 from cloudml_tf.utils.files import whole_folder, write_json, write_text
@@ -124,10 +115,8 @@ def source_of(
     from cloudml_tf.nn.introspection import reads_sequences
     from cloudml_tf.train.network import exported_twin, with_units
 
-    twins, scaling = (
-        [exported_twin(each, config, description) for each in networks],
-        Scaling.from_json(description["scaling"]),
-    )
+    twins = [exported_twin(each, config, description) for each in networks]
+    scaling = Scaling.from_json(description["scaling"])
 
     def of(models: Sequence[Any]) -> tuple[Any, parity.Answer]:
         outputs = [each(dict(zip(models[0].input_names, models[0].inputs, strict=True))) for each in models[1:]]
@@ -186,7 +175,8 @@ def _export(source: Source, folder: Path, formats: Sequence[str]) -> dict[str, A
                 theirs.append(reader.shared_outputs(sequences.shared()))
             gaps = [parity.difference(ours, each, source.config.target.name, target) for each in theirs]
             gap = {key: max(one[key] for one in gaps) for key in gaps[0]}
-            found[name] = {**parity.judge(gap, f"{folder}: {FORMATS[name].title}"), "bytes": size(temporary, name)}
+            bytes_ = sum(path.stat().st_size for path in FORMATS[name].files(temporary))
+            found[name] = {**parity.judge(gap, f"{folder}: {FORMATS[name].title}"), "bytes": bytes_}
         limits = {"warn_above": parity.WARN_ABOVE, "fail_above": parity.FAIL_ABOVE}
         record = {"sequences": len(sequences), "source": sequences.source, **limits, "formats": found}
         describe(source, temporary, record, list(ours))
@@ -224,12 +214,13 @@ def _called(answer: parity.Answer, names: list[str], *tensors: Any) -> dict[str,
 def describe(source: Source, folder: Path, record: dict[str, Any], outputs: list[str]) -> None:
     """Write cloudml.json and the model card."""
     needed = [package for name in record["formats"] for package in FORMATS[name].packages.values()]
+    files = [path for name in record["formats"] for path in FORMATS[name].files(folder)]
     content = {
         "inputs": source.shapes,
         "output": source.config.target.name,
         "outputs": outputs,
         "files": {name: FORMATS[name].file for name in record["formats"]},
-        trust.SHA256: trust.digests([path for name in record["formats"] for path in files_of(folder, name)], folder),
+        trust.SHA256: trust.digests(files, folder),
         "parity": record,
         "versions": {"python": platform.python_version(), **versions([*PACKAGES, *needed])},
         "data": source.description,
