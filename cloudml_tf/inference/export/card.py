@@ -92,8 +92,8 @@ def _signature(config: Config, record: dict[str, Any], maps: bool) -> str:
 def _data(config: Config, description: dict[str, Any]) -> str:
     rows = []
     for part, found in description["split"].items():
-        mean = f"{found['label_mean']:.3f} ± {found['label_std']:.3f}"
-        labels = f"{found['labels']:,}" if "labels" in found else mean
+        count = f"{found['labels']:,}" if "labels" in found else ""
+        labels = count or f"{found['label_mean']:.3f} ± {found['label_std']:.3f}"
         rows.append([PART.get(part, part), ", ".join(found["flights"]), found["sequences"], labels])
     maps = "nadir" not in description
     what = ["scenes", "labelled pixels"] if maps else ["labelled sequences", "label, mean ± std"]
