@@ -46,7 +46,9 @@ def base_error(error: Any, base: str, delta: float = 1.0, mae_fraction: float = 
         return size
     if base == "huber":
         return ops.where(size <= delta, 0.5 * error * error, delta * (size - 0.5 * delta))
-    return (1.0 - mae_fraction) * error * error + mae_fraction * size
+    if base == "mse_mae":
+        return (1.0 - mae_fraction) * error * error + mae_fraction * size
+    raise ValueError(f"The base loss must be one of {', '.join(BASES)}. Received: {base!r}")
 
 
 class Spread(NamedTuple):
@@ -120,7 +122,9 @@ def penalty(form: str, m: Spread, gamma: float = 1.0, floor: float = 1e-8) -> An
         return ops.square(0.5 * ops.log(squared_ratio))
     if form == "std":
         return ops.square(1.0 - ops.sqrt(squared_ratio))
-    return ops.maximum(gamma - ops.sqrt(squared_ratio), 0.0)
+    if form == "hinge":
+        return ops.maximum(gamma - ops.sqrt(squared_ratio), 0.0)
+    raise ValueError(f"The form of the penalty must be one of {', '.join(FORMS)}. Received: {form!r}")
 
 
 def _check(name: str, value: Any, rule: bool, expected: str) -> None:
@@ -132,38 +136,38 @@ def _check(name: str, value: Any, rule: bool, expected: str) -> None:
 class VariancePreservingLoss(keras.losses.Loss):
     """base + weight · penalty, by default (1 - var(p)/(var(t) + variance_floor))².
 
-        Feed it a target in units of its standard deviation (our training does), so that `weight` means the same for
-        every target. Each sample keeps its own base loss, and the penalty is added to every sample: the value of a
-        batch is
-    that of the reference recipe. Under a `tf.distribute` strategy the moments are those of the whole batch and not of
-    a replica's share of it; Keras scales replicas as for any loss, so equal shares give the numbers of one device.
+    Feed it a target in units of its standard deviation (our training does), so that `weight` means the same for
+    every target. Each sample keeps its own base loss, and the penalty is added to every sample: the value of a
+    batch is that of the reference recipe. Under a `tf.distribute` strategy the moments are those of the whole batch
+    and not of a replica's share of it; Keras scales replicas as for any loss, so equal shares give the numbers of one
+    device.
 
-        `sample_weight` multiplies the base loss of its sample and, unless `weighted_moments` is off, counts that
-        sample so many times in the moments; it does not scale the penalty. It may be (B, K) like the target: a value
-        of weight 0 is left out, and the base loss is the mean over the others.
+    `sample_weight` multiplies the base loss of its sample and, unless `weighted_moments` is off, counts that
+    sample so many times in the moments; it does not scale the penalty. It may be (B, K) like the target: a value
+    of weight 0 is left out, and the base loss is the mean over the others.
 
-        With `pooled_batches` = k the penalty is that of the last k batches together, and its gradient that of this
-        batch: the gradient's size is steadier, its direction is the batch's own. `cloudml_tf.callbacks.PenaltySchedule`
-        keeps validation batches out of the pool; without that callback they enter it.
+    With `pooled_batches` = k the penalty is that of the last k batches together, and its gradient that of this
+    batch: the gradient's size is steadier, its direction is the batch's own. `cloudml_tf.callbacks.PenaltySchedule`
+    keeps validation batches out of the pool; without that callback they enter it.
 
-        Args:
-            base: "mse", "mae", "huber" or "mse_mae".
-            weight: λ, 0 or more. 0 is the plain base loss. Assigning to `loss.weight` takes effect in a running
-                training (on JAX once its step is compiled again); `PenaltySchedule` does so epoch by epoch.
-            form: "variance" (the reference recipe's), "ccc", "log", "std" or "hinge".
-            target_variance: "batch" (the reference recipe), or a number above 0: the training set's variance, in the
-                units of the target (1.0 for a standardised target).
-            variance_floor: added to variances before dividing.
-            delta: where the Huber loss turns linear.
-            mae_fraction: the share of |e| in "mse_mae", 0 to 1.
-            gamma: the ratio s at which "hinge" ends, above 0.
-            clip: the highest penalty; a batch beyond it (neighbouring frames, with next to no variance) pushes no
-                further.
-            pooled_batches: how many batches enter the penalty, 1 or more; not on JAX, where a loss keeps no state.
-            weighted_moments: whether sample weights enter the moments.
-            across: adds up a list of scalars over all replicas of a batch, and passes gradients through; None is
-                `nn.backend.sum_over_replicas`. Not kept by `get_config`.
-            reduction, name, dtype: as in every Keras loss.
+    Args:
+        base: "mse", "mae", "huber" or "mse_mae".
+        weight: λ, 0 or more. 0 is the plain base loss. Assigning to `loss.weight` takes effect in a running
+            training (on JAX once its step is compiled again); `PenaltySchedule` does so epoch by epoch.
+        form: "variance" (the reference recipe's), "ccc", "log", "std" or "hinge".
+        target_variance: "batch" (the reference recipe), or a number above 0: the training set's variance, in the
+            units of the target (1.0 for a standardised target).
+        variance_floor: added to variances before dividing.
+        delta: where the Huber loss turns linear.
+        mae_fraction: the share of |e| in "mse_mae", 0 to 1.
+        gamma: the ratio s at which "hinge" ends, above 0.
+        clip: the highest penalty; a batch beyond it (neighbouring frames, with next to no variance) pushes no
+            further.
+        pooled_batches: how many batches enter the penalty, 1 or more; not on JAX, where a loss keeps no state.
+        weighted_moments: whether sample weights enter the moments.
+        across: adds up a list of scalars over all replicas of a batch, and passes gradients through; None is
+            `nn.backend.sum_over_replicas`. Not kept by `get_config`.
+        reduction, name, dtype: as in every Keras loss.
     """
 
     bases: tuple[str, ...] = BASES  # the allowed values of `base`

@@ -9,7 +9,7 @@ from cloudml_tf.data.readers.flights import Flight
 from cloudml_tf.data.samples import known_inputs
 from cloudml_tf.data.training_ranges import TrainingRanges, outside_sun
 
-FLAGS = (
+FLAGS = (  # written files hold the bits of these places: add new ones at the end
     "black_frame",
     "saturated_frame",
     "gap",
@@ -22,7 +22,7 @@ FLAGS = (
     "below_training_labels",
 )
 MASKS = np.array([1 << bit for bit in range(len(FLAGS))], "int16")
-NO_VALUE = FLAGS[:4]  # with one of these a frame has no value
+NO_VALUE = ("black_frame", "saturated_frame", "gap", "missing_angles")  # with one of these a frame has no value
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,9 @@ from cloudml_tf.evaluation.collect import table_rows
 from cloudml_tf.evaluation.scores import COLUMNS, S_IS, labels, texts
 from cloudml_tf.utils.console import Console
 
-BEHIND = ("correlation", "bias", "rmse", "mae", "r2_ceiling", "spread_cost")
-HEAD = ["", *labels(("r2", "variance_ratio", *BEHIND)), "n (n_eff)"]
+# Beside R² and s, which have cells of their own.
+OTHER_COLUMNS = ("correlation", "bias", "rmse", "mae", "r2_ceiling", "spread_cost")
+HEAD = ["", *labels(("r2", "variance_ratio", *OTHER_COLUMNS)), "n (n_eff)"]
 TIER_TONES = {"excellent": "good", "good": "good", "minimum": "fair", "none": "bad"}
 IDENTITY = (
     f"R² = r² - (s - r)² - (bias/std)², with r the correlation and {S_IS}: r² is the ceiling of "
@@ -27,7 +28,7 @@ def score_cells(name: str, found: Mapping[str, Any]) -> list[str]:
         name,
         f"{COLUMNS['r2'].text(found['r2'])}{interval(found, 'r2')}",
         f"{COLUMNS['variance_ratio'].text(s)}{' inflated' if defined and s > r + 0.1 else ''}",
-        *texts({**found, "spread_cost": (s - r) ** 2 if defined else None}, BEHIND),
+        *texts({**found, "spread_cost": (s - r) ** 2 if defined else None}, OTHER_COLUMNS),
         f"{found['n']}{effective}",
     ]
 
