@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 
 from cloudml_tf.commands.main import main
-from cloudml_tf.commands.search import read_base
 from cloudml_tf.config.load import load_config
 from cloudml_tf.config.run_folder import read_history, read_run
+from cloudml_tf.experiments.run import read_data
 from cloudml_tf.experiments.search.page import height, ticks
 from cloudml_tf.experiments.search.results import read_results
 from cloudml_tf.experiments.search.settings import Range, load_search
@@ -316,7 +316,7 @@ def test_a_trial_goes_on_from_its_own_checkpoint_only(search_file, tmp_path: Pat
     from cloudml_tf.experiments.search.tuner import begin
 
     search = load_search(search_file())
-    prepared, folder = read_base(search, Console(quiet=True)), tmp_path / "trial"
+    prepared, folder = read_data(search.config(), Console(quiet=True)), tmp_path / "trial"
     assert not begin(folder, search.config(), prepared)
     assert (folder / "config.json").is_file()
     (folder / "checkpoint.npz").touch()
@@ -360,7 +360,7 @@ def test_a_trial_with_another_network_than_init_from_fails_though_its_data_are_t
     from cloudml_tf import CloudHyperModel
 
     search, hp = warm_started({"model.dropout": [0.1], "model.contrast_boxes": [[3]]})
-    prepared = read_base(search, Console(quiet=True))
+    prepared = read_data(search.config(), Console(quiet=True))
     with pytest.raises(RunError, match=r"model.contrast_boxes was \[\], is \[3\]"):
         CloudHyperModel(search, prepared).build(hp)
 
