@@ -97,8 +97,7 @@ LOADED = "import sys; {}; " + f"print([m for m in {HEAVY} if m in sys.modules])"
     [
         "import cloudml_tf; dir(cloudml_tf)",
         "import cloudml_tf.data.readers.flights, cloudml_tf.data.splits, cloudml_tf.data.prepare",
-        "from cloudml_tf.commands.main import build_parser; [build_parser(v).format_help() for v in "
-        "('train', 'evaluate', 'export', 'simulate', 'check', 'search', 'ensemble', 'predict', 'init', 'config')]",
+        "from cloudml_tf.commands.main import VERBS, build_parser; [build_parser(v).format_help() for v in VERBS]",
     ],
 )
 def test_the_table_of_contents_readers_and_help_load_no_keras(code: str) -> None:

@@ -12,7 +12,6 @@ from typing import Any
 from cloudml_tf.commands.arguments import add_common, finish, overrides_from
 from cloudml_tf.config.load import expand
 from cloudml_tf.config.run_folder import read_json
-from cloudml_tf.experiments.grid import page
 from cloudml_tf.experiments.grid.cells import Cell, Grid, cells, load_grid, run_cells
 from cloudml_tf.experiments.grid.summary import summarise
 from cloudml_tf.utils.console import Console
@@ -34,6 +33,8 @@ def train_grid(grid: Grid, home: Path, jobs: int, console: Console, retry: bool 
     run_cells(wanted, home, jobs, console, retry)
     found = summarise(grid, wanted, home)
     write_json(home / "summary.json", found)
+    from cloudml_tf.experiments.grid import page  # loads Matplotlib
+
     page.write(home, found, grid)
     return found
 
@@ -80,7 +81,9 @@ def run(args: argparse.Namespace) -> int:
     home.mkdir(parents=True, exist_ok=True)
     with alone_in(home, "a grid", below=False):  # the workers of a killed grid may run for another half second
         found = train_grid(grid, home, args.jobs, console, args.retry_failed)
-    page.print_tables(console, found)
+    from cloudml_tf.experiments.grid.page import print_tables
+
+    print_tables(console, found)
     console.say(f"page: {home / 'grid.html'}")
     return finish(args, {"grid": str(home), **found})
 

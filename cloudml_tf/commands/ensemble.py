@@ -99,9 +99,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--scale",
         choices=("auto", "constant", "spread", "head"),
         default="auto",
-        help="what the widths follow: the members' spread, or a quantile or histogram head where they have one",
+        help="what the widths follow: nothing (one width for all), the members' spread, or a quantile or histogram "
+        "head; auto is head where the members have one, else spread",
     )
-    add("--pooling", choices=("pooled", "largest", "guaranteed"), default="pooled", help="see docs/uncertainty.md")
+    add(
+        "--pooling",
+        choices=("pooled", "largest", "guaranteed"),
+        default="pooled",
+        help="how the errors of several flights give one width: the quantile of all, the widest flight's, or the one "
+        "with a guarantee, which needs many flights (docs/uncertainty.md)",
+    )
     add("--mc-dropout", type=int, default=0, metavar="N", help="N passes of each run with its dropout on")
     add_common(parser)
 

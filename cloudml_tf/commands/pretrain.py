@@ -5,7 +5,6 @@ import argparse
 from cloudml_tf.commands.arguments import add_common, config_from, finish
 from cloudml_tf.config.run_folder import check_same, check_unused, new_run, run_to_resume, write_start
 from cloudml_tf.experiments.run import read_data
-from cloudml_tf.train.pretrain import NAME, pretrain
 from cloudml_tf.utils.console import Console
 from cloudml_tf.utils.errors import EXIT_NOT_CONVERGED, EXIT_OK, ConfigError
 from cloudml_tf.utils.files import write_json
@@ -21,6 +20,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Pretrain alone, probe the encoder, and report whether it converged."""
+    from cloudml_tf.train.pretrain import NAME, pretrain
+    from cloudml_tf.train.transfer import print_pretraining, probes
+
     config = config_from(args)
     if args.resume and args.run_dir is None:
         raise ConfigError("--resume needs --run-dir, the folder of the interrupted pretraining.")
@@ -37,8 +39,6 @@ def run(args: argparse.Namespace) -> int:
             write_start(folder, config, prepared.description())
         console.say(f"pretraining folder: {folder}")
         pretrained = pretrain(config, prepared, folder, console)
-        from cloudml_tf.train.transfer import print_pretraining, probes
-
         found = {**pretrained.found, "probe": probes(pretrained, config, prepared)}
         write_json(folder / NAME, found)
     print_pretraining(console, found)

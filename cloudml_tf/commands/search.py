@@ -91,7 +91,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("config", metavar="SEARCH", help="a JSON search, e.g. configs/search.json")
     add("--resume", action="store_true", help="continue the newest interrupted search, or the one of --run-dir")
-    add("--workers", type=int, metavar="N", help="start a chief and N workers on this machine")
+    add("--workers", type=int, metavar="N", help="train N variants at the same time on this machine")
     add("--threads", type=int, metavar="N", help="processor threads of this process, or of each worker")
     add_common(parser)
 

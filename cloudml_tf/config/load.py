@@ -188,7 +188,8 @@ def _explain(where: str, details: list[Any], root: type[BaseModel]) -> str:
     received = first.get("input")
     is_section = isinstance(received, dict | BaseModel)
     shown = "" if is_section else f" Received: {shortened(json.dumps(received, default=str))}"
-    return f"'{where or 'the file as a whole'}': {', or '.join(messages)}.{shown}"
+    of_field = f"'{where}': " if where else ""  # a contract between fields names them itself
+    return f"{of_field}{', or '.join(messages)}.{shown}"
 
 
 def _nearest_key(where: str, key: str, known: list[str], root: type[BaseModel]) -> str | None:

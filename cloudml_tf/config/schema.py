@@ -124,7 +124,7 @@ class Config(Settings):
         if (head == "quantile") != (base == "pinball"):
             yield (
                 f"model.head '{head}' and loss.base '{base}' do not fit: the quantile head needs 'pinball', "
-                "and no other head takes it. Set both, or neither"
+                "and no other head takes it. Change one of the two"
             )
         if base == "cross_entropy" and head != "histogram":
             yield f"loss.base 'cross_entropy' needs model.head 'histogram'. Received: '{head}'"
