@@ -21,6 +21,7 @@ OTHERS = [
     pytest.param(name, marks=pytest.mark.skipif(not installed(name), reason=f"{name} is not installed"))
     for name in ("jax", "torch")
 ]
+pytestmark = pytest.mark.slow  # `make test-backends` runs them all
 Found = tuple[dict[str, np.ndarray], dict[str, Any]]
 
 

@@ -121,7 +121,7 @@ def test_tier1_base_differs_in_the_target_alone() -> None:
         ({"split": {"kind": "leave_one_out", "test": True}}, "'split.test': needs a flight's name as text"),
         ({"pretraining": {"extra_flights": 7}}, r"needs a list, such as '\[\"7\"\]'. Received: 7"),
         ({"overweight": {"flights": "a"}}, r"needs a list, such as '\[\"a\"\]'. Received: \"a\""),
-        ({"model": {"widths": 24}}, r"'model.widths': Input should be a list, \[...\]. Received: 24"),
+        ({"model": {"widths": 24}}, r"'model.widths': must be a list, \[...\]. Received: 24"),
         ({"model": {"output_init": -1}}, "'default' or a standard deviation above 0"),
         ({"pretraining": {"mask_ratio": 1.0}}, "'pretraining.mask_ratio'"),
         ({"pretraining": {"enabled": True}, "training": {"init_from": "x"}}, "both set the initial weights"),

@@ -155,6 +155,7 @@ def test_validation_flights_of_the_training_part_calibrate_nothing(pair: list[Pa
     assert "members were trained on validation examples (sim01)" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_members_may_be_trained_on_different_flights(pair: list[Path], tmp_path: Path, capsys) -> None:
     """The first one's validation flight is the other's training: nothing is left to calibrate on."""
     turned = {"split.train": ["sim02"], "split.val": ["sim01"]}

@@ -68,7 +68,10 @@ def description_of(config: Config) -> dict[str, Any]:
     return {**description, "scaling": scaling_of(config).to_json(), "frame_shape": list(SHAPE), "nadir": [6, 5]}
 
 
-@pytest.fixture(scope="module", params=KINDS, ids=list(KINDS))
+@pytest.fixture(
+    scope="module",
+    params=[pytest.param(kind, id=kind, marks=[pytest.mark.slow] * (n > 0)) for n, kind in enumerate(KINDS)],
+)
 def exported(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with an untrained network in all formats, its inputs, and Keras's answer to them."""
     import keras
@@ -204,6 +207,7 @@ def test_the_card_says_what_one_has_to_know(finished: Path, everything: Path) ->
     assert ranges["label"]["minimum"] >= 0.1
 
 
+@pytest.mark.slow
 def test_one_format_alone_and_what_lies_there_is_kept_current(finished: Path, tmp_path: Path, capsys) -> None:
     arguments = ["export", str(finished), "--output", str(tmp_path / "model"), "--json", "--format"]
     assert main([*arguments, "litert"]) == 0

@@ -42,6 +42,7 @@ def graphs() -> int:
     return sum(issubclass(type(thing), FuncGraph) for thing in gc.get_objects())  # a dead proxy has no __class__
 
 
+@pytest.mark.slow
 def test_no_graph_of_a_training_or_a_prediction_outlives_it(tiny, tmp_path: Path) -> None:
     config, console = tiny(training={"max_epochs": 1}), Console(quiet=True)
     before = graphs()
@@ -62,6 +63,7 @@ def test_a_training_leaves_no_names_and_no_functions_behind(tiny, tmp_path: Path
     assert int(keras.layers.Dropout(0.5).name.split("_")[1]) == int(next_name.split("_")[1]) + 1
 
 
+@pytest.mark.slow
 def test_trials_of_a_search_leave_nothing_behind_and_keep_what_is_compiled(tiny_content, tmp_path, monkeypatch) -> None:
     content = {"experiment_name": "tried", "base": tiny_content(training={"max_epochs": 1})}
     (tmp_path / "search.json").write_text(json.dumps({**content, "space": {"loss.weight": [0, 0.5]}, "tuner": GRID}))

@@ -105,6 +105,7 @@ def test_a_pair_of_rows_by_hand() -> None:
     assert spread_of(np.array([np.nan]))["mean"] is None
 
 
+@pytest.mark.slow
 def test_a_killed_grid_goes_on_keeps_failures_and_is_summed_up(grid_file, tmp_path: Path, capsys) -> None:
     rows = {
         "plain": {"expected": "R² > 0"},

@@ -13,6 +13,7 @@ FILES = re.findall(r"```python\n(.*?)```", GUIDE, re.DOTALL)
 COMMANDS = [line for block in re.findall(r"```sh\n(.*?)```", GUIDE, re.DOTALL) for line in block.splitlines() if line]
 
 
+@pytest.mark.slow
 def test_the_guide_leads_from_files_to_a_trained_network(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

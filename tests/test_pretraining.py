@@ -330,6 +330,7 @@ def test_pretrain_alone_says_whether_it_converged(tiny_file, tmp_path: Path, cap
     assert not (tmp_path / "pre" / CHECKPOINT).exists()
 
 
+@pytest.mark.slow
 def test_an_interrupted_pretraining_goes_on_as_if_it_had_not_been(
     tiny_file, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

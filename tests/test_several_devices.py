@@ -121,6 +121,7 @@ def check_same_run(one: Path, several: Path) -> None:
     assert second["test"]["r2"] == pytest.approx(first["test"]["r2"], abs=1e-4)
 
 
+@pytest.mark.slow
 def test_every_form_of_the_loss_on_two_replicas_and_the_naive_term_fails() -> None:
     command = [sys.executable, "benchmarks/replicas.py", "--json"]
     done = subprocess.run(command, cwd=HOME, capture_output=True, text=True, timeout=240)
@@ -164,6 +165,7 @@ def test_the_loss_alone_in_a_mirrored_fit_of_keras() -> None:
     assert two["loss"] == pytest.approx(one["loss"], rel=1e-4)
 
 
+@pytest.mark.slow
 def test_two_devices_train_what_one_trains(tiny_file: Any, tmp_path: Path, begin: Any) -> None:
     config = tiny_file(**ALIKE)
     ended(begin(config, tmp_path / "one"))

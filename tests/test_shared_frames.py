@@ -87,6 +87,7 @@ def test_loss_and_gradients_are_those_of_the_network_itself(changes: dict[str, A
         np.testing.assert_allclose(together, apart, rtol=1e-5, atol=1e-5 * largest)
 
 
+@pytest.mark.slow
 def test_a_training_and_an_evaluation_are_those_of_the_network_itself() -> None:
     data, target = samples(), samples().label.astype("float32")
     shared = Batches(data, target, 50, run_length=8)  # four whole batches, not augmented, in one order

@@ -96,6 +96,7 @@ def test_a_run_is_exported_again(home, tmp_path) -> None:
     assert (tmp_path / "again/saved_model.pb").is_file()
 
 
+@pytest.mark.slow
 def test_a_resumed_training_ends_as_the_uninterrupted_one(home, tmp_path, monkeypatch) -> None:
     from cloudml_tf.train.checkpoint import Checkpoint
 

@@ -106,24 +106,30 @@ def test_what_has_no_label_does_not_count_in_the_loss() -> None:
         assert found == pytest.approx(alone, rel=1e-5)
 
 
-@pytest.mark.parametrize(
-    "more",
-    [
-        pytest.param({}, id="apart", marks=pytest.mark.slow),
-        pytest.param({"run_length": 4, "ema_momentum": 0.9}, id="shared"),
-    ],
-)
-def test_a_training_along_the_track_validates_nadir_exports_and_resumes(tiny_file, tmp_path: Path, more: dict) -> None:
+SHARED = {"run_length": 4, "ema_momentum": 0.9}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("more", [{}, SHARED], ids=["apart", "shared"])
+def test_a_training_along_the_track_resumes(tiny_file, tmp_path: Path, more: dict) -> None:
     from test_train import _interrupt_after
 
     path = tiny_file(target=TRACK, training=more, model={"mirror_average": True})
     whole, cut = tmp_path / "whole", tmp_path / "cut"
-    assert main(["train", str(path), "--run-dir", str(whole), "--set", "output.export=true"]) == 0
+    assert main(["train", str(path), "--run-dir", str(whole)]) == 0
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("cloudml_tf.train.checkpoint.Checkpoint.on_epoch_end", _interrupt_after(2))
         assert main(["train", str(path), "--run-dir", str(cut)]) == 130
     assert main(["train", str(path), "--run-dir", str(cut), "--resume"]) == 0
     assert (cut / "history.csv").read_text() == (whole / "history.csv").read_text()
+
+
+@pytest.mark.parametrize(
+    "more", [pytest.param({}, id="apart", marks=pytest.mark.slow), pytest.param(SHARED, id="shared")]
+)
+def test_a_training_along_the_track_validates_nadir_and_exports(tiny_file, tmp_path: Path, more: dict) -> None:
+    path, whole = tiny_file(target=TRACK, training=more, model={"mirror_average": True}), tmp_path / "whole"
+    assert main(["train", str(path), "--run-dir", str(whole), "--set", "output.export=true"]) == 0
     metrics = json.loads((whole / "metrics.json").read_text())
     # the network that is kept answers at nadir: its score is the one that the training saw
     rows = (whole / "history.csv").read_text().splitlines()

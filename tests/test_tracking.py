@@ -68,7 +68,7 @@ def written_so_far(folder: Path) -> list[Any]:
     return found
 
 
-@pytest.fixture(scope="module", params=["offline", "online"])
+@pytest.fixture(scope="module", params=["offline", pytest.param("online", marks=pytest.mark.slow)])
 def tracked(request: pytest.FixtureRequest, cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run that wandb, without an account, and TensorBoard with a profile have followed; tests leave it as it is."""
     home = tmp_path_factory.mktemp("tracked")

@@ -301,7 +301,9 @@ def test_every_variant_trains(tiny, tmp_path: Path, changes: dict) -> None:
 @pytest.mark.parametrize(
     "changes",
     [
-        {"model": {"head": "quantile", "quantiles": 5}, "loss": {"base": "pinball"}},
+        pytest.param(
+            {"model": {"head": "quantile", "quantiles": 5}, "loss": {"base": "pinball"}}, marks=pytest.mark.slow
+        ),
         pytest.param(
             {"model": {"head": "histogram", "bins": 12, "mirror_average": True}, "loss": {"base": "cross_entropy"}},
             marks=pytest.mark.slow,

@@ -56,18 +56,28 @@ def _pass_gate(grid: Grid, wanted: list[Cell], home: Path, jobs: int, console: C
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add this command's arguments."""
-    parser.add_argument("grid", metavar="GRID", help="a grid file, e.g. configs/ablation.json")
+    parser.add_argument(
+        "grid",
+        metavar="GRID",
+        help="a grid file, e.g. configs/ablation.json: rows of settings, each trained with every seed",
+    )
     add_grid_arguments(parser)
 
 
 def add_grid_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of every grid."""
-    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="cells at a time (default: the cores)")
+    parser.add_argument(
+        "--jobs", type=int, default=os.cpu_count() or 1, help="trainings at a time (default: the cores)"
+    )
     parser.add_argument("--rows", metavar="A;B;…", help="only these rows")
     parser.add_argument("--reference", metavar="ROW", help="compare with this row instead of the file's")
     parser.add_argument("--seeds", metavar="1,2,…", help="these seeds instead of the file's")
-    parser.add_argument("--retry-failed", action="store_true", help="train failed cells again")
-    parser.add_argument("--no-gate", action="store_true", help="train all rows, even if the gate's row does not pass")
+    parser.add_argument("--retry-failed", action="store_true", help="repeat the trainings that failed")
+    parser.add_argument(
+        "--no-gate",
+        action="store_true",
+        help="train all rows, even where the row that the file names as its gate fails",
+    )
     add_common(parser)
 
 

@@ -14,7 +14,11 @@ if TYPE_CHECKING:  # help should not wait for the configuration's models
 def add_common(parser: argparse.ArgumentParser) -> None:
     """Add the options of every command."""
     parser.add_argument(
-        "--set", action="append", default=[], metavar="KEY=VALUE", help="override a configuration field by its path"
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="override a configuration field by its path, such as training.max_epochs=5",
     )
     parser.add_argument("--seed", type=int, help="the seed of every random choice (overrides the configuration's)")
     add_json(parser)

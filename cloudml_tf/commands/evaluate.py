@@ -99,7 +99,7 @@ def tell_shift(metrics: dict[str, Any], console: Console) -> None:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Arguments of this room."""
+    """Add this command's arguments."""
     add = parser.add_argument
     add("model", metavar="RUN_OR_MODEL", help="a run folder, or an exported model (a folder of savedmodels/)")
     add(

@@ -197,7 +197,7 @@ def run(args: argparse.Namespace) -> int:
         set_by_path(content, key, value)
     if sources and not content["data"].get("camera"):
         problems = [*found["notes"], *(f"{lack['setting']}: {lack['why']}" for lack in found["missing"][:1])]
-        raise ConfigError(f"no images were found, and nothing is written: {'; '.join(problems)}.")
+        raise ConfigError(f"no images were found, and nothing is written: {'; '.join(problems).rstrip('.')}.")
     path = write_folder(folder, content, with_flights=not sources)
     if sources:
         print_proposal(console, found)

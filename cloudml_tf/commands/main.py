@@ -47,6 +47,9 @@ _VERBS = {  # what each does, and the arguments of an example
 }
 VERBS = {name: (text, f"cloudml {name} {example}") for name, (text, example) in _VERBS.items()}
 
+FIRST_STEPS = """flights of your own:  cloudml init my_campaign --from FILE…, then check, train and predict
+without flights:      cloudml train configs/tier1.json (simulates its flights)"""
+
 RESUMED = ("train", "search")  # --resume continues where they were interrupted
 IN_FOLDER = "; --resume and --run-dir with its folder continue it"
 CONTINUED_BY = {
@@ -54,6 +57,14 @@ CONTINUED_BY = {
     "pretrain": IN_FOLDER,
     "ablate": "; the same command continues with what is missing",
     "reproduce": "; the same command continues with what is missing",
+}
+
+
+_MESSAGES = {  # argparse's words, and ours
+    r"^argument ([^:/]*)[^:]*: ": r"\1: ",
+    r"invalid int value: (.*)": r"must be a whole number. Received: \1",
+    r"invalid float value: (.*)": r"must be a number. Received: \1",
+    r"invalid choice: (.*) \(choose from (.*)\)": r"must be one of \2. Received: \1",
 }
 
 
@@ -87,6 +98,8 @@ class _Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Raise `ConfigError`: a wrong command line is shown as every other mistake, in one line and as JSON."""
+        for pattern, ours in _MESSAGES.items():
+            message = re.sub(pattern, ours, message)
         raise ConfigError(f"{message}. See `{self.prog} --help`.")
 
 
@@ -95,7 +108,7 @@ def build_parser(verb: str | None = None, every: bool = False) -> argparse.Argum
     parser = _Parser(
         prog="cloudml",
         description=__doc__.splitlines()[0],
-        epilog=exit_code_table(errors.EXIT_CODES),
+        epilog=f"{FIRST_STEPS}\n\n{exit_code_table(errors.EXIT_CODES)}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     from cloudml_tf import __version__

@@ -183,7 +183,7 @@ def tell_archive(archive: "Archive", args: argparse.Namespace, console: Console)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Arguments of this room."""
+    """Add this command's arguments."""
     add = parser.add_argument
     add("model", metavar="MODEL", help="a run folder, or a folder of savedmodels/")
     add(

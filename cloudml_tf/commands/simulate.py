@@ -38,7 +38,10 @@ def run(args: argparse.Namespace) -> int:
     if target is None:
         raise ConfigError("simulate needs a folder to write to, such as: cloudml simulate flights")
     overrides = overrides_from(args)
-    overrides |= {} if args.count is None else {"flight_count": args.count}
+    if args.count is not None:
+        if args.count < 1:
+            raise ConfigError(f"--count must be 1 or more. Received: {args.count}")
+        overrides["flight_count"] = args.count
     settings = simulation_config(args.preset, overrides)
     console = Console(machine=args.json)
     with console.progress("simulating flights") as progress:

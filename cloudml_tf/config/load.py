@@ -33,7 +33,11 @@ def load_config(path: str | Path, overrides: Mapping[str, Any] | None = None) ->
 
     Raises `ConfigError`, naming the file, each bad field by its path, and the nearest known name of an unknown key.
     """
-    return resolve(read_content(path), overrides, str(path))
+    content = read_content(path)
+    if "base" in content and "split" not in content:
+        command = "ablate" if "rows" in content else "search"
+        raise ConfigError(f"{path}: is not the configuration of one training. Run it with `cloudml {command} {path}`.")
+    return resolve(content, overrides, str(path))
 
 
 def resolve(content: dict[str, Any], overrides: Mapping[str, Any] | None, source: str) -> Config:
@@ -55,7 +59,8 @@ def read_content(path: str | Path) -> dict[str, Any]:
     try:
         content = plain_json.read(path)
     except FileNotFoundError:
-        raise ConfigError(f"{path}: no such configuration file.{did_you_mean(path, '.json')}") from None
+        hint = did_you_mean(path, ".json") or " `cloudml init DIR` writes one."
+        raise ConfigError(f"{path}: no such configuration file.{hint}") from None
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read as a text file ({error}). Give a JSON file.") from None
     except json.JSONDecodeError as error:
@@ -180,10 +185,14 @@ def _explain(where: str, details: list[Any], root: type[BaseModel]) -> str:
         hint = f"did you mean '{near}'?" if near else f"known here: {', '.join(known)}"
         return f"unknown key '{where}'; {hint}"
     if first["type"] == "missing":
-        return f"'{where}' is required and missing"
+        described = [model.model_fields[first["loc"][-1]].description for model in _follow(first["loc"][:-1], root)[1]]
+        return f"'{where}' is required and missing" + (f": {described[0].rstrip('.')}" if any(described) else "")
     if first["type"] == "union_tag_not_found":
         return f"'{where}.{context['discriminator'].strip(chr(39))}' is required and missing"
-    messages = [detail["msg"].removeprefix("Value error, ").rstrip(".") for detail in details]
+    if first["type"] == "model_type":
+        fields = [name for model in _follow(first["loc"], root)[1] for name in model.model_fields]
+        return f"'{where}' is a section, and its fields are set one by one, such as {where}.{fields[0]}"
+    messages = [_in_our_words(detail["msg"]) for detail in details]
     messages = [shortened(message.replace("a valid tuple", "a list, [...]")) for message in messages]
     received = first.get("input")
     is_section = isinstance(received, dict | BaseModel)
@@ -192,11 +201,17 @@ def _explain(where: str, details: list[Any], root: type[BaseModel]) -> str:
     return f"{of_field}{', or '.join(messages)}.{shown}"
 
 
+def _in_our_words(message: str) -> str:
+    """A message of pydantic's in the style of our own."""
+    message = message.removeprefix("Value error, ").partition(", unable to parse")[0].rstrip(".")
+    return message.replace("Input should be", "must be")
+
+
 def _nearest_key(where: str, key: str, known: list[str], root: type[BaseModel]) -> str | None:
     """The field that an unknown key may have meant: a similar one in its section, else one of that name elsewhere."""
     parent = where.removesuffix(key)
     elsewhere = {path.rpartition(".")[2]: path for path in reversed(list(_paths(root)))}
-    for names, cutoff in ((known, 0.75), (list(elsewhere), 0.75), (known, 0.5)):
+    for names, cutoff in ((known, 0.75), (list(elsewhere), 0.8), (known, 0.5)):
         near = difflib.get_close_matches(key, names, n=1, cutoff=cutoff)
         if near:
             return f"{parent}{near[0]}" if names is known else elsewhere[near[0]]

@@ -87,7 +87,10 @@ class Config(Settings):
             if self.target.name != "optical_depth":
                 yield "data.lidar.clear_sky 'zero' makes sense for optical_depth only: clear sky has no cloud base"
             if self.target.minimum is not None and self.target.minimum > 0:
-                yield "data.lidar.clear_sky 'zero' labels are below target.minimum; set target.minimum to 0 or null"
+                yield (
+                    "data.lidar.clear_sky 'zero' gives labels of 0, below target.minimum. Set target.minimum to 0 or "
+                    f"null. Received: {self.target.minimum:g}"
+                )
         if self.loss.target_variance == "batch" and self.training.batch_size < 2:
             yield "loss.target_variance 'batch' needs training.batch_size of 2 or more: one has no variance"
         yield from self._faults_of_head()
@@ -101,7 +104,10 @@ class Config(Settings):
                 "training.devices 'workers' trains one network together. Pretrain first with `cloudml pretrain`, "
                 "name that run in pretraining.from_run, and set pretraining.control to false"
             )
-        shared = {name for part in ("train", "val", "test") for name in getattr(self.split, part, None) or ()}
+        if self.split.kind == "flights":
+            shared = {*self.split.train, *self.split.val, *self.split.test}
+        else:  # its training flights are known when they are read
+            shared = {self.split.test, self.split.val} if self.split.kind == "leave_one_out" else set()
         twice = sorted(shared & set(self.pretraining.extra_flights))
         if twice:
             yield f"pretraining.extra_flights must be outside the split. Received: {', '.join(twice)}, which is inside"

@@ -50,8 +50,8 @@ def quality_flags(flight: Flight, frames: Frames, config: Config, ranges: Traini
     if ranges is not None:
         raised |= _outside_training(flight, frames, config, ranges)
     flags = np.zeros(len(flight), "int16")
-    for name, mask in zip(FLAGS, MASKS, strict=True):
-        flags |= np.where(raised.get(name, False), mask, 0).astype("int16")
+    for name, where in raised.items():
+        flags |= np.where(where, MASKS[FLAGS.index(name)], 0).astype("int16")
     return flags
 
 

@@ -19,6 +19,10 @@ def read_scenes(
 
     Without `labels` none are read, and all weights are 0; `limits` are what the file may ask for. Raises `DataError`.
     """
+    if not path.exists():
+        raise DataError(
+            f"{path}: no such file of scenes. Set data.scenes.path, or write it with `cloudml scenes --config CONFIG`."
+        )
     with open_file(path, limits) as file:
         frames, single = _channels(file, path, settings.channels)
         shape = (len(frames), *frames.shape[-3:-1])  # (n,H,W)

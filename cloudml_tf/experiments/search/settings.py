@@ -85,6 +85,9 @@ Tuner = Annotated[Random | Bayesian | Hyperband | Grid, Field(discriminator="kin
 Space = dict[str, tuple[Any, ...] | Range]
 
 
+EXAMPLES = {"tuner": "trials=20", "space": "training.learning_rate=[1e-4,1e-3]"}
+
+
 class Search(Settings):
     """A search. `load_search` replaces the path of the base by its content, with `set` applied."""
 
@@ -132,8 +135,15 @@ def load_search(path: str | Path, overrides: Mapping[str, Any] | None = None) ->
     """Read and check a search; overrides of `tuner.*` and `space.*` apply to the search, all others to the base."""
     path = Path(path)
     content = read_content(path)
+    if "base" not in content and "split" in content:
+        raise ConfigError(
+            f"{path}: is the configuration of one training. A search is a file that names it as its `base`, with the "
+            "values to try in its `space`: see configs/search.json."
+        )
     own = ("tuner.", "space.")
     for key, value in (overrides or {}).items():
+        if key in ("tuner", "space"):
+            raise ConfigError(f"--set {key}: is a section; set one of its fields, such as {key}.{EXAMPLES[key]}.")
         if key.startswith("tuner."):
             set_by_path(content, key, value)
         elif key.startswith("space.") and isinstance(content.get("space"), dict):

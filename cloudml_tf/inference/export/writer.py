@@ -188,9 +188,7 @@ def write_savedmodel(source: Source, folder: Path) -> None:
     import tensorflow as tf
     from keras.export import ExportArchive
 
-    archive = ExportArchive()
-    for model in source.models:
-        archive.track(model)
+    archive = ExportArchive()  # its `track` would trace every layer by itself, to look for tables that we have none of
     endpoints = [("serving_default", source.answer, source.shapes)]
     if source.shared_answer is not None:
         endpoints.append((SHARED, source.shared_answer, source.shared_shapes))
