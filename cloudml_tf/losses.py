@@ -27,6 +27,7 @@ from keras import ops
 
 from cloudml_tf.nn.backend import sum_over_replicas
 from cloudml_tf.nn.heads import POINT, quantile_levels
+from cloudml_tf.nn.saved import KeepsArguments, register
 
 Across = Callable[[Sequence[Any]], list[Any]]  # sums of one replica, scalars -> the same sums over all replicas
 BASES = ("mse", "mae", "huber", "mse_mae")
@@ -132,7 +133,7 @@ def _check(name: str, value: Any, rule: bool, expected: str) -> None:
         raise ValueError(f"VariancePreservingLoss needs `{name}` to be {expected}. Received: {name}={value!r}")
 
 
-@keras.saving.register_keras_serializable(package="cloudml_tf")
+@register
 class VariancePreservingLoss(keras.losses.Loss):
     """base + weight · penalty, by default (1 - var(p)/(var(t) + variance_floor))².
 
@@ -338,7 +339,7 @@ class _HeadLoss(VariancePreservingLoss):
         return output[:, POINT : POINT + 1]
 
 
-@keras.saving.register_keras_serializable(package="cloudml_tf")
+@register
 class QuantileLoss(_HeadLoss):
     """Twice the pinball loss, averaged over the quantiles: half of it is an approximation of the CRPS.
 
@@ -360,8 +361,8 @@ class QuantileLoss(_HeadLoss):
         return 2.0 * ops.mean(pinball, axis=1, keepdims=True)
 
 
-@keras.saving.register_keras_serializable(package="cloudml_tf")
-class HistogramLoss(_HeadLoss):
+@register
+class HistogramLoss(KeepsArguments, _HeadLoss):
     """Cross-entropy to a target that is smeared over the bins by a Gaussian (Imani & White 2018, HL-Gauss).
 
     Args:
@@ -406,7 +407,3 @@ class HistogramLoss(_HeadLoss):
         inside = ops.clip(target, self.low + 0.5 * width, self.high - 0.5 * width)
         below = 0.5 * (1.0 + ops.erf((edges - inside) / (self.smoothing * width * 2.0**0.5)))  # (B, K+1)
         return (below[:, 1:] - below[:, :-1]) / (below[:, -1:] - below[:, :1])
-
-    def get_config(self) -> dict[str, Any]:
-        """The arguments that rebuild this loss."""
-        return {**super().get_config(), "low": self.low, "high": self.high, "smoothing": self.smoothing}

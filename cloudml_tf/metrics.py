@@ -19,6 +19,7 @@ from keras import ops
 from cloudml_tf.nn import moments as formulas
 from cloudml_tf.nn.backend import replica_count, replica_index
 from cloudml_tf.nn.moments import Moments, per_sample
+from cloudml_tf.nn.saved import register
 
 
 def widest_float() -> str:
@@ -93,70 +94,70 @@ class MomentMetric(keras.metrics.Metric):
         return {"name": self.name, "dtype": self.dtype, "shift": self.shift, "column": self.column}
 
 
-@keras.saving.register_keras_serializable(package="cloudml_tf")
+@register
 class R2(MomentMetric):
     """R² = 1 - Σ(p-t)²/Σ(t-mean t)² over the whole split. 1 is perfect, 0 is the mean, below 0 is worse than it."""
 
     formula = staticmethod(formulas.r2)
 
 
-@keras.saving.register_keras_serializable(package="cloudml_tf")
+@register
 class VarianceRatio(MomentMetric):
     """s = std(p)/std(t): 1 keeps the spread of the truth, 0 is collapse. Best at s = r (then R² = r²)."""
 
     formula = staticmethod(formulas.variance_ratio)
 
 
-@keras.saving.register_keras_serializable(package="cloudml_tf")
+@register
 class PearsonCorrelation(MomentMetric):
     """Pearson's r, -1 to 1; NaN while all predictions are equal. r² is the ceiling of R²."""
 
     formula = staticmethod(formulas.correlation)
 
 
-@keras.saving.register_keras_serializable(package="cloudml_tf")
+@register
 class R2Ceiling(MomentMetric):
     """r²: the R² that the best rescaling of these predictions could reach."""
 
     formula = staticmethod(formulas.r2_ceiling)
 
 
-@keras.saving.register_keras_serializable(package="cloudml_tf")
+@register
 class SpreadCost(MomentMetric):
     """(s - r)²: the R² that is lost by spreading too little or too much."""
 
     formula = staticmethod(formulas.spread_cost)
 
 
-@keras.saving.register_keras_serializable(package="cloudml_tf")
+@register
 class PredictionStd(MomentMetric):
     """std(p), the standard deviation of the predictions, in units of the target."""
 
     formula = staticmethod(formulas.pred_std)
 
 
-@keras.saving.register_keras_serializable(package="cloudml_tf")
+@register
 class Bias(MomentMetric):
     """The bias mean(p) - mean(t), in units of the target."""
 
     formula = staticmethod(formulas.bias)
 
 
-@keras.saving.register_keras_serializable(package="cloudml_tf")
+@register
 class MeanAbsoluteError(MomentMetric):
     """The mean absolute error, mean |p - t|, in units of the target."""
 
     formula = staticmethod(formulas.mae)
 
 
-@keras.saving.register_keras_serializable(package="cloudml_tf")
+@register
 class RootMeanSquaredError(MomentMetric):
     """The root mean squared error, √(mean (p - t)²), in units of the target."""
 
     formula = staticmethod(formulas.rmse)
 
 
-@keras.saving.register_keras_serializable(package="cloudml_tf")
+@register
 class PredictionSpread(keras.metrics.Metric):
     """max(p) - min(p) over the whole split, in units of the target. Samples of weight 0 are left out.
 

@@ -16,6 +16,8 @@ import keras
 import numpy as np
 from keras import ops
 
+from cloudml_tf.nn.saved import KeepsArguments, register
+
 POINT = 0  # the column of the prediction
 
 
@@ -29,7 +31,7 @@ def bin_centres(count: int, low: float, high: float) -> np.ndarray:
     return (low + (high - low) * (np.arange(count) + 0.5) / count).astype("float32")
 
 
-@keras.saving.register_keras_serializable(package="cloudml_tf")
+@register
 class QuantileHead(keras.layers.Layer):
     """Turns (B, K) free numbers into (B, 1+K): their mean as the prediction, and quantiles that cannot cross.
 
@@ -51,8 +53,8 @@ class QuantileHead(keras.layers.Layer):
         return (*input_shape[:-1], (input_shape[-1] or 0) + 1)
 
 
-@keras.saving.register_keras_serializable(package="cloudml_tf")
-class HistogramHead(keras.layers.Layer):
+@register
+class HistogramHead(KeepsArguments, keras.layers.Layer):
     """Turns (B, K) logits into (B, 1+K): the expectation as the prediction, and the probabilities of the bins.
 
     Args:
@@ -74,7 +76,3 @@ class HistogramHead(keras.layers.Layer):
     def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
         """(B, K) -> (B, 1+K)."""
         return (*input_shape[:-1], (input_shape[-1] or 0) + 1)
-
-    def get_config(self) -> dict[str, Any]:
-        """The arguments that rebuild this layer."""
-        return {**super().get_config(), "low": self.low, "high": self.high}

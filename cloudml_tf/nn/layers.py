@@ -11,14 +11,15 @@ import keras
 import numpy as np
 from keras import layers, ops
 
+from cloudml_tf.nn.saved import KeepsArguments, register
+
 FRAMES, SUN, FEATURES = "frames", "sun_angles_deg", "features"  # the names of a model's inputs
 # Which frames make a sequence, where sequences share frames. Keras takes the first input in the order of the alphabet
 # for the number of samples, so this one has to come before the others.
 CHOSEN = "chosen_frames"
-_register = keras.saving.register_keras_serializable(package="cloudml_tf")
 
 
-@_register
+@register
 def gelu(x: Any) -> Any:
     """Keras's exact GELU (Hendrycks & Gimpel 2016). On TensorFlow its derivative is worked out on the way forward.
 
@@ -41,8 +42,8 @@ def gelu(x: Any) -> Any:
     return with_slope(x)
 
 
-@_register
-class Standardize(layers.Layer):
+@register
+class Standardize(KeepsArguments, layers.Layer):
     """(x - mean) / std with training statistics, over the last axis; optionally of log(x + offset).
 
     The statistics are constants of the layer, in its config, so a saved or exported model carries them.
@@ -87,13 +88,8 @@ class Standardize(layers.Layer):
         """The shape does not change."""
         return input_shape
 
-    def get_config(self) -> dict[str, Any]:
-        """The arguments that rebuild this layer."""
-        names = ("mean", "std", "log_offset", "flat_field", "per_frame")
-        return {**super().get_config(), **{name: getattr(self, name) for name in names}}
 
-
-@_register
+@register
 class SunVector(layers.Layer):
     """Solar zenith and azimuth relative to the heading, in degrees, as sines and cosines. (B,T,2) -> (B,T,4).
 
@@ -117,8 +113,8 @@ class SunVector(layers.Layer):
         return (*input_shape[:-1], 4)
 
 
-@_register
-class LocalContrast(layers.Layer):
+@register
+class LocalContrast(KeepsArguments, layers.Layer):
     """Appends each channel minus its mean over squares of several sizes. (B,T,H,W,C) -> (B,T,H,W,C·(1 + boxes)).
 
     Brightness relative to the neighbourhood distinguishes a thick core from a bright surrounding, which radiance alone
@@ -144,12 +140,8 @@ class LocalContrast(layers.Layer):
         """(B,T,H,W,C) -> (B,T,H,W,C·(1 + boxes))."""
         return (*input_shape[:-1], input_shape[-1] * (1 + len(self.boxes)))
 
-    def get_config(self) -> dict[str, Any]:
-        """The arguments that rebuild this layer."""
-        return {**super().get_config(), "boxes": self.boxes, "gain": self.gain}
 
-
-class AverageOverMirror(layers.Wrapper):
+class AverageOverMirror(KeepsArguments, layers.Wrapper):
     """Averages a model's predictions for an input and for its mirror image, outside of training.
 
     Nature does not distinguish left from right; a network trained on few flights does. During training the model is
@@ -180,7 +172,7 @@ class AverageOverMirror(layers.Wrapper):
         return prediction
 
 
-@_register
+@register
 class MirrorAverage(AverageOverMirror):
     """Averages a model's predictions for a sequence and for its across-track mirror image, outside of training.
 
@@ -208,12 +200,8 @@ class MirrorAverage(AverageOverMirror):
         """The shape of the model's output: one number per sequence, and the columns of a distribution."""
         return (input_shape[FRAMES][0], *self.layer.output.shape[1:])
 
-    def get_config(self) -> dict[str, Any]:
-        """The arguments that rebuild this layer."""
-        return {**super().get_config(), "nadir": self.nadir, "axis": self.axis}
 
-
-@_register
+@register
 class MiddleFrame(layers.Layer):
     """The labelled frame of a sequence. (B,T,...) -> (B,...)."""
 
@@ -226,7 +214,7 @@ class MiddleFrame(layers.Layer):
         return (input_shape[0], *input_shape[2:])
 
 
-@_register
+@register
 class GatherFrames(layers.Layer):
     """Gathers the frames of each sequence from a table of frames: (1,F,...), (B,T) integers -> (B,T,...)."""
 
@@ -240,7 +228,7 @@ class GatherFrames(layers.Layer):
         return (*input_shape[1], *input_shape[0][2:])
 
 
-@_register
+@register
 class FoldedTime(layers.Wrapper):
     """`TimeDistributed` with time folded into the batch: (B,T,...) -> the layer on (B·T,...) -> (B,T,...).
 
@@ -267,7 +255,7 @@ class FoldedTime(layers.Wrapper):
         return (input_shape[0], input_shape[1], *inner[1:])
 
 
-@_register
+@register
 class TimeEmbedding(layers.Layer):
     """Adds a learned vector to each time step, so that attention can distinguish the middle frame from its
     neighbours."""
@@ -285,7 +273,7 @@ class TimeEmbedding(layers.Layer):
         return input_shape
 
 
-@_register
+@register
 class FramesAsChannels(layers.Layer):
     """The channels of T frames side by side: (B,T,H,W,C) -> (B,H,W,T*C)."""
 
@@ -299,8 +287,8 @@ class FramesAsChannels(layers.Layer):
         return (batch, rows, columns, steps * channels)
 
 
-@_register
-class PhysicalUnits(layers.Layer):
+@register
+class PhysicalUnits(KeepsArguments, layers.Layer):
     """Converts a standardised prediction to physical units: z·std + mean; then, for a log target, exp times `smearing`.
 
     Args:
@@ -330,8 +318,3 @@ class PhysicalUnits(layers.Layer):
     def compute_output_shape(self, input_shape: Any) -> Any:
         """The shape does not change."""
         return input_shape
-
-    def get_config(self) -> dict[str, Any]:
-        """The arguments that rebuild this layer."""
-        names = ("mean", "std", "log", "smearing", "log_offset")
-        return {**super().get_config(), **{name: getattr(self, name) for name in names}}
