@@ -19,7 +19,7 @@ from keras import ops
 from cloudml_tf.nn import moments as formulas
 from cloudml_tf.nn.backend import replica_count, replica_index
 from cloudml_tf.nn.moments import Moments, per_sample
-from cloudml_tf.nn.saved import register
+from cloudml_tf.nn.saved import KeepsArguments, register
 
 
 def widest_float() -> str:
@@ -45,7 +45,7 @@ def _flatten(y_true: Any, y_pred: Any, sample_weight: Any = None, column: int | 
     return ops.reshape(y_true, (-1,)), ops.reshape(y_pred, (-1,)), ops.reshape(weight, (-1,))
 
 
-class MomentMetric(keras.metrics.Metric):
+class MomentMetric(KeepsArguments, keras.metrics.Metric):
     """A formula over the additive sums of targets and predictions.
 
     Args:
@@ -88,10 +88,6 @@ class MomentMetric(keras.metrics.Metric):
         """The score over all that was added, as a float32 scalar."""
         m = Moments(*ops.unstack(ops.convert_to_tensor(self._owner().sums)))
         return ops.cast(type(self).formula(m, ops), "float32")
-
-    def get_config(self) -> dict[str, Any]:
-        """The arguments that rebuild this metric."""
-        return {"name": self.name, "dtype": self.dtype, "shift": self.shift, "column": self.column}
 
 
 @register
@@ -158,7 +154,7 @@ class RootMeanSquaredError(MomentMetric):
 
 
 @register
-class PredictionSpread(keras.metrics.Metric):
+class PredictionSpread(KeepsArguments, keras.metrics.Metric):
     """max(p) - min(p) over the whole split, in units of the target. Samples of weight 0 are left out.
 
     Extremes do not add up, but slots do: each replica writes its own row and leaves the others at zero, so that the
@@ -194,10 +190,6 @@ class PredictionSpread(keras.metrics.Metric):
         lowest = ops.min(ops.where(seen, self.extremes[:, 0], float("inf")))
         highest = ops.max(ops.where(seen, self.extremes[:, 1], -float("inf")))
         return ops.cast(ops.where(ops.any(seen), highest - lowest, float("nan")), "float32")
-
-    def get_config(self) -> dict[str, Any]:
-        """The arguments that rebuild this metric."""
-        return {"name": self.name, "dtype": self.dtype, "column": self.column}
 
 
 def regression_metrics(column: int | None = None) -> list[keras.metrics.Metric]:
