@@ -119,7 +119,7 @@ def _run(record: ModelRecord) -> tuple[Callable[[Examples], Values], Attend]:
         found = {"value": target.physical(point_values(output, examples))}
         if head.head != "point":  # a logarithm keeps order, so that quantiles need no smearing
             ends = {"lower": head.quantile(output, tail), "upper": head.quantile(output, 1.0 - tail)}
-            found |= {key: np.exp(end) if target.log else end for key, end in ends.items()}
+            found |= {key: target.untransform(end) for key, end in ends.items()}
         return _finite(found)
 
     return predict, lambda inputs: attention_weights(network(tuple(description["frame_shape"])), inputs)
