@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from cloudml_tf.commands.arguments import add_common, overrides_from, print_json
 from cloudml_tf.config.load import expand
-from cloudml_tf.config.run_folder import flat, new_folder
+from cloudml_tf.config.run_folder import changes, flat, new_folder
 from cloudml_tf.experiments.run import read_data
 from cloudml_tf.experiments.search import workers
 from cloudml_tf.experiments.search.results import keep_search, print_results, read_results, write_results
@@ -53,10 +53,8 @@ def check_same(folder: Path, search: Search) -> None:
     if not (folder / "search_config.json").is_file():
         raise RunError(f"{folder}: no search_config.json, so no search to resume. Start it without --resume.")
     before, now = (flat(one.model_dump(mode="json")) for one in (read_search(folder / "search_config.json"), search))
-    changed = sorted(key for key in before.keys() | now.keys() if before.get(key) != now.get(key))
-    if changed:
-        shown = ", ".join(f"{key} was {before.get(key)!r}, is {now.get(key)!r}" for key in changed[:5])
-        raise RunError(f"{folder}: the search has changed since it began ({shown}). Start a new one.")
+    if changed := changes(before, now):
+        raise RunError(f"{folder}: the search has changed since it began ({changed}). Start a new one.")
 
 
 def run_trials(search: Search, folder: Path, console: Console, prepared: "Prepared | None") -> None:
