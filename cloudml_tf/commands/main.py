@@ -118,11 +118,9 @@ def main(argv: list[str] | None = None) -> int:
     verb = argv[0] if argv else ""
     if verb not in VERBS:
         return _without_command(argv)
+    args = argparse.Namespace(verb=verb, json="--json" in argv)  # until they are parsed
     try:
         args, unknown = build_parser(verb).parse_known_args(argv)
-    except ConfigError as error:
-        return _refuse(f"cloudml {verb}", str(error), error.exit_code, "--json" in argv)
-    try:
         if unknown:
             raise ConfigError(_unknown_arguments(args, unknown))
         with raise_on_sigterm():
