@@ -18,6 +18,7 @@ The other forms of the penalty, each measured in docs/losses.md:
     ccc       1 - 2rs/(1 + s² + b²)  one minus the concordance (Lin 1989): its gradient points at the targets
 """
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -325,10 +326,7 @@ def flat_samples(values: Any) -> Any:
     """(B,) or (B, ...) -> (B, K), at least float32: squares and ratios overflow in half precision."""
     if keras.backend.standardize_dtype(values.dtype) not in _WIDE:
         values = ops.cast(values, "float32")
-    size = 1
-    for length in values.shape[1:]:
-        size *= length
-    return ops.reshape(values, (-1, size))
+    return ops.reshape(values, (-1, math.prod(values.shape[1:])))
 
 
 class _HeadLoss(VariancePreservingLoss):

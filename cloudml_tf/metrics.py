@@ -37,11 +37,8 @@ def _flatten(y_true: Any, y_pred: Any, sample_weight: Any = None, column: int | 
     if sample_weight is not None:
         sample_weight = ops.cast(ops.convert_to_tensor(sample_weight), wide)
         missing = len(y_pred.shape) - len(sample_weight.shape)
-        if missing < 0:
-            sample_weight = ops.reshape(sample_weight, ops.shape(y_pred))
-        for _ in range(missing):
-            sample_weight = ops.expand_dims(sample_weight, -1)
-        weight = weight * sample_weight
+        shape = ops.shape(y_pred) if missing < 0 else (*ops.shape(sample_weight), *(1,) * missing)
+        weight = weight * ops.reshape(sample_weight, shape)
     return ops.reshape(y_true, (-1,)), ops.reshape(y_pred, (-1,)), ops.reshape(weight, (-1,))
 
 
