@@ -267,10 +267,8 @@ def describe_flights(found: Checked, advice: Advice) -> None:
         size = sum(rows[n]["n_eff"] for n in training)
         for i, what in enumerate(("labels", "nadir brightness")):
             reference, own = np.concatenate([seen[n][i] for n in training]), seen[name][i]
-            distance, chance = drift.kolmogorov_smirnov(own, reference, rows[name]["n_eff"], size)
-            away = float((own.mean() - reference.mean()) / (reference.std() or 1.0))
-            rows[name][f"shift of {what}"] = {"ks": distance, "p": chance, "stds": away}
-            found.findings += say.shift(name, what, distance, chance, away)
+            rows[name][f"shift of {what}"] = drift.compared(own, reference, rows[name]["n_eff"], size)
+            found.findings += say.shift(name, what, rows[name][f"shift of {what}"])
 
 
 def part_name(parts: list[str]) -> str:
