@@ -56,6 +56,11 @@ class MomentMetric(KeepsArguments, keras.metrics.Metric):
 
     formula: Callable[..., Any]
 
+    def __init_subclass__(cls, formula: Callable[..., Any], **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        cls.formula = staticmethod(formula)
+        register(cls)
+
     def __init__(
         self,
         name: str | None = None,
@@ -87,67 +92,40 @@ class MomentMetric(KeepsArguments, keras.metrics.Metric):
         return ops.cast(type(self).formula(m, ops), "float32")
 
 
-@register
-class R2(MomentMetric):
+class R2(MomentMetric, formula=formulas.r2):
     """R² = 1 - Σ(p-t)²/Σ(t-mean t)² over the whole split. 1 is perfect, 0 is the mean, below 0 is worse than it."""
 
-    formula = staticmethod(formulas.r2)
 
-
-@register
-class VarianceRatio(MomentMetric):
+class VarianceRatio(MomentMetric, formula=formulas.variance_ratio):
     """s = std(p)/std(t): 1 keeps the spread of the truth, 0 is collapse. Best at s = r (then R² = r²)."""
 
-    formula = staticmethod(formulas.variance_ratio)
 
-
-@register
-class PearsonCorrelation(MomentMetric):
+class PearsonCorrelation(MomentMetric, formula=formulas.correlation):
     """Pearson's r, -1 to 1; NaN while all predictions are equal. r² is the ceiling of R²."""
 
-    formula = staticmethod(formulas.correlation)
 
-
-@register
-class R2Ceiling(MomentMetric):
+class R2Ceiling(MomentMetric, formula=formulas.r2_ceiling):
     """r²: the R² that the best rescaling of these predictions could reach."""
 
-    formula = staticmethod(formulas.r2_ceiling)
 
-
-@register
-class SpreadCost(MomentMetric):
+class SpreadCost(MomentMetric, formula=formulas.spread_cost):
     """(s - r)²: the R² that is lost by spreading too little or too much."""
 
-    formula = staticmethod(formulas.spread_cost)
 
-
-@register
-class PredictionStd(MomentMetric):
+class PredictionStd(MomentMetric, formula=formulas.pred_std):
     """std(p), the standard deviation of the predictions, in units of the target."""
 
-    formula = staticmethod(formulas.pred_std)
 
-
-@register
-class Bias(MomentMetric):
+class Bias(MomentMetric, formula=formulas.bias):
     """The bias mean(p) - mean(t), in units of the target."""
 
-    formula = staticmethod(formulas.bias)
 
-
-@register
-class MeanAbsoluteError(MomentMetric):
+class MeanAbsoluteError(MomentMetric, formula=formulas.mae):
     """The mean absolute error, mean |p - t|, in units of the target."""
 
-    formula = staticmethod(formulas.mae)
 
-
-@register
-class RootMeanSquaredError(MomentMetric):
+class RootMeanSquaredError(MomentMetric, formula=formulas.rmse):
     """The root mean squared error, √(mean (p - t)²), in units of the target."""
-
-    formula = staticmethod(formulas.rmse)
 
 
 @register
