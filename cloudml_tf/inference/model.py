@@ -11,7 +11,7 @@ import numpy as np
 
 from cloudml_tf import __version__
 from cloudml_tf.config.load import resolved_json
-from cloudml_tf.config.run_folder import ModelRecord, read_model
+from cloudml_tf.config.run_folder import ModelRecord
 from cloudml_tf.config.schema import Config
 from cloudml_tf.data.samples import Examples
 from cloudml_tf.data.training_ranges import TrainingRanges
@@ -69,16 +69,11 @@ def provenance(record: ModelRecord) -> dict[str, str]:
     }
 
 
-def open_model(source: Path, overrides: dict[str, Any], threads: int | None = None) -> Model:
+def open_record(record: ModelRecord, threads: int | None = None) -> Model:
     """A run with its best weights, or an exported model in its first format, which runs without Keras.
 
     `threads` bounds ONNX and LiteRT; TensorFlow goes by the environment (`threads.limit_threads`).
     """
-    return open_record(read_model(source, overrides), threads)
-
-
-def open_record(record: ModelRecord, threads: int | None = None) -> Model:
-    """The same, where the record has been read already."""
     if record.export:
         intervals = record.export.get("intervals") or {"level": None, "calibration": []}
         words = f"of the ensemble, calibrated on {', '.join(intervals['calibration'])}"
