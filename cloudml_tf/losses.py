@@ -28,7 +28,7 @@ from keras import ops
 
 from cloudml_tf.nn.backend import sum_over_replicas
 from cloudml_tf.nn.heads import POINT, quantile_levels
-from cloudml_tf.nn.saved import KeepsArguments, register
+from cloudml_tf.nn.saved import Saved, register
 
 Across = Callable[[Sequence[Any]], list[Any]]  # sums of one replica, scalars -> the same sums over all replicas
 BASES = ("mse", "mae", "huber", "mse_mae")
@@ -359,8 +359,7 @@ class QuantileLoss(_HeadLoss):
         return 2.0 * ops.mean(pinball, axis=1, keepdims=True)
 
 
-@register
-class HistogramLoss(KeepsArguments, _HeadLoss):
+class HistogramLoss(Saved, _HeadLoss):
     """Cross-entropy to a target that is smeared over the bins by a Gaussian (Imani & White 2018, HL-Gauss).
 
     Args:

@@ -19,7 +19,7 @@ from keras import ops
 from cloudml_tf.nn import moments as formulas
 from cloudml_tf.nn.backend import replica_count, replica_index
 from cloudml_tf.nn.moments import Moments, per_sample
-from cloudml_tf.nn.saved import KeepsArguments, register
+from cloudml_tf.nn.saved import Saved
 
 
 def widest_float() -> str:
@@ -42,7 +42,7 @@ def _flatten(y_true: Any, y_pred: Any, sample_weight: Any = None, column: int | 
     return ops.reshape(y_true, (-1,)), ops.reshape(y_pred, (-1,)), ops.reshape(weight, (-1,))
 
 
-class MomentMetric(KeepsArguments, keras.metrics.Metric):
+class MomentMetric(Saved, keras.metrics.Metric):
     """A formula over the additive sums of targets and predictions.
 
     Args:
@@ -59,7 +59,6 @@ class MomentMetric(KeepsArguments, keras.metrics.Metric):
     def __init_subclass__(cls, formula: Callable[..., Any], **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         cls.formula = staticmethod(formula)
-        register(cls)
 
     def __init__(
         self,
@@ -128,8 +127,7 @@ class RootMeanSquaredError(MomentMetric, formula=formulas.rmse):
     """The root mean squared error, √(mean (p - t)²), in units of the target."""
 
 
-@register
-class PredictionSpread(KeepsArguments, keras.metrics.Metric):
+class PredictionSpread(Saved, keras.metrics.Metric):
     """max(p) - min(p) over the whole split, in units of the target. Samples of weight 0 are left out.
 
     Extremes do not add up, but slots do: each replica writes its own row and leaves the others at zero, so that the

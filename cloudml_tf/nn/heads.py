@@ -16,7 +16,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from cloudml_tf.nn.saved import KeepsArguments, register
+from cloudml_tf.nn.saved import Saved
 
 POINT = 0  # the column of the prediction
 
@@ -31,8 +31,7 @@ def bin_centres(count: int, low: float, high: float) -> np.ndarray:
     return (low + (high - low) * (np.arange(count) + 0.5) / count).astype("float32")
 
 
-@register
-class QuantileHead(keras.layers.Layer):
+class QuantileHead(Saved, keras.layers.Layer):
     """Turns (B, K) free numbers into (B, 1+K): their mean as the prediction, and quantiles that cannot cross.
 
     The middle number is the middle quantile; the steps away from it are made positive by softplus.
@@ -53,8 +52,7 @@ class QuantileHead(keras.layers.Layer):
         return (*input_shape[:-1], (input_shape[-1] or 0) + 1)
 
 
-@register
-class HistogramHead(KeepsArguments, keras.layers.Layer):
+class HistogramHead(Saved, keras.layers.Layer):
     """Turns (B, K) logits into (B, 1+K): the expectation as the prediction, and the probabilities of the bins.
 
     Args:

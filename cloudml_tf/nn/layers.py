@@ -11,7 +11,7 @@ import keras
 import numpy as np
 from keras import layers, ops
 
-from cloudml_tf.nn.saved import KeepsArguments, register
+from cloudml_tf.nn.saved import Saved, register
 
 FRAMES, SUN, FEATURES = "frames", "sun_angles_deg", "features"  # the names of a model's inputs
 # Which frames make a sequence, where sequences share frames. Keras takes the first input in the order of the alphabet
@@ -42,8 +42,7 @@ def gelu(x: Any) -> Any:
     return with_slope(x)
 
 
-@register
-class Standardize(KeepsArguments, layers.Layer):
+class Standardize(Saved, layers.Layer):
     """(x - mean) / std with training statistics, over the last axis; optionally of log(x + offset).
 
     The statistics are constants of the layer, in its config, so a saved or exported model carries them.
@@ -89,8 +88,7 @@ class Standardize(KeepsArguments, layers.Layer):
         return input_shape
 
 
-@register
-class SunVector(layers.Layer):
+class SunVector(Saved, layers.Layer):
     """Solar zenith and azimuth relative to the heading, in degrees, as sines and cosines. (B,T,2) -> (B,T,4).
 
     An angle itself jumps at 360; its sine and cosine do not. The azimuth's pair is scaled by the sine of the zenith:
@@ -113,8 +111,7 @@ class SunVector(layers.Layer):
         return (*input_shape[:-1], 4)
 
 
-@register
-class LocalContrast(KeepsArguments, layers.Layer):
+class LocalContrast(Saved, layers.Layer):
     """Appends each channel minus its mean over squares of several sizes. (B,T,H,W,C) -> (B,T,H,W,C·(1 + boxes)).
 
     Brightness relative to the neighbourhood distinguishes a thick core from a bright surrounding, which radiance alone
@@ -141,7 +138,7 @@ class LocalContrast(KeepsArguments, layers.Layer):
         return (*input_shape[:-1], input_shape[-1] * (1 + len(self.boxes)))
 
 
-class AverageOverMirror(KeepsArguments, layers.Wrapper):
+class AverageOverMirror(Saved, layers.Wrapper):
     """Averages a model's predictions for an input and for its mirror image, outside of training.
 
     Nature does not distinguish left from right; a network trained on few flights does. During training the model is
@@ -172,7 +169,6 @@ class AverageOverMirror(KeepsArguments, layers.Wrapper):
         return prediction
 
 
-@register
 class MirrorAverage(AverageOverMirror):
     """Averages a model's predictions for a sequence and for its across-track mirror image, outside of training.
 
@@ -201,8 +197,7 @@ class MirrorAverage(AverageOverMirror):
         return (input_shape[FRAMES][0], *self.layer.output.shape[1:])
 
 
-@register
-class MiddleFrame(layers.Layer):
+class MiddleFrame(Saved, layers.Layer):
     """The labelled frame of a sequence. (B,T,...) -> (B,...)."""
 
     def call(self, x: Any) -> Any:
@@ -214,8 +209,7 @@ class MiddleFrame(layers.Layer):
         return (input_shape[0], *input_shape[2:])
 
 
-@register
-class GatherFrames(layers.Layer):
+class GatherFrames(Saved, layers.Layer):
     """Gathers the frames of each sequence from a table of frames: (1,F,...), (B,T) integers -> (B,T,...)."""
 
     def call(self, inputs: Sequence[Any]) -> Any:
@@ -228,8 +222,7 @@ class GatherFrames(layers.Layer):
         return (*input_shape[1], *input_shape[0][2:])
 
 
-@register
-class FoldedTime(layers.Wrapper):
+class FoldedTime(Saved, layers.Wrapper):
     """`TimeDistributed` with time folded into the batch: (B,T,...) -> the layer on (B·T,...) -> (B,T,...).
 
     Equal to Keras's own for a static T (tested), several times faster, since that one calls the layer once a frame,
@@ -255,8 +248,7 @@ class FoldedTime(layers.Wrapper):
         return (input_shape[0], input_shape[1], *inner[1:])
 
 
-@register
-class TimeEmbedding(layers.Layer):
+class TimeEmbedding(Saved, layers.Layer):
     """Adds a learned vector to each time step, so that attention can distinguish the middle frame from its
     neighbours."""
 
@@ -273,8 +265,7 @@ class TimeEmbedding(layers.Layer):
         return input_shape
 
 
-@register
-class FramesAsChannels(layers.Layer):
+class FramesAsChannels(Saved, layers.Layer):
     """The channels of T frames side by side: (B,T,H,W,C) -> (B,H,W,T*C)."""
 
     def call(self, x: Any) -> Any:
@@ -287,8 +278,7 @@ class FramesAsChannels(layers.Layer):
         return (batch, rows, columns, steps * channels)
 
 
-@register
-class PhysicalUnits(KeepsArguments, layers.Layer):
+class PhysicalUnits(Saved, layers.Layer):
     """Converts a standardised prediction to physical units: z·std + mean; then, for a log target, exp times `smearing`.
 
     Args:

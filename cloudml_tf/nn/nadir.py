@@ -10,7 +10,7 @@ import keras
 import numpy as np
 from keras import layers, ops
 
-from cloudml_tf.nn.saved import KeepsArguments, register
+from cloudml_tf.nn.saved import Saved
 
 
 def cut(x: Any, row: int, column: int, rows: int, columns: int) -> Any:
@@ -21,8 +21,7 @@ def cut(x: Any, row: int, column: int, rows: int, columns: int) -> Any:
     return ops.slice(x, (0, row, column, 0), (ops.shape(x)[0], rows, columns, x.shape[-1]))
 
 
-@register
-class FootprintSums(KeepsArguments, layers.Layer):
+class FootprintSums(Saved, layers.Layer):
     """Learned weighted sums over the pixels of a square, a channel at a time: (..., pixels·C) -> (..., sums·C).
 
     A depthwise convolution as large as its input, as one product of matrices, which is several times faster.
@@ -54,8 +53,7 @@ class FootprintSums(KeepsArguments, layers.Layer):
         return (*input_shape[:-1], self.channels * self.sums)
 
 
-@register
-class NadirCrop(KeepsArguments, layers.Layer):
+class NadirCrop(Saved, layers.Layer):
     """The `rows` x `columns` pixels around the nadir pixel, at full resolution. (B,H,W,C) -> (B,rows,columns,C).
 
     Args:
@@ -81,8 +79,7 @@ class NadirCrop(KeepsArguments, layers.Layer):
         return (input_shape[0], self.rows, self.columns, input_shape[-1])
 
 
-@register
-class Around(KeepsArguments, layers.Layer):
+class Around(Saved, layers.Layer):
     """The pixels around one location, or several in a row: (B,H,W,C) -> (B,K), or (B,P,K) for P offsets.
 
     Args:
@@ -137,8 +134,7 @@ class Around(KeepsArguments, layers.Layer):
         return (input_shape[0], count) if len(self.offsets) == 1 else (input_shape[0], len(self.offsets), count)
 
 
-@register
-class AlongTrack(KeepsArguments, layers.Wrapper):
+class AlongTrack(Saved, layers.Wrapper):
     """Applies a model of sequences at P locations: {name: (B,T,P,·)} -> the model on (B·P,T,·) -> (B,P).
 
     A cloud looks different ahead of nadir and behind it than below. So a learned vector for each location is added to

@@ -18,14 +18,13 @@ import keras
 from keras import layers, ops
 
 from cloudml_tf.nn.layers import FRAMES, AverageOverMirror, FramesAsChannels, gelu
-from cloudml_tf.nn.saved import KeepsArguments, register
+from cloudml_tf.nn.saved import Saved
 
 AXES = {"rows": 1, "columns": 2}  # of an image (B,H,W,C)
 NORM_MOMENTUM = 0.97  # of the running statistics, which are used outside of training
 
 
-@register
-class AroundImage(KeepsArguments, layers.Layer):
+class AroundImage(Saved, layers.Layer):
     """Pads an image: with the opposite side where it is periodic, else with the pixels at its own border.
 
     Args:
@@ -55,7 +54,6 @@ class AroundImage(KeepsArguments, layers.Layer):
         return (batch, rows, columns, channels)
 
 
-@register
 class ImageMirrorAverage(AverageOverMirror):
     """Averages a model's maps of an image and of its mirror image, outside of training.
 
@@ -83,8 +81,7 @@ class ImageMirrorAverage(AverageOverMirror):
         return input_shape[:3]
 
 
-@register
-class ImageShiftAverage(KeepsArguments, layers.Wrapper):
+class ImageShiftAverage(Saved, layers.Wrapper):
     """Averages a model's maps of a periodic image and of shifted copies, each shifted back, outside of training.
 
     Pooling lays a grid over the image, so the prediction depends on how the image lies on that grid, which nature does
