@@ -42,7 +42,15 @@ def gelu(x: Any) -> Any:
     return with_slope(x)
 
 
-class Standardize(Saved, layers.Layer):
+class SameShape(Saved, layers.Layer):
+    """A layer whose output has the shape of its input."""
+
+    def compute_output_shape(self, input_shape: Any) -> Any:
+        """The shape does not change."""
+        return input_shape
+
+
+class Standardize(SameShape):
     """(x - mean) / std with training statistics, over the last axis; optionally of log(x + offset).
 
     The statistics are constants of the layer, in its config, so a saved or exported model carries them.
@@ -82,10 +90,6 @@ class Standardize(Saved, layers.Layer):
             return ops.cast((x - mean) / (std + 1e-6), self.compute_dtype)
         mean, std = ops.convert_to_tensor(self.mean), ops.convert_to_tensor(self.std)
         return ops.cast((x - mean) / std, self.compute_dtype)
-
-    def compute_output_shape(self, input_shape: Any) -> Any:
-        """The shape does not change."""
-        return input_shape
 
 
 class SunVector(Saved, layers.Layer):
@@ -248,7 +252,7 @@ class FoldedTime(Saved, layers.Wrapper):
         return (input_shape[0], input_shape[1], *inner[1:])
 
 
-class TimeEmbedding(Saved, layers.Layer):
+class TimeEmbedding(SameShape):
     """Adds a learned vector to each time step, so that attention can distinguish the middle frame from its
     neighbours."""
 
@@ -259,10 +263,6 @@ class TimeEmbedding(Saved, layers.Layer):
     def call(self, x: Any) -> Any:
         """(B,T,D) -> (B,T,D)."""
         return x + self.steps
-
-    def compute_output_shape(self, input_shape: Any) -> Any:
-        """The shape does not change."""
-        return input_shape
 
 
 class FramesAsChannels(Saved, layers.Layer):
@@ -278,7 +278,7 @@ class FramesAsChannels(Saved, layers.Layer):
         return (batch, rows, columns, steps * channels)
 
 
-class PhysicalUnits(Saved, layers.Layer):
+class PhysicalUnits(SameShape):
     """Converts a standardised prediction to physical units: z·std + mean; then, for a log target, exp times `smearing`.
 
     Args:
@@ -304,7 +304,3 @@ class PhysicalUnits(Saved, layers.Layer):
             return value
         value = ops.exp(value) * self.smearing
         return ops.maximum(value - self.log_offset, 0.0) if self.log_offset else value
-
-    def compute_output_shape(self, input_shape: Any) -> Any:
-        """The shape does not change."""
-        return input_shape
