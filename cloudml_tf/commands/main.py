@@ -19,7 +19,7 @@ from cloudml_tf.utils.signals import Terminated, raise_on_sigterm
 from cloudml_tf.utils.tf_logging import set_log_level
 
 RUN, OTHER = (f"runs/tier1_variance_fix_test/{day}-120000" for day in (20260101, 20260102))
-VERBS = {  # what each does, and the arguments of an example
+_VERBS = {  # what each does, and the arguments of an example
     "init": ("start a folder for flights of your own", "my_campaign --from data/*.nc"),
     "train": ("train, evaluate and export a model", "configs/tier1.json --set training.max_epochs=20"),
     "pretrain": ("pretrain the frame encoder on frames without labels", "configs/pretrain.json"),
@@ -45,6 +45,7 @@ VERBS = {  # what each does, and the arguments of an example
     "completion": ("print the completion of a shell", "bash"),
     "config": ("print a configuration or its JSON Schema", "print configs/tier1.json"),
 }
+VERBS = {name: (text, f"cloudml {name} {example}") for name, (text, example) in _VERBS.items()}
 
 RESUMED = ("train", "search")  # --resume continues where they were interrupted
 IN_FOLDER = "; --resume and --run-dir with its folder continue it"
@@ -102,7 +103,7 @@ def build_parser(verb: str | None = None, every: bool = False) -> argparse.Argum
     parser.add_argument("--version", action="version", version=f"cloudml_tf {__version__}")
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="COMMAND")
     for name, (text, example) in VERBS.items():
-        command = verbs.add_parser(name, **help_texts(name, text, f"cloudml {name} {example}"))
+        command = verbs.add_parser(name, **help_texts(name, text, example))
         if every or name == verb:
             module = importlib.import_module(f"cloudml_tf.commands.{name}")
             module.add_arguments(command)
@@ -127,11 +128,10 @@ def main(argv: list[str] | None = None) -> int:
     except CloudMLError as error:
         return _refuse(f"cloudml {args.verb}", str(error), error.exit_code, args.json)
     except KeyboardInterrupt:
-        print(f"cloudml {args.verb}: interrupted{_how_to_continue(args.verb, argv)}.", file=sys.stderr)
-        return errors.EXIT_INTERRUPTED
+        return _refuse(f"cloudml {verb}", f"interrupted{_how_to_continue(verb, argv)}.", errors.EXIT_INTERRUPTED, False)
     except Terminated:
-        print(f"cloudml {args.verb}: ended by SIGTERM{_how_to_continue(args.verb, argv)}.", file=sys.stderr)
-        return errors.EXIT_TERMINATED
+        text = f"ended by SIGTERM{_how_to_continue(verb, argv)}."
+        return _refuse(f"cloudml {verb}", text, errors.EXIT_TERMINATED, False)
     except BrokenPipeError:
         sys.stderr.close()
         return 0

@@ -42,7 +42,7 @@ def gelu(x: Any) -> Any:
     return with_slope(x)
 
 
-class SameShape(Saved, layers.Layer):
+class _SameShape(Saved, layers.Layer):
     """A layer whose output has the shape of its input."""
 
     def compute_output_shape(self, input_shape: Any) -> Any:
@@ -50,7 +50,7 @@ class SameShape(Saved, layers.Layer):
         return input_shape
 
 
-class Standardize(SameShape):
+class Standardize(_SameShape):
     """(x - mean) / std with training statistics, over the last axis; optionally of log(x + offset).
 
     The statistics are constants of the layer, in its config, so a saved or exported model carries them.
@@ -252,7 +252,7 @@ class FoldedTime(Saved, layers.Wrapper):
         return (input_shape[0], input_shape[1], *inner[1:])
 
 
-class TimeEmbedding(SameShape):
+class TimeEmbedding(_SameShape):
     """Adds a learned vector to each time step, so that attention can distinguish the middle frame from its
     neighbours."""
 
@@ -278,7 +278,7 @@ class FramesAsChannels(Saved, layers.Layer):
         return (batch, rows, columns, steps * channels)
 
 
-class PhysicalUnits(SameShape):
+class PhysicalUnits(_SameShape):
     """Converts a standardised prediction to physical units: z·std + mean; then, for a log target, exp times `smearing`.
 
     Args:
