@@ -18,6 +18,7 @@ The other forms of the penalty, each measured in docs/losses.md:
     ccc       1 - 2rs/(1 + s² + b²)  one minus the concordance (Lin 1989): its gradient points at the targets
 """
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -27,6 +28,7 @@ from keras import ops
 
 from cloudml_tf.nn.backend import sum_over_replicas
 from cloudml_tf.nn.heads import POINT, quantile_levels
+from cloudml_tf.nn.saved import Saved, register
 
 Across = Callable[[Sequence[Any]], list[Any]]  # sums of one replica, scalars -> the same sums over all replicas
 BASES = ("mse", "mae", "huber", "mse_mae")
@@ -132,7 +134,7 @@ def _check(name: str, value: Any, rule: bool, expected: str) -> None:
         raise ValueError(f"VariancePreservingLoss needs `{name}` to be {expected}. Received: {name}={value!r}")
 
 
-@keras.saving.register_keras_serializable(package="cloudml_tf")
+@register
 class VariancePreservingLoss(keras.losses.Loss):
     """base + weight · penalty, by default (1 - var(p)/(var(t) + variance_floor))².
 
@@ -324,10 +326,7 @@ def flat_samples(values: Any) -> Any:
     """(B,) or (B, ...) -> (B, K), at least float32: squares and ratios overflow in half precision."""
     if keras.backend.standardize_dtype(values.dtype) not in _WIDE:
         values = ops.cast(values, "float32")
-    size = 1
-    for length in values.shape[1:]:
-        size *= length
-    return ops.reshape(values, (-1, size))
+    return ops.reshape(values, (-1, math.prod(values.shape[1:])))
 
 
 class _HeadLoss(VariancePreservingLoss):
@@ -338,7 +337,7 @@ class _HeadLoss(VariancePreservingLoss):
         return output[:, POINT : POINT + 1]
 
 
-@keras.saving.register_keras_serializable(package="cloudml_tf")
+@register
 class QuantileLoss(_HeadLoss):
     """Twice the pinball loss, averaged over the quantiles: half of it is an approximation of the CRPS.
 
@@ -360,8 +359,7 @@ class QuantileLoss(_HeadLoss):
         return 2.0 * ops.mean(pinball, axis=1, keepdims=True)
 
 
-@keras.saving.register_keras_serializable(package="cloudml_tf")
-class HistogramLoss(_HeadLoss):
+class HistogramLoss(Saved, _HeadLoss):
     """Cross-entropy to a target that is smeared over the bins by a Gaussian (Imani & White 2018, HL-Gauss).
 
     Args:
@@ -406,7 +404,3 @@ class HistogramLoss(_HeadLoss):
         inside = ops.clip(target, self.low + 0.5 * width, self.high - 0.5 * width)
         below = 0.5 * (1.0 + ops.erf((edges - inside) / (self.smoothing * width * 2.0**0.5)))  # (B, K+1)
         return (below[:, 1:] - below[:, :-1]) / (below[:, -1:] - below[:, :1])
-
-    def get_config(self) -> dict[str, Any]:
-        """The arguments that rebuild this loss."""
-        return {**super().get_config(), "low": self.low, "high": self.high, "smoothing": self.smoothing}

@@ -19,6 +19,7 @@ from keras import ops
 from cloudml_tf.nn import moments as formulas
 from cloudml_tf.nn.backend import replica_count, replica_index
 from cloudml_tf.nn.moments import Moments, per_sample
+from cloudml_tf.nn.saved import Saved
 
 
 def widest_float() -> str:
@@ -36,15 +37,12 @@ def _flatten(y_true: Any, y_pred: Any, sample_weight: Any = None, column: int | 
     if sample_weight is not None:
         sample_weight = ops.cast(ops.convert_to_tensor(sample_weight), wide)
         missing = len(y_pred.shape) - len(sample_weight.shape)
-        if missing < 0:
-            sample_weight = ops.reshape(sample_weight, ops.shape(y_pred))
-        for _ in range(missing):
-            sample_weight = ops.expand_dims(sample_weight, -1)
-        weight = weight * sample_weight
+        shape = ops.shape(y_pred) if missing < 0 else (*ops.shape(sample_weight), *(1,) * missing)
+        weight = weight * ops.reshape(sample_weight, shape)
     return ops.reshape(y_true, (-1,)), ops.reshape(y_pred, (-1,)), ops.reshape(weight, (-1,))
 
 
-class MomentMetric(keras.metrics.Metric):
+class MomentMetric(Saved, keras.metrics.Metric):
     """A formula over the additive sums of targets and predictions.
 
     Args:
@@ -57,6 +55,10 @@ class MomentMetric(keras.metrics.Metric):
     """
 
     formula: Callable[..., Any]
+
+    def __init_subclass__(cls, formula: Callable[..., Any], **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        cls.formula = staticmethod(formula)
 
     def __init__(
         self,
@@ -88,76 +90,44 @@ class MomentMetric(keras.metrics.Metric):
         m = Moments(*ops.unstack(ops.convert_to_tensor(self._owner().sums)))
         return ops.cast(type(self).formula(m, ops), "float32")
 
-    def get_config(self) -> dict[str, Any]:
-        """The arguments that rebuild this metric."""
-        return {"name": self.name, "dtype": self.dtype, "shift": self.shift, "column": self.column}
 
-
-@keras.saving.register_keras_serializable(package="cloudml_tf")
-class R2(MomentMetric):
+class R2(MomentMetric, formula=formulas.r2):
     """R² = 1 - Σ(p-t)²/Σ(t-mean t)² over the whole split. 1 is perfect, 0 is the mean, below 0 is worse than it."""
 
-    formula = staticmethod(formulas.r2)
 
-
-@keras.saving.register_keras_serializable(package="cloudml_tf")
-class VarianceRatio(MomentMetric):
+class VarianceRatio(MomentMetric, formula=formulas.variance_ratio):
     """s = std(p)/std(t): 1 keeps the spread of the truth, 0 is collapse. Best at s = r (then R² = r²)."""
 
-    formula = staticmethod(formulas.variance_ratio)
 
-
-@keras.saving.register_keras_serializable(package="cloudml_tf")
-class PearsonCorrelation(MomentMetric):
+class PearsonCorrelation(MomentMetric, formula=formulas.correlation):
     """Pearson's r, -1 to 1; NaN while all predictions are equal. r² is the ceiling of R²."""
 
-    formula = staticmethod(formulas.correlation)
 
-
-@keras.saving.register_keras_serializable(package="cloudml_tf")
-class R2Ceiling(MomentMetric):
+class R2Ceiling(MomentMetric, formula=formulas.r2_ceiling):
     """r²: the R² that the best rescaling of these predictions could reach."""
 
-    formula = staticmethod(formulas.r2_ceiling)
 
-
-@keras.saving.register_keras_serializable(package="cloudml_tf")
-class SpreadCost(MomentMetric):
+class SpreadCost(MomentMetric, formula=formulas.spread_cost):
     """(s - r)²: the R² that is lost by spreading too little or too much."""
 
-    formula = staticmethod(formulas.spread_cost)
 
-
-@keras.saving.register_keras_serializable(package="cloudml_tf")
-class PredictionStd(MomentMetric):
+class PredictionStd(MomentMetric, formula=formulas.pred_std):
     """std(p), the standard deviation of the predictions, in units of the target."""
 
-    formula = staticmethod(formulas.pred_std)
 
-
-@keras.saving.register_keras_serializable(package="cloudml_tf")
-class Bias(MomentMetric):
+class Bias(MomentMetric, formula=formulas.bias):
     """The bias mean(p) - mean(t), in units of the target."""
 
-    formula = staticmethod(formulas.bias)
 
-
-@keras.saving.register_keras_serializable(package="cloudml_tf")
-class MeanAbsoluteError(MomentMetric):
+class MeanAbsoluteError(MomentMetric, formula=formulas.mae):
     """The mean absolute error, mean |p - t|, in units of the target."""
 
-    formula = staticmethod(formulas.mae)
 
-
-@keras.saving.register_keras_serializable(package="cloudml_tf")
-class RootMeanSquaredError(MomentMetric):
+class RootMeanSquaredError(MomentMetric, formula=formulas.rmse):
     """The root mean squared error, √(mean (p - t)²), in units of the target."""
 
-    formula = staticmethod(formulas.rmse)
 
-
-@keras.saving.register_keras_serializable(package="cloudml_tf")
-class PredictionSpread(keras.metrics.Metric):
+class PredictionSpread(Saved, keras.metrics.Metric):
     """max(p) - min(p) over the whole split, in units of the target. Samples of weight 0 are left out.
 
     Extremes do not add up, but slots do: each replica writes its own row and leaves the others at zero, so that the
@@ -193,10 +163,6 @@ class PredictionSpread(keras.metrics.Metric):
         lowest = ops.min(ops.where(seen, self.extremes[:, 0], float("inf")))
         highest = ops.max(ops.where(seen, self.extremes[:, 1], -float("inf")))
         return ops.cast(ops.where(ops.any(seen), highest - lowest, float("nan")), "float32")
-
-    def get_config(self) -> dict[str, Any]:
-        """The arguments that rebuild this metric."""
-        return {"name": self.name, "dtype": self.dtype, "column": self.column}
 
 
 def regression_metrics(column: int | None = None) -> list[keras.metrics.Metric]:

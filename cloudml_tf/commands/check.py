@@ -115,11 +115,9 @@ def print_checked(console: Console, found: Checked) -> None:
     """Print a table of the flights, the findings, and the verdict."""
     log = "ln " if found.config.target.transform == "log" else ""
     title = f"labels: {log}{found.config.target.name}"
-    flights, groups = (found.numbers.get(kind, {}) for kind in ("flights", "scenes"))
-    if flights:
-        console.table(title, list(FLIGHT_COLUMNS), [_flight_cells(name, row) for name, row in flights.items()])
-    if groups:
-        console.table(title, list(SCENE_COLUMNS), [_scene_cells(name, row) for name, row in groups.items()])
+    for kind, columns, cells in (("flights", FLIGHT_COLUMNS, _flight_cells), ("scenes", SCENE_COLUMNS, _scene_cells)):
+        if rows := found.numbers.get(kind):
+            console.table(title, list(columns), [cells(name, row) for name, row in rows.items()])
     for finding in found.findings:
         console.say(f"{finding.level:>8}  {finding.name}: {finding.evidence}", style=STYLES[finding.level])
         if finding.action:

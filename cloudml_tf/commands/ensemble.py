@@ -7,7 +7,7 @@ The computation is in `cloudml_tf.evaluation.uncertainty` and `cloudml_tf.infere
 
 import argparse
 import shlex
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +16,7 @@ from cloudml_tf.commands.arguments import add_common, finish, overrides_from
 from cloudml_tf.config.run_folder import check_overrides, environment, new_run, read_run
 from cloudml_tf.config.targets import check_dropout_passes
 from cloudml_tf.data.samples import Examples
+from cloudml_tf.data.scaling import Scaling
 from cloudml_tf.evaluation.uncertainty import Pooling
 from cloudml_tf.inference.export.formats import check_backend, check_packages
 from cloudml_tf.utils.console import Console
@@ -72,7 +73,8 @@ def ensemble(wish: EnsembleOptions, overrides: dict[str, Any], console: Console)
     val, test = answered(prepared.parts["val"]), answered(prepared.parts["test"])
     voices = tuple(MemberHead.of(run.config, run.description) for run in members)
     scale = choose_scale(wish.scale, voices, len(test.outputs))
-    combination = Combination(voices, calibration.first_target(members), wish.level, scale)
+    target = replace(Scaling.from_json(members[0].description["scaling"]).target, smearing=1.0)  # of all, by the first
+    combination = Combination(voices, target, wish.level, scale)
     val_unknown = flights.validation_is_unknown(members, prepared, console)
     if val_unknown:
         combination = calibration.with_smearing(combination, val, config)

@@ -131,11 +131,9 @@ def main(argv: list[str] | None = None) -> int:
     verb = argv[0] if argv else ""
     if verb not in VERBS:
         return _without_command(argv)
+    args = argparse.Namespace(verb=verb, json="--json" in argv)  # until they are parsed
     try:
         args, unknown = build_parser(verb).parse_known_args(argv)
-    except ConfigError as error:
-        return _refuse(f"cloudml {verb}", str(error), error.exit_code, "--json" in argv)
-    try:
         if unknown:
             raise ConfigError(_unknown_arguments(args, unknown))
         with raise_on_sigterm():
@@ -143,11 +141,10 @@ def main(argv: list[str] | None = None) -> int:
     except CloudMLError as error:
         return _refuse(f"cloudml {args.verb}", str(error), error.exit_code, args.json)
     except KeyboardInterrupt:
-        print(f"cloudml {args.verb}: interrupted{_how_to_continue(args.verb, argv)}.", file=sys.stderr)
-        return errors.EXIT_INTERRUPTED
+        return _refuse(f"cloudml {verb}", f"interrupted{_how_to_continue(verb, argv)}.", errors.EXIT_INTERRUPTED, False)
     except Terminated:
-        print(f"cloudml {args.verb}: ended by SIGTERM{_how_to_continue(args.verb, argv)}.", file=sys.stderr)
-        return errors.EXIT_TERMINATED
+        text = f"ended by SIGTERM{_how_to_continue(verb, argv)}."
+        return _refuse(f"cloudml {verb}", text, errors.EXIT_TERMINATED, False)
     except BrokenPipeError:
         sys.stderr.close()
         return 0

@@ -14,15 +14,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cloudml_tf.commands.arguments import add_common, overrides_from, print_json
-from cloudml_tf.config.load import expand
-from cloudml_tf.config.run_folder import flat, new_folder
+from cloudml_tf.config.load import expand, read_content
+from cloudml_tf.config.run_folder import changes, flat, new_folder
 from cloudml_tf.experiments.run import read_data
 from cloudml_tf.experiments.search import workers
-from cloudml_tf.experiments.search.results import keep_search, print_results, read_results, write_results
-from cloudml_tf.experiments.search.settings import Search, load_search, read_search
+from cloudml_tf.experiments.search.results import print_results, read_results, write_results
+from cloudml_tf.experiments.search.settings import Search, load_search
 from cloudml_tf.experiments.search.table import OPTIMISM, values_text
 from cloudml_tf.utils.console import Console
 from cloudml_tf.utils.errors import EXIT_OK, ConfigError, RunError
+from cloudml_tf.utils.files import write_json
 from cloudml_tf.utils.locks import alone_in, is_held
 from cloudml_tf.utils.tf_logging import quiet_tensorflow
 from cloudml_tf.utils.threads import limit_threads
@@ -36,7 +37,8 @@ def search_folder(search: Search, run_dir: str | None, resume: bool) -> Path:
     parent = expand(search.config().output.runs) / search.experiment_name
     if not resume:
         folder = new_folder(run_dir, parent, "search-")
-        keep_search(folder, search)
+        # With its base inside, for a resumed search and for workers.
+        write_json(folder / "search_config.json", search.model_dump(mode="json"))
         return folder
     if run_dir is None:
         found = [path.parent for path in sorted(parent.glob("search-*/search_config.json"))]
@@ -52,11 +54,10 @@ def check_same(folder: Path, search: Search) -> None:
     """Refuse to continue with another search. Raises `RunError` naming what differs."""
     if not (folder / "search_config.json").is_file():
         raise RunError(f"{folder}: no search_config.json, so no search to resume. Start it without --resume.")
-    before, now = (flat(one.model_dump(mode="json")) for one in (read_search(folder / "search_config.json"), search))
-    changed = sorted(key for key in before.keys() | now.keys() if before.get(key) != now.get(key))
-    if changed:
-        shown = ", ".join(f"{key} was {before.get(key)!r}, is {now.get(key)!r}" for key in changed[:5])
-        raise RunError(f"{folder}: the search has changed since it began ({shown}). Start a new one.")
+    old = Search.model_validate(read_content(folder / "search_config.json"))
+    before, now = (flat(one.model_dump(mode="json")) for one in (old, search))
+    if changed := changes(before, now):
+        raise RunError(f"{folder}: the search has changed since it began ({changed}). Start a new one.")
 
 
 def run_trials(search: Search, folder: Path, console: Console, prepared: "Prepared | None") -> None:

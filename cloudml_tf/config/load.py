@@ -15,7 +15,7 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from cloudml_tf.config.renamed import check_names, keys_in, new_name, rename
+from cloudml_tf.config.renamed import RENAMED, rename, warn_of_old_names
 from cloudml_tf.config.schema import Config as Config
 from cloudml_tf.utils import plain_json
 from cloudml_tf.utils.errors import ConfigError
@@ -72,7 +72,7 @@ def read_content(path: str | Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise ConfigError(f"{path}: a configuration is a JSON object {{...}}. Received: {type(content).__name__}.")
     content.pop("$schema", None)
-    check_names(name for name in keys_in(content) if "." not in name)
+    warn_of_old_names(content)
     return content
 
 
@@ -114,7 +114,10 @@ def parse_overrides(pairs: list[str]) -> dict[str, Any]:
             raise ConfigError(f"--set {shortened(key)}: {error}.") from None
         if not plain_json.is_text(pair):
             raise ConfigError(f"--set takes UTF-8. Received: {pair[:LONGEST_SHOWN]!r}")
-    check_names(overrides)
+    for old, new in RENAMED.items():
+        if {old, new} <= overrides.keys():
+            raise ConfigError(f"--set {old} is the old name of {new}, and both are set; keep {new}.")
+    warn_of_old_names(overrides)
     return overrides
 
 
@@ -165,7 +168,7 @@ def shortened(text: str) -> str:
 def set_by_path(content: dict[str, Any], key: str, value: Any) -> None:
     """Set the value at a dotted path, in place; missing sections are created, and old names replaced."""
     rename(content)
-    *parents, last = new_name(key).split(".")
+    *parents, last = RENAMED.get(key, key).split(".")
     section = content
     for name in parents:
         section = section.setdefault(name, {})

@@ -1,33 +1,23 @@
 """Fields that have a new name. The old one is accepted for one release: in files, in `--set` and in old run folders."""
 
-import copy
-import functools
-from collections.abc import Iterable, Iterator
+import json
 from typing import Any
 
-from cloudml_tf.utils.errors import ConfigError
-
 RENAMED = {"overweight_factor": "overweight.factor"}  # at the root -> dotted path
-
-
-def new_name(key: str) -> str:
-    """The dotted path that a field has now."""
-    return RENAMED.get(key, key)
+_WARNED: set[str] = set()
 
 
 def rename(content: dict[str, Any]) -> None:
     """Move the values of old names to the new ones, in place, where these are free."""
-    for old, new in RENAMED.items():
-        section, name = new.split(".")
-        if old in content and isinstance(content.setdefault(section, {}), dict) and name not in content[section]:
-            content[section][name] = content.pop(old)
+    for old in RENAMED.keys() & content.keys():
+        section, name = RENAMED[old].split(".")
+        if isinstance(content.setdefault(section, {}), dict) and name not in content[section]:
+            content[section] = {**content[section], name: content.pop(old)}
 
 
 def renamed(content: dict[str, Any]) -> dict[str, Any]:
     """A configuration's dictionary with new names only. Raises `ValueError` where a field has both its names."""
-    if RENAMED.keys().isdisjoint(content):
-        return content
-    content = copy.deepcopy(content)
+    content = dict(content)
     rename(content)
     for old in RENAMED.keys() & content.keys():
         raise ValueError(f"{old} is the old name of {RENAMED[old]}, and both are given; keep {RENAMED[old]}")
@@ -49,26 +39,12 @@ def of_run_folder(content: dict[str, Any]) -> dict[str, Any]:
     return content
 
 
-def check_names(keys: Iterable[str]) -> None:
-    """Warn of old names among the keys of a file or of `--set`. Raises `ConfigError` where --set has both names."""
-    given = set(keys)
-    for old in sorted(RENAMED.keys() & given):
-        if RENAMED[old] in given:
-            raise ConfigError(f"--set {old} is the old name of {RENAMED[old]}, and both are set; keep {RENAMED[old]}.")
-        _warn(old)
+def warn_of_old_names(content: dict[str, Any]) -> None:
+    """Warn of old names among the keys of a file or of `--set`, at any depth, and of each once a process."""
+    for old in RENAMED.keys() - _WARNED:
+        if f'"{old}":' in json.dumps(content):
+            from cloudml_tf.utils.console import Console
 
-
-def keys_in(content: Any) -> Iterator[str]:
-    """All keys of nested dictionaries and lists."""
-    if isinstance(content, dict):
-        yield from content
-    for part in content.values() if isinstance(content, dict) else content if isinstance(content, list) else ():
-        yield from keys_in(part)
-
-
-@functools.cache
-def _warn(old: str) -> None:
-    """Once a process; on stderr, since stdout may be a JSON document."""
-    from cloudml_tf.utils.console import Console
-
-    Console(machine=True).warn(f"{old} is now {RENAMED[old]}; the old name will not be accepted by the next release")
+            _WARNED.add(old)
+            text = f"{old} is now {RENAMED[old]}; the old name will not be accepted by the next release"
+            Console(machine=True).warn(text)  # on stderr, since stdout may be a JSON document

@@ -8,6 +8,7 @@ checkpoint.npz     for --resume                      predictions.npz    predicti
 plots/             figures                           checkpoint.previous.npz   of the epoch before, until the end
 """
 
+import contextlib
 import csv
 import datetime
 import platform
@@ -55,11 +56,9 @@ def new_folder(chosen: str | None, parent: Path, prefix: str = "") -> Path:
     stamp = prefix + datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
     for number in range(1, 1000):
         path = parent / (stamp if number == 1 else f"{stamp}-{number}")
-        try:
+        with contextlib.suppress(FileExistsError):
             _make(path, exist_ok=False)
-        except FileExistsError:
-            continue
-        return path
+            return path
     raise RunError(f"{parent}: too many runs within one second. Wait a moment and start again.")
 
 
@@ -135,12 +134,16 @@ def check_same(path: Path, config: Config, fingerprint: str) -> None:
     """Refuse to resume with another configuration or other data. Raises `RunError`, naming what differs."""
     old = parse_config(of_run_folder(read_json(path / "config.json")), str(path / "config.json"))
     before, now = (_compared(one) for one in (old, config))
-    changed = sorted(key for key in before.keys() | now.keys() if before.get(key) != now.get(key))
-    if changed:
-        shown = ", ".join(f"{key} was {before.get(key)!r}, is {now.get(key)!r}" for key in changed[:5])
-        raise RunError(f"{path}: the configuration has changed since this run began ({shown}). Start a new run.")
+    if changed := changes(before, now):
+        raise RunError(f"{path}: the configuration has changed since this run began ({changed}). Start a new run.")
     if (path / "data.json").is_file() and read_json(path / "data.json")["fingerprint"] != fingerprint:
         raise RunError(f"{path}: the flight files have changed since this run began. Start a new run.")
+
+
+def changes(before: dict[str, Any], now: dict[str, Any]) -> str:
+    """What differs between two flat dictionaries, the first five fields; "" where nothing does."""
+    changed = sorted(key for key in before.keys() | now.keys() if before.get(key) != now.get(key))
+    return ", ".join(f"{key} was {before.get(key)!r}, is {now.get(key)!r}" for key in changed[:5])
 
 
 def _compared(config: Config) -> dict[str, Any]:

@@ -211,6 +211,12 @@ def kolmogorov_smirnov(first: np.ndarray, second: np.ndarray, n_first: float, n_
     return distance, float(kstwobign.sf(np.sqrt(size) * distance))
 
 
+def compared(own: np.ndarray, reference: np.ndarray, n_own: float, n_reference: float) -> dict[str, float]:
+    """`ks` and `p` of `kolmogorov_smirnov`, and the difference of the means in `stds` of the reference."""
+    distance, chance = kolmogorov_smirnov(own, reference, n_own, n_reference)
+    return {"ks": distance, "p": chance, "stds": float((own.mean() - reference.mean()) / (reference.std() or 1.0))}
+
+
 def ks_distance(first: np.ndarray, second: np.ndarray) -> float:
     """The Kolmogorov-Smirnov distance: the largest difference of two distribution functions, 0 to 1."""
     return float(ks_2samp(first, second, method="asymp").statistic)

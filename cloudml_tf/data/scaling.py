@@ -36,11 +36,14 @@ class TargetScaling:
 
     def physical(self, z: np.ndarray) -> np.ndarray:
         """Standardised -> physical; with log the median, or the mean where `smearing` is not 1."""
-        value = self.unscale(z)
+        return self.untransform(self.unscale(z), self.smearing)
+
+    def untransform(self, value: Any, smearing: float = 1.0, xp: Any = np) -> Any:
+        """The loss's space -> physical: a quantile, or a mean by its `smearing`; after an offset, none is below 0."""
         if not self.log:
             return value
-        value = np.exp(value) * self.smearing
-        return np.maximum(value - self.log_offset, 0.0) if self.log_offset else value
+        found = xp.exp(value) * smearing
+        return xp.maximum(found - self.log_offset, 0.0) if self.log_offset else found
 
     def clipped(self, z: np.ndarray) -> np.ndarray:
         """Standardised predictions as the exported model gives them: with an offset, no value is below 0."""

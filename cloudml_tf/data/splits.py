@@ -1,6 +1,7 @@
 """Training, validation and test splits, and the check that no frame is in two of them."""
 
 import difflib
+import itertools
 from collections.abc import Sequence
 
 import numpy as np
@@ -101,18 +102,16 @@ def check_labels(samples: Samples, what: str) -> None:
 
 def check_leak(parts: dict[str, Samples]) -> None:
     """Refuse splits that share a frame. Raises `DataError` naming the splits, the flights and how many frames."""
-    names = list(parts)
-    for i, first in enumerate(names):
-        for second in names[i + 1 :]:
-            shared = np.intersect1d(parts[first].index, parts[second].index)
-            if not len(shared):
-                continue
-            hit = np.isin(parts[second].index, shared).any(axis=1)
-            flights = sorted({parts[second].flight_names[n] for n in parts[second].flight[hit]})
-            raise DataError(
-                f"leak: {len(shared)} frames of flight {', '.join(flights)} are in both the {first} and the {second} "
-                "split. Split by flight, or set a gap of at least the length of a sequence."
-            )
+    for first, second in itertools.combinations(parts, 2):
+        shared = np.intersect1d(parts[first].index, parts[second].index)
+        if not len(shared):
+            continue
+        hit = np.isin(parts[second].index, shared).any(axis=1)
+        flights = sorted({parts[second].flight_names[n] for n in parts[second].flight[hit]})
+        raise DataError(
+            f"leak: {len(shared)} frames of flight {', '.join(flights)} are in both the {first} and the {second} "
+            "split. Split by flight, or set a gap of at least the length of a sequence."
+        )
 
 
 def _time_masks(samples: Samples, split: TimeBlocks) -> dict[str, np.ndarray]:

@@ -48,8 +48,6 @@ def _frame_columns(image: np.ndarray, nadir: tuple[int, int]) -> list[np.ndarray
         columns += [_window(image, nadir, *size).mean(axis=(1, 2)) for size in ((length, 1), (1, length))]
     for length in (3, 7):
         half = length // 2
-        line = _window(image, nadir, length, 1)[:, :, 0]
-        columns.append(line[:, -half:].mean(axis=1) - line[:, :half].mean(axis=1))
-        line = _window(image, nadir, 1, length)[:, 0, :]
-        columns.append(line[:, -half:].mean(axis=1) - line[:, :half].mean(axis=1))
+        for line in (_window(image, nadir, length, 1)[:, :, 0], _window(image, nadir, 1, length)[:, 0, :]):
+            columns.append(line[:, -half:].mean(axis=1) - line[:, :half].mean(axis=1))
     return columns

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
+from pydantic import TypeAdapter
 
 from cloudml_tf.config.schema import Config
 from cloudml_tf.config.training import Augmentation
@@ -68,13 +69,7 @@ class TrainingRanges:
     @classmethod
     def from_json(cls, content: dict[str, Any]) -> "TrainingRanges":
         """The inverse of `to_json`."""
-
-        def read(part: Any) -> Any:
-            if isinstance(part, list):
-                return [read(one) for one in part]
-            return None if part is None else Range(**part)
-
-        return cls(**{name: read(part) for name, part in content.items()})
+        return TypeAdapter(cls).validate_python(content)
 
 
 def fit_ranges(train: Samples, config: Config) -> TrainingRanges:
@@ -165,6 +160,17 @@ def far_light(light: np.ndarray, ranges: TrainingRanges) -> str:
 
 def _span(found: Range) -> str:
     return f"{found.low:.3g} to {found.high:.3g}"
+
+
+def extrapolated(
+    flight: str, sun_deg: np.ndarray | None, light: np.ndarray, ranges: TrainingRanges, augmentation: Augmentation
+) -> list[str]:
+    """A sentence for each input, sun (n,2) and mean radiance (n,C), that most frames of a flight have far outside."""
+    return [
+        f"{flight}: most frames are outside the training range: {text}. Their predictions extrapolate."
+        for text in (far_sun(sun_deg, ranges, augmentation), far_light(light, ranges))
+        if text
+    ]
 
 
 def far_flights(parts: Mapping[str, Samples], ranges: TrainingRanges, config: Config) -> list[str]:

@@ -68,18 +68,15 @@ def frame_chunks(
 def _by_part(flight: Flight, needed: dict[str, list[str]], config: Config) -> dict[str, np.ndarray]:
     """A flight's chunks of the two splits; frames near a test sequence are left out of a split in time."""
     found = chunks(flight, config.temporal_frames)
-    nothing = found[:0]
     if not isinstance(config.split, TimeBlocks):
-        train = flight.name in (*needed["train"], *config.pretraining.extra_flights)
-        parts = {"train": found if train else nothing, "val": found if flight.name in needed["val"] else nothing}
-    else:
-        labelled = sequences(flight, config.temporal_frames)
-        spans = block_spans(flight.time_s[labelled[:, labelled.shape[1] // 2]], config.split)
-        first, last = flight.time_s[found[:, 0]], flight.time_s[found[:, -1]]
-        parts = {p: found[(first > spans[p][0]) & (last < spans[p][1])] for p in ("train", "val")}
-        test = labelled[flight.time_s[labelled[:, labelled.shape[1] // 2]] > spans["test"][0]]
-        parts = {p: c[~np.isin(c, test).any(axis=1)] for p, c in parts.items()}
-    return parts
+        names = {"train": (*needed["train"], *config.pretraining.extra_flights), "val": needed["val"]}
+        return {part: found if flight.name in wanted else found[:0] for part, wanted in names.items()}
+    labelled = sequences(flight, config.temporal_frames)
+    middle_s = flight.time_s[labelled[:, labelled.shape[1] // 2]]
+    spans = block_spans(middle_s, config.split)
+    first, last = flight.time_s[found[:, 0]], flight.time_s[found[:, -1]]
+    apart = ~np.isin(found, labelled[middle_s > spans["test"][0]]).any(axis=1)
+    return {p: found[apart & (first > spans[p][0]) & (last < spans[p][1])] for p in ("train", "val")}
 
 
 def check_extra_flights(config: Config, needed: dict[str, list[str]], available: list[str]) -> None:

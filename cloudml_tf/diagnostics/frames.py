@@ -40,14 +40,12 @@ class FrameScan:
 
     def longest_frozen(self) -> tuple[int, int, int]:
         """The length of the longest run of equal frames, and its first and last frame (indices of the flight)."""
-        best = (0, 0, 0)
-        begin = 0
-        for i in range(1, len(self.frames) + 1):
-            if i == len(self.frames) or not self.frozen[i]:
-                if i - begin > best[0] and i - begin > 1:
-                    best = (i - begin, int(self.frames[begin]), int(self.frames[i - 1]))
-                begin = i
-        return best
+        begins = np.flatnonzero(~self.frozen)  # each with the frames that repeat it
+        lengths = np.diff(begins, append=len(self.frozen))
+        longest, count = begins[lengths.argmax()], int(lengths.max())
+        if count == 1:
+            return 0, 0, 0
+        return count, int(self.frames[longest]), int(self.frames[longest + count - 1])
 
 
 def scan_frames(flight: Flight, config: Config) -> FrameScan:

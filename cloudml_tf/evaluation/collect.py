@@ -3,7 +3,7 @@
 One path for all targets: labels (n, *P) are scored where they are known, with intervals by the blocks of the examples.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from itertools import pairwise
 from typing import Any
@@ -16,7 +16,7 @@ from cloudml_tf.data.samples import Examples
 from cloudml_tf.data.scaling import TargetScaling
 from cloudml_tf.evaluation import baselines
 from cloudml_tf.evaluation.oracle import oracle_predictions
-from cloudml_tf.evaluation.scores import phase3, scores, scores_with_intervals, tier
+from cloudml_tf.evaluation.scores import scores, scores_with_intervals, tier
 
 Predictions = Mapping[str, np.ndarray]  # split -> (n, *P) standardised predictions
 EDGES = (0.0, 0.1, 1.0, 10.0, 100.0, np.inf)  # of decades, in the target's own unit
@@ -90,20 +90,6 @@ def collect_scores(
     if parts["test"].label.ndim == 3:
         found["decades"] = {part: decades(each, predictions[part], scaling) for part, each in parts.items()}
     found["tier"] = tier(found["test"])
-    return found
-
-
-def collect(
-    parts: Mapping[str, Examples],
-    predictions: Predictions,
-    scaling: TargetScaling,
-    config: Config,
-    history: Sequence[dict[str, float]],
-    best_epoch: int | None,
-) -> dict[str, Any]:
-    """The content of metrics.json after a training, but for the baselines."""
-    found = collect_scores(parts, predictions, scaling, config)
-    found["phase3"] = phase3(found["test"], history, best_epoch)
     return found
 
 

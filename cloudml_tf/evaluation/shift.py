@@ -9,7 +9,7 @@ import numpy as np
 from cloudml_tf.config.schema import Config
 from cloudml_tf.data.drift import meaning, shifts
 from cloudml_tf.data.samples import Samples
-from cloudml_tf.data.training_ranges import TrainingRanges, far_light, far_sun, frame_means
+from cloudml_tf.data.training_ranges import TrainingRanges, extrapolated, frame_means
 
 NOTE = (
     "Distance: Kolmogorov-Smirnov, 0 to 1. Chance: how often flights of the same kind as in training would be as far "
@@ -39,11 +39,6 @@ def _outside(samples: Samples, ranges: TrainingRanges, config: Config) -> list[s
     for number in np.unique(samples.flight):
         rows = np.unique(samples.index[samples.flight == number])
         sun = None if samples.sun_angles_deg is None else samples.sun_angles_deg[rows]
-        light = frame_means(samples.table[rows])
-        for problem in (far_sun(sun, ranges, config.augmentation), far_light(light, ranges)):
-            if problem:
-                name = samples.flight_names[number]
-                found.append(
-                    f"{name}: most frames are outside the training range: {problem}. Their predictions extrapolate."
-                )
+        name, light = samples.flight_names[number], frame_means(samples.table[rows])
+        found += extrapolated(name, sun, light, ranges, config.augmentation)
     return found

@@ -91,6 +91,7 @@ def _fit_and_evaluate(
 ) -> dict[str, Any]:
     from cloudml_tf.diagnostics.diagnosis.verdict import diagnose_training
     from cloudml_tf.evaluation import collect
+    from cloudml_tf.evaluation.scores import phase3
     from cloudml_tf.train import network, transfer
 
     fitted, pretrained = fit_first_model(config, prepared, folder, console, resume, tracker)
@@ -100,8 +101,8 @@ def _fit_and_evaluate(
     predictions = {part: clipped(network.predict(fitted.model, each)) for part, each in prepared.parts.items()}
     prepared = collect.with_smearing(prepared, predictions["val"]) if config.target.smearing else prepared
     write_json(folder / "data.json", prepared.description())
-    history, scaling = (fitted.history, fitted.best_epoch), prepared.scaling.target
-    metrics = collect.collect(prepared.parts, predictions, scaling, config, *history)
+    metrics = collect.collect_scores(prepared.parts, predictions, prepared.scaling.target, config)
+    metrics["phase3"] = phase3(metrics["test"], fitted.history, fitted.best_epoch)
     metrics["training"] = summary_of(fitted)
     if prepared.left_out:
         metrics["left_out"] = prepared.left_out

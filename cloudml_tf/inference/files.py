@@ -54,7 +54,7 @@ def command_line() -> str:
 def warnings_of(predicted: Predicted, model: Model, files: FlightFiles) -> list[str]:
     """Missing positions, and inputs of most frames outside the training range; a sentence each."""
     from cloudml_tf.data.readers.navigation import why_no_positions
-    from cloudml_tf.data.training_ranges import far_light, far_sun
+    from cloudml_tf.data.training_ranges import extrapolated
     from cloudml_tf.inference.netcdf import has_positions
 
     flight, config, found = predicted.flight, model.config, []
@@ -64,12 +64,8 @@ def warnings_of(predicted: Predicted, model: Model, files: FlightFiles) -> list[
         found.append(f"{flight.name}: no frame has a complete sequence around it; the flags give the reasons.")
     if model.ranges is None:
         return found
-    sun = far_sun(flight.sun_angles_deg, model.ranges, config.augmentation)
-    return found + [
-        f"{flight.name}: most frames are outside the training range: {text}. Their predictions extrapolate."
-        for text in (sun, far_light(predicted.light, model.ranges))
-        if text
-    ]
+    sun, light = flight.sun_angles_deg, predicted.light
+    return found + extrapolated(flight.name, sun, light, model.ranges, config.augmentation)
 
 
 def input_fingerprint(files: FlightFiles) -> str:

@@ -79,8 +79,7 @@ def glint_possible(flight: Flight, limit_deg: float) -> np.ndarray:
 def opaque(value: np.ndarray, config: Config, ranges: TrainingRanges | None) -> np.ndarray:
     """Whether an optical depth is a lower limit, (N,): at the top of the training labels or above, or beyond
     `target.maximum`."""
-    tops = [] if config.target.maximum is None else [config.target.maximum]
-    tops += [] if ranges is None else [ranges.label.high]
+    tops = [end for end in (config.target.maximum, ranges.label.high if ranges else None) if end is not None]
     if config.target.name != "optical_depth" or not tops:
         return np.zeros(len(value), bool)
     return value >= min(tops)
@@ -88,8 +87,7 @@ def opaque(value: np.ndarray, config: Config, ranges: TrainingRanges | None) -> 
 
 def below_labels(value: np.ndarray, config: Config, ranges: TrainingRanges | None) -> np.ndarray:
     """Whether a value is below all training labels, or below `target.minimum`, (N,); it may be negative."""
-    bottoms = [] if config.target.minimum is None else [config.target.minimum]
-    bottoms += [] if ranges is None else [ranges.label.low]
+    bottoms = [end for end in (config.target.minimum, ranges.label.low if ranges else None) if end is not None]
     return value < max(bottoms, default=-np.inf)
 
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from cloudml_tf import __version__
 from cloudml_tf.config.load import resolved_json
-from cloudml_tf.config.run_folder import ModelRecord, read_model
+from cloudml_tf.config.run_folder import ModelRecord
 from cloudml_tf.config.schema import Config
 from cloudml_tf.data.samples import Examples
 from cloudml_tf.data.training_ranges import TrainingRanges
@@ -69,16 +69,11 @@ def provenance(record: ModelRecord) -> dict[str, str]:
     }
 
 
-def open_model(source: Path, overrides: dict[str, Any], threads: int | None = None) -> Model:
+def open_record(record: ModelRecord, threads: int | None = None) -> Model:
     """A run with its best weights, or an exported model in its first format, which runs without Keras.
 
     `threads` bounds ONNX and LiteRT; TensorFlow goes by the environment (`threads.limit_threads`).
     """
-    return open_record(read_model(source, overrides), threads)
-
-
-def open_record(record: ModelRecord, threads: int | None = None) -> Model:
-    """The same, where the record has been read already."""
     if record.export:
         intervals = record.export.get("intervals") or {"level": None, "calibration": []}
         words = f"of the ensemble, calibrated on {', '.join(intervals['calibration'])}"
@@ -119,7 +114,7 @@ def _run(record: ModelRecord) -> tuple[Callable[[Examples], Values], Attend]:
         found = {"value": target.physical(point_values(output, examples))}
         if head.head != "point":  # a logarithm keeps order, so that quantiles need no smearing
             ends = {"lower": head.quantile(output, tail), "upper": head.quantile(output, 1.0 - tail)}
-            found |= {key: np.exp(end) if target.log else end for key, end in ends.items()}
+            found |= {key: target.untransform(end) for key, end in ends.items()}
         return _finite(found)
 
     return predict, lambda inputs: attention_weights(network(tuple(description["frame_shape"])), inputs)

@@ -16,6 +16,8 @@ import keras
 import numpy as np
 from keras import ops
 
+from cloudml_tf.nn.saved import Saved
+
 POINT = 0  # the column of the prediction
 
 
@@ -29,8 +31,7 @@ def bin_centres(count: int, low: float, high: float) -> np.ndarray:
     return (low + (high - low) * (np.arange(count) + 0.5) / count).astype("float32")
 
 
-@keras.saving.register_keras_serializable(package="cloudml_tf")
-class QuantileHead(keras.layers.Layer):
+class QuantileHead(Saved, keras.layers.Layer):
     """Turns (B, K) free numbers into (B, 1+K): their mean as the prediction, and quantiles that cannot cross.
 
     The middle number is the middle quantile; the steps away from it are made positive by softplus.
@@ -51,8 +52,7 @@ class QuantileHead(keras.layers.Layer):
         return (*input_shape[:-1], (input_shape[-1] or 0) + 1)
 
 
-@keras.saving.register_keras_serializable(package="cloudml_tf")
-class HistogramHead(keras.layers.Layer):
+class HistogramHead(Saved, keras.layers.Layer):
     """Turns (B, K) logits into (B, 1+K): the expectation as the prediction, and the probabilities of the bins.
 
     Args:
@@ -74,7 +74,3 @@ class HistogramHead(keras.layers.Layer):
     def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
         """(B, K) -> (B, 1+K)."""
         return (*input_shape[:-1], (input_shape[-1] or 0) + 1)
-
-    def get_config(self) -> dict[str, Any]:
-        """The arguments that rebuild this layer."""
-        return {**super().get_config(), "low": self.low, "high": self.high}

@@ -11,14 +11,15 @@ import keras
 import numpy as np
 from keras import layers, ops
 
+from cloudml_tf.nn.saved import Saved, register
+
 FRAMES, SUN, FEATURES = "frames", "sun_angles_deg", "features"  # the names of a model's inputs
 # Which frames make a sequence, where sequences share frames. Keras takes the first input in the order of the alphabet
 # for the number of samples, so this one has to come before the others.
 CHOSEN = "chosen_frames"
-_register = keras.saving.register_keras_serializable(package="cloudml_tf")
 
 
-@_register
+@register
 def gelu(x: Any) -> Any:
     """Keras's exact GELU (Hendrycks & Gimpel 2016). On TensorFlow its derivative is worked out on the way forward.
 
@@ -41,8 +42,15 @@ def gelu(x: Any) -> Any:
     return with_slope(x)
 
 
-@_register
-class Standardize(layers.Layer):
+class _SameShape(Saved, layers.Layer):
+    """A layer whose output has the shape of its input."""
+
+    def compute_output_shape(self, input_shape: Any) -> Any:
+        """The shape does not change."""
+        return input_shape
+
+
+class Standardize(_SameShape):
     """(x - mean) / std with training statistics, over the last axis; optionally of log(x + offset).
 
     The statistics are constants of the layer, in its config, so a saved or exported model carries them.
@@ -83,18 +91,8 @@ class Standardize(layers.Layer):
         mean, std = ops.convert_to_tensor(self.mean), ops.convert_to_tensor(self.std)
         return ops.cast((x - mean) / std, self.compute_dtype)
 
-    def compute_output_shape(self, input_shape: Any) -> Any:
-        """The shape does not change."""
-        return input_shape
 
-    def get_config(self) -> dict[str, Any]:
-        """The arguments that rebuild this layer."""
-        names = ("mean", "std", "log_offset", "flat_field", "per_frame")
-        return {**super().get_config(), **{name: getattr(self, name) for name in names}}
-
-
-@_register
-class SunVector(layers.Layer):
+class SunVector(Saved, layers.Layer):
     """Solar zenith and azimuth relative to the heading, in degrees, as sines and cosines. (B,T,2) -> (B,T,4).
 
     An angle itself jumps at 360; its sine and cosine do not. The azimuth's pair is scaled by the sine of the zenith:
@@ -117,8 +115,7 @@ class SunVector(layers.Layer):
         return (*input_shape[:-1], 4)
 
 
-@_register
-class LocalContrast(layers.Layer):
+class LocalContrast(Saved, layers.Layer):
     """Appends each channel minus its mean over squares of several sizes. (B,T,H,W,C) -> (B,T,H,W,C·(1 + boxes)).
 
     Brightness relative to the neighbourhood distinguishes a thick core from a bright surrounding, which radiance alone
@@ -144,12 +141,8 @@ class LocalContrast(layers.Layer):
         """(B,T,H,W,C) -> (B,T,H,W,C·(1 + boxes))."""
         return (*input_shape[:-1], input_shape[-1] * (1 + len(self.boxes)))
 
-    def get_config(self) -> dict[str, Any]:
-        """The arguments that rebuild this layer."""
-        return {**super().get_config(), "boxes": self.boxes, "gain": self.gain}
 
-
-class AverageOverMirror(layers.Wrapper):
+class AverageOverMirror(Saved, layers.Wrapper):
     """Averages a model's predictions for an input and for its mirror image, outside of training.
 
     Nature does not distinguish left from right; a network trained on few flights does. During training the model is
@@ -180,7 +173,6 @@ class AverageOverMirror(layers.Wrapper):
         return prediction
 
 
-@_register
 class MirrorAverage(AverageOverMirror):
     """Averages a model's predictions for a sequence and for its across-track mirror image, outside of training.
 
@@ -208,13 +200,8 @@ class MirrorAverage(AverageOverMirror):
         """The shape of the model's output: one number per sequence, and the columns of a distribution."""
         return (input_shape[FRAMES][0], *self.layer.output.shape[1:])
 
-    def get_config(self) -> dict[str, Any]:
-        """The arguments that rebuild this layer."""
-        return {**super().get_config(), "nadir": self.nadir, "axis": self.axis}
 
-
-@_register
-class MiddleFrame(layers.Layer):
+class MiddleFrame(Saved, layers.Layer):
     """The labelled frame of a sequence. (B,T,...) -> (B,...)."""
 
     def call(self, x: Any) -> Any:
@@ -226,8 +213,7 @@ class MiddleFrame(layers.Layer):
         return (input_shape[0], *input_shape[2:])
 
 
-@_register
-class GatherFrames(layers.Layer):
+class GatherFrames(Saved, layers.Layer):
     """Gathers the frames of each sequence from a table of frames: (1,F,...), (B,T) integers -> (B,T,...)."""
 
     def call(self, inputs: Sequence[Any]) -> Any:
@@ -240,8 +226,7 @@ class GatherFrames(layers.Layer):
         return (*input_shape[1], *input_shape[0][2:])
 
 
-@_register
-class FoldedTime(layers.Wrapper):
+class FoldedTime(Saved, layers.Wrapper):
     """`TimeDistributed` with time folded into the batch: (B,T,...) -> the layer on (B·T,...) -> (B,T,...).
 
     Equal to Keras's own for a static T (tested), several times faster, since that one calls the layer once a frame,
@@ -267,8 +252,7 @@ class FoldedTime(layers.Wrapper):
         return (input_shape[0], input_shape[1], *inner[1:])
 
 
-@_register
-class TimeEmbedding(layers.Layer):
+class TimeEmbedding(_SameShape):
     """Adds a learned vector to each time step, so that attention can distinguish the middle frame from its
     neighbours."""
 
@@ -280,13 +264,8 @@ class TimeEmbedding(layers.Layer):
         """(B,T,D) -> (B,T,D)."""
         return x + self.steps
 
-    def compute_output_shape(self, input_shape: Any) -> Any:
-        """The shape does not change."""
-        return input_shape
 
-
-@_register
-class FramesAsChannels(layers.Layer):
+class FramesAsChannels(Saved, layers.Layer):
     """The channels of T frames side by side: (B,T,H,W,C) -> (B,H,W,T*C)."""
 
     def call(self, x: Any) -> Any:
@@ -299,8 +278,7 @@ class FramesAsChannels(layers.Layer):
         return (batch, rows, columns, steps * channels)
 
 
-@_register
-class PhysicalUnits(layers.Layer):
+class PhysicalUnits(_SameShape):
     """Converts a standardised prediction to physical units: z·std + mean; then, for a log target, exp times `smearing`.
 
     Args:
@@ -326,12 +304,3 @@ class PhysicalUnits(layers.Layer):
             return value
         value = ops.exp(value) * self.smearing
         return ops.maximum(value - self.log_offset, 0.0) if self.log_offset else value
-
-    def compute_output_shape(self, input_shape: Any) -> Any:
-        """The shape does not change."""
-        return input_shape
-
-    def get_config(self) -> dict[str, Any]:
-        """The arguments that rebuild this layer."""
-        names = ("mean", "std", "log", "smearing", "log_offset")
-        return {**super().get_config(), **{name: getattr(self, name) for name in names}}

@@ -10,7 +10,7 @@ import keras
 import numpy as np
 from keras import layers, ops
 
-_register = keras.saving.register_keras_serializable(package="cloudml_tf")
+from cloudml_tf.nn.saved import Saved
 
 
 def cut(x: Any, row: int, column: int, rows: int, columns: int) -> Any:
@@ -21,8 +21,7 @@ def cut(x: Any, row: int, column: int, rows: int, columns: int) -> Any:
     return ops.slice(x, (0, row, column, 0), (ops.shape(x)[0], rows, columns, x.shape[-1]))
 
 
-@_register
-class FootprintSums(layers.Layer):
+class FootprintSums(Saved, layers.Layer):
     """Learned weighted sums over the pixels of a square, a channel at a time: (..., pixels·C) -> (..., sums·C).
 
     A depthwise convolution as large as its input, as one product of matrices, which is several times faster.
@@ -53,13 +52,8 @@ class FootprintSums(layers.Layer):
         """(..., pixels·C) -> (..., sums·C)."""
         return (*input_shape[:-1], self.channels * self.sums)
 
-    def get_config(self) -> dict[str, Any]:
-        """The arguments that rebuild this layer."""
-        return {**super().get_config(), "channels": self.channels, "sums": self.sums}
 
-
-@_register
-class NadirCrop(layers.Layer):
+class NadirCrop(Saved, layers.Layer):
     """The `rows` x `columns` pixels around the nadir pixel, at full resolution. (B,H,W,C) -> (B,rows,columns,C).
 
     Args:
@@ -84,13 +78,8 @@ class NadirCrop(layers.Layer):
         """(B,H,W,C) -> (B,rows,columns,C)."""
         return (input_shape[0], self.rows, self.columns, input_shape[-1])
 
-    def get_config(self) -> dict[str, Any]:
-        """The arguments that rebuild this layer."""
-        return {**super().get_config(), "nadir": self.nadir, "rows": self.rows, "columns": self.columns}
 
-
-@_register
-class Around(layers.Layer):
+class Around(Saved, layers.Layer):
     """The pixels around one location, or several in a row: (B,H,W,C) -> (B,K), or (B,P,K) for P offsets.
 
     Args:
@@ -144,14 +133,8 @@ class Around(layers.Layer):
         count = self._places(input_shape).shape[1] * input_shape[-1]
         return (input_shape[0], count) if len(self.offsets) == 1 else (input_shape[0], len(self.offsets), count)
 
-    def get_config(self) -> dict[str, Any]:
-        """The arguments that rebuild this layer."""
-        own = {"size": self.size, "offsets": self.offsets, "axis": self.axis, "centre": self.centre}
-        return {**super().get_config(), **own}
 
-
-@_register
-class AlongTrack(layers.Wrapper):
+class AlongTrack(Saved, layers.Wrapper):
     """Applies a model of sequences at P locations: {name: (B,T,P,·)} -> the model on (B·P,T,·) -> (B,P).
 
     A cloud looks different ahead of nadir and behind it than below. So a learned vector for each location is added to
@@ -184,7 +167,3 @@ class AlongTrack(layers.Wrapper):
         """(B,T,P,·) -> (B,P)."""
         first = next(iter(input_shape.values()))
         return (first[0], first[2])
-
-    def get_config(self) -> dict[str, Any]:
-        """The arguments that rebuild this layer."""
-        return {**super().get_config(), "shifted": self.shifted}

@@ -144,11 +144,8 @@ def first_not_finite(model: Any, inputs: Any, target: Any, weight: Any = None) -
         model: compiled, with its weights as they were before the step.
         inputs, target, weight: a batch as `model.fit` gets it.
     """
-    for name, tensor in _tensors(model, inputs, target, weight):
-        found = fault(tensor)
-        if found:
-            return f"{name}: {found}"
-    return ""
+    faults = ((name, fault(tensor)) for name, tensor in _tensors(model, inputs, target, weight))
+    return next((f"{name}: {found}" for name, found in faults if found), "")
 
 
 def _tensors(model: Any, inputs: Any, target: Any, weight: Any) -> Iterator[tuple[str, Any]]:

@@ -11,10 +11,12 @@ import keras
 import numpy as np
 from keras import ops
 
+from cloudml_tf.nn.saved import register
+
 UNDECAYED = ("bias", "gamma", "beta", "steps")  # names of weights without weight decay
 
 
-@keras.saving.register_keras_serializable(package="cloudml_tf")
+@register
 class FusedAdamW(keras.optimizers.AdamW):
     """`keras.optimizers.AdamW` (Loshchilov and Hutter 2019, arXiv 1711.05101) on one vector of all weights.
 

@@ -18,13 +18,13 @@ import keras
 from keras import layers, ops
 
 from cloudml_tf.nn.layers import FRAMES, AverageOverMirror, FramesAsChannels, gelu
+from cloudml_tf.nn.saved import Saved
 
 AXES = {"rows": 1, "columns": 2}  # of an image (B,H,W,C)
 NORM_MOMENTUM = 0.97  # of the running statistics, which are used outside of training
 
 
-@keras.saving.register_keras_serializable(package="cloudml_tf")
-class AroundImage(layers.Layer):
+class AroundImage(Saved, layers.Layer):
     """Pads an image: with the opposite side where it is periodic, else with the pixels at its own border.
 
     Args:
@@ -53,12 +53,7 @@ class AroundImage(layers.Layer):
         rows, columns = (side and side + 2 * self.width for side in (rows, columns))
         return (batch, rows, columns, channels)
 
-    def get_config(self) -> dict[str, Any]:
-        """The arguments that rebuild this layer."""
-        return {**super().get_config(), "width": self.width, "periodic": self.periodic}
 
-
-@keras.saving.register_keras_serializable(package="cloudml_tf")
 class ImageMirrorAverage(AverageOverMirror):
     """Averages a model's maps of an image and of its mirror image, outside of training.
 
@@ -85,13 +80,8 @@ class ImageMirrorAverage(AverageOverMirror):
         """(B,H,W,C) -> (B,H,W)."""
         return input_shape[:3]
 
-    def get_config(self) -> dict[str, Any]:
-        """The arguments that rebuild this layer."""
-        return {**super().get_config(), "axis": self.axis}
 
-
-@keras.saving.register_keras_serializable(package="cloudml_tf")
-class ImageShiftAverage(layers.Wrapper):
+class ImageShiftAverage(Saved, layers.Wrapper):
     """Averages a model's maps of a periodic image and of shifted copies, each shifted back, outside of training.
 
     Pooling lays a grid over the image, so the prediction depends on how the image lies on that grid, which nature does
@@ -122,10 +112,6 @@ class ImageShiftAverage(layers.Wrapper):
     def compute_output_shape(self, input_shape: Any) -> Any:
         """(B,H,W,C) -> (B,H,W)."""
         return input_shape[:3]
-
-    def get_config(self) -> dict[str, Any]:
-        """The arguments that rebuild this layer."""
-        return {**super().get_config(), "step": self.step}
 
 
 def build_swath_network(

@@ -12,14 +12,12 @@ from cloudml_tf.reports import html
 
 def section(found: Mapping[str, Any]) -> Markup:
     """The section for the report."""
-    lines = [html.element("p", html.badge("shift", "fair"), found["meaning"])] if found["warnings"] else []
+    lead = [html.element("p", html.badge("shift", "fair"), found["meaning"]), html.bullets(found["warnings"])]
+    lead = lead if found["warnings"] else []
     rows = []
     for row in found["compared"]:
         ranges = [" to ".join(f"{row[side][end]:.3g}" for end in (0, 2)) for side in ("training", "here")]
         numbers = [f"{row['stds']:+.2f}", f"{row['distance']:.2f}", number(row["chance"], ".2g")]
         rows.append([f"{row['name']}: {', '.join(row['flights'])}", *ranges, *numbers])
     columns = ["", "training, 5 to 95 %", "here, 5 to 95 %", "median, std", "distance", "chance"]
-    bullets = [html.bullets(found["warnings"])] if found["warnings"] else []
-    return html.section(
-        "Inputs and labels compared with training", *lines, *bullets, html.table(columns, rows), note=NOTE
-    )
+    return html.section("Inputs and labels compared with training", *lead, html.table(columns, rows), note=NOTE)

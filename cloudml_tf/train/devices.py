@@ -218,14 +218,8 @@ def check_alike(devices: Devices, config: "Config", fingerprint: str, first_epoc
         return
     import tensorflow as tf
 
-    whole = config.model_dump(mode="json")
-    free = (
-        "experiment_name",
-        "data",
-        "output",
-        "tracking",
-    )  # paths may differ; fingerprints compare the flights themselves
-    settings = {key: value for key, value in whole.items() if key not in free}
+    # Paths may differ; fingerprints compare the flights themselves.
+    settings = config.model_dump(mode="json", exclude={"experiment_name", "data", "output", "tracking"})
     wanted: Mapping[str, Any] = {"configuration": settings, "flights": fingerprint, "first epoch": first_epoch}
     row = tf.constant([[_digest(value) for value in wanted.values()]], "int64")  # (1, 3)
     strategy = devices.strategy

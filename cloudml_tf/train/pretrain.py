@@ -66,7 +66,9 @@ def pretrain(config: Config, prepared: Prepared, folder: Path, console: Console)
     from cloudml_tf.train import network
 
     network.start_keras(config)
-    regressor = network.make_model(without_dropout(config), prepared.scaling, **prepared.geometry)
+    # Frames are many, and dropout would only blur what the vector has to encode.
+    plain = config.model_copy(update={"model": config.model.model_copy(update={"dropout": 0.0})})
+    regressor = network.make_model(plain, prepared.scaling, **prepared.geometry)
     encoder = frame_encoder_of(regressor)
     model = reconstruction_of(config, frame_model_of(regressor), encoder)
     console.say(
@@ -83,11 +85,6 @@ def pretrain(config: Config, prepared: Prepared, folder: Path, console: Console)
     write_json(folder / NAME, found)  # its presence means that the folder is complete
     forget_checkpoints(folder)
     return Pretrained(folder, found)
-
-
-def without_dropout(config: Config) -> Config:
-    """The configuration without dropout: frames are many, and dropout would only blur what the vector has to encode."""
-    return config.model_copy(update={"model": config.model.model_copy(update={"dropout": 0.0})})
 
 
 def reconstruction_of(config: Config, frame_model: Any, encoder: Any) -> Any:

@@ -30,9 +30,8 @@ def forgotten_graphs() -> Iterator[None]:
         yield
     finally:
         register = _gradients()
-        for name in [name for name in register if name not in gradients]:
-            if name.startswith("CustomGradient-"):
-                del register[name]
+        for name in [name for name in register if name not in gradients and name.startswith("CustomGradient-")]:
+            del register[name]
         del _called()[called:]
         counts = _names()
         counts.clear()

@@ -278,13 +278,12 @@ def gains_are_alike(gains: Sequence[Gain]) -> list[Finding]:
     return [Finding("ok", "gain", evidence)]
 
 
-def shift(flight: str, what: str, distance: float, chance: float, stds: float) -> list[Finding]:
+def shift(flight: str, what: str, found: Mapping[str, float]) -> list[Finding]:
     """A flight whose labels or brightness are distributed differently than in training: natural, but worth knowing."""
-    if chance > 1e-3 or abs(stds) < 0.3:
+    if found["p"] > 1e-3 or abs(found["stds"]) < 0.3:
         return []
-    evidence = (
-        f"{flight}: {what} {stds:+.2f} std from the training mean (Kolmogorov-Smirnov {distance:.2f}, p {chance:.0e})"
-    )
+    test = f"(Kolmogorov-Smirnov {found['ks']:.2f}, p {found['p']:.0e})"
+    evidence = f"{flight}: {what} {found['stds']:+.2f} std from the training mean {test}"
     return [Finding("note", "flight-to-flight shift", evidence)]
 
 

@@ -42,10 +42,8 @@ def describe_scenes(found: Checked) -> None:
     n_eff = {part: found.parts[part].effective_size(seen[part][0]) for part in PARTS}
     for part in ("val", "test"):
         for i, what in enumerate(("labels", "radiance")):
-            reference, own = seen["train"][i], seen[part][i]
-            distance, chance = drift.kolmogorov_smirnov(own, reference, n_eff[part], n_eff["train"])
-            away = float((own.mean() - reference.mean()) / (reference.std() or 1.0))
-            found.findings += say.shift(f"{part} split", what, distance, chance, away)
+            moved = drift.compared(seen[part][i], seen["train"][i], n_eff[part], n_eff["train"])
+            found.findings += say.shift(f"{part} split", what, moved)
 
 
 def _drawn(examples: Examples, found: Checked) -> tuple[np.ndarray, np.ndarray]:

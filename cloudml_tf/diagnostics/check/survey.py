@@ -3,6 +3,7 @@
 Where a training would stop with an error, a step records it and the next one continues with what is left.
 """
 
+import itertools
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
@@ -178,12 +179,10 @@ def _judge_gain(found: Checked, aligned: set[str], advice: Advice) -> None:
 
 def judge_copies(found: Checked, advice: Advice) -> None:
     """Find scenes that are in two flights."""
-    scans = list(found.scans.values())
-    for i, first in enumerate(scans):
-        for second in scans[i + 1 :]:
-            copied = copied_frames(first, second)
-            if len(copied):
-                found.findings.append(say.copies(first.name, second.name, copied, advice))
+    for first, second in itertools.combinations(found.scans.values(), 2):
+        copied = copied_frames(first, second)
+        if len(copied):
+            found.findings.append(say.copies(first.name, second.name, copied, advice))
 
 
 # --- splits
@@ -268,10 +267,8 @@ def describe_flights(found: Checked, advice: Advice) -> None:
         size = sum(rows[n]["n_eff"] for n in training)
         for i, what in enumerate(("labels", "nadir brightness")):
             reference, own = np.concatenate([seen[n][i] for n in training]), seen[name][i]
-            distance, chance = drift.kolmogorov_smirnov(own, reference, rows[name]["n_eff"], size)
-            away = float((own.mean() - reference.mean()) / (reference.std() or 1.0))
-            rows[name][f"shift of {what}"] = {"ks": distance, "p": chance, "stds": away}
-            found.findings += say.shift(name, what, distance, chance, away)
+            rows[name][f"shift of {what}"] = drift.compared(own, reference, rows[name]["n_eff"], size)
+            found.findings += say.shift(name, what, rows[name][f"shift of {what}"])
 
 
 def part_name(parts: list[str]) -> str:

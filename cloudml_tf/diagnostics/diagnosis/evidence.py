@@ -147,6 +147,11 @@ class Evidence:
         return cls(config, description, history, parts, baselines, metrics is not None, collapsed, reached, probes)
 
     @property
+    def train(self) -> Part | None:
+        """The split that the network was trained on; None where nothing is known of it."""
+        return self.parts.get("train")
+
+    @property
     def held_out(self) -> list[Part]:
         """The splits that the network was not trained on."""
         return [self.parts[name] for name in HELD_OUT if name in self.parts]
@@ -229,8 +234,7 @@ class Evidence:
     @property
     def underfit(self) -> bool:
         """Whether the network fits its own training labels worse than a baseline predicts unseen labels."""
-        train = self.parts.get("train")
-        return train is not None and train.r + 2 * train.r_error < self.best_baseline[1]
+        return self.train is not None and self.train.r + 2 * self.train.r_error < self.best_baseline[1]
 
     @property
     def overfits(self) -> bool:

@@ -90,7 +90,7 @@ def _far_over(e: Evidence) -> list[str]:
 
 def _blocks_touch(e: Evidence) -> list[str]:
     """Splits of one flight that are closer than labels stay alike, and baselines that profit from it."""
-    split, apart, train = e.config.split, e.probes.blocks_apart, e.parts.get("train")
+    split, apart, train = e.config.split, e.probes.blocks_apart, e.train
     if not isinstance(split, TimeBlocks) or apart is None or train is None:
         return []
     alike_s = e.probes.label_memory_s
@@ -105,8 +105,7 @@ def _blocks_touch(e: Evidence) -> list[str]:
 
 def no_correlation(e: Evidence) -> Finding | None:
     """No predictor reads the label from the images."""
-    train = e.parts.get("train")
-    if e.good or e.signal or not e.silence or (train is not None and train.n_eff < TOO_FEW):
+    if e.good or e.signal or not e.silence or (e.train is not None and e.train.n_eff < TOO_FEW):
         return None
     evidence = [f"{name}: r {r:.2f} ± {2 * error:.2f}" for name, (r, error) in e.references().items()]
     remedy = (
@@ -118,16 +117,15 @@ def no_correlation(e: Evidence) -> Finding | None:
 
 def bias(e: Evidence) -> Finding | None:
     """A flight whose predictions are shifted as a whole, while they follow its labels."""
-    train = e.parts.get("train")
-    if train is None:
+    if e.train is None:
         return None
     shifted = [(name, part) for name, part in e.parts.items() if name != "train" and _is_shifted(e, name, part)]
-    if not shifted or (train.n_eff < FEW_LABELS and pooled(e.held_out)[0] < 0.6):
+    if not shifted or (e.train.n_eff < FEW_LABELS and pooled(e.held_out)[0] < 0.6):
         return None
     evidence = [
         f"{name}: the bias of {p.b:+.2f} std costs {p.b**2:.2f} of R², of r² = {p.r**2:.2f}" for name, p in shifted
     ]
-    evidence.append(f"training split: bias {train.b:+.2f} std")
+    evidence.append(f"training split: bias {e.train.b:+.2f} std")
     evidence += [
         f"{name} on {part}: bias {by_part[part].b:+.2f} std"
         for part, _ in shifted
@@ -154,17 +152,15 @@ def _is_shifted(e: Evidence, name: str, part: Part) -> bool:
 
 def no_labels(e: Evidence) -> Finding | None:
     """So few labels that even a good score is chance."""
-    train = e.parts.get("train")
-    return _few(e, train) if train is not None and train.n_eff < TOO_FEW and e.held_out else None
+    return _few(e, e.train) if e.train is not None and e.train.n_eff < TOO_FEW and e.held_out else None
 
 
 def too_few_labels(e: Evidence) -> Finding | None:
     """The training split is too small to separate signal from chance, or for this network."""
-    train = e.parts.get("train")
-    if e.good or train is None or not e.held_out:
+    if e.good or e.train is None or not e.held_out:
         return None
-    undecided = train.n_eff < UNDECIDED and not e.signal and not e.silence
-    return _few(e, train) if train.n_eff < FEW_LABELS or undecided or e.overfits else None
+    undecided = e.train.n_eff < UNDECIDED and not e.signal and not e.silence
+    return _few(e, e.train) if e.train.n_eff < FEW_LABELS or undecided or e.overfits else None
 
 
 def _few(e: Evidence, train: Part) -> Finding:

@@ -42,7 +42,7 @@ def small_start(e: Evidence) -> Finding | None:
 
 def rate_too_high(e: Evidence) -> Finding | None:
     """The steps are as large as the weights, and the training fits nothing."""
-    train, training = e.parts.get("train"), e.config.training
+    train, training = e.train, e.config.training
     if e.good or train is None or training.learning_rate < HIGH_RATE or not _fits_badly(e):
         return None
     losses = [row["loss"] for row in e.history if math.isfinite(row.get("loss", math.nan))]
@@ -66,7 +66,7 @@ def _fits_badly(e: Evidence) -> bool:
 
 def rate_too_low(e: Evidence) -> Finding | None:
     """The weights could not move far enough in the available steps."""
-    train, training = e.parts.get("train"), e.config.training
+    train, training = e.train, e.config.training
     if e.good or train is None or e.travel >= SHORT_TRAVEL or not _fits_badly(e):
         return None
     if not e.finished and len(e.history) < 3:
@@ -88,16 +88,15 @@ def rate_too_low(e: Evidence) -> Finding | None:
 
 def over_regularised(e: Evidence) -> Finding | None:
     """The network is kept from fitting its own training labels, and the configuration shows by what."""
-    train = e.parts.get("train")
     strong, weak, mild = _regularisers(e)
-    if e.tier != "none" or train is None or not (strong or len(weak) > 1):
+    if e.tier != "none" or e.train is None or not (strong or len(weak) > 1):
         return None
-    overweighted = e.config.overweight.factor != 1.0 and abs(train.b) > 0.15 + 3 * train.b_error
-    held_back = train.r2 < (0.5 if strong and not e.overfits else 0.3)
+    overweighted = e.config.overweight.factor != 1.0 and abs(e.train.b) > 0.15 + 3 * e.train.b_error
+    held_back = e.train.r2 < (0.5 if strong and not e.overfits else 0.3)
     if not (e.underfit or e.shrunk or held_back or overweighted):
         return None
     name, r, _ = e.best_baseline
-    evidence = [f"training split: {train}"]
+    evidence = [f"training split: {e.train}"]
     evidence += [f"{name} reads held-out labels with r {r:.2f}"] if name != "none" else []
     evidence += [*strong, *weak]
     remedy = "Less dropout, no weight decay, fewer frames, no overweighting: until the training split fits again."
@@ -156,7 +155,7 @@ def _collapse(e: Evidence, evidence: list[str]) -> Finding:
 
 def inflation(e: Evidence) -> Finding | None:
     """s > r + 0.1 beyond doubt, and it costs R²: part of the spread is noise."""
-    train, weight_now = e.parts.get("train"), e.config.loss.weight
+    train, weight_now = e.train, e.config.loss.weight
     if train is None:
         return None
     by_the_loss = _by_the_loss(e, train)
@@ -235,15 +234,14 @@ def _bias_costs_more(e: Evidence) -> bool:
 
 def not_there_yet(e: Evidence) -> Finding | None:
     """Worse than a baseline on its own training labels, for no other reason: it was not trained long enough."""
-    train = e.parts.get("train")
-    if e.good or train is None or not e.underfit or not e.finished:
+    if e.good or e.train is None or not e.underfit or not e.finished:
         return None
     best = max(range(len(e.history)), key=lambda i: e.history[i].get("val_r2", -math.inf), default=0)
     if best < 0.75 * (len(e.history) - 1):
         return None
     name, r, _ = e.best_baseline
     evidence = (
-        f"training split: {train}, while {name} reads held-out labels with r {r:.2f}",
+        f"training split: {e.train}, while {name} reads held-out labels with r {r:.2f}",
         f"the best epoch is {best + 1} of {len(e.history)}: validation was still improving",
     )
     remedy = "Train longer, or with a larger learning rate."

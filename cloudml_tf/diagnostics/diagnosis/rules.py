@@ -11,11 +11,6 @@ from cloudml_tf.diagnostics.diagnosis.evidence import Evidence
 from cloudml_tf.diagnostics.diagnosis.finding import Finding
 
 HEALTHY, UNCLEAR = "healthy", "unclear"
-NAMES = (
-    "bad clock", "leak", "no correlation", "learning rate", "over-regularised", "collapse", "inflation", "bias",
-    "too few labels",
-)  # fmt: skip
-
 RULES: tuple[Callable[[Evidence], Finding | None], ...] = (
     of_training.not_finite, of_data.bad_clock, of_data.leak, of_data.no_correlation, of_training.small_start,
     of_training.rate_too_high, of_training.rate_too_low, of_training.over_regularised, of_training.collapse,

@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from cloudml_tf.config.run_folder import read_history, read_json, read_run
+from cloudml_tf.config.run_folder import WHOLE, read_history, read_json, read_run
 from cloudml_tf.config.schema import Config
 from cloudml_tf.data.prepare import Prepared
 from cloudml_tf.diagnostics.diagnosis.evidence import Evidence, Probes, pooled
@@ -38,14 +38,13 @@ def diagnose(
         quick: do not read the flight files.
         overrides: changes of the configuration, for flights that have been moved.
     """
-    if (run / "metrics.json").is_file() and "folds" in read_json(run / "metrics.json"):
+    whole = run / WHOLE
+    if whole.is_file() and "folds" in read_json(whole):
         folds = ", ".join(sorted(p.parent.name for p in run.glob("*/config.json")))
         raise RunError(f"{run}: holds the folds of a leave-one-flight-out run; diagnose one of them: {folds}.")
     config = read_run(run, overrides)[0]
     description = _read_whole(run / "data.json", "split")
-    metrics = None
-    if (run / "metrics.json").is_file():
-        metrics = _read_whole(run / "metrics.json", "train", "val", "test", "tier")
+    metrics = _read_whole(whole, "train", "val", "test", "tier") if whole.is_file() else None
     history = read_history(run) if (run / "history.csv").is_file() else []
     other = None if evaluation is None else _read_whole(evaluation / "evaluation.json", "test")
     probes = Probes()

@@ -16,6 +16,7 @@ from cloudml_tf.reports.figure import GREY, INK, LIGHT, ORANGE, Picture, limits,
 from cloudml_tf.utils.files import write_text
 
 SEEN = "#4087d9"  # a blue for both themes; the better a trial, the less transparent
+TONES = {"completed": "good", "collapsed": "bad", "not finite": "bad"}
 TITLES = {"val_r2": "R² (validation)", "composite": "val_loss - 2 R²"}
 
 
@@ -84,7 +85,7 @@ def write_page(folder: Path, found: dict[str, Any], search: Search, best: dict[s
     """Write report.html, which needs no other file, and plots/parallel.png."""
     picture = parallel_coordinates(found, search)
     picture.write(folder / "plots")
-    badges = [html.badge(f"{number} {status}", _tone(status)) for status, number in found["counts"].items()]
+    badges = [html.badge(f"{number} {status}", TONES.get(status, "fair")) for status, number in found["counts"].items()]
     rows = [cells(trial, search) for trial in found["trials"]]
     parts = [html.element("p", *badges), *_leader(found)]
     parts.append(html.section("Trials", picture.html()))
@@ -106,7 +107,3 @@ def _leader(found: dict[str, Any]) -> list[html.Markup]:
     words = {"r2": "validation", "variance_ratio": S_IS, "correlation": "correlation"}
     score = [(COLUMNS[key].label, COLUMNS[key].text(best[f"val_{key}"]), text) for key, text in words.items()]
     return [html.numbers([*score, ("trial", best["id"], "best.json")])]
-
-
-def _tone(status: str) -> str:
-    return {"completed": "good", "collapsed": "bad", "not finite": "bad"}.get(status, "fair")

@@ -82,8 +82,3 @@ def print_results(console: Console, found: dict[str, Any], search: Search) -> No
     console.say(f"{len(found['trials'])} trials: {counts or 'none'}; {found['seconds']:.0f} s of training")
     if found["best"] is not None:
         console.say(f"best, trial {found['best']}: {values_text(found['trials'][0])}")
-
-
-def keep_search(folder: Path, search: Search) -> None:
-    """Save the search, with its base inside, for a resumed search and for workers."""
-    write_json(folder / "search_config.json", search.model_dump(mode="json"))

@@ -208,8 +208,3 @@ def refused(search: Search, key: str, value: Any) -> str:
     except ConfigError as error:
         return f"'{key}': {error}"
     return ""
-
-
-def read_search(path: Path) -> Search:
-    """Read a search that `load_search` has resolved, from a search folder."""
-    return Search.model_validate(read_content(path))

@@ -54,7 +54,8 @@ def share_out(
                 worker, task = busy.pop(future)
                 try:
                     outcome = future.result()
-                    yield _told_of(outcome) if deaths[task.name] else outcome
+                    told = [f"{task.name}: its worker died; another worker repeated it."] if deaths[task.name] else []
+                    yield replace(outcome, warnings=[*told, *outcome.warnings])
                 except died:
                     worker.end()
                     workers.remove(worker)
@@ -68,12 +69,6 @@ def share_out(
     finally:
         for worker in workers:
             worker.end()
-
-
-def _told_of(outcome: Outcome) -> Outcome:
-    return replace(
-        outcome, warnings=[f"{outcome.flight}: its worker died; another worker repeated it.", *outcome.warnings]
-    )
 
 
 def _begun(worker: Worker, task: Task, died: tuple[type[Exception], ...]) -> "Future[Outcome]":

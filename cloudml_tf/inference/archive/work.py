@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from cloudml_tf.config.data import FlightFiles
+from cloudml_tf.config.run_folder import read_model
 from cloudml_tf.utils.errors import CloudMLError
 from cloudml_tf.utils.tf_logging import quiet_tensorflow
 
@@ -49,10 +50,10 @@ class Predictor:
 
     def __init__(self, job: Job) -> None:
         quiet_tensorflow()
-        from cloudml_tf.inference.model import open_model
+        from cloudml_tf.inference.model import open_record
 
         self.job = job
-        self.model = open_model(job.source, job.overrides, job.threads)
+        self.model = open_record(read_model(job.source, job.overrides), job.threads)
 
     def predict(self, task: Task) -> Outcome:
         """Read, predict and write one flight."""

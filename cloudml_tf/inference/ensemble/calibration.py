@@ -9,7 +9,7 @@ import numpy as np
 
 from cloudml_tf.config.schema import Config
 from cloudml_tf.data.samples import Examples
-from cloudml_tf.data.scaling import Scaling, TargetScaling
+from cloudml_tf.data.scaling import TargetScaling
 from cloudml_tf.evaluation import uncertainty
 from cloudml_tf.evaluation.collect import collect_scores, smeared
 from cloudml_tf.evaluation.comparison import Run
@@ -175,8 +175,3 @@ def in_words(intervals: dict[str, Any]) -> dict[str, Any]:
 def percent(share: float) -> str:
     """A share as whole per cent."""
     return f"{100 * share:.0f} %"
-
-
-def first_target(members: Sequence[Run]) -> TargetScaling:
-    """The first member's target scaling, in whose units the ensemble is standardised; without smearing."""
-    return replace(Scaling.from_json(members[0].description["scaling"]).target, smearing=1.0)

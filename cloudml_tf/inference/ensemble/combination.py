@@ -58,14 +58,7 @@ class Combination:
 
     def physical(self, value: Any, xp: Any = np) -> Any:
         """Convert a prediction from the loss's space to physical units."""
-        return self.turned_back(value, xp, self.target.smearing)
-
-    def turned_back(self, value: Any, xp: Any = np, factor: float = 1.0) -> Any:
-        """Convert a quantile from the loss's space to physical units: after a logarithm's offset, none is below 0."""
-        if not self.target.log:
-            return value
-        found, offset = xp.exp(value) * factor, self.target.log_offset
-        return xp.maximum(found - offset, 0.0) if offset else found
+        return self.target.untransform(value, self.target.smearing, xp)
 
     def answer(self, outputs: Sequence[Any], xp: Any = np) -> dict[str, Any]:
         """The predictions in physical units: "mean" and "spread", and "lower" and "upper" once calibrated. (n,)
@@ -74,8 +67,8 @@ class Combination:
         found = {"mean": self.physical(centre(members, xp), xp), "spread": spread(self.physical(members, xp), xp)}
         if self.q is None:
             return found
-        low, high = self.band(outputs, xp).widened(self.q, xp)
-        return {**found, "lower": self.turned_back(low, xp), "upper": self.turned_back(high, xp)}
+        low, high = (self.target.untransform(end, xp=xp) for end in self.band(outputs, xp).widened(self.q, xp))
+        return {**found, "lower": low, "upper": high}
 
 
 def choose_scale(asked: str, voices: Sequence[MemberHead], members: int) -> Scale:
