@@ -56,9 +56,10 @@ class MomentMetric(Saved, keras.metrics.Metric):
 
     formula: Callable[..., Any]
 
-    def __init_subclass__(cls, formula: Callable[..., Any], **kwargs: Any) -> None:
+    def __init_subclass__(cls, formula: Callable[..., Any] | None = None, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        cls.formula = staticmethod(formula)
+        if formula is not None:
+            cls.formula = staticmethod(formula)
 
     def __init__(
         self,

@@ -104,10 +104,11 @@ class Config(Settings):
                 "training.devices 'workers' trains one network together. Pretrain first with `cloudml pretrain`, "
                 "name that run in pretraining.from_run, and set pretraining.control to false"
             )
+        shared: set[str] = set()
         if self.split.kind == "flights":
             shared = {*self.split.train, *self.split.val, *self.split.test}
-        else:  # its training flights are known when they are read
-            shared = {self.split.test, self.split.val} if self.split.kind == "leave_one_out" else set()
+        elif self.split.kind == "leave_one_out":  # its training flights are known when they are read
+            shared = {self.split.test, self.split.val or self.split.test}
         twice = sorted(shared & set(self.pretraining.extra_flights))
         if twice:
             yield f"pretraining.extra_flights must be outside the split. Received: {', '.join(twice)}, which is inside"

@@ -9,14 +9,15 @@ register = keras.saving.register_keras_serializable(package="cloudml_tf")
 
 
 class Saved:
-    """A mixin before a Keras class: registers each subclass, and writes down the arguments of its constructor.
+    """A mixin before a Keras class: registers each subclass of this package, and writes its constructor's arguments.
 
     A constructor keeps each of its own arguments as an attribute of that name.
     """
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        register(cls)
+        if cls.__module__.startswith("cloudml_tf."):  # users register their own
+            register(cls)
 
     def get_config(self) -> dict[str, Any]:
         """The arguments that rebuild it: its own, and those of the Keras class."""

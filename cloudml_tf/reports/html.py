@@ -8,6 +8,7 @@ Functions return `Markup`; any other argument is text and is escaped. A report i
 import json
 import re
 from collections.abc import Collection, Sequence
+from importlib import resources
 from typing import Any
 
 from markupsafe import Markup, escape
@@ -30,49 +31,8 @@ COLOURS: dict[str, tuple[str, str]] = {
     "violet": ("#7747a8", "#c09bec"),
     "teal": ("#0c7480", "#5fcbd5"),
 }
+STYLE = resources.files("cloudml_tf.reports") / "page.css"
 TONES = {"good": "green", "fair": "amber", "bad": "red", "plain": "muted"}
-
-STYLE = """
-:root { color-scheme: light dark; %s }
-@media (prefers-color-scheme: dark) { :root { %s } }
-* { box-sizing: border-box; }
-body { font: 15px/1.5 system-ui, -apple-system, "Segoe UI", "DejaVu Sans", sans-serif; margin: 0 auto; max-width: 78rem;
-  padding: 1.5rem 1rem 4rem; color: var(--ink); background: var(--page); overflow-wrap: anywhere; }
-h1 { font-size: 1.5rem; line-height: 1.25; margin: 0 0 .75rem; }
-h2 { font-size: 1.15rem; margin: 2.5rem 0 .5rem; padding-top: .75rem; border-top: 1px solid var(--line); }
-h3 { font-size: 1rem; margin: 1rem 0 .25rem; }
-p, ul { margin: .4rem 0; max-width: 68ch; }
-section > p.muted { max-width: 110ch; }
-.columns { columns: 2 26rem; column-gap: 3rem; }
-.columns > * { break-inside: avoid; }
-.columns > :first-child { margin-top: 0; }
-.columns > h3 { break-after: avoid; }
-ul { padding-left: 1.2rem; }
-.muted, figcaption, .numbers small { color: var(--muted); }
-.badge { display: inline-block; font-weight: 600; padding: .1rem .7rem; margin: 0 .4rem .4rem 0; border-radius: 1rem;
-  color: var(--page); }
-%s
-.numbers { display: flex; flex-wrap: wrap; gap: .5rem 2.25rem; margin: 1rem 0; }
-.numbers div { display: flex; flex-direction: column; }
-.numbers b { font-size: 1.7rem; line-height: 1.2; font-weight: 600; font-variant-numeric: tabular-nums; }
-.scroll { overflow-x: auto; max-width: 100%%; }
-table { border-collapse: separate; border-spacing: 0; margin: .5rem 0; font-variant-numeric: tabular-nums; }
-th, td { padding: .3rem .8rem .3rem 0; border-bottom: 1px solid var(--line); text-align: right; white-space: nowrap; }
-th { color: var(--muted); font-weight: 500; }
-th:first-child, td:first-child { text-align: left; position: sticky; left: 0; background: var(--page); }
-tr.strong td { font-weight: 650; }
-.pictures { display: grid; gap: 1rem 1.5rem; max-width: calc(var(--count) * (1.5 * var(--least) + 1.5rem));
-  grid-template-columns: repeat(auto-fit, minmax(min(100%%, var(--least)), 1fr)); }
-figure { margin: .5rem 0; min-width: 0; max-width: calc(1.5 * var(--least)); }
-figure svg { display: block; width: 100%%; height: auto; }
-figure.wide { grid-column: 1 / -1; max-width: none; }
-.pictures:has(> .wide) { max-width: none; }
-.wide svg { min-width: 50rem; }
-svg text { font-family: inherit !important; }
-pre { overflow: auto; background: var(--soft); padding: 1rem; max-height: 30rem; font-size: .85rem; }
-code { background: var(--soft); padding: 0 .3rem; }
-summary { cursor: pointer; padding: .3rem 0; }
-"""
 
 # The policy forbids what the page does not need: external content, and scripts.
 HEAD = """<!doctype html>
@@ -96,7 +56,9 @@ def page(title: str, *content: Any, data: dict[str, Any] | None = None) -> str:
     for name, values in (data or {}).items():
         text = json.dumps(finite(values), allow_nan=False).replace("<", "\\u003c")
         found.append(Markup(f'<script type="application/json" id="{escape(name)}">{text}</script>'))
-    return HEAD % (escape(title), STYLE % (*themes, tones)) + "\n".join(found) + "\n</body></html>\n"
+    dark = f"@media (prefers-color-scheme: dark) {{ :root {{ {themes[1]} }} }}"
+    style = f":root {{ color-scheme: light dark; {themes[0]} }}\n{dark}\n{tones}\n{STYLE.read_text('utf-8')}"
+    return HEAD % (escape(title), style) + "\n".join(found) + "\n</body></html>\n"
 
 
 def section(title: str, *content: Any, note: str = "") -> Markup:

@@ -85,9 +85,6 @@ Tuner = Annotated[Random | Bayesian | Hyperband | Grid, Field(discriminator="kin
 Space = dict[str, tuple[Any, ...] | Range]
 
 
-EXAMPLES = {"tuner": "trials=20", "space": "training.learning_rate=[1e-4,1e-3]"}
-
-
 class Search(Settings):
     """A search. `load_search` replaces the path of the base by its content, with `set` applied."""
 
@@ -142,8 +139,8 @@ def load_search(path: str | Path, overrides: Mapping[str, Any] | None = None) ->
         )
     own = ("tuner.", "space.")
     for key, value in (overrides or {}).items():
-        if key in ("tuner", "space"):
-            raise ConfigError(f"--set {key}: is a section; set one of its fields, such as {key}.{EXAMPLES[key]}.")
+        if f"{key}." in own:
+            raise ConfigError(f"--set {key}: is a section; set one of its fields, such as tuner.trials=20.")
         if key.startswith("tuner."):
             set_by_path(content, key, value)
         elif key.startswith("space.") and isinstance(content.get("space"), dict):

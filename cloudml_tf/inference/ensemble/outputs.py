@@ -57,8 +57,7 @@ def export(found: Ensemble, folder: Path) -> dict[str, Any]:
     target = {**description["scaling"]["target"], "smearing": found.combination.target.smearing}
     description = {**description, "scaling": {**description["scaling"], "target": target}}
     test, shared_answer = found.parts["test"].examples, partial(answer, members=shared) if shared else None
-    models = [*networks, *shared]
-    source = Source(models, answer, found.config, description, found.metrics, test, shared_answer, more)
+    source = Source(networks[0], answer, found.config, description, found.metrics, test, shared_answer, more)
     return write_export(source, folder, found.config.output.export_formats)
 
 

@@ -38,7 +38,7 @@ class Source:
     """The model to export.
 
     Args:
-        models: all Keras models that `answer` calls; they take the same inputs.
+        model: a Keras model with the inputs of `answer`.
         answer: inputs by name -> outputs (B,1) or maps (B,H,W) by name, in physical units, one named as the target.
         config, description, metrics: those of the run; `metrics` is the content of metrics.json, None where there is
             none.
@@ -47,7 +47,7 @@ class Source:
         more: further content of cloudml.json.
     """
 
-    models: Sequence[Any]
+    model: Any
     answer: parity.Answer
     config: Config
     description: dict[str, Any]
@@ -59,7 +59,7 @@ class Source:
     @property
     def shapes(self) -> dict[str, tuple[int | None, ...]]:
         """The shape (None, ...) of each input by name."""
-        return {tensor.name: (None, *tensor.shape[1:]) for tensor in self.models[0].inputs}
+        return {tensor.name: (None, *tensor.shape[1:]) for tensor in self.model.inputs}
 
     @property
     def shared_shapes(self) -> dict[str, tuple[int | None, ...]]:
@@ -129,12 +129,9 @@ def source_of(
         return physical, answer
 
     physical, answer = of(twins)
-    models, shared_answer = [physical], None
-    if reads_sequences(twins[0]):
-        shared, shared_answer = of([share_frames(each) for each in twins])
-        models.append(shared)
+    shared_answer = of([share_frames(each) for each in twins])[1] if reads_sequences(twins[0]) else None
     members = {"members": [f"network {n + 1}" for n in range(len(networks))]} if len(networks) > 1 else {}
-    return Source(models, answer, config, description, metrics, examples, shared_answer, members)
+    return Source(physical, answer, config, description, metrics, examples, shared_answer, members)
 
 
 def export(source: Source, folder: Path, formats: Sequence[str], keep: bool = False) -> dict[str, Any]:
