@@ -14,7 +14,7 @@ from cloudml_tf.utils.errors import DataError
 
 TargetName = Literal["optical_depth", "cloud_base_km", "cloud_top_km"]
 FileRole = Literal["camera", "lidar", "navigation"]
-TimeUnit = Literal["attribute", "s", "ms", "us", "ns", "min", "h", "d"]
+TimeUnit = Literal["attribute", "s", "ms", "us", "ns", "min", "h", "d", "hhmmss", "yyyymmddhhmmss"]
 SINCE = "Date from which times count: '2024-06-03', 'file_name' for the date in the name, or a root attribute."
 UnitInterval = Annotated[float, Field(ge=0, le=1)]
 Share = Annotated[float, Field(gt=0, lt=1)]
@@ -122,6 +122,9 @@ class Camera(Settings):
         ("*_L1B_*.h5", "*_L1B_*.hdf5", "*_L1B_*.nc"), description="Name patterns of the camera file."
     )
     channels: tuple[str, ...] = Field(("Product/Signal",), min_length=1, description="One dataset per channel.")
+    frame_axis: Literal["first", "last"] = Field(
+        "first", description="Whether a channel is (frame, row, column), or (row, column, frame) with frames last."
+    )
     time: str = Field("Time/TimeUTC", description="Dataset of frame times.")
     time_unit: TimeUnit = Field(
         "attribute", description="Unit of the times; 'attribute' reads CF `units`, else seconds."
@@ -177,7 +180,7 @@ class Lidar(Settings):
     )
     base: str = Field("layer_descriptor/Layer_Base_Altitude", description="(profile, layer) or (profile,).")
     top: str = Field("layer_descriptor/Layer_Top_Altitude", description="(profile, layer) or (profile,).")
-    height_unit: Literal["attribute", "km", "m"] = Field(
+    height_unit: Literal["attribute", "km", "m", "ft"] = Field(
         "attribute", description="Unit of base and top; 'attribute' reads `units`, km without one. Labels are in km."
     )
     number_layers: str = Field(

@@ -1,42 +1,70 @@
 """Find the dataset that is the time, and its unit, by trying candidates with the reader itself."""
 
+import calendar
 import re
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from cloudml_tf.config.data import Camera, Lidar, Navigation
-from cloudml_tf.data.discovery.datasets import FileContent, Found
+from cloudml_tf.data.discovery.datasets import FileContent, Found, plain
 from cloudml_tf.data.discovery.rules import NAME, RANGE, TEXT, UNIT, WHOLE_NAME, Choice
-from cloudml_tf.data.readers import clocks, hdf5, times
+from cloudml_tf.data.readers import clocks, hdf5, time_units, times
+from cloudml_tf.data.readers.time_units import GPS_S, TAI93_S
 from cloudml_tf.utils.errors import DataError
 
 WORDS = (
     r"\b(time|times|utc|epoch|timestamp|ts|sec(ond)?s?|hours?|hrs?|julian|doy|jday|days?|clock|date(time|num)|t|sod)\b"
 )
+FIELDS = r"(year|month|day( of month)?|day of year|hours?|minutes?|seconds?|milli ?seconds?|msec|min|sec)( utc)?"
 NEVER = r"\b(exposure|integration|latitude|longitude|delay|offset|since last|step|interval|type|bounds)\b"
-UNITS = (
-    r"since|^(ns|us|ms|s|min|h|d|sec|msec|(nano|micro|milli)?seconds?|minutes?|hours?|hrs?|days?)$|decimal (day|hour)"
-)
 DAY_S = times.DAY_S
 LONG = (  # numbers that can only be one clock: from, to, unit, days to add, description
-    (3e8, 4.2e9, "s", 0.0, "seconds since 1970"),
     (3e11, 4.2e12, "ms", 0.0, "milliseconds since 1970"),
     (3e14, 4.2e15, "us", 0.0, "microseconds since 1970"),
     (3e17, 4.2e18, "ns", 0.0, "nanoseconds since 1970"),
     (7.15e5, 7.7e5, "d", -719529.0, "days since the year 0"),
     (2.44e6, 2.49e6, "d", -2440587.5, "Julian days"),
-    (4.0587e4, 8.8e4, "d", -40587.0, "modified Julian days"),
 )
+EPOCHS = (  # clocks that only a date tells apart: unit, seconds from 1970 to their beginning, their leap seconds, name
+    ("s", 0.0, "utc", "seconds since 1970"),
+    ("s", GPS_S, "gps", "GPS seconds since 1980-01-06"),
+    ("s", TAI93_S, "leaps", "TAI93 seconds since 1993-01-01"),
+    ("s", 946_728_000.0, "utc", "J2000 seconds since 2000-01-01 12:00"),
+    ("s", 978_307_200.0, "utc", "seconds since 2001-01-01"),
+    ("s", -2_082_844_800.0, "utc", "LabVIEW seconds since 1904-01-01"),
+    ("s", -2_208_988_800.0, "utc", "NTP seconds since 1900-01-01"),
+    ("d", -40_587.0 * DAY_S, "utc", "modified Julian days"),
+    ("d", -25_569.0 * DAY_S, "utc", "Excel days since 1899-12-30"),
+    ("d", -24_107.0 * DAY_S, "utc", "Excel days since 1904-01-01"),
+    ("d", -7_305.0 * DAY_S, "utc", "days since 1950-01-01"),
+    ("d", 0.0, "utc", "days since 1970-01-01"),
+    ("h", -25_567.0 * DAY_S, "utc", "hours since 1900-01-01"),
+    ("min", 0.0, "utc", "minutes since 1970-01-01"),
+    ("h", 0.0, "utc", "hours since 1970-01-01"),
+)
+UNDATED = EPOCHS[:1] + EPOCHS[7:8]  # those that are proposed where no date tells
+NEAR_S = 1.6 * DAY_S  # a flight may begin before midnight, and its file be named after the next day
 OF_DAY = (  # unit, description, number per day, pattern of its names
     ("h", "hours", 24.1, r"\b(hours?|hrs?|h|utc|time)\b"),
     ("s", "seconds", 86_400.0, r"\b(seconds?|secs?|s|sod)\b"),
     ("ms", "milliseconds", 86_400_000.0, r"\b(ms|msecs?|milliseconds?)\b"),
 )
 LONGEST_STEP_S = 600.0  # between frames or profiles: "hours" in steps of 1 are not hours
+_OF_DAY = r"( utc?| gmt)?( ?(of|since|from|after|past)( the)?( start of( the)?)? (day|midnight))?( utc?| gmt)?"
+UNIT_PHRASES = (  # units that say how long a step is, and count from midnight or New Year; "" says neither
+    ("h", rf"((decimal|fractional) )?(hours?|hrs?|h){_OF_DAY}"),
+    ("s", rf"(seconds?|secs?|s){_OF_DAY}|sod"),
+    ("day_of_year", r"((decimal|fractional|julian|utc?) )*(days?|doy|jday)( ?of ?(the )?year)?( utc?)?|julian"),
+    ("hhmmss", r"hh ?mm ?ss.*"),
+    ("yyyymmddhhmmss", r"yyyy ?mm ?dd ?hh ?mm ?ss.*"),
+    ("any", r"utc?|gmt|time"),
+)
+EARLIEST_S, LATEST_S = 3e8, 4.2e9  # July 1979 and 2103: between them a flight is likely
 Clock = tuple[dict[str, Any], str]  # settings, description
 
 
@@ -57,7 +85,7 @@ def _score(found: Found, count: int, beside: Found, field: str) -> Choice | None
     if re.search(r"\btime\b", found.text):
         total += TEXT
         why.append("described as time")
-    if re.search(UNITS, found.units.lower()):
+    if found.units and _written(found) is not None:
         total += UNIT
         why.append("unit")
     if words := _unmistakable(found):
@@ -74,17 +102,79 @@ def _score(found: Found, count: int, beside: Found, field: str) -> Choice | None
     return Choice(field, found, total, ", ".join([*why, "rising"]))
 
 
-def candidates(found: Found, content: FileContent, lidar: bool, date: str | None) -> list[Clock]:
-    """The possible units of the numbers, the likeliest first. `date` is one that another file gives."""
-    units, finite = found.units.lower(), found.finite
-    if "since" in units and _is_cf(found):
-        return [({}, f"'{found.units}'")]
+@dataclass(frozen=True)
+class Written:
+    """What a unit says of a time: all of it, or the length of a step alone."""
+
+    unit: str  # "" where the reader knows the unit with its reference; else a `time_unit`
+
+
+def _written(found: Found) -> Written | None:
+    """What the unit of a dataset says; None where it is not understood."""
+    words = plain(found.units)
+    for unit, pattern in UNIT_PHRASES:
+        if re.fullmatch(pattern, words):
+            return Written(unit)
+    try:
+        counts = time_units.parse(found.units, found.calendar, f"{found.words} {found.text}")
+    except ValueError:
+        return None
+    if counts.since_s is not None:
+        return Written("")
+    return Written(next(name for name, step_s in times.UNIT_SECONDS.items() if step_s == counts.unit_s))
+
+
+def candidates(found: Found, content: FileContent, lidar: bool, date: str | None) -> tuple[list[Clock], str]:
+    """The possible clocks of a time's numbers, the likeliest first; and why there is none.
+
+    What the unit writes is kept to. `date` is one that another file gives; what is guessed agrees with the date of this
+    file, or that one.
+    """
+    written = _written(found) if found.units else None
+    if found.units and written is None:
+        return [], f"its unit '{found.units}' is not understood"
+    if written is not None and not written.unit:
+        return [({}, f"'{found.units}'")], ""
+    known_s, known_by = _date_s(content, date)
+    unit = "any" if written is None else written.unit
+    allowed = ("day_of_year", "d") if unit in ("day_of_year", "d") else (unit,)
+    guessed = _guessed(found, content, lidar, date, known_s)
+    clocks = [clock for clock in guessed if unit == "any" or clock[0]["time_unit"] in allowed]
+    if clocks:
+        return clocks, ""
+    span = f"its numbers, {found.finite.min():.6g} to {found.finite.max():.6g}"
+    near = f", or none that meets {known_by}" if known_by else ""
+    return [], f"{span}{'' if unit == 'any' else f' {unit}'}, are no clock that is known{near}"
+
+
+def _date_s(content: FileContent, date: str | None) -> tuple[float | None, str]:
+    """The date of a file in s since 1970, by its name, its attributes or another file; and which says so."""
+    own, source = times.date_in(content.path.stem), "the date in the file's name"
+    if own is None:
+        named = [value for key, value in content.attributes.items() if _dates(key)]
+        found = [times.date_in(text) for text in (*named, date or "")]
+        own, source = next((day for day in found if day), None), "the date that the files give"
+    if own is None:
+        return None, ""
+    try:
+        return float(calendar.timegm((*own, 12, 0, 0))), source
+    except ValueError:
+        return None, ""
+
+
+def _guessed(found: Found, content: FileContent, lidar: bool, date: str | None, known_s: float | None) -> list[Clock]:
+    """The clocks that numbers without a reference may be, by their size, their names and the date that is known."""
+    finite = found.finite
     low, high = float(finite.min()), float(finite.max())
+    if digits := _digits(found, content, date):
+        return [digits]
     if clock := _unmistakable(found):
         return [clock]
+    if epochs := _epochs(finite, known_s):
+        return epochs
     step = float(np.median(np.abs(np.diff(finite)))) if len(finite) > 1 else 0.0
     since = _since(content, date)
-    described = f"{found.words} {units} {found.text}"
+    described = f"{found.words} {found.units.lower()} {found.text}"
     of_day = [
         (bool(re.search(words, described)), ({"time_unit": unit, **since[0]}, f"{name} of the day, {since[1]}"))
         for unit, name, most, words in OF_DAY
@@ -99,6 +189,48 @@ def candidates(found: Found, content: FileContent, lidar: bool, date: str | None
     return [*named, *of_year, *unnamed]
 
 
+def _digits(found: Found, content: FileContent, date: str | None) -> Clock | None:
+    """Times written as digits: 142359 is 14:23:59, and 20240603142359 has the date before."""
+    finite = found.finite
+    dated = bool(finite.min() >= 1e13 and finite.max() < 1e14)
+    steps = np.diff(finite)
+    usual = float(np.median(steps)) if len(steps) else 0.0
+    turns = bool(np.isin(np.round(steps - usual, 3), (40, 4000, 4040)).any())  # at the ends of minutes and hours
+    worded = re.search(r"hh ?mm ?ss", f"{plain(found.units)} {found.words} {found.text}")
+    if not (dated or worded or turns or (found.finite.max() > DAY_S and usual < LONGEST_STEP_S)):
+        return None
+    try:
+        seconds = time_units.decimal_digits(finite, dated)
+    except ValueError:
+        return None
+    if (np.diff(seconds) < 0).mean() > 0.2 if len(seconds) > 1 else False:
+        return None
+    since = ({}, "") if dated else _since(content, date)
+    unit, shown = ("yyyymmddhhmmss", "YYYYMMDDhhmmss") if dated else ("hhmmss", f"hhmmss, {since[1]}")
+    return {"time_unit": unit, **since[0]}, f"digits {shown}"
+
+
+def _epochs(finite: np.ndarray, known_s: float | None) -> list[Clock]:
+    """Clocks that count from a day long ago: those that give the known date, or without one the usual ones."""
+    middle, span = float(np.median(finite)), float(np.ptp(finite))
+    clocks: list[Clock] = []
+    for unit, since_s, scale, name in EPOCHS if known_s is not None else UNDATED:
+        step_s = times.UNIT_SECONDS[unit]
+        counts = time_units.TimeUnit(step_s, since_s, scale)  # type: ignore[arg-type]
+        moment = float(time_units.to_utc(np.array(middle * step_s), counts, since_s))
+        far = abs(moment - known_s) > NEAR_S if known_s is not None else not EARLIEST_S < moment < LATEST_S
+        if far or span * step_s > 2 * DAY_S or (unit == "d" and middle < 3000):
+            continue
+        leap_s = round(moment - middle * step_s - since_s, 3)
+        since = time.strftime("%Y-%m-%d", time.gmtime(since_s))
+        more_s = leap_s + since_s % DAY_S
+        settings: dict[str, Any] = {"time_unit": unit, **({"time_since": since} if since_s else {})}
+        told = f", {-leap_s:g} s ahead of UTC" if leap_s else ""
+        by = ", a guess that no date confirms" if known_s is None else ", by the date"
+        clocks.append(({**settings, **({"time_offset_s": more_s} if more_s else {})}, f"{name}{told}{by}"))
+    return clocks
+
+
 def _unmistakable(found: Found) -> Clock | None:
     """The unit of numbers that can only be one clock."""
     finite = found.finite
@@ -110,13 +242,11 @@ def _unmistakable(found: Found) -> Clock | None:
     return None
 
 
-def _is_cf(found: Found) -> bool:
-    """Whether the reader knows the unit: "seconds since epoch" and "since midnight" give no date."""
-    try:
-        times.unit_of(found.units, found.file)
-    except DataError:
-        return False
-    return True
+def _dates(key: str) -> bool:
+    """Whether an attribute of that name holds the date of the measurement, and not of its processing."""
+    return bool(re.search(r"date|start|begin|day", key.lower())) and not re.search(
+        r"creat|process|modif|version|histor|revis|publi|update|write|written", key.lower()
+    )
 
 
 def _since(content: FileContent, date: str | None) -> tuple[dict[str, str], str]:
@@ -124,7 +254,7 @@ def _since(content: FileContent, date: str | None) -> tuple[dict[str, str], str]
     if times.date_in(content.path.stem):
         return {"time_since": "file_name"}, "date in the file's name"
     for key, value in content.attributes.items():
-        if times.date_in(value) and re.search(r"date|start|begin|day", key.lower()) and "creat" not in key.lower():
+        if times.date_in(value) and _dates(key):
             return {"time_since": key}, f"date in the attribute '{key}'"
     return ({"time_since": date}, f"date {date} of the other file") if date else ({}, "of unknown date")
 
@@ -148,6 +278,21 @@ def _year_of_name(path: Path) -> int | None:
         return times.year_of_name(path)
     except DataError:
         return None
+
+
+def why_no_time(content: FileContent, count: int) -> str:
+    """Why a file has no time for `count` rows, in words."""
+    named = [found for found in content.datasets if re.search(WORDS, found.words)]
+    parts = [found for found in content.datasets if re.fullmatch(FIELDS, found.words)]
+    text = f"no dataset of {count} rising times in {content.path}"
+    if len(parts) >= 3:
+        return (
+            f"{text}: the time is split over {', '.join(found.name for found in parts[:7])}; write one dataset of times"
+        )
+    coarse = [found for found in named if found.shape[:1] == (count,) and not np.diff(found.finite).any()]
+    shapes = [f"'{found.name}' has the shape {found.shape}" for found in named if found.shape[:1] != (count,)]
+    shapes += [f"'{found.name}' holds one value; its type is too coarse for its times" for found in coarse]
+    return f"{text}: {'; '.join(shapes[:3])}" if shapes else text
 
 
 def seconds(path: Path, section: str, settings: dict[str, Any]) -> np.ndarray:

@@ -2,7 +2,8 @@
 
 import math
 import re
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import h5py
@@ -27,6 +28,8 @@ class Found:
     text: str  # description from its attributes
     dims: tuple[str, ...]  # names of its dimensions, "" where they have none
     values: np.ndarray  # unpacked; the first rows of a large one, empty for images
+    calendar: str = ""
+    frames_last: bool = False  # (row, column, frame) in the file; shape and dims have the frame first
 
     @property
     def words(self) -> str:
@@ -69,7 +72,22 @@ def read_content(path: Path) -> FileContent:
         attributes = {key: hdf5.text(file, key) for key in known}
     if not datasets:
         raise DataError(f"{path}: it holds no numeric dataset. Give camera, lidar and navigation files.")
-    return FileContent(path, datasets, attributes)
+    return FileContent(path, tuple(_frame_first(found, datasets) for found in datasets), attributes)
+
+
+def _frame_first(found: Found, datasets: Sequence[Found]) -> Found:
+    """Images whose last axis alone has as many entries as there are times, with that axis first."""
+    if len(found.shape) != 3:
+        return found
+    rising = {len(one.values) for one in datasets if len(one.shape) == 1 and len(one.values) > 2 and _rises(one.values)}
+    if found.shape[0] in rising or found.shape[2] not in rising:
+        return found
+    dims = (found.dims[2], *found.dims[:2]) if len(found.dims) == 3 else found.dims
+    return replace(found, shape=(found.shape[2], *found.shape[:2]), dims=dims, frames_last=True)
+
+
+def _rises(values: np.ndarray) -> bool:
+    return bool(np.isfinite(values).all() and (np.diff(values) > 0).mean() > 0.8)
 
 
 def _has_numbers(file: h5py.File, name: str) -> bool:
@@ -90,7 +108,11 @@ def _describe(file: h5py.File, path: Path, name: str) -> Found:
             raw = np.asarray(item[: max(MOST_NUMBERS // columns, 1)])
         values = unpack(raw, hdf5.packing(item))
     text = " ".join(hdf5.text(item, key) for key in ("standard_name", "long_name", "description", "comment"))
-    return Found(path, name, item.shape, hdf5.text(item, "units").strip(), plain(text), _dims(file, item), values)
+    shape = item.shape
+    if len(shape) == 2 and hdf5.is_vector(shape) and max(shape) > 1:  # as MATLAB writes vectors
+        shape, values = (max(shape),), values.ravel()
+    dims = _dims(file, item)
+    return Found(path, name, shape, hdf5.unit(item), plain(text), dims, values, hdf5.text(item, "calendar"))
 
 
 def _dims(file: h5py.File, item: h5py.Dataset) -> tuple[str, ...]:

@@ -32,7 +32,7 @@ def across_track(path: Path, frames: Found) -> tuple[str | None, str]:
             return axis, f"dimension '{name}'"
         if re.search(ALONG, name):
             return AXES[1 - AXES.index(axis)], f"the other is '{name}'"
-    left = _left_by_shifts(path, frames.name)
+    left = _left_by_shifts(path, frames.name, frames.frames_last)
     if left is None:
         return None, "the images do not show which way they move"
     along = int(np.argmin(left))
@@ -42,10 +42,10 @@ def across_track(path: Path, frames: Found) -> tuple[str | None, str]:
     return AXES[1 - along], f"the scene moves along the {moved} from frame to frame"
 
 
-def _left_by_shifts(path: Path, name: str) -> tuple[float, float] | None:
+def _left_by_shifts(path: Path, name: str, frames_last: bool) -> tuple[float, float] | None:
     """The least mean squared difference of neighbouring frames over shifts along each axis, relative to no shift."""
     with hdf5.open_file(path) as file:
-        item = hdf5.images(file, name, "")
+        item = hdf5.images(file, name, "", frames_last)
         middle = [slice(max((side - LOOKED_AT) // 2, 0), (side + LOOKED_AT) // 2) for side in item.shape[1:]]
         starts = np.unique(np.linspace(0, item.shape[0] - 2, PAIRS).astype(int))
         with hdf5.library(file, name):

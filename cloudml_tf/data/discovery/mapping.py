@@ -1,5 +1,7 @@
 """Map the contents of files to the sections camera, lidar and navigation, with the reason for each choice."""
 
+import calendar
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +16,7 @@ from cloudml_tf.data.discovery.geometry import across_track, shrinking
 from cloudml_tf.data.discovery.positions import positions
 from cloudml_tf.data.discovery.rules import Choice
 from cloudml_tf.data.readers import times
+from cloudml_tf.data.readers.units import is_none
 
 OTHER_ANGLES: dict[str, tuple[str, dict[str, Any]]] = {  # rules without a field of their own
     "elevation": ("solar_zenith", {"elevation": True}),
@@ -21,6 +24,7 @@ OTHER_ANGLES: dict[str, tuple[str, dict[str, Any]]] = {  # rules without a field
 }
 
 
+MOST_SEEN = 6  # datasets that a message lists
 CLOUD = Lidar().cloud_types[0]
 
 
@@ -59,18 +63,23 @@ def map_files(contents: Sequence[FileContent]) -> Mapping:
     """Decide the role of each file; all files of one role must have the datasets of the first."""
     mapping = Mapping()
     labelled = [c for c in contents if _labels(c)]
-    imaging = [c for c in contents if rules.channels(c.datasets)]
+    imaging = [c for c in contents if rules.channels(c)]
     cameras = [c for c in imaging if c not in labelled] or imaging
     lidars = [c for c in labelled if c not in cameras] or labelled
     if cameras:
         _map_camera(mapping, cameras[0], _date_of(contents))
     else:
-        mapping.lack("data.camera.channels", "no 3-D dataset (frame, row, column) of images in any file")
+        seen = [f"{c.path.name}: {text}" for c in contents for text in rules.refused_images(c)]
+        mapping.lack("data.camera.channels", _with("no 3-D dataset (frame, row, column) of images in any file", seen))
     if lidars:
         _map_lidar(mapping, lidars[0], cameras)
     else:
         mapping.lack(
-            "data.lidar.optical_depth", "no optical depth, base or top height by name or description in any file"
+            "data.lidar.optical_depth",
+            _with(
+                "no optical depth, base or top height by name or description in any file",
+                [text for c in contents for text in rules.refusals(rules.LABELS, c.datasets)],
+            ),
         )
     scored = {c.path: sum(choice.score for choice in _angles(c).values()) for c in contents}
     angled = sorted((c for c in contents if scored[c.path]), key=lambda c: scored[c.path], reverse=True)
@@ -78,12 +87,18 @@ def map_files(contents: Sequence[FileContent]) -> Mapping:
         _map_navigation(mapping, angled[0], cameras)
         _map_positions(mapping, angled)
     else:
-        mapping.lack("data.navigation", "no sun angles by name; without them data.sun_angles is false")
+        refused = [text for c in contents for text in rules.refusals(rules.ANGLES, c.datasets)]
+        mapping.lack("data.navigation", _with("no sun angles by name; without them data.sun_angles is false", refused))
     mapping.files = {"camera": _alike(mapping, "camera", cameras), "lidar": _alike(mapping, "lidar", lidars)}
     needed = mapping.datasets("navigation")
     suited = [c for c in contents if needed <= {found.name for found in c.datasets}]
     mapping.files["navigation"] = suited if mapping.sun_angles else []
     return mapping
+
+
+def _with(text: str, seen: Sequence[str]) -> str:
+    """A text with what was seen instead."""
+    return f"{text}; seen: {'; '.join(seen[:MOST_SEEN])}" if seen else text
 
 
 def _alike(mapping: Mapping, role: str, contents: Sequence[FileContent]) -> list[FileContent]:
@@ -109,21 +124,25 @@ def _date_of(contents: Sequence[FileContent]) -> str | None:
 
 
 def _map_camera(mapping: Mapping, content: FileContent, date: str | None) -> None:
-    images = rules.channels(content.datasets)
+    images = rules.channels(content)
     mapping.sections["camera"]["channels"] = [choice.found.name for choice in images]
     mapping.choices += images
     frames = images[0].found
+    if frames.frames_last:
+        mapping.sections["camera"]["frame_axis"] = "last"
+        mapping.note(f"'{frames.name}' has its frames last")
     chosen = clocks.time_choice(content, frames.shape[0], frames, "camera.time")
     if chosen is None:
-        mapping.lack("data.camera.time", f"no dataset of {frames.shape[0]} rising times in {content.path}")
+        mapping.lack("data.camera.time", clocks.why_no_time(content, frames.shape[0]))
     else:
         mapping.take(chosen)
-        counted = clocks.candidates(chosen.found, content, lidar=False, date=date)
+        counted, why_not = clocks.candidates(chosen.found, content, lidar=False, date=date)
         if counted:
             mapping.sections["camera"].update(counted[0][0])
             mapping.clocks["camera"] = counted[0][1]
+            _hold_against_name(mapping, "camera", content)
         else:
-            mapping.lack("data.camera.time_unit", f"the unit of '{chosen.found.name}' ({chosen.why})")
+            mapping.lack("data.camera.time_unit", f"'{chosen.found.name}' of {content.path}: {why_not}")
     axis, why = across_track(content.path, frames)
     if axis:
         mapping.sections["camera"]["across_track_axis"] = axis
@@ -166,7 +185,7 @@ def _map_lidar(mapping: Mapping, content: FileContent, cameras: Sequence[FileCon
     _height_unit(mapping, labels)
     chosen = clocks.time_choice(content, count, label, "lidar.time")
     if chosen is None:
-        mapping.lack("data.lidar.time", f"no dataset of {count} rising times in {content.path}")
+        mapping.lack("data.lidar.time", clocks.why_no_time(content, count))
         return
     mapping.take(chosen)
     _lidar_clock(mapping, chosen.found, content, cameras)
@@ -193,7 +212,7 @@ def _others(content: FileContent, label: Choice) -> list[str]:
 def _height_unit(mapping: Mapping, labels: Sequence[Choice]) -> None:
     """Recognise metres by the values where no attribute gives the unit."""
     heights = [c.found for c in labels if c.field != "lidar.optical_depth"]
-    heights = [found for found in heights if not rules.is_unit(found, rules.HEIGHTS)]
+    heights = [found for found in heights if is_none(found.units)]
     positive = np.concatenate([h.finite[h.finite > 0] for h in heights]) if heights else np.zeros(0)
     if positive.size and np.median(positive) > 60.0:
         mapping.sections["lidar"]["height_unit"] = "m"
@@ -204,9 +223,9 @@ def _lidar_clock(mapping: Mapping, found: Found, content: FileContent, cameras: 
     """Choose the unit of the times that makes them overlap a camera's."""
     frame_s = [times_of(mapping, "camera", c.path) for c in cameras]
     date = _date_of([*cameras, content]) or clocks.date_of(frame_s)
-    tried = clocks.candidates(found, content, lidar=True, date=date)
+    tried, why_not = clocks.candidates(found, content, lidar=True, date=date)
     if not tried:
-        mapping.lack("data.lidar.time_unit", f"the unit of '{found.name}'")
+        mapping.lack("data.lidar.time_unit", f"'{found.name}' of {content.path}: {why_not}")
         return
     profile_s = [clocks.seconds(content.path, "lidar", {"time": found.name, **settings}) for settings, _ in tried]
     together = [any(clocks.overlap_s(p, f) >= 0 for f in frame_s) for p in profile_s]
@@ -215,6 +234,18 @@ def _lidar_clock(mapping: Mapping, found: Found, content: FileContent, cameras: 
         mapping.note(f"no camera file overlaps in time with {content.path}, read as {words}")
     mapping.sections["lidar"].update(settings)
     mapping.clocks["lidar"] = words
+    _hold_against_name(mapping, "lidar", content)
+
+
+def _hold_against_name(mapping: Mapping, role: str, content: FileContent) -> None:
+    """Tell where the times of a file, however sure their clock is, are not of the day in its name."""
+    own, run_s = times.date_in(content.path.stem), times_of(mapping, role, content.path)
+    if own is None or not len(run_s):
+        return
+    named_s = calendar.timegm((*own, 12, 0, 0))
+    if not run_s[0] - clocks.NEAR_S <= named_s <= run_s[-1] + clocks.NEAR_S:
+        begins = time.strftime("%Y-%m-%d %H:%M", time.gmtime(run_s[0]))
+        mapping.note(f"{content.path}: its times begin {begins}, and the date in its name is another; check the clock")
 
 
 def times_of(mapping: Mapping, role: str, path: Path) -> np.ndarray:
@@ -251,7 +282,7 @@ def _map_navigation(mapping: Mapping, content: FileContent, cameras: Sequence[Fi
         mapping.take(Choice(f"navigation.{field_name}", choice.found, choice.score, choice.why))
     _angle_unit(mapping, [choice.found for choice in angles.values()])
     first = next(iter(angles.values())).found
-    frames = {rules.channels(c.datasets)[0].found.shape[0] for c in cameras if rules.channels(c.datasets)}
+    frames = {rules.channels(c)[0].found.shape[0] for c in cameras if rules.channels(c)}
     mapping.sun_angles = True
     if first.shape[0] not in frames:
         _navigation_clock(mapping, content, first, cameras)
@@ -259,7 +290,7 @@ def _map_navigation(mapping: Mapping, content: FileContent, cameras: Sequence[Fi
 
 def _angle_unit(mapping: Mapping, found: Sequence[Found]) -> None:
     """Recognise radians by the values where no attribute gives the unit."""
-    if any(rules.is_unit(item, rules.ANGLE) for item in found):
+    if any(not is_none(item.units) for item in found):
         return
     largest = max(float(np.abs(item.finite).max()) for item in found)
     if largest <= 2 * np.pi + 0.01:
@@ -279,7 +310,7 @@ def _navigation_clock(mapping: Mapping, content: FileContent, first: Found, came
     mapping.take(chosen)
     frame_s = [times_of(mapping, "camera", c.path) for c in cameras]
     date = _date_of([*cameras, content]) or clocks.date_of(frame_s)
-    for settings, words in clocks.candidates(chosen.found, content, lidar=False, date=date):
+    for settings, words in clocks.candidates(chosen.found, content, lidar=False, date=date)[0]:
         row_s = clocks.seconds(content.path, "navigation", {"time": chosen.found.name, **settings})
         if any(clocks.overlap_s(row_s, times_s) >= 0 for times_s in frame_s):
             step_s = float(np.median(np.diff(row_s))) if len(row_s) > 1 else 1.0

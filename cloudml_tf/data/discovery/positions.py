@@ -17,8 +17,7 @@ def positions(contents: Sequence[FileContent], needed: set[str], count: int) -> 
     """
 
     def fits(found: Found) -> bool:
-        in_degrees = rules.is_unit(found, rules.DEGREES) or rules.is_unit(found, rules.NONE)
-        return found.shape[0] == count and in_degrees
+        return found.shape[0] == count
 
     both = [choice for rule in rules.POSITION if (choice := rules.best(rule, contents[0].datasets, fits))]
     if len(both) < len(rules.POSITION):

@@ -82,7 +82,10 @@ def load_flight(name: str, files: FlightFiles, data: Data, target: Target, label
 
 def _frame_shape(file: h5py.File, camera: Camera) -> tuple[tuple[int, int, int], int]:
     """(H, W, C) as the network will see it, and the number of frames in the file."""
-    shapes = {name: hdf5.images(file, name, "data.camera.channels").shape for name in camera.channels}
+    shapes = {
+        name: hdf5.images(file, name, "data.camera.channels", camera.frame_axis == "last").shape
+        for name in camera.channels
+    }
     if len(set(shapes.values())) > 1:
         raise DataError(f"{file.filename}: channels differ in shape: {shapes}. Choose others in data.camera.channels.")
     total, rows, columns = next(iter(shapes.values()))
@@ -108,15 +111,11 @@ def _frame_times(file: h5py.File, camera: Camera, total: int, counts: dict[str, 
         raise DataError(
             f"{file.filename}: '{camera.time}' must have one time per frame, {total}. Received: {len(time_s)}."
         )
-    order = np.argsort(time_s, kind="stable")
-    order = order[np.isfinite(time_s[order])]
+    order, left = times.in_order(time_s)
     if len(order) == 0:
         raise DataError(f"{file.filename}: '{camera.time}' holds no finite time.")
-    kept = np.concatenate([[True], np.diff(time_s[order]) > 0])
-    counts["frames"] = total
-    counts["frames without a time"] = total - len(order)
-    counts["frames duplicated"] = int((~kept).sum())
-    return time_s[order[kept]], order[kept]
+    counts |= {"frames": total, **{f"frames {why}": count for why, count in left.items()}}
+    return time_s[order], order
 
 
 def _check_overlap(name: str, camera: Path, lidar: Path, frame_s: np.ndarray, profile_s: np.ndarray) -> None:

@@ -139,7 +139,9 @@ def _raw_slabs(
     """Yield (number of the segment, positions (n,) in it, what is stored of each channel)."""
     rows_cut, columns_cut = (slice(*cut) if cut else slice(None) for cut in (camera.rows, camera.columns))
     with hdf5.open_file(flight.camera_path, flight.limits) as file:
-        sets = [hdf5.images(file, name, "data.camera.channels") for name in camera.channels]
+        sets = [
+            hdf5.images(file, name, "data.camera.channels", camera.frame_axis == "last") for name in camera.channels
+        ]
         packing = [hdf5.packing(item) for item in sets]
         for number, frames in enumerate(pieces):
             rows = flight.row[frames]

@@ -14,7 +14,7 @@ import h5py
 import numpy as np
 
 from cloudml_tf.config.data import Limits
-from cloudml_tf.data.readers.packing import PACKING, check_packing, unpack
+from cloudml_tf.data.readers.packing import may_pack, packing_of, unpack
 from cloudml_tf.utils.errors import DataError
 
 SHORTENED = 0.8
@@ -83,17 +83,31 @@ def text(item: Any, key: str) -> str:
     """A text attribute of a file, group or dataset; "" where it is missing."""
     with library(item, f"{item.name}, attribute {key}"):
         value = item.attrs.get(key, "")
+    value = "" if isinstance(value, h5py.Empty) else value
     value = np.ravel(value)[0] if isinstance(value, np.ndarray) and value.size else value
     value = value.decode(errors="replace") if isinstance(value, bytes) else str(value)
     return value.encode(errors="replace").decode()  # h5py makes lone surrogates of invalid UTF-8
 
 
+def unit(item: Any) -> str:
+    """The unit that a dataset writes, as `units`, `unit`, `Units` or `UNITS`; "" where it has none.
+
+    Raises `DataError` where two contradict each other.
+    """
+    with library(item, f"{item.name}, its attributes"):
+        names = [key for key in item.attrs if key.lower() in ("units", "unit")]
+    found = {text(item, key).strip("\x00 ") for key in names} - {""}
+    if len(found) > 1:
+        shown = " and ".join(f"'{_plain(one)}'" for one in sorted(found))
+        raise DataError(f"{item.file.filename}: '{item.name}' has two units, {shown}. Remove the wrong one.")
+    return found.pop() if found else ""
+
+
 def packing(item: h5py.Dataset) -> dict[str, Any]:
     """The attributes that describe how a dataset is packed. Raises `ValueError` where they are invalid."""
     with library(item, f"{item.name}, its attributes"):
-        found = {key: item.attrs[key] for key in PACKING if key in item.attrs}
-    check_packing(found)
-    return found
+        found = {key: item.attrs[key] for key in item.attrs if may_pack(key)}
+    return packing_of({key: value for key, value in found.items() if not isinstance(value, h5py.Empty)})
 
 
 def has(file: h5py.File, name: str) -> bool:
@@ -116,16 +130,32 @@ def dataset(file: h5py.File, name: str, rank: int | tuple[int, ...] | None = Non
     except ValueError as error:
         raise DataError(f"{file.filename}: '{name}'{where}: {error}. Fix the file.") from None
     ranks = (rank,) if isinstance(rank, int) else rank
-    if ranks is not None and len(shape) not in ranks:
+    if ranks is not None and len(shape) not in ranks and not (1 in ranks and is_vector(shape)):
         expected = " or ".join(str(r) for r in ranks)
         raise DataError(f"{file.filename}: '{name}'{where} must have {expected} dimensions. Received: shape {shape}.")
     _check_storage(file, name, found)
     return found
 
 
-def images(file: h5py.File, name: str, field: str) -> h5py.Dataset:
-    """A dataset (frame, row, column) whose frames and chunks are small enough to be read at once."""
+class FramesLast:
+    """A dataset (row, column, frame) that is read as (frame, row, column)."""
+
+    def __init__(self, item: Any) -> None:
+        self.item, self.attrs, self.name, self.file, self.dtype = item, item.attrs, item.name, item.file, item.dtype
+        self.shape = (item.shape[2], *item.shape[:2])
+        self.chunks = item.chunks and (item.chunks[2], *item.chunks[:2])
+
+    def __getitem__(self, key: Any) -> np.ndarray:
+        first, *rest = (*key, *[slice(None)] * 3)[:3] if isinstance(key, tuple) else (key, slice(None), slice(None))
+        found = np.asarray(self.item[(*rest, first)])
+        return found if isinstance(first, int | np.integer) else np.moveaxis(found, -1, 0)
+
+
+def images(file: h5py.File, name: str, field: str, frames_last: bool = False) -> Any:
+    """A dataset (frame, row, column), or (row, column, frame) read so, whose frames and chunks are small enough to be
+    read at once."""
     found = dataset(file, name, 3, field)
+    found = FramesLast(found) if frames_last else found
     frame = math.prod(found.shape[1:]) * max(found.dtype.itemsize, 4)  # as stored, or as float32
     chunk = math.prod(found.chunks) * found.dtype.itemsize if found.chunks else 0
     _check_size(file, name, max(frame, chunk) / 2**20, "limits.read_mb", "MB per frame or chunk")
@@ -141,7 +171,27 @@ def read(file: h5py.File, name: str, rank: int | tuple[int, ...], field: str = "
     _check_size(file, name, count, "limits.column_values", "numbers")
     with library(file, name):
         raw = np.asarray(found[()])
+    ranks = (rank,) if isinstance(rank, int) else rank
+    if raw.ndim == 2 and 1 in ranks and (1 in raw.shape if 2 not in ranks else raw.shape[0] == 1 < raw.shape[1]):
+        raw = raw.ravel()  # a vector as MATLAB writes it
     return unpack(raw, packing(found))
+
+
+def is_vector(shape: tuple[int, ...]) -> bool:
+    """Whether a shape is that of a vector: MATLAB writes (1, N) or (N, 1)."""
+    return len(shape) == 1 or (len(shape) == 2 and 1 in shape)
+
+
+def first_frames(path: Path, name: str, count: int, frames_last: bool = False) -> np.ndarray:
+    """The first frames of a dataset of images, unpacked; none where they cannot be read."""
+    try:
+        with open_file(path) as file:
+            item = images(file, name, "", frames_last)
+            with library(file, name):
+                raw = np.asarray(item[:count])
+            return unpack(raw, packing(item))
+    except (DataError, ValueError):
+        return np.zeros((0, 0, 0))
 
 
 def _check_size(file: h5py.File, name: str, asked: float, key: str, unit: str) -> None:

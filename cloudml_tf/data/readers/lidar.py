@@ -7,11 +7,11 @@ import h5py
 import numpy as np
 
 from cloudml_tf.config.data import Lidar, Limits, Target
-from cloudml_tf.data.readers import clocks, hdf5
+from cloudml_tf.data.readers import clocks, hdf5, times
+from cloudml_tf.data.readers.units import convert
 from cloudml_tf.utils.errors import DataError
 
 LARGEST = 1e6  # no layer has a larger optical depth or height
-METRE_WORDS = ("m", "meter", "meters", "metre", "metres")
 
 
 @dataclass(frozen=True)
@@ -34,12 +34,8 @@ def read_profiles(path: Path, lidar: Lidar, target: Target, limits: Limits | Non
         span_s = _profile_times(file, path, lidar)  # (P, 3)
         label, counts = _labels(file, lidar, target, len(span_s))
         latitude, longitude = (_positions(file, lidar, key, len(span_s)) for key in ("latitude", "longitude"))
-    order = np.argsort(span_s[:, 1], kind="stable")
-    order = order[np.isfinite(span_s[order, 1])]
-    kept = np.concatenate([[True], np.diff(span_s[order, 1]) > 0]) if len(order) else np.zeros(0, bool)
-    counts["profiles duplicated"] = int((~kept).sum())
-    counts["profiles without a time"] = int(len(span_s) - len(order))
-    order = order[kept]
+    order, left = times.in_order(span_s[:, 1])
+    counts |= {f"profiles {why}": count for why, count in left.items()}
     start, middle, end = span_s[order].T
     return Profiles(start, middle, end, label[order], latitude[order], longitude[order], counts, order)
 
@@ -72,8 +68,7 @@ def _labels(file: h5py.File, lidar: Lidar, target: Target, count: int) -> tuple[
     key = {"optical_depth": "optical_depth", "cloud_base_km": "base", "cloud_top_km": "top"}[target.name]
     layers = _rows(file, lidar, key, (1, 2), count)  # (P, L)
     layers = layers[:, None] if layers.ndim == 1 else layers
-    if target.name != "optical_depth":
-        layers = layers * _kilometres(file, lidar, getattr(lidar, key))
+    layers = _in_its_unit(file, lidar, key, layers)
     number = _optional(file, lidar, "number_layers", 1, count)
     is_cloud = _cloud_layers(file, lidar, layers, number)
     label = _choose_layer(layers, is_cloud, lidar, target)
@@ -97,12 +92,17 @@ def _labels(file: h5py.File, lidar: Lidar, target: Target, count: int) -> tuple[
     return np.where(left, label, np.nan), counts
 
 
-def _kilometres(file: h5py.File, lidar: Lidar, name: str) -> float:
-    """The factor that converts a height of the file to km."""
-    unit = lidar.height_unit
-    if unit == "attribute":
-        unit = "m" if hdf5.text(file[name], "units").strip().lower() in METRE_WORDS else "km"
-    return 1e-3 if unit == "m" else 1.0
+def _in_its_unit(file: h5py.File, lidar: Lidar, key: str, layers: np.ndarray) -> np.ndarray:
+    """Heights in km, and optical depths as numbers, by the unit that the file writes. Raises `DataError`."""
+    name, height = getattr(lidar, key), key in ("base", "top")
+    unit = lidar.height_unit if height and lidar.height_unit != "attribute" else hdf5.unit(file[name])
+    if not unit:
+        return layers
+    try:
+        return convert(layers, unit, "km" if height else "1")
+    except ValueError as error:
+        remedy = "Set data.lidar.height_unit to the unit of the numbers" if height else "Choose another dataset"
+        raise DataError(f"{file.filename}: '{name}' (data.lidar.{key}): {error}. {remedy}.") from None
 
 
 def _rows(file: h5py.File, lidar: Lidar, key: str, rank: int | tuple[int, ...], count: int) -> np.ndarray:

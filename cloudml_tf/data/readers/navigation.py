@@ -10,12 +10,12 @@ import numpy as np
 
 from cloudml_tf.config.data import Data, Feature, FlightFiles, Navigation
 from cloudml_tf.data.readers import clocks, hdf5, times
+from cloudml_tf.data.readers.units import convert
 from cloudml_tf.utils.errors import DataError
 
 MOST_DEGREES = 1e6  # headings may count turns; larger values are not angles
 FARTHEST = np.array([[90.0], [360.0]])  # latitude and longitude, degrees
 LARGEST = float(np.finfo("float32").max)  # largest input of a network
-RADIANS = ("rad", "radian", "radians")
 
 
 def read_navigation(
@@ -46,8 +46,7 @@ def _rows_of_frames(
     if navigation.time is None:
         return total, row, np.ones(len(row), bool)
     row_s = clocks.read_times(file, navigation, "navigation", 1)
-    order = np.argsort(row_s, kind="stable")
-    order = order[np.isfinite(row_s[order])]
+    order, _ = times.in_order(row_s)
     if len(order) == 0:
         raise DataError(f"{file.filename}: '{navigation.time}' holds no finite time.")
     index, apart_s = times.nearest(row_s[order], time_s)
@@ -77,7 +76,7 @@ def read_positions(
         if any(names[key] == Navigation.model_fields[key].default for key in missing):
             return otherwise
         count, rows, near = _rows_of_frames(file, navigation, time_s, total, row)
-        values = np.stack([_column(file, navigation, key, count)[rows] for key in names])
+        values = np.stack([_degrees(file, navigation, key, count)[rows] for key in names])
     return np.where((np.abs(values) <= FARTHEST) & near, values, np.nan)
 
 
@@ -120,12 +119,19 @@ def _column(file: h5py.File, navigation: Navigation, key: str, count: int) -> np
 
 
 def _degrees(file: h5py.File, navigation: Navigation, key: str, count: int) -> np.ndarray:
-    """One angle of every row, in degrees."""
+    """One angle of every row, in degrees, by the setting or the unit that the file writes. Raises `DataError`."""
     name, values = getattr(navigation, key), _column(file, navigation, key, count)
-    unit = navigation.angle_unit
-    if unit == "attribute":
-        unit = "rad" if hdf5.text(file[name], "units").strip().lower() in RADIANS else "deg"
-    return np.rad2deg(values) if unit == "rad" else values
+    given = navigation.angle_unit
+    unit = hdf5.unit(file[name]) if given == "attribute" or key in ("latitude", "longitude") else given
+    if not unit:
+        return values
+    try:
+        return convert(values, unit, "degree")
+    except ValueError as error:
+        raise DataError(
+            f"{file.filename}: '{name}' (data.navigation.{key}): {error}. Set data.navigation.angle_unit to 'deg' or "
+            "'rad', or name another dataset."
+        ) from None
 
 
 def _fill_angles(degrees: np.ndarray, longest: int) -> np.ndarray:

@@ -6,24 +6,11 @@ from pathlib import Path
 
 import numpy as np
 
+from cloudml_tf.data.readers.time_units import UNIT_SECONDS, TimeUnit, parse
 from cloudml_tf.utils.errors import DataError
 
-UNIT_SECONDS = {"ns": 1e-9, "us": 1e-6, "ms": 1e-3, "s": 1.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
-_UNIT_WORDS = {
-    "nanosecond": "ns", "microsecond": "us", "millisecond": "ms", "msec": "ms", "second": "s", "sec": "s",
-    "minute": "min", "hour": "h", "hr": "h", "day": "d",
-}  # fmt: skip
-_CF_TIME = re.compile(
-    r"""\s* (\w+)
-    (?: \s+ since \s+ (\d{4})-(\d\d?)-(\d\d?)               # the reference's date
-        (?: [T\ ]\s* (\d\d?):(\d\d?) (?: :(\d\d?(?:\.\d*)?) )? )?  # and time of day
-    )?
-    (?: \s* (?: Z | UTC | GMT ) )?
-    (?: \s* ([+-]\d\d?) (?: :?(\d\d) )? )?                   # hours and minutes east of Greenwich
-    \s*""",
-    re.VERBOSE,
-)
 DAY_S = 86400.0
+MOST_JUMPS = 0.05  # of its rows, by which a clock may jump back; a file with more of them is not in order of time
 FARTHEST_S = 1e20  # from 1970; a number beyond is not a time
 
 
@@ -35,25 +22,24 @@ def unit_of(
     A unit without a reference counts from `since_s`; no unit at all means seconds. Raises `DataError` naming the file
     and `field`, the setting that helps, for one that cannot be read.
     """
-    if not attribute.strip():
-        return 1.0, since_s
-    match = _CF_TIME.fullmatch(attribute)
-    word = match.group(1).lower() if match else ""
-    unit = word if word in UNIT_SECONDS else _UNIT_WORDS.get(word.removesuffix("s"), word.removesuffix("s"))
-    if match is None or unit not in UNIT_SECONDS:
-        raise DataError(
-            f"{path}: time unit '{attribute[:80]}' is not known; set {field} to one of {list(UNIT_SECONDS)}."
-        )
-    year, month, day, hour, minute = (int(part or 0) for part in match.groups()[1:6])
-    zone_h, zone_min = (int(part or 0) for part in match.groups()[7:])
-    zone_s = 3600.0 * zone_h + 60.0 * (-zone_min if zone_h < 0 else zone_min)
-    if not year:
-        return UNIT_SECONDS[unit], since_s - zone_s
+    unit = time_unit(attribute, path, field)
+    return unit.unit_s, since_s if unit.since_s is None else unit.since_s
+
+
+def time_unit(attribute: str, path: Path, field: str, calendar_name: str = "", described: str = "") -> TimeUnit:
+    """What a time counts by its unit, its calendar and the words of its dataset; seconds without a unit.
+
+    Raises `DataError` naming the file and `field`, the setting that helps.
+    """
+    if not attribute.strip() and not calendar_name.strip():
+        return TimeUnit(1.0, None)
     try:
-        reference_s = calendar.timegm((year, month, day, hour, minute, 0)) + float(match.group(7) or 0)
-    except ValueError:
-        raise DataError(f"{path}: time unit '{attribute}' has no valid reference date; set {field}.") from None
-    return UNIT_SECONDS[unit], reference_s - zone_s
+        return parse(attribute or "s", calendar_name, described)
+    except ValueError as error:
+        raise DataError(
+            f"{path}: time unit '{attribute[:80]}' cannot be read: {error}; set {field} to one of "
+            f"{list(UNIT_SECONDS)}, and time_since to the date that the times count from."
+        ) from None
 
 
 _DATE = r"(?<!\d)((?:19|20)\d\d)[-_.]?(0[1-9]|1[0-2])[-_.]?(0[1-9]|[12]\d|3[01])(?=\d{4}(?:\d\d)?(?!\d)|(?!\d))"
@@ -117,6 +103,33 @@ def day_of_year_to_seconds(days: np.ndarray, year: int) -> np.ndarray:
         days[days < 10.0] += length
     days = past_midnight(days)
     return calendar.timegm((year, 1, 1, 0, 0, 0)) + (days - 1.0) * DAY_S
+
+
+def in_order(time_s: np.ndarray) -> tuple[np.ndarray, dict[str, int]]:
+    """The rows of a file (N,) in order of time, each time once, and how many are left out, by reason.
+
+    Where a clock jumps back, times come twice, at two places: all of them are left out. A file whose rows are in no
+    order at all, as if shuffled, is sorted.
+    """
+    rows = np.flatnonzero(np.isfinite(time_s))
+    back = np.flatnonzero(np.diff(time_s[rows]) < 0)
+    ambiguous = np.zeros(len(rows), bool)
+    if 0 < len(back) <= max(1.0, MOST_JUMPS * len(rows)):
+        run = np.zeros(len(rows), "int64")
+        run[back + 1] = 1
+        run = np.cumsum(run)
+        ends = [(time_s[rows[run == n]].min(), time_s[rows[run == n]].max()) for n in range(run[-1] + 1)]
+        for number, (first, last) in enumerate(ends):
+            ambiguous |= (run != number) & (time_s[rows] >= first) & (time_s[rows] <= last)
+    kept = rows[~ambiguous]
+    order = kept[np.argsort(time_s[kept], kind="stable")]
+    once = np.concatenate([[True], np.diff(time_s[order]) > 0]) if len(order) else np.zeros(0, bool)
+    left = {
+        "without a time": len(time_s) - len(rows),
+        "whose clock had jumped back": int(ambiguous.sum()),
+        "duplicated": int((~once).sum()),
+    }
+    return order[once], left
 
 
 def pieces(time_s: np.ndarray, max_gap_s: float | None) -> np.ndarray:
