@@ -25,7 +25,7 @@ train: venv
 test: .venv/.tested
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/pytest -n 2 --dist worksteal -m "not slow" --cov --cov-report=term --cov-fail-under=95
+	$(BIN)/pytest -n 2 --dist worksteal -m "not slow" --cov --cov-report=term --cov-fail-under=95 --durations=30
 
 test-all: test
 	$(BIN)/pytest -m slow

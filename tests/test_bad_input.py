@@ -341,7 +341,9 @@ def test_a_missing_configuration_is_told_with_the_nearest_name(home: Path, refus
     assert f"{home / 'tinny.json'}: no such configuration file. Did you mean {path}?" in message
     elsewhere = home.with_name(home.name + "s") / path.name
     assert f"{elsewhere}: no such configuration file. Did you mean {path}?" in refused("train", elsewhere)
-    assert refused("train", home / "other" / "zzz.json").endswith("no such configuration file.\n")
+    assert refused("train", home / "other" / "zzz.json").endswith(
+        "no such configuration file. The command `init` writes one.\n"
+    )
 
 
 @pytest.mark.parametrize("place", [".", NO_PLACE + "/tiny.json"])

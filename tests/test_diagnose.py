@@ -250,6 +250,7 @@ def test_a_learning_rate_that_is_too_high(start: Callable[..., Path], capsys) ->
     assert settings_of(found)["training.learning_rate"] == 1e-3
 
 
+@pytest.mark.slow
 def test_a_loss_that_is_no_number_is_a_matter_of_the_learning_rate(start: Callable[..., Path], capsys) -> None:
     wild = {"learning_rate": 10, "gradient_clip_norm": None, "warmup_epochs": 0}
     found = diagnosed(start(training=wild, model={"output_init": 1e30}), capsys, "--quick")

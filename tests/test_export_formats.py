@@ -324,7 +324,7 @@ def test_what_a_format_has_no_word_for_is_refused_in_words(tiny, tmp_path: Path,
     import tensorflow as tf
 
     model = keras.Sequential([keras.Input((3,), name="frames"), keras.layers.Dense(1)])
-    source = Source([model], lambda x: {"optical_depth": tf.math.bessel_i0e(model(x["frames"]))}, tiny(), {})
+    source = Source(model, lambda x: {"optical_depth": tf.math.bessel_i0e(model(x["frames"]))}, tiny(), {})
     assert source.shapes == {"frames": (None, 3)}
     write_savedmodel(source, tmp_path)
     with pytest.raises(RunError, match=f"cannot be written as {FORMATS[name].title} .* Leave {name} out of --format"):

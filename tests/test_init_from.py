@@ -83,6 +83,7 @@ def test_a_run_goes_on_from_another_with_its_scaling(finished: Path, tiny_file, 
     assert "test flight sim03: " in shown
 
 
+@pytest.mark.slow
 def test_it_learns_from_there_at_a_lower_rate_and_resumes(finished: Path, tiny, tmp_path: Path, capsys) -> None:
     start = {"max_epochs": 2, "init_from": str(finished)}
     config = tiny(training=start, data={"labels": 40})

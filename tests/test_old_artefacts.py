@@ -172,7 +172,7 @@ def test_a_prediction_gives_the_old_values(model: str, near: float, tmp_path: Pa
             np.testing.assert_allclose(found[name].values, values, rtol=tolerance, atol=tolerance, err_msg=name)
 
 
-@pytest.mark.parametrize("run", ["nadir", slowly("swath")])
+@pytest.mark.parametrize("run", [slowly("nadir"), slowly("swath")])
 def test_a_run_is_exported_again_and_answers_as_its_old_export(run: str, near: float, tmp_path: Path) -> None:
     import tensorflow as tf
 
@@ -204,6 +204,7 @@ def test_a_comparison_is_the_old_one(tmp_path: Path) -> None:
 # --- trainings that go on from what is old
 
 
+@pytest.mark.slow
 def test_an_interrupted_training_ends_as_it_would_have(home: Path) -> None:
     shutil.copytree("interrupted", "resumed")
     assert cloudml("train", "nadir.json", "--run-dir", "resumed", "--resume") == 0

@@ -263,8 +263,10 @@ def test_extra_flights_must_be_free(tiny, tiny_content) -> None:
     with pytest.raises(DataError, match="'sim09' is not among"):
         prepare_frames(tiny(pretraining={"extra_flights": ["sim09"]}))
     loo = {"kind": "leave_one_out", "test": "sim01", "val": "sim02"}
-    with pytest.raises(DataError, match="'sim01' is a flight of the split"):
-        prepare_frames(tiny(split=loo, pretraining={"extra_flights": ["sim01"]}))
+    with pytest.raises(ConfigError, match="extra_flights must be outside the split"):
+        parse_config(tiny_content(split=loo, pretraining={"extra_flights": ["sim01"]}))
+    with pytest.raises(DataError, match="'sim03' is a flight of the split"):
+        prepare_frames(tiny(split=loo, pretraining={"extra_flights": ["sim03"]}))
     free = prepare_frames(tiny(split={**loo, "exclude": []}, data={"simulation": {"flight_count": 4}}))
     assert "sim01" not in free["train"].flights
 

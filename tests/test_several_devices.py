@@ -156,6 +156,7 @@ print(json.dumps(found))
 """
 
 
+@pytest.mark.slow
 def test_the_loss_alone_in_a_mirrored_fit_of_keras() -> None:
     command = [sys.executable, "-c", STOCK]
     done = subprocess.run(command, cwd=HOME, capture_output=True, text=True, check=True, timeout=120)

@@ -237,6 +237,7 @@ def test_runs_on_scenes_are_one_ensemble(home, other, tmp_path, capsys) -> None:
     assert "normalises each batch by itself" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_search_trains_networks_of_scenes(home, tmp_path, capsys) -> None:
     search = {
         "experiment_name": "scenes",

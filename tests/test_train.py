@@ -145,6 +145,7 @@ def test_a_run_that_was_killed_while_it_was_judged_ends_as_it_had_ended(
     assert "Variance collapse" in metrics["training"]["ending"]
 
 
+@pytest.mark.slow
 def test_another_seed_gives_another_run(tiny, finished: Path, tmp_path: Path) -> None:
     _, metrics = train(tiny(seed=4), Console(), str(tmp_path / "4"))
     assert metrics["test"]["r2"] != metrics_of(finished)["test"]["r2"]

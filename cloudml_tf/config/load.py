@@ -59,7 +59,7 @@ def read_content(path: str | Path) -> dict[str, Any]:
     try:
         content = plain_json.read(path)
     except FileNotFoundError:
-        hint = did_you_mean(path, ".json") or " `cloudml init DIR` writes one."
+        hint = did_you_mean(path, ".json") or " The command `init` writes one."
         raise ConfigError(f"{path}: no such configuration file.{hint}") from None
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read as a text file ({error}). Give a JSON file.") from None
@@ -194,7 +194,10 @@ def _explain(where: str, details: list[Any], root: type[BaseModel]) -> str:
         return f"'{where}.{context['discriminator'].strip(chr(39))}' is required and missing"
     if first["type"] == "model_type":
         fields = [name for model in _follow(first["loc"], root)[1] for name in model.model_fields]
-        return f"'{where}' is a section, and its fields are set one by one, such as {where}.{fields[0]}"
+        return (
+            f"'{where}' is a section, and its fields are set one by one, such as {where}.{fields[0]}. "
+            f"Received: {shortened(json.dumps(first.get('input'), default=str))}"
+        )
     messages = [_in_our_words(detail["msg"]) for detail in details]
     messages = [shortened(message.replace("a valid tuple", "a list, [...]")) for message in messages]
     received = first.get("input")
@@ -214,7 +217,7 @@ def _nearest_key(where: str, key: str, known: list[str], root: type[BaseModel]) 
     """The field that an unknown key may have meant: a similar one in its section, else one of that name elsewhere."""
     parent = where.removesuffix(key)
     elsewhere = {path.rpartition(".")[2]: path for path in reversed(list(_paths(root)))}
-    for names, cutoff in ((known, 0.75), (list(elsewhere), 0.8), (known, 0.5)):
+    for names, cutoff in ((known, 0.75), (list(elsewhere), 0.75), (known, 0.5)):
         near = difflib.get_close_matches(key, names, n=1, cutoff=cutoff)
         if near:
             return f"{parent}{near[0]}" if names is known else elsewhere[near[0]]

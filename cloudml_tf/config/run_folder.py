@@ -208,7 +208,7 @@ def read_history(path: Path) -> list[dict[str, float]]:
 def read_run(path: Path, overrides: dict[str, Any] | None = None) -> tuple[Config, dict[str, Any]]:
     """Configuration and data description of a run. Raises `RunError` where the folder is something else."""
     if not path.exists():
-        raise RunError(f"{path}: no such folder. Give a run folder or an exported model.{did_you_mean(path)}")
+        raise RunError(f"{path}: no such folder.{did_you_mean(path)}")
     if not (path / "config.json").is_file():
         text = f"{path}: neither a run folder (config.json) nor an exported model (cloudml.json)."
         raise RunError(text + _lying_in(path))

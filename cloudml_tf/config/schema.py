@@ -88,8 +88,8 @@ class Config(Settings):
                 yield "data.lidar.clear_sky 'zero' makes sense for optical_depth only: clear sky has no cloud base"
             if self.target.minimum is not None and self.target.minimum > 0:
                 yield (
-                    "data.lidar.clear_sky 'zero' gives labels of 0, below target.minimum. Set target.minimum to 0 or "
-                    f"null. Received: {self.target.minimum:g}"
+                    f"data.lidar.clear_sky 'zero' labels are below target.minimum, {self.target.minimum:g}; "
+                    "set target.minimum to 0 or null"
                 )
         if self.loss.target_variance == "batch" and self.training.batch_size < 2:
             yield "loss.target_variance 'batch' needs training.batch_size of 2 or more: one has no variance"
