@@ -281,7 +281,7 @@ LAYOUTS: dict[Callable[[Path], None], dict[str, Any]] = {
         "split.train": ["alpha"],
     },
     one_lidar_for_two_legs: {
-        "data.camera.time_unit": "s",
+        "data.camera.time": "gps_time",
         "data.lidar.optical_depth": "cloud_od_532",
         "data.lidar.time_since": "flight_date",
         "data.navigation.heading": None,
@@ -345,13 +345,13 @@ def test_a_clock_that_steps_by_one_counts_seconds_not_hours(tmp_path: Path, caps
     assert found["clocks"]["camera"].startswith("seconds of the day")
 
 
-def test_metres_in_words_that_no_reader_knows_are_told_by_their_numbers(tmp_path: Path, capsys: Any) -> None:
+def test_what_heights_count_from_does_not_change_their_unit(tmp_path: Path, capsys: Any) -> None:
     contents = {"images": moving(1), "ts": midnight(3) + np.arange(FRAMES)}
     lidar = {"epoch": midnight(3) + PROFILES.astype("f8"), "cloud_base": 900 + 200 * label(1)}
     camera = write(tmp_path / "cam.h5", contents)
     path = write(tmp_path / "lid.h5", lidar, units={"cloud_base": "meters above sea level"})
     found = proposed(capsys, tmp_path / "mine", "--from", camera, path)
-    assert content_of(tmp_path / "mine")["data"]["lidar"]["height_unit"] == "m"
+    assert "height_unit" not in content_of(tmp_path / "mine")["data"]["lidar"]
     assert 1.0 < found["loaded"]["label_mean"] < 1.2
 
 

@@ -135,7 +135,7 @@ def candidates(found: Found, content: FileContent, lidar: bool, date: str | None
         return [], f"its unit '{found.units}' is not understood"
     if written is not None and not written.unit:
         return [({}, f"'{found.units}'")], ""
-    known_s, known_by = _date_s(content, date)
+    known_s, known_by = _date_s(content)
     unit = "any" if written is None else written.unit
     allowed = ("day_of_year", "d") if unit in ("day_of_year", "d") else (unit,)
     guessed = _guessed(found, content, lidar, date, known_s)
@@ -147,19 +147,23 @@ def candidates(found: Found, content: FileContent, lidar: bool, date: str | None
     return [], f"{span}{'' if unit == 'any' else f' {unit}'}, are no clock that is known{near}"
 
 
-def _date_s(content: FileContent, date: str | None) -> tuple[float | None, str]:
-    """The date of a file in s since 1970, by its name, its attributes or another file; and which says so."""
-    own, source = times.date_in(content.path.stem), "the date in the file's name"
-    if own is None:
-        named = [value for key, value in content.attributes.items() if _dates(key)]
-        found = [times.date_in(text) for text in (*named, date or "")]
-        own, source = next((day for day in found if day), None), "the date that the files give"
-    if own is None:
-        return None, ""
+def _date_s(content: FileContent) -> tuple[float | None, str]:
+    """The date of a file, by its name or attributes, in s since 1970; and which says so."""
+    named = [value for key, value in content.attributes.items() if _dates(key)]
+    for text, source in [
+        (content.path.stem, "the date in the file's name"),
+        *((value, "the date in its attributes") for value in named),
+    ]:
+        if moment := _noon_s(times.date_in(text)):
+            return moment, source
+    return None, ""
+
+
+def _noon_s(day: tuple[int, int, int] | None) -> float | None:
     try:
-        return float(calendar.timegm((*own, 12, 0, 0))), source
+        return None if day is None else float(calendar.timegm((*day, 12, 0, 0)))
     except ValueError:
-        return None, ""
+        return None
 
 
 def _guessed(found: Found, content: FileContent, lidar: bool, date: str | None, known_s: float | None) -> list[Clock]:
@@ -170,7 +174,8 @@ def _guessed(found: Found, content: FileContent, lidar: bool, date: str | None, 
         return [digits]
     if clock := _unmistakable(found):
         return [clock]
-    if epochs := _epochs(finite, known_s):
+    of_others = _noon_s(times.date_in(date or "")) if known_s is None else None
+    if epochs := _epochs(finite, known_s or of_others) or (_epochs(finite, None) if known_s is None else []):
         return epochs
     step = float(np.median(np.abs(np.diff(finite)))) if len(finite) > 1 else 0.0
     since = _since(content, date)
@@ -289,9 +294,14 @@ def why_no_time(content: FileContent, count: int) -> str:
         return (
             f"{text}: the time is split over {', '.join(found.name for found in parts[:7])}; write one dataset of times"
         )
-    coarse = [found for found in named if found.shape[:1] == (count,) and not np.diff(found.finite).any()]
+    coarse = [found for found in named if found.shape[:1] == (count,) and found.type in ("float16", "float32")]
     shapes = [f"'{found.name}' has the shape {found.shape}" for found in named if found.shape[:1] != (count,)]
-    shapes += [f"'{found.name}' holds one value; its type is too coarse for its times" for found in coarse]
+    shapes += [
+        f"'{found.name}' is {found.type}, too coarse for its times: they are rounded to steps of "
+        f"{np.spacing(np.abs(found.finite).max().astype(found.type)):.3g}"
+        for found in coarse
+        if found.finite.size
+    ]
     return f"{text}: {'; '.join(shapes[:3])}" if shapes else text
 
 

@@ -29,6 +29,7 @@ class Found:
     dims: tuple[str, ...]  # names of its dimensions, "" where they have none
     values: np.ndarray  # unpacked; the first rows of a large one, empty for images
     calendar: str = ""
+    type: str = ""  # float32
     frames_last: bool = False  # (row, column, frame) in the file; shape and dims have the frame first
 
     @property
@@ -112,7 +113,9 @@ def _describe(file: h5py.File, path: Path, name: str) -> Found:
     if len(shape) == 2 and hdf5.is_vector(shape) and max(shape) > 1:  # as MATLAB writes vectors
         shape, values = (max(shape),), values.ravel()
     dims = _dims(file, item)
-    return Found(path, name, shape, hdf5.unit(item), plain(text), dims, values, hdf5.text(item, "calendar"))
+    return Found(
+        path, name, shape, hdf5.unit(item), plain(text), dims, values, hdf5.text(item, "calendar"), type=item.dtype.name
+    )
 
 
 def _dims(file: h5py.File, item: h5py.Dataset) -> tuple[str, ...]:

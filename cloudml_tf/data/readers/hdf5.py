@@ -107,7 +107,7 @@ def packing(item: h5py.Dataset) -> dict[str, Any]:
     """The attributes that describe how a dataset is packed. Raises `ValueError` where they are invalid."""
     with library(item, f"{item.name}, its attributes"):
         found = {key: item.attrs[key] for key in item.attrs if may_pack(key)}
-    return packing_of({key: value for key, value in found.items() if not isinstance(value, h5py.Empty)})
+    return packing_of(found)
 
 
 def has(file: h5py.File, name: str) -> bool:
@@ -172,7 +172,7 @@ def read(file: h5py.File, name: str, rank: int | tuple[int, ...], field: str = "
     with library(file, name):
         raw = np.asarray(found[()])
     ranks = (rank,) if isinstance(rank, int) else rank
-    if raw.ndim == 2 and 1 in ranks and (1 in raw.shape if 2 not in ranks else raw.shape[0] == 1 < raw.shape[1]):
+    if raw.ndim == 2 and 2 not in ranks:
         raw = raw.ravel()  # a vector as MATLAB writes it
     return unpack(raw, packing(found))
 

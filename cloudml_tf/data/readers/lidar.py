@@ -43,6 +43,8 @@ def read_profiles(path: Path, lidar: Lidar, target: Target, limits: Limits | Non
 def _profile_times(file: h5py.File, path: Path, lidar: Lidar) -> np.ndarray:
     """(P, 3) start, middle, end in s since 1970; a profile with one time has no length."""
     found = clocks.read_times(file, lidar, "lidar", (1, 2))
+    if found.ndim == 2 and found.shape[0] == 1 and found.shape[1] > 3:
+        found = found.ravel()  # a vector as MATLAB writes it
     if found.ndim == 1:
         found = found[:, None]
     if found.shape[1] not in (1, 2, 3):
@@ -108,6 +110,7 @@ def _in_its_unit(file: h5py.File, lidar: Lidar, key: str, layers: np.ndarray) ->
 def _rows(file: h5py.File, lidar: Lidar, key: str, rank: int | tuple[int, ...], count: int) -> np.ndarray:
     """The dataset that field `key` names: one row per profile."""
     values = hdf5.read(file, getattr(lidar, key), rank, f"data.lidar.{key}")
+    values = values.ravel() if values.size == count != len(values) else values  # a vector as MATLAB writes it
     if len(values) != count:
         raise DataError(
             f"{file.filename}: '{getattr(lidar, key)}' (configuration field data.lidar.{key}) must have one row per "

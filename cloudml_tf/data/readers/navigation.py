@@ -156,6 +156,7 @@ def _fill_angles(degrees: np.ndarray, longest: int) -> np.ndarray:
 def feature_rows(file: h5py.File, feature: Feature, total: int, what: str) -> np.ndarray:
     """A feature's value in each of `total` rows, the middle one of several; NaN where it is unknown."""
     values = hdf5.read(file, feature.dataset, (1, 2), f"data.features '{feature.name}'")
+    values = values.ravel() if values.size == total != len(values) else values  # a vector as MATLAB writes it
     values = values if values.ndim == 1 else values[:, values.shape[1] // 2]
     if len(values) != total:
         raise DataError(

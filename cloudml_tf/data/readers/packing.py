@@ -108,6 +108,7 @@ def numbers(attributes: Mapping[str, Any], key: str) -> list[float]:
             return [float(value) for value in found]
     except (TypeError, ValueError):
         shown = found[0].decode(errors="replace") if isinstance(found[0], bytes) else str(found[0])
+        shown = "null" if type(found[0]).__name__ == "Empty" else shown
         shown = shown[:80].encode(errors="replace").decode()  # h5py makes lone surrogates of invalid UTF-8
         raise ValueError(f"attribute {key} must be a number. Received: '{shown}'") from None
 

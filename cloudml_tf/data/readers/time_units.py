@@ -136,8 +136,11 @@ def _since_1970(moment: tuple[int, ...], proleptic: bool) -> float:
         return float(calendar.timegm(moment))
     import cftime  # the days of the Julian calendar, and those that nobody had
 
+    if year == 0 and not proleptic:
+        raise ValueError("the standard calendar has no year 0")
     kind = "proleptic_gregorian" if proleptic else "standard"
-    apart = cftime.datetime(*moment, calendar=kind) - cftime.datetime(1970, 1, 1, calendar=kind)
+    first, then = (cftime.datetime(*day, calendar=kind, has_year_zero=proleptic) for day in ((1970, 1, 1), moment))
+    apart = then - first
     return float(apart.total_seconds())
 
 

@@ -114,7 +114,7 @@ def in_order(time_s: np.ndarray) -> tuple[np.ndarray, dict[str, int]]:
     rows = np.flatnonzero(np.isfinite(time_s))
     back = np.flatnonzero(np.diff(time_s[rows]) < 0)
     ambiguous = np.zeros(len(rows), bool)
-    if 0 < len(back) <= max(1.0, MOST_JUMPS * len(rows)):
+    if 0 < len(back) <= MOST_JUMPS * len(rows):
         run = np.zeros(len(rows), "int64")
         run[back + 1] = 1
         run = np.cumsum(run)
