@@ -110,6 +110,7 @@ def test_black_flat_saturated_and_nan_frames_are_bad(tmp_path: Path) -> None:
 
 def test_the_top_of_an_integer_type_is_saturated(tmp_path: Path) -> None:
     signal = images()
+    signal[:, :, 9] = 50_000  # a bright scene: without one, pixels at the top are fills
     signal[1, :, :5] = 65535  # half of the pixels: not more than bad_pixel_fraction
     signal[2, :, :6] = 65535
     folder = write_flight(tmp_path, camera={SIGNAL: signal})
@@ -128,6 +129,7 @@ def test_saturation_can_be_set_in_units_of_radiance(tmp_path: Path) -> None:
 
 def test_one_bad_channel_makes_a_frame_bad(tmp_path: Path) -> None:
     second = images(seed=9)
+    second[:, :, 9] = 50_000
     second[8, :, :6] = 65535
     folder = write_flight(tmp_path, camera={"Product/Second": second})
     assert np.flatnonzero(table_of(folder, channels=[SIGNAL, "Product/Second"]).bad).tolist() == [8]

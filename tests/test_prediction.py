@@ -163,6 +163,7 @@ def test_each_flag_for_its_own_reason(tmp_path: Path) -> None:
         "glint": [36],
         "opaque": [25],
         "below_training_labels": [26],
+        "invalid_pixels": [],
     }
     no_value = predicted.flags & MASKS[:4].sum() > 0
     np.testing.assert_array_equal(predicted.valid, ~no_value)
@@ -199,7 +200,7 @@ def test_opaque_is_the_top_of_what_labels_can_say(tmp_path: Path, target: Any, r
     wide = Range(-1e9, -1e9, 1e9, 1e9)
     found = TrainingRanges([wide], wide, wide, [], Range(0.1, 0.2, 1.5, 1.6)) if ranges else None
     nothing = np.zeros(FRAMES, bool)
-    flags = quality_flags(flight, Frames(nothing, nothing, np.ones((FRAMES, 1)), value), config, found)
+    flags = quality_flags(flight, Frames(nothing, nothing, nothing, np.ones((FRAMES, 1)), value), config, found)
     assert raised(flags, "opaque") == expected
 
 

@@ -23,6 +23,7 @@ class Block:
     radiance: np.ndarray  # (M,H,W,C)
     saturated: np.ndarray  # (M,) bool
     no_image: np.ndarray  # (M,) bool
+    invalid: np.ndarray  # (M,) bool, those of them with pixels that are no numbers or impossible
 
     @property
     def end(self) -> int:
@@ -51,14 +52,14 @@ def read_blocks(flight: Flight, data: Data, temporal_frames: int) -> Iterator[Bl
     for number, group in itertools.groupby(slabs, key=lambda item: item[0]):
         kept = 0 if before is None else min(temporal_frames - 1, len(before.radiance))
         length = kept + len(pieces[number])
-        radiance, flags = np.empty((length, *flight.frame_shape), "float32"), np.zeros((2, length), bool)
+        radiance, flags = np.empty((length, *flight.frame_shape), "float32"), np.zeros((3, length), bool)
         if before is not None and kept:
             radiance[:kept] = before.radiance[-kept:]
-            flags[:, :kept] = before.saturated[-kept:], before.no_image[-kept:]
+            flags[:, :kept] = before.saturated[-kept:], before.no_image[-kept:], before.invalid[-kept:]
         for _, slab in group:
             rows = kept + slab.position
-            radiance[rows], flags[0, rows], flags[1, rows] = slab.radiance, slab.saturated, slab.no_image
-        before = Block(int(pieces[number][0]) - kept, kept, radiance, flags[0], flags[1])
+            radiance[rows], flags[:, rows] = slab.radiance, (slab.saturated, slab.no_image, slab.invalid)
+        before = Block(int(pieces[number][0]) - kept, kept, radiance, *flags)
         yield before
 
 

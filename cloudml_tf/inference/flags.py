@@ -20,9 +20,16 @@ FLAGS = (  # written files hold the bits of these places: add new ones at the en
     "glint",
     "opaque",
     "below_training_labels",
+    "invalid_pixels",
 )
 MASKS = np.array([1 << bit for bit in range(len(FLAGS))], "int16")
-NO_VALUE = ("black_frame", "saturated_frame", "gap", "missing_angles")  # with one of these a frame has no value
+NO_VALUE = (
+    "black_frame",
+    "saturated_frame",
+    "gap",
+    "missing_angles",
+    "invalid_pixels",
+)  # with one of these a frame has no value
 
 
 @dataclass(frozen=True)
@@ -31,6 +38,7 @@ class Frames:
 
     saturated: np.ndarray  # (N,) bool
     no_image: np.ndarray  # (N,) bool
+    invalid: np.ndarray  # (N,) bool, with pixels that are no numbers or impossible
     light: np.ndarray  # (N,C) mean radiance
     value: np.ndarray  # (N,) predictions, NaN where there is none
 
@@ -39,7 +47,8 @@ def quality_flags(flight: Flight, frames: Frames, config: Config, ranges: Traini
     """The flags of each frame, (N,) int16. Without `ranges` the bits that compare with the training stay 0."""
     known, bad = known_inputs(flight), frames.saturated | frames.no_image
     raised = {
-        "black_frame": frames.no_image & ~frames.saturated,
+        "black_frame": frames.no_image & ~frames.saturated & ~frames.invalid,
+        "invalid_pixels": frames.invalid,
         "saturated_frame": frames.saturated,
         "gap": ~whole_around(flight.piece, known & ~bad, config.temporal_frames),
         "missing_angles": ~known,

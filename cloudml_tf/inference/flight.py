@@ -38,12 +38,13 @@ def predict_flight(model: Model, flight: Flight, progress: Callable[[int, int], 
     count, config = len(flight), model.config
     sequences = sequences_around(flight, np.arange(count), config.temporal_frames)
     values: Values = {"value": np.full(count, np.nan)}
-    saturated, no_image = np.zeros(count, bool), np.zeros(count, bool)
+    saturated, no_image, invalid = np.zeros((3, count), bool)
     light = np.full((count, flight.frame_shape[2]), np.nan)
     strip = np.full((count, _strip_pixels(flight, config)), np.nan, "float32")
     for block in read_blocks(flight, config.data, config.temporal_frames):
         new, rows = slice(block.known, None), slice(block.first + block.known, block.end)
         saturated[rows], no_image[rows] = block.saturated[new], block.no_image[new]
+        invalid[rows] = block.invalid[new]
         light[rows] = frame_means(block.radiance[new])
         strip[rows] = _nadir_line(block, flight, config)[new]
         good = block.good_sequences(sequences)
@@ -52,7 +53,7 @@ def predict_flight(model: Model, flight: Flight, progress: Callable[[int, int], 
                 values.setdefault(key, np.full(count, np.nan))[good[:, good.shape[1] // 2]] = found
         if progress is not None:
             progress(block.end, count)
-    frames = Frames(saturated, no_image, light, values["value"])
+    frames = Frames(saturated, no_image, invalid, light, values["value"])
     flags = quality_flags(flight, frames, config, model.ranges)
     across = _across(config)
     nadir = (nadir_pixel(flight.frame_shape, config.data)[across] + 0.5) / flight.frame_shape[across]

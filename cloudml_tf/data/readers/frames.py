@@ -19,7 +19,7 @@ from cloudml_tf.config.data import Camera, Data
 from cloudml_tf.config.load import expand
 from cloudml_tf.data.readers import hdf5
 from cloudml_tf.data.readers.flights import Flight
-from cloudml_tf.data.readers.packing import unpack
+from cloudml_tf.data.readers.packing import HUGE, impossible, scaled_fills, unpack
 from cloudml_tf.utils.errors import of_flight
 from cloudml_tf.utils.files import update_by_pieces, whole_file
 from cloudml_tf.utils.locks import alone_at
@@ -116,6 +116,7 @@ class Slab:
     radiance: np.ndarray  # (n,H,W,C)
     saturated: np.ndarray  # (n,) bool
     no_image: np.ndarray  # (n,) bool: black, of one value, or with pixels that are not finite
+    invalid: np.ndarray  # (n,) bool: those of them that have such pixels, or had impossible ones
 
 
 def read_pieces(flight: Flight, pieces: Iterable[np.ndarray], camera: Camera) -> Iterator[tuple[int, Slab]]:
@@ -127,7 +128,8 @@ def read_pieces(flight: Flight, pieces: Iterable[np.ndarray], camera: Camera) ->
         decoded = [_channel(values, packed, camera) for values, packed in channels]
         radiance = decoded[0][0][..., None] if len(decoded) == 1 else np.stack([image for image, _ in decoded], axis=-1)
         saturated = np.any([flag for _, flag in decoded], axis=0)  # (n,)
-        yield number, Slab(position, radiance, saturated, _not_an_image(radiance))
+        no_image, invalid = _not_an_image(radiance)
+        yield number, Slab(position, radiance, saturated, no_image, invalid)
 
 
 Packed = tuple[np.ndarray, dict[str, Any]]  # (n,H,W) of a channel as stored in the file, and its packing attributes
@@ -183,7 +185,23 @@ def _channel(raw: np.ndarray, packed: dict[str, Any], camera: Camera) -> tuple[n
         seen, limit = raw, np.iinfo(raw.dtype).max
     else:
         seen, limit = raw, np.inf
-    return downsample(values, camera.downsample), _share_at_least(seen, limit) > camera.bad_pixel_fraction
+    saturated = _share_at_least(seen, limit) > camera.bad_pixel_fraction
+    _without_impossible(values, packed, camera.saturation)
+    return downsample(values, camera.downsample), saturated
+
+
+def _without_impossible(values: np.ndarray, packed: dict[str, Any], saturation: float | None) -> None:
+    """Set pixels that are finite and impossible to NaN, in place; only frames whose extremes are suspect are looked at.
+
+    Pixels at a saturation that is set are none of them.
+    """
+    fills = scaled_fills(packed)
+    flat = values.reshape(len(values), -1)
+    with np.errstate(invalid="ignore"):
+        for extreme in (flat.max(axis=1), flat.min(axis=1)):
+            for n in np.flatnonzero(np.isin(extreme, fills) | (np.abs(extreme) > HUGE)):
+                wrong = impossible(flat[n], fills)
+                flat[n, wrong if saturation is None else wrong & (flat[n] < saturation)] = np.nan
 
 
 def _share_at_least(images: np.ndarray, limit: float) -> np.ndarray:
@@ -207,12 +225,14 @@ def downsample(images: np.ndarray, factor: int) -> np.ndarray:
         return cut.reshape(count, height, factor, width, factor).mean(axis=(2, 4))
 
 
-def _not_an_image(radiance: np.ndarray) -> np.ndarray:
-    """Whether some channel has a pixel that is not finite, or no structure (black, or one value). (n,H,W,C) -> (n,)."""
+def _not_an_image(radiance: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Whether some channel has a pixel that is not finite, or no structure (black, or one value); and whether it is
+    the first. (n,H,W,C) -> (n,), (n,)."""
     flat = radiance.reshape(len(radiance), -1, radiance.shape[-1])
     with np.errstate(invalid="ignore"):
         high, low = flat.max(axis=1), flat.min(axis=1)  # (n,C); not finite where a pixel is not
-        return ~(np.isfinite(high) & np.isfinite(low) & (high > low)).all(axis=1)
+        finite = np.isfinite(high) & np.isfinite(low)
+        return ~(finite & (high > low)).all(axis=1), ~finite.all(axis=1)
 
 
 def _fingerprint(flights: list[Flight], wanted: dict[str, np.ndarray], camera: Camera) -> str:

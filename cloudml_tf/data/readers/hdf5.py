@@ -110,6 +110,11 @@ def packing(item: h5py.Dataset) -> dict[str, Any]:
     return packing_of(found)
 
 
+def find(file: h5py.File, name: str) -> Any:
+    """The item at a path, None where there is none."""
+    return _found(file, name)
+
+
 def has(file: h5py.File, name: str) -> bool:
     """Whether the file has an item of that name."""
     return _found(file, name) is not None

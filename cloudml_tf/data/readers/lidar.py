@@ -1,5 +1,6 @@
 """Turn lidar profiles into labels: one value per profile, or the reason why there is none."""
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,10 +9,15 @@ import numpy as np
 
 from cloudml_tf.config.data import Lidar, Limits, Target
 from cloudml_tf.data.readers import clocks, hdf5, times
+from cloudml_tf.data.readers.flag_values import BAD, read_flags
 from cloudml_tf.data.readers.units import convert
 from cloudml_tf.utils.errors import DataError
 
-LARGEST = 1e6  # no layer has a larger optical depth or height
+MOST_DEPTH, MOST_KM = 1000.0, 30.0  # no layer is thicker, none is higher
+NOT_OPAQUE = r"\b(not|non|un|no)\b ?-?(opaque|attenuated|saturated)|transparent|semi ?transparent"
+UNLIKELY_HEIGHT = -500.0  # in any unit: fills are below
+OPAQUE = r"opaque|attenuated|saturated|extinguish|beam ended|no (surface|ground) (return|echo|signal)"
+NO_CLOUD = r"\b(no|not|non|without)\b|clear|aerosol|dust|smoke|surface|precip|rain|noise|invalid|unknown|undetermined"
 
 
 @dataclass(frozen=True)
@@ -73,10 +79,12 @@ def _labels(file: h5py.File, lidar: Lidar, target: Target, count: int) -> tuple[
     layers = _in_its_unit(file, lidar, key, layers)
     number = _optional(file, lidar, "number_layers", 1, count)
     is_cloud = _cloud_layers(file, lidar, layers, number)
+    if layers.shape[1] > 1 and _lowest_first(file, lidar, count):
+        layers, is_cloud = layers[:, ::-1], is_cloud[:, ::-1]
     label = _choose_layer(layers, is_cloud, lidar, target)
-    clear = ~is_cloud.any(axis=1)
-    if number is not None:
-        clear &= ~np.isnan(number)
+    # A list of layers without any is clear sky; one label that is missing is not.
+    known = np.isfinite(layers).any(axis=1) | (layers.shape[1] > 1) if number is None else ~np.isnan(number)
+    clear = ~is_cloud.any(axis=1) & known
     if lidar.clear_sky == "zero":
         label[clear] = 0.0
 
@@ -85,6 +93,10 @@ def _labels(file: h5py.File, lidar: Lidar, target: Target, count: int) -> tuple[
     for reason, where in (
         ("profiles opaque", _opaque(file, lidar, target, count)),
         ("profiles off the ocean", _off_ocean(file, lidar, count)),
+        *(
+            (f"profiles flagged {text}", where)
+            for text, where in _flagged_bad(file, getattr(lidar, key), count).items()
+        ),
         ("profiles without a usable value", np.isnan(label)),
         ("profiles out of range", _out_of_range(label, target)),
     ):
@@ -110,24 +122,32 @@ def _in_its_unit(file: h5py.File, lidar: Lidar, key: str, layers: np.ndarray) ->
 def _rows(file: h5py.File, lidar: Lidar, key: str, rank: int | tuple[int, ...], count: int) -> np.ndarray:
     """The dataset that field `key` names: one row per profile."""
     values = hdf5.read(file, getattr(lidar, key), rank, f"data.lidar.{key}")
+    return _one_a_profile(file, values, key, getattr(lidar, key), count)
+
+
+def _one_a_profile(file: h5py.File, values: np.ndarray, key: str, name: str, count: int) -> np.ndarray:
     values = values.ravel() if values.size == count != len(values) else values  # a vector as MATLAB writes it
     if len(values) != count:
         raise DataError(
-            f"{file.filename}: '{getattr(lidar, key)}' (configuration field data.lidar.{key}) must have one row per "
+            f"{file.filename}: '{name}' (configuration field data.lidar.{key}) must have one row per "
             f"profile, {count}. Received: shape {values.shape}."
         )
     return values
 
 
-def _optional(file: h5py.File, lidar: Lidar, key: str, rank: int | tuple[int, ...], count: int) -> np.ndarray | None:
-    """Like `_rows`; None where the field is null, or has its default and the file lacks that dataset.
+def _named(file: h5py.File, lidar: Lidar, key: str) -> str | None:
+    """The dataset that field `key` names; None where it is null, or has its default and the file lacks that dataset.
 
     A name that the user chose must exist: a misspelt one would silently let aerosol or opaque columns in.
     """
     name = getattr(lidar, key)
-    if name is None or (name == Lidar.model_fields[key].default and not hdf5.has(file, name)):
-        return None
-    return _rows(file, lidar, key, rank, count)
+    absent = name is None or (name == Lidar.model_fields[key].default and not hdf5.has(file, name))
+    return None if absent else str(name)
+
+
+def _optional(file: h5py.File, lidar: Lidar, key: str, rank: int | tuple[int, ...], count: int) -> np.ndarray | None:
+    """Like `_rows`; None where `_named` is."""
+    return None if _named(file, lidar, key) is None else _rows(file, lidar, key, rank, count)
 
 
 def _cloud_layers(file: h5py.File, lidar: Lidar, layers: np.ndarray, number: np.ndarray | None) -> np.ndarray:
@@ -136,16 +156,34 @@ def _cloud_layers(file: h5py.File, lidar: Lidar, layers: np.ndarray, number: np.
     if number is not None:
         counted = np.arange(layers.shape[1]) < number[:, None]
         present = np.where(np.isnan(number)[:, None], present, counted)
-    kinds = _optional(file, lidar, "feature_type", (1, 2), len(layers))
-    if kinds is None:
+    name = _named(file, lidar, "feature_type")
+    if name is None:
         return present
+    flags = read_flags(file, name, "data.lidar.feature_type")
+    kinds = _one_a_profile(file, flags.codes, "feature_type", name, len(layers))
+    told = flags.where("cloud", NO_CLOUD) if lidar.cloud_types == Lidar.model_fields["cloud_types"].default else None
     kinds = kinds[:, None] if kinds.ndim == 1 else kinds
     if kinds.shape != layers.shape:
         raise DataError(
             f"{file.filename}: '{lidar.feature_type}' (configuration field data.lidar.feature_type) must have the "
             f"shape of the layers, {layers.shape}. Received: {kinds.shape}. Set it to null to ignore it."
         )
+    if told is not None:  # the file's own meanings, where no setting names codes
+        return present & told.reshape(kinds.shape)
     return present & np.isin(kinds, lidar.cloud_types)
+
+
+def _lowest_first(file: h5py.File, lidar: Lidar, count: int) -> bool:
+    """Whether a file has the lowest layer first, by the heights of its columns of several layers."""
+    for key in ("base", "top"):
+        heights = _optional(file, lidar, key, (1, 2), count) if hdf5.has(file, getattr(lidar, key)) else None
+        if heights is not None and heights.ndim == 2:
+            with np.errstate(invalid="ignore"):
+                heights = np.where(heights > UNLIKELY_HEIGHT, heights, np.nan)
+                steps = np.diff(heights, axis=1)
+            if np.isfinite(steps).any():
+                return bool((steps > 0).sum() > (steps < 0).sum())
+    return False
 
 
 def _choose_layer(layers: np.ndarray, is_cloud: np.ndarray, lidar: Lidar, target: Target) -> np.ndarray:
@@ -154,7 +192,7 @@ def _choose_layer(layers: np.ndarray, is_cloud: np.ndarray, lidar: Lidar, target
     Fill, negative and infinite values are invalid. A column with one unknown layer is unknown: the sum of the others
     would be too small.
     """
-    usable = (layers >= 0) & (layers <= LARGEST)
+    usable = (layers >= 0) & (layers <= (MOST_DEPTH if target.name == "optical_depth" else MOST_KM))
     choice = lidar.layer
     if choice == "default":
         choice = "column" if target.name == "optical_depth" else "top"
@@ -175,10 +213,51 @@ def _out_of_range(label: np.ndarray, target: Target) -> np.ndarray:
 
 def _opaque(file: h5py.File, lidar: Lidar, target: Target, count: int) -> np.ndarray:
     """Columns (P,) whose optical depth is a lower limit, and whose lowest base is where the beam ended."""
-    flags = _optional(file, lidar, "opaque", (1, 2), count)
-    if flags is None or lidar.opaque_profiles == "keep" or target.name == "cloud_top_km":
+    name = _named(file, lidar, "opaque")
+    if name is None or lidar.opaque_profiles == "keep" or target.name == "cloud_top_km":
         return np.zeros(count, bool)
-    return (flags.reshape(count, -1) == 1).any(axis=1)
+    flags = read_flags(file, name, "data.lidar.opaque")
+    codes = _one_a_profile(file, flags.codes, "opaque", name, count)
+    if flags.explained:
+        found = flags.where(OPAQUE, NOT_OPAQUE)
+        if found is None:
+            transparent = flags.where(NOT_OPAQUE)
+            found = None if transparent is None else ~transparent & np.isfinite(flags.codes)
+        if found is None:
+            said = ", ".join([*flags.by_code.values(), *flags.by_bit.values()][:8])
+            raise DataError(
+                f"{file.filename}: '{name}' (data.lidar.opaque): none of its flag_meanings says which columns are "
+                f"opaque. Received: {said}. Set data.lidar.opaque to null, or to another dataset."
+            )
+        return np.asarray(found.reshape(count, -1).any(axis=1))
+    other = np.unique(codes[np.isfinite(codes) & ~np.isin(codes, (0, 1))])
+    if len(other):
+        shown = ", ".join(f"{code:g}" for code in other[:5])
+        raise DataError(
+            f"{file.filename}: '{name}' (data.lidar.opaque) must hold 0 and 1, or say in flag_values and flag_meanings "
+            f"which code is opaque. Received: {shown}. Set data.lidar.opaque to null, or fix the file."
+        )
+    return (codes.reshape(count, -1) == 1).any(axis=1)
+
+
+def _flagged_bad(file: h5py.File, name: str, count: int) -> dict[str, np.ndarray]:
+    """Profiles (P,) that the quality flags of a dataset call bad, by meaning: its `ancillary_variables`, qc_NAME,
+    NAME_qc or NAME_quality_flag."""
+    group, _, last = name.rpartition("/")
+    place = f"{group}/" if group else ""
+    beside = [f"qc_{last}", f"{last}_qc", f"{last}_quality_flag", f"{last}_flag", f"{last}_quality"]
+    named = [place + word for word in hdf5.text(file[name], "ancillary_variables").split()]
+    found: dict[str, np.ndarray] = {}
+    for candidate in dict.fromkeys([*named, *(place + word for word in beside)]):
+        if not hdf5.has(file, candidate):
+            continue
+        flags = read_flags(file, candidate, "quality flags")
+        if len(flags.codes) != count:
+            continue
+        for text, raised in flags.each().items():
+            if re.search(BAD, text) and not re.search(rf"\b(not|no|non)\b.*({BAD})", text) and raised.any():
+                found[text] = np.asarray(raised.reshape(count, -1).any(axis=1))
+    return found
 
 
 def _off_ocean(file: h5py.File, lidar: Lidar, count: int) -> np.ndarray:

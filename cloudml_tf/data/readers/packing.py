@@ -199,3 +199,39 @@ def _valid_range(attributes: Mapping[str, Any]) -> tuple[float, float]:
     if low > high:
         raise ValueError(f"the valid range goes from {low:g} to {high:g}, so that no number is valid")
     return low, high
+
+
+FILLS_NOT_DECLARED = (  # numbers that files use for "missing" without saying so
+    -99.0, 999.0, -999.0, 9999.0, -9999.0, 99999.0, -99999.0, 999999.0, -999999.0, 1e10, -1e10, 1e15, -1e15, 1e20,
+    -1e20, 1e30, -1e30,
+    32767.0, -32768.0, 65535.0, 2147483647.0, -2147483648.0, 4294967295.0, NETCDF_FILL, -999.9, -9999.9,
+)  # fmt: skip
+APART, HUGE = 3.0, 1e6  # how far a fill lies beyond the other numbers, in their spread; and a size that no light has
+
+
+def impossible(values: np.ndarray, fills: np.ndarray) -> np.ndarray:
+    """Which numbers, any shape, are finite and cannot be measured: a fill that stands apart, or far too large.
+
+    `fills` are `FILLS_NOT_DECLARED` as the values have them, after scale and offset.
+    """
+    finite = np.isfinite(values)
+    rest = np.abs(values[finite])
+    if not rest.size:
+        return np.zeros(values.shape, bool)
+    found = finite & (np.abs(values) > HUGE * max(float(np.median(rest)), 1.0))
+    marked = finite & ~found & np.isin(values, fills)
+    others = values[finite & ~found & ~marked]
+    if marked.any() and others.size:
+        low, high = float(others.min()), float(others.max())
+        far = APART * max(high - low, 0.1 * max(abs(low), abs(high)))
+        found |= marked & ((values > high + far) | (values < low - far))
+    return found
+
+
+def scaled_fills(attributes: Mapping[str, Any]) -> np.ndarray:
+    """`FILLS_NOT_DECLARED` as values of a dataset with this packing, in float32."""
+    scale, offset = (_first(attributes, key) for key in SCALE)
+    offset *= -scale if any(key in attributes for key in HDF4) else 1.0
+    with np.errstate(over="ignore"):
+        raw = np.array(FILLS_NOT_DECLARED, "float32")
+        return raw * np.float32(scale) + np.float32(offset) if scale != 1.0 or offset else raw
