@@ -9,6 +9,8 @@ The correlation is of ranks within a flight, so that means, gain and a curved re
 depth do not matter, and thermal imagery (cold clouds) works as well. An offset counts if it recurs in all but 1 % of
 bootstrap draws over blocks of track.
 
+Far offsets, of GPS and TAI time and of time zones, are searched by the brightness at nadir alone.
+
 Along track the two explanations look alike: the camera moves on, so an early clock shows the same clouds as a pixel
 further ahead. Only parallax and a moving scene could distinguish them, and they seldom do. Across track it can only be
 the boresight.
@@ -39,6 +41,10 @@ DOUBT = 0.01  # share of the draws that may disagree, on either side
 SMALLEST_CELLS, SMALLEST_CELLS_ONE_FLIGHT = 2, 3
 SMALLEST_STEPS, SMALLEST_STEPS_ONE_FLIGHT = 1, 2
 CLEAR_PEAK = 5.0  # standard errors; the highest of some hundred correlations of noise reaches 3 to 4
+
+GPS_AHEAD_S, TAI_AHEAD_S = range(13, 19), range(32, 38)  # of UTC, since 1999
+FAR_S = (*GPS_AHEAD_S, 19, *TAI_AHEAD_S, *(3600 * hour for hour in range(1, 15)))  # either way
+FAR_GAIN, FAR_CLEAR = 0.15, 4.0  # what r must gain by a far offset, and how far it must exceed noise, standard errors
 
 Cause = Literal["none", "clock", "boresight", "either"]
 
@@ -105,6 +111,74 @@ class Search:
         most = max(round(REACH_S / interval), 4)
         lags = interval * np.arange(-most, most + 1)
         return cls(lags, shifts[axis], shifts[1 - axis], nadir, cell, axis)
+
+
+@dataclass(frozen=True)
+class FarOffset:
+    """An offset of the lidar's clock beyond the fine search: a time scale, or a zone."""
+
+    offset_s: float  # to add to data.lidar.time_offset_s
+    correlation: float  # with it
+    near: float  # the highest within the fine search
+    labels: int
+
+    @property
+    def kind(self) -> str:
+        """What clocks differ by that much."""
+        size = round(abs(self.offset_s))
+        if size in GPS_AHEAD_S:
+            return f"GPS time is {GPS_AHEAD_S[-1]} s ahead of UTC since 2017"
+        if size in TAI_AHEAD_S:
+            return f"TAI is {TAI_AHEAD_S[-1]} s ahead of UTC since 2017"
+        return "GPS time is 19 s behind TAI" if size == 19 else "whole hours are a time zone"
+
+
+def far_offset(flights: list[Flight], nadir: dict[str, tuple[np.ndarray, np.ndarray]]) -> FarOffset | None:
+    """The far offset at which labels follow the brightness at nadir far better than at any near one; None elsewhere.
+
+    `nadir` holds, for each flight, indices of frames (M,) and their brightness (M,C), NaN where a frame is no image.
+    """
+    series = [_series(flight, *nadir[flight.name]) for flight in flights if flight.name in nadir]
+    series = [one for one in series if len(one[0]) >= FEWEST_LABELS and len(one[2]) > 1]
+    if not series:
+        return None
+    step = max(float(np.median([np.median(np.diff(one[2])) for one in series])), 1e-3)
+    step *= max(round(SMALLEST_STEP_S / step), 1)
+    fine = step * np.arange(-max(round(REACH_S / step), 4), max(round(REACH_S / step), 4) + 1)
+    around = fine[np.abs(fine) <= max(2.0, step)]
+    far = np.unique(np.concatenate([sign * centre + around for centre in FAR_S for sign in (1, -1)]))
+    far = far[np.abs(far) > fine[-1]]
+    near = max(r for r, _ in (_pooled(series, lag, step) for lag in fine))
+    found = [(*_pooled(series, lag, step), lag) for lag in far]
+    r, independent, lag = max(found, key=lambda one: one[0])
+    if r < near + FAR_GAIN or r < FAR_CLEAR / math.sqrt(max(independent, 1.0)):
+        return None
+    return FarOffset(round(float(lag), 1), r, near, int(sum(len(one[0]) for one in series)))
+
+
+def _series(flight: Flight, frames: np.ndarray, brightness: np.ndarray) -> tuple[np.ndarray, ...]:
+    """Times and values of the labels, times and brightness of the frames."""
+    labelled = np.flatnonzero(np.isfinite(flight.label))
+    labelled = labelled[:: max(-(-len(labelled) // MOST_LABELS), 1)]
+    usable = np.isfinite(brightness).all(axis=1)
+    return flight.time_s[labelled], flight.label[labelled], flight.time_s[frames[usable]], brightness[usable]
+
+
+def _pooled(series: list[tuple[np.ndarray, ...]], lag_s: float, step_s: float) -> tuple[float, float]:
+    """The rank correlation of labels with the brightness a lag later, of the best channel, and the number of
+    independent labels."""
+    total, count, independent = 0.0, 0, 0.0
+    for label_s, label, frame_s, brightness in series:
+        index, apart_s = times.nearest(frame_s, label_s + lag_s)
+        there = apart_s < 0.51 * step_s
+        if there.sum() < FEWEST_LABELS:
+            continue
+        ranked = ranks(label[there][:, None])
+        total = total + (ranked * ranks(brightness[index[there]])).sum(axis=0)
+        count += int(there.sum())
+        memory = np.mean(ranked[1:, 0] * ranked[:-1, 0])  # of one label in the next
+        independent += there.sum() * (1.0 - memory) / (1.0 + memory)
+    return (float(np.abs(total).max() / count), independent) if count else (0.0, 0.0)
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from cloudml_tf.data.samples import nadir_pixel
 
 MOST_FRAMES, RUN = 6000, 100  # frames of a flight that are read, in runs of neighbours
 THUMBNAIL = 8  # pixels per side
+JUST_BELOW = 0.01  # of the highest value: where pixels pile up, few lie there
 CORNER = 8  # the corners and the centre are an eighth and a quarter of the frame's sides
 
 
@@ -32,6 +33,7 @@ class FrameScan:
     centre: np.ndarray  # (M,C) mean of the middle
     corners: np.ndarray  # (M,C) mean of the four corners
     thumbnail: np.ndarray  # (M,8,8) of the first channel
+    piled_up: list[tuple[float, float]]  # of each channel: the highest value, and the share of pixels that have it
 
     @property
     def usable(self) -> np.ndarray:
@@ -58,6 +60,7 @@ def scan_frames(flight: Flight, config: Config) -> FrameScan:
     flags = {name: np.zeros(count, bool) for name in ("black", "not_finite", "saturated")}
     means = {name: np.full((count, channels), np.nan) for name in ("nadir", "centre", "corners")}
     small = np.zeros((count, *(min(THUMBNAIL, side) for side in (height, width)), channels), "float32")
+    tops = [Top() for _ in range(channels)]
     for place, radiance, bad in read_frames(flight, chosen, config.data.camera):
         flat = radiance.reshape(len(radiance), -1, channels)
         flags["not_finite"][place] = ~np.isfinite(flat).all(axis=(1, 2))
@@ -66,10 +69,45 @@ def scan_frames(flight: Flight, config: Config) -> FrameScan:
         means["nadir"][place[~bad]] = radiance[~bad][:, near[0], near[1]].mean(axis=(1, 2))
         means["corners"][place[~bad]], means["centre"][place[~bad]] = _corners_and_centre(radiance[~bad])
         small[place] = _shrunk(radiance)
+        for channel, top in enumerate(tops):
+            top.add(radiance[~bad][..., channel])
     frozen = np.zeros(count, bool)
     frozen[1:] = (small[1:] == small[:-1]).all(axis=(1, 2, 3)) & (np.diff(chosen) == 1)
     frozen &= ~(flags["black"] | flags["not_finite"] | flags["saturated"])
-    return FrameScan(name=flight.name, frames=chosen, frozen=frozen, thumbnail=small[..., 0], **flags, **means)
+    return FrameScan(
+        name=flight.name,
+        frames=chosen,
+        frozen=frozen,
+        thumbnail=small[..., 0],
+        **flags,
+        **means,
+        piled_up=[top.found() for top in tops],
+    )
+
+
+class Top:
+    """The highest value of many images, and how many pixels have it, against those just below."""
+
+    def __init__(self) -> None:
+        self.high, self.count, self.below, self.pixels = -np.inf, 0, 0, 0
+
+    def add(self, images: np.ndarray) -> None:
+        """Add images (n,H,W) that are finite."""
+        if not images.size:
+            return
+        high = float(images.max())
+        if high > self.high:
+            self.high, self.count, self.below = high, 0, 0
+        self.pixels += images.size
+        if high == self.high:
+            at = int((images == high).sum())
+            self.count += at
+            self.below += int((images > high - JUST_BELOW * abs(high)).sum()) - at
+
+    def found(self) -> tuple[float, float]:
+        """The highest value and the share of pixels that have it; no share where as many lie just below it."""
+        piled = self.count > self.below and self.pixels > 0
+        return self.high, self.count / self.pixels if piled else 0.0
 
 
 def _runs(count: int) -> np.ndarray:

@@ -16,28 +16,31 @@ RESOLVED = 0.5  # neighbours' share of the variance, above which noise and cloud
 
 
 def height_unit(path: Path, data: Data, target: Target) -> tuple[str, float]:
-    """("km" or "m", median of all values in the file's unit) of a height label, regardless of its range."""
+    """("km" or "m", median in that unit) of a height label, regardless of its range.
+
+    "m" where the values are heights in metres and impossible as they are configured.
+    """
     if target.name == "optical_depth":
         return "km", float("nan")
     free = target.model_copy(update={"minimum": None, "maximum": None})
-    values = read_profiles(path, data.lidar, free, data.limits).label
-    values = values[np.isfinite(values)]
-    median = float(np.median(values)) if len(values) else float("nan")
-    in_metres = LOWEST_MEDIAN_M < median < METRES_IN_A_KILOMETRE * HIGHEST_CLOUD_KM
-    return ("m" if in_metres else "km"), median
+    for lidar, unit, factor in ((data.lidar, "km", 1.0), (metres(data).lidar, "m", METRES_IN_A_KILOMETRE)):
+        values = read_profiles(path, lidar, free, data.limits).label
+        values = values[np.isfinite(values)]
+        median = factor * float(np.median(values)) if len(values) else float("nan")
+        if len(values) and (unit == "km" or LOWEST_MEDIAN_M < median < METRES_IN_A_KILOMETRE * HIGHEST_CLOUD_KM):
+            return unit, median
+    return "km", float("nan")
+
+
+def metres(data: Data) -> Data:
+    """The same data with heights read as metres."""
+    return data.model_copy(update={"lidar": data.lidar.model_copy(update={"height_unit": "m"})})
 
 
 def height_dataset(config: Config) -> str:
     """The dataset that a height label is read from."""
     lidar = config.data.lidar
     return lidar.base if config.target.name == "cloud_base_km" else lidar.top
-
-
-def in_metres(target: Target) -> Target:
-    """The same range of heights in metres."""
-    limits = {key: getattr(target, key) for key in ("minimum", "maximum")}
-    scaled = {key: None if value is None else METRES_IN_A_KILOMETRE * value for key, value in limits.items()}
-    return target.model_copy(update=scaled)
 
 
 @dataclass(frozen=True)

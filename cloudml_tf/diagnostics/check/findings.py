@@ -14,7 +14,7 @@ from cloudml_tf.data.readers import hdf5
 from cloudml_tf.data.readers.flights import Flight
 from cloudml_tf.data.samples import Samples
 from cloudml_tf.data.splits import PARTS
-from cloudml_tf.diagnostics.alignment import Alignment
+from cloudml_tf.diagnostics.alignment import REACH_S, Alignment, FarOffset
 from cloudml_tf.diagnostics.frames import FrameScan
 from cloudml_tf.diagnostics.gain import Gain
 
@@ -33,6 +33,9 @@ class Finding:
     name: str
     evidence: str  # the numbers
     action: str = ""  # what the user can do; an exact --set where there is one
+
+
+LEAST_PILED_UP = 0.002  # share of pixels
 
 
 class Advice:
@@ -168,6 +171,20 @@ def artefacts(flight: Flight, scan: FrameScan, advice: Advice) -> Iterator[Findi
             yield Finding("problem" if share > MANY_BAD else "warning", name, evidence, hint)
 
 
+def saturation(scan: FrameScan, config: Config) -> Iterator[Finding]:
+    """Pixels that pile up at the highest value there is, below what counts as saturated."""
+    if scan.frozen.mean() > FEW_BAD:  # one pixel counts as often as its frame is repeated
+        return
+    for channel, (top, share) in zip(config.data.camera.channels, scan.piled_up, strict=True):
+        if share >= LEAST_PILED_UP:
+            evidence = (
+                f"{scan.name}: {share:.1%} of the pixels of '{channel}' have its highest value, {top:.6g}: they are "
+                "saturated, and clouds brighter than that look alike"
+            )
+            action = f"{setting('data.camera.saturation', float(f'{top:.6g}'))} leaves frames out that are mostly so"
+            yield Finding("warning", "saturated pixels", evidence, action)
+
+
 def vignetting(scans: Sequence[FrameScan], config: Config) -> list[Finding]:
     """Corners darker or brighter than the centre in every channel, by more than the flights' clouds explain."""
     seen = [scan for scan in scans if scan.usable.any()]
@@ -226,12 +243,24 @@ def offsets(pooled: Alignment, single: Mapping[str, Alignment], advice: Advice) 
     return [Finding("ok", "clock and boresight", f"{evidence}; no lag or shift is certainly better")]
 
 
+def far_clock(found: FarOffset, advice: Advice) -> Finding:
+    """The lidar's clock is another time scale, or another zone."""
+    evidence = (
+        f"all flights: labels match their frames {found.offset_s:+.1f} s later (r {found.correlation:.2f}, and "
+        f"{found.near:.2f} at most within {REACH_S:g} s): {found.kind}"
+    )
+    offset_s = round(advice.config.data.lidar.time_offset_s + found.offset_s, 1)
+    return Finding("problem", "clock", evidence, setting("data.lidar.time_offset_s", offset_s))
+
+
 def _offset_findings(who: str, found: Alignment, advice: Advice, only: str = "") -> Iterator[Finding]:
     """One finding for what can only be the boresight, one for the offset along track."""
     across = advice.config.data.camera.across_track_axis
     index = 0 if across == "rows" else 1
     aside = found.boresight_offset[index]
     gain = f"r {found.correlation:.2f} as configured, {found.best_correlation:.2f} with the offset"
+    if found.cause in ("clock", "either") and abs(found.clock_offset_s) >= REACH_S - 0.5:
+        gain += "; this is the end of the search, and the true offset may lie beyond"
     own = f"the clock and the mounting of one flight have no setting: fix its files, {only}" if only else ""
     if aside:
         evidence = f"{who}: the lidar's footprint is {aside:+d} {across} from the nadir pixel ({gain})"

@@ -5,7 +5,7 @@ Where a training would stop with an error, a step records it and the next one co
 
 import itertools
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -106,8 +106,7 @@ def _load(files: FlightFiles, name: str, config: Config) -> tuple[Flight, float 
     unit, median = labels.height_unit(files.lidar_path(), config.data, config.target)
     if unit == "km":
         return flight, None
-    flight = load_flight(name, files, config.data, labels.in_metres(config.target))
-    return replace(flight, label=flight.label / labels.METRES_IN_A_KILOMETRE), median
+    return load_flight(name, files, labels.metres(config.data), config.target), median
 
 
 def _add(flight: Flight, found: Checked) -> None:
@@ -130,6 +129,7 @@ def judge_frames(found: Checked, advice: Advice, console: Console) -> None:
     def scan(flight: Flight) -> None:
         found.scans[flight.name] = scan_frames(flight, found.config)
         found.findings += say.artefacts(flight, found.scans[flight.name], advice)
+        found.findings += say.saturation(found.scans[flight.name], found.config)
 
     _each_flight(scan, "checking frames", found, advice, console)
     found.findings += say.vignetting(list(found.scans.values()), found.config)
@@ -162,7 +162,8 @@ def judge_offsets(found: Checked, advice: Advice, console: Console) -> None:
         return
     pooled = alignment.align(list(evidence.values()), search)
     single = {name: alignment.align([sums], search) for name, sums in evidence.items()}
-    found.findings += say.offsets(pooled, single, advice)
+    far = alignment.far_offset(found.flights, {name: (scan.frames, scan.nadir) for name, scan in found.scans.items()})
+    found.findings += say.offsets(pooled, single, advice) if far is None else [say.far_clock(far, advice)]
     found.numbers["alignment"] = {"all": asdict(pooled), **{name: asdict(one) for name, one in single.items()}}
     _judge_gain(found, {name for name in single if not (pooled.certain or single[name].certain)}, advice)
 
