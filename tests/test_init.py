@@ -341,7 +341,7 @@ def test_the_table_of_the_proposal_does_not_break_names(capsys: Any) -> None:
 def test_a_clock_that_steps_by_one_counts_seconds_not_hours(tmp_path: Path, capsys: Any) -> None:
     contents = {"images": moving(1)[:24], "time": 10.0 + np.arange(24)}
     path = write(tmp_path / "cam_20240603.h5", contents)
-    found = proposed(capsys, tmp_path / "mine", "--from", path, code=2)
+    found = proposed(capsys, tmp_path / "mine", "--from", path)
     assert found["clocks"]["camera"].startswith("seconds of the day")
 
 
@@ -380,9 +380,10 @@ def test_what_is_not_there_is_told_with_its_setting_and_the_configuration_is_wri
     tmp_path: Path, capsys: Any
 ) -> None:
     path = write(tmp_path / "cam.h5", {"images": moving(1), "ts": midnight(3) + np.arange(FRAMES)})
-    found = proposed(capsys, tmp_path / "mine", "--from", path, code=2)
+    found = proposed(capsys, tmp_path / "mine", "--from", path)
     assert "data.lidar.optical_depth" in [lack["setting"] for lack in found["missing"]]
-    assert "the-lidar-file-of-this-flight: no such file" in found["problem"]
+    assert "without a lidar file these flights can be predicted, and not trained on" in found["notes"]
+    assert found["loaded"]["frame_shape"] == [ROWS, COLUMNS, 1]
     assert content_of(tmp_path / "mine")["data"]["camera"]["channels"] == ["images"]
 
 

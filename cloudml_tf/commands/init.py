@@ -156,14 +156,20 @@ def print_trial(console: Console, loaded: dict[str, Any] | None, problem: str | 
         console.say(f"this configuration cannot be read yet: {problem}", style="bold red")
         console.say(f"fix {path}, then: cloudml check {path}")
         return
-    label = f"{loaded['label_mean']:.3g} ± {loaded['label_std']:.2g}"
+    if "label_mean" in loaded:
+        label = f"labels {loaded['label_mean']:.3g} ± {loaded['label_std']:.2g}"
+    else:
+        label = "no labels: for predictions alone"
     shape = " x ".join(str(side) for side in loaded["frame_shape"])
-    console.say(f"flight {loaded['flight']} read: frames of {shape}, labels {label}")
+    console.say(f"flight {loaded['flight']} read: frames of {shape}, {label}")
     for reason, count in loaded["counts"].items():
         if count:
             console.say(f"{count:>9}  {reason}")
-    console.say(f"{loaded['sequences']:>9}  labelled sequences of the whole flight", style="bold")
-    console.say(f"next: cloudml check {path}")
+    console.say(
+        f"{loaded['sequences']:>9}  {'labelled ' * ('label_mean' in loaded)}sequences of the whole flight", style="bold"
+    )
+    if "label_mean" in loaded:
+        console.say(f"next: cloudml check {path}")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -197,6 +203,7 @@ def run(args: argparse.Namespace) -> int:
         set_by_path(content, key, value)
     if sources and not content["data"].get("camera"):
         problems = [*found["notes"], *(f"{lack['setting']}: {lack['why']}" for lack in found["missing"][:1])]
+        problems += [f"{r['role']} is '{r['dataset']}' of {Path(r['file']).name}" for r in found["roles"]]
         raise ConfigError(f"no images were found, and nothing is written: {'; '.join(problems).rstrip('.')}.")
     path = write_folder(folder, content, with_flights=not sources)
     if sources:
@@ -206,7 +213,8 @@ def run(args: argparse.Namespace) -> int:
         parse_config({k: v for k, v in content.items() if k != "$schema"}, str(path))
         console.say(f"next: put flights into {folder / 'flights'}, then: cloudml check {path}")
         return finish(args, {"config": str(path)})
-    loaded, problem = try_config(path, content)
+    clockless = [lack["why"] for lack in found.get("missing", []) if lack["setting"].endswith((".time", "time_unit"))]
+    loaded, problem = (None, clockless[0]) if clockless else try_config(path, content)
     print_trial(console, loaded, problem, path)
     result = {"config": str(path), **found, "loaded": loaded, "problem": problem}
     return finish(args, result, EXIT_OK if problem is None else EXIT_BAD_INPUT)

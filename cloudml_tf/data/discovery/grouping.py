@@ -16,7 +16,8 @@ from cloudml_tf.data.discovery.mapping import Mapping, frames_of, rows_of, times
 from cloudml_tf.data.readers.folders import find_flights
 from cloudml_tf.utils.errors import DataError
 
-NOT_FOUND = Path("the-lidar-file-of-this-flight")  # a placeholder for the user to replace
+ALIKE_LONG = 1.25
+CONTINUED_S, CONTINUED_STEPS = 30.0, 10.0  # the longest gap between parts of one flight: in s, and in frames
 ROLES = ("camera", "lidar", "navigation")
 
 
@@ -29,9 +30,16 @@ def group(mapping: Mapping) -> dict[str, FlightFiles]:
     together = {c.path: _longest_overlap(runs["lidar"], c.path, runs["camera"][c.path]) for c in cameras}
     if not any(together.values()):
         together = {c.path: _most_alike(mapping, c.path) for c in cameras}
+    if not mapping.files["lidar"]:
+        mapping.note("without a lidar file these flights can be predicted, and not trained on")
     for content, name in zip(cameras, names, strict=True):
         lidar = together[content.path]
-        if lidar is None:
+        others = [
+            path.name for path, run in runs["lidar"].items() if path != lidar and _as_long(run, runs, lidar, content)
+        ]
+        if others:
+            mapping.note(f"{', '.join(others)}: also overlaps with {content.path.name}; {lidar and lidar.name} is used")
+        if lidar is None and mapping.files["lidar"]:
             mapping.note(f"{content.path}: left out, no lidar file overlaps with it in time")
             continue
         navigation = _navigation_file(mapping, content, runs) if mapping.sun_angles else None
@@ -40,7 +48,7 @@ def group(mapping: Mapping) -> dict[str, FlightFiles]:
             continue
         # An absolute path works from everywhere.
         paths = {"camera": content.path, "lidar": lidar, "navigation": navigation}
-        absolute = {role: path and str(path if path == NOT_FOUND else path.resolve()) for role, path in paths.items()}
+        absolute = {role: path and str(path.resolve()) for role, path in paths.items()}
         flights[name] = FlightFiles.model_validate(absolute)
     return dict(sorted(flights.items()))
 
@@ -52,11 +60,21 @@ def _longest_overlap(runs: dict[Path, np.ndarray], camera: Path, times_s: np.nda
     return max(scored, key=lambda row: row[:2])[2] if scored else None
 
 
-def _most_alike(mapping: Mapping, camera: Path) -> Path:
+def _as_long(
+    run: np.ndarray, runs: dict[str, dict[Path, np.ndarray]], lidar: Path | None, content: FileContent
+) -> bool:
+    """Whether a lidar file's times overlap a camera file's as long as those of the one that is used."""
+    if lidar is None:
+        return False
+    times_s = runs["camera"][content.path]
+    return 0 < clocks.overlap_s(runs["lidar"][lidar], times_s) <= ALIKE_LONG * clocks.overlap_s(run, times_s)
+
+
+def _most_alike(mapping: Mapping, camera: Path) -> Path | None:
     """Where no clocks overlap: the lidar file with the most similar path, so that only the clocks are left to fix."""
     lidar = max((c.path for c in mapping.files["lidar"]), key=lambda path: _alike(path, camera), default=None)
     if lidar is None:
-        return NOT_FOUND
+        return None
     mapping.note(f"{camera} and {lidar} are matched by name only: their times do not overlap")
     return lidar
 
@@ -73,6 +91,21 @@ def _alike(first: Path, second: Path) -> float:
     """Similarity of two paths, 0 to 2: the same folder counts more than a similar name."""
     same = 1.0 if first.parent == second.parent else 0.0
     return same + difflib.SequenceMatcher(None, first.name, second.name).ratio()
+
+
+def continued(runs_s: dict[str, np.ndarray]) -> list[list[str]]:
+    """The flights (or their parts) by time, those together that continue one another."""
+    chains: list[list[str]] = []
+    end_s = -np.inf
+    for name in sorted((name for name, run in runs_s.items() if len(run) > 1), key=lambda name: runs_s[name][0]):
+        run = runs_s[name]
+        gap_s, step_s = float(run[0]) - end_s, float(np.median(np.diff(run)))
+        if chains and 0 < gap_s <= max(CONTINUED_S, CONTINUED_STEPS * step_s):
+            chains[-1].append(name)
+        else:
+            chains.append([name])
+        end_s = float(run[-1])
+    return chains + [[name] for name, run in runs_s.items() if len(run) <= 1]
 
 
 def flight_names(cameras: Sequence[Path]) -> list[str]:

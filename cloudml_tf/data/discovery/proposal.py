@@ -6,9 +6,11 @@ from typing import Any
 import numpy as np
 
 from cloudml_tf.config.data import FlightFiles
-from cloudml_tf.data.discovery.grouping import group, source_of
+from cloudml_tf.config.schema import Config
+from cloudml_tf.data.discovery.grouping import continued, group, source_of
 from cloudml_tf.data.discovery.mapping import Mapping, times_of
 
+FRAMES = Config.model_fields["temporal_frames"].default
 TARGETS = {"lidar.optical_depth": "optical_depth", "lidar.base": "cloud_base_km", "lidar.top": "cloud_top_km"}
 USUAL_RANGE = {"optical_depth": (0.1, 2.0)}
 LONGEST_GAP_S, GAP_SHARE = 60.0, 0.02
@@ -57,13 +59,24 @@ def _target(mapping: Mapping) -> dict[str, Any]:
 
 
 def _split(mapping: Mapping, flights: dict[str, FlightFiles]) -> dict[str, Any]:
-    """Split three flights or more by name: the last tests, the one before validates. Fewer are cut in time."""
-    names = list(flights)
-    if len(names) >= 3:
-        return {"kind": "flights", "train": names[:-2], "val": [names[-2]], "test": [names[-1]]}
-    lengths = [float(t[-1] - t[0]) for files in flights.values() if len(t := _frame_times(mapping, files))]
+    """Split three flights or more by name: the last tests, the one before validates. Fewer are cut in time.
+
+    Files that continue one another are parts of one flight, and stay together.
+    """
+    runs = {name: _frame_times(mapping, files) for name, files in flights.items()}
+    chains = sorted(continued(runs), key=lambda chain: chain[0])
+    for chain in chains:
+        if len(chain) > 1:
+            mapping.note(
+                f"{', '.join(chain)} continue one another: parts of one flight, which no split divides by name"
+            )
+    if len(chains) >= 3:
+        parts = {"train": [name for chain in chains[:-2] for name in chain], "val": chains[-2], "test": chains[-1]}
+        return {"kind": "flights", **parts}
+    lengths = [float(run[-1] - run[0]) for run in runs.values() if len(run)]
     gap = min(LONGEST_GAP_S, round(GAP_SHARE * min(lengths, default=np.inf), 1))
-    return {"kind": "time_blocks", **({"gap_s": gap} if gap < LONGEST_GAP_S else {})}
+    gap = max(gap, round((FRAMES + 1) * _frame_interval(mapping, flights), 1))  # no sequence lies on both sides
+    return {"kind": "time_blocks", **({"gap_s": gap} if gap != LONGEST_GAP_S else {})}
 
 
 def _frame_interval(mapping: Mapping, flights: dict[str, FlightFiles]) -> float:
