@@ -1,6 +1,7 @@
 """Map the contents of files to the sections camera, lidar and navigation, with the reason for each choice."""
 
 import calendar
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -69,7 +70,7 @@ def map_files(contents: Sequence[FileContent]) -> Mapping:
     if cameras:
         _map_camera(mapping, cameras[0], _date_of(contents))
     else:
-        seen = [f"{c.path.name}: {text}" for c in contents for text in rules.refused_images(c)]
+        seen = [f"{c.path.name}: {text}" for c in contents for text in rules.refused_images(c) or [_holds(c)]]
         mapping.lack("data.camera.channels", _with("no 3-D dataset (frame, row, column) of images in any file", seen))
     if lidars:
         _map_lidar(mapping, lidars[0], cameras)
@@ -94,6 +95,12 @@ def map_files(contents: Sequence[FileContent]) -> Mapping:
     suited = [c for c in contents if needed <= {found.name for found in c.datasets}]
     mapping.files["navigation"] = suited if mapping.sun_angles else []
     return mapping
+
+
+def _holds(content: FileContent) -> str:
+    """The largest datasets of a file, in words."""
+    largest = sorted(content.datasets, key=lambda found: -math.prod(found.shape))[:3]
+    return "holds " + ", ".join(f"'{found.name}' {found.shape}" for found in largest)
 
 
 def _with(text: str, seen: Sequence[str]) -> str:

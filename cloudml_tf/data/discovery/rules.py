@@ -17,7 +17,10 @@ NAME, WHOLE_NAME, TEXT, UNIT, RANGE = 3.0, 1.0, 2.0, 1.0, 1.0
 PREFERRED = 0.5  # decides between equals
 USUAL_WAVELENGTH = r"\b5[0-9]{2}\b"  # nm; lidars have others, and the infrared is noisier
 LEAST = 2.0
-NEVER = r"\b(err|error|uncertainty|unc|std|sigma|quality|qa|qc|flag|flags|mask|confidence|variance|index|fraction)\b"
+NEVER = (
+    r"\b(err(or)?s?|uncertaint(y|ies)|unc|std(ev)?|sigma|precision|accuracy|quality|qa|qc|flags?|mask|confidence"
+    r"|variance|index|fraction|amount|count)\b"
+)
 
 
 @dataclass(frozen=True)
@@ -32,6 +35,7 @@ class Rule:
     never: str = NEVER
     ranks: tuple[int, ...] = (1, 2)
     text: str = ""  # pattern of the description; that of the name if empty
+    whole: bool = False  # codes or counts: whole numbers
 
 
 @dataclass(frozen=True)
@@ -50,8 +54,8 @@ class Choice:
         return "sure" if self.score >= 5 else "likely" if self.score >= 4 else "a guess"
 
 
-NOT_HEIGHT = NEVER + r"|\b(type|temperature|pressure)\b"
-NOT_KIND = r"\b(error|quality|confidence)\b"
+NOT_HEIGHT = NEVER + r"|\b(type|temperature|pressure|time|phase|speed|velocity)\b"
+NOT_KIND = r"\b(error|quality|confidence|backscatter|profile|probability|coefficient|fraction)\b"
 DEPTH = r"\b(optical (depth|thickness)|c?od|cot|tau|optd)\b"
 LABELS = (
     Rule("lidar.optical_depth", DEPTH, "1", -0.5, 300.0, NEVER + r"|aerosol|\baod\b"),
@@ -62,9 +66,9 @@ COUNTED = r"\b(number (of )?(\w+ )?layers|n ?layers|num(ber)? layers|layer count
 KIND = r"\b((feature|layer|cloud|target) (type|class|classification|kind))\b|\bkind\b"
 KIND_TEXT = rf"{KIND}|\bcloud\b.*\baerosol\b|\baerosol\b.*\bcloud\b"  # a legend of its codes
 BESIDE_LABELS = (
-    Rule("lidar.number_layers", COUNTED, None, 0, 100, ranks=(1,)),
-    Rule("lidar.feature_type", KIND, None, -9999, 255, never=NOT_KIND, text=KIND_TEXT),
-    Rule("lidar.opaque", r"\b(opacity|opaque|attenuated)\b", None, -9999, 10, never=NOT_KIND),
+    Rule("lidar.number_layers", COUNTED, None, 0, 100, ranks=(1,), whole=True),
+    Rule("lidar.feature_type", KIND, None, -9999, 255, never=NOT_KIND, text=KIND_TEXT, whole=True),
+    Rule("lidar.opaque", r"\b(opacity|opaque|attenuated)\b", None, -9999, 10, never=NOT_KIND, whole=True),
     Rule("lidar.latitude", r"\b(lat|latitude)\b", "degree", -90, 90),
     Rule("lidar.longitude", r"\b(lon|lng|longitude)\b", "degree", -180, 360),
 )
@@ -79,7 +83,15 @@ ANGLES = (
     Rule("navigation.elevation", ELEVATION, "degree", -90, 90, VIEW, (1,)),
     Rule("navigation.solar_azimuth", AZIMUTH, "degree", -360, 360, ABSOLUTE, (1,)),
     Rule("navigation.relative_azimuth", r"\braa\b|\brel(ative)?\b.*\baz(i|imuth)?\b", "degree", -360, 360, VIEW, (1,)),
-    Rule("navigation.heading", r"\b(heading|hdg|thdg|course|track angle|yaw)\b", "degree", -360, 360, NEVER, (1,)),
+    Rule(
+        "navigation.heading",
+        r"\b(heading|hdg|thdg|course|track angle|yaw)\b",
+        "degree",
+        -360,
+        720,
+        NEVER + r"|\brates?\b|acceleration",
+        (1,),
+    ),
 )
 LAT, LON = r"\b(lat|latitude|gglat|latc)\b", r"\b(lon|lng|long|longitude|gglon|lonc)\b"
 POSITION = (
@@ -147,6 +159,8 @@ def _refused(rule: Rule, found: Found) -> str:
     if not found.finite.size:
         return "it holds no number"
     values = found.finite
+    if rule.whole and (values % 1 != 0).any():
+        return "its numbers are not whole"
     if rule.measure == "km" and not is_none(found.units):
         values = 1e3 * convert(values, found.units, "km")
     elif rule.measure == "degree" and not is_none(found.units):
