@@ -157,7 +157,8 @@ class Lidar(Settings):
     """The lidar file, and how a label is made from its layers."""
 
     files: tuple[Pattern, ...] = Field(
-        ("CPL_L2_*.hdf5", "CPL_L2_*.h5", "CPL_L2_*.nc"), description="Name patterns of the lidar file."
+        ("CPL_L2_*.hdf5", "CPL_L2_*.h5", "CPL_L2_*.nc", "*_CPL_L2*.h5", "*_CPL_L2*.hdf5"),
+        description="Name patterns of the lidar file.",
     )
     time: str = Field(
         "layer_descriptor/Profile_Decimal_Julian_Day",
@@ -172,7 +173,8 @@ class Lidar(Settings):
         None,
         ge=1970,
         le=2100,
-        description="Year of the first profile, for a day of year; the file name's date or last two digits if unset.",
+        description="Year of the first profile, for a day of year; if unset metadata_parameters/File_Year, or the file "
+        "name's date or last two digits.",
     )
     time_offset_s: float = Field(0.0, description="Added to the profile times.")
     optical_depth: str = Field(
@@ -232,11 +234,16 @@ class Navigation(Settings):
     time_since: str = Field("1970-01-01", description=SINCE)
     time_offset_s: float = Field(0.0, description="Added to the rows' times.")
     tolerance_s: Positive = Field(1.0, description="With `time`: largest time between a frame and its row.")
-    solar_zenith: str = Field("nav/solarZenith", description="Angle of the sun from the vertical.")
+    solar_zenith: str | None = Field(
+        "nav/solarZenith",
+        description="Angle of the sun from the vertical; null computes the sun's place from time and position.",
+    )
     elevation: bool = Field(False, description="`solar_zenith` holds the sun's elevation above the horizon instead.")
     solar_azimuth: str = Field("nav/sunAzGrd", description="Angle from north.")
     heading: str | None = Field(
-        "nav/heading", description="Angle from north; null where `solar_azimuth` is relative to the heading."
+        "nav/heading",
+        description="Angle from north; null where `solar_azimuth` is relative to the heading. Where the sun is "
+        "computed, null takes the course over ground from the positions.",
     )
     angle_unit: Literal["attribute", "deg", "rad"] = Field(
         "attribute", description="Unit of the three angles; 'attribute' reads `units`, degrees without one."

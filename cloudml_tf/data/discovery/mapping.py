@@ -87,6 +87,8 @@ def map_files(contents: Sequence[FileContent]) -> Mapping:
     if angled:
         _map_navigation(mapping, angled[0], cameras)
         _map_positions(mapping, angled)
+    elif placed := _with_positions(contents):
+        _map_places(mapping, placed, cameras)
     else:
         refused = [text for c in contents for text in rules.refusals(rules.ANGLES, c.datasets)]
         mapping.lack("data.navigation", _with("no sun angles by name; without them data.sun_angles is false", refused))
@@ -295,6 +297,36 @@ def _map_navigation(mapping: Mapping, content: FileContent, cameras: Sequence[Fi
         _navigation_clock(mapping, content, first, cameras)
 
 
+def _with_positions(contents: Sequence[FileContent]) -> FileContent | None:
+    """The first file with latitude and longitude of every row, a clock, and no labels."""
+    for content in contents:
+        both = [choice for rule in rules.POSITION if (choice := rules.best(rule, content.datasets))]
+        rows = {choice.found.shape[0] for choice in both}
+        moving = all(np.ptp(choice.found.finite) > 0 for choice in both)
+        if len(both) == len(rules.POSITION) and len(rows) == 1 and moving and not _labels(content):
+            return content
+    return None
+
+
+def _map_places(mapping: Mapping, content: FileContent, cameras: Sequence[FileContent]) -> None:
+    """A navigation file without sun angles: the sun is computed from time and place."""
+    both = [choice for rule in rules.POSITION if (choice := rules.best(rule, content.datasets))]
+    first = both[0].found
+    heading = next(rule for rule in rules.ANGLES if rule.field == "navigation.heading")
+    found = rules.best(heading, content.datasets, lambda d: d.shape == first.shape)
+    for choice in [*both, *([found] if found else [])]:
+        mapping.take(choice)
+    mapping.sections["navigation"] |= {"solar_zenith": None, **({} if found else {"heading": None})}
+    mapping.sun_angles = True
+    course = "" if found else ", and the course from the positions"
+    mapping.note(
+        f"{content.path.name} has positions and no sun angles: the sun is computed from time and place{course}"
+    )
+    frames = {rules.channels(c)[0].found.shape[0] for c in cameras if rules.channels(c)}
+    if first.shape[0] not in frames:
+        _navigation_clock(mapping, content, first, cameras)
+
+
 def _angle_unit(mapping: Mapping, found: Sequence[Found]) -> None:
     """Recognise radians by the values where no attribute gives the unit."""
     if any(not is_none(item.units) for item in found):
@@ -338,7 +370,8 @@ def _map_positions(mapping: Mapping, contents: Sequence[FileContent]) -> None:
 
 def rows_of(content: FileContent, mapping: Mapping) -> int:
     """The number of rows of a navigation file."""
-    return content.rows(str(mapping.sections["navigation"]["solar_zenith"]))
+    section = mapping.sections["navigation"]
+    return content.rows(str(section.get("solar_zenith") or section["latitude"]))
 
 
 def frames_of(content: FileContent, mapping: Mapping) -> int:

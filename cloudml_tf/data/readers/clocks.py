@@ -14,6 +14,7 @@ from cloudml_tf.utils.errors import DataError
 
 DIGITS = ("hhmmss", "yyyymmddhhmmss")
 DAYS = re.compile(r"|d|doy|jday|((decimal|fractional|julian) )*days?( ?of ?(the )?year)?")
+FILE_YEAR = "metadata_parameters/File_Year"  # of the Cloud Physics Lidar's files
 COARSE_S = 0.5  # as far as a frame may be from its profile
 
 
@@ -97,7 +98,11 @@ def _day_of_year(file: h5py.File, lidar: Lidar, days: np.ndarray) -> np.ndarray:
             "in data.lidar.time_unit ('s' for seconds since 1970)."
         )
     path = Path(file.filename)
-    year = lidar.year if lidar.year is not None else times.year_of_name(path)
+    year = lidar.year
+    if year is None and hdf5.has(file, FILE_YEAR):
+        year = int(np.nanmin(hdf5.read(file, FILE_YEAR, (0, 1), FILE_YEAR)))
+    elif year is None:
+        year = times.year_of_name(path)
     return times.day_of_year_to_seconds(days, year) + lidar.time_offset_s
 
 

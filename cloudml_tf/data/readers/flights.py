@@ -59,10 +59,11 @@ def load_flight(name: str, files: FlightFiles, data: Data, target: Target, label
         position = np.stack([profiles.latitude_deg[matched], profiles.longitude_deg[matched]])
         columns |= _lidar_features(files, data, time_s, profiles)
     counts["frames labelled"] = int(np.isfinite(label).sum())
-    sun, navigation_columns = read_navigation(files, data, time_s, total, row, counts)
+    latitude, longitude = read_positions(files, data, time_s, total, row, position)
+    place = np.stack([latitude, longitude])
+    sun, navigation_columns = read_navigation(files, data, time_s, total, row, counts, place)
     by_name = {key[1]: values for key, values in {**columns, **navigation_columns}.items()}
     features = [by_name[f.name] for f in data.features]
-    latitude, longitude = read_positions(files, data, time_s, total, row, position)
     return Flight(
         name=name,
         camera_path=camera_path,

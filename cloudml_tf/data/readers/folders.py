@@ -74,7 +74,8 @@ def features_in(role: str, data: Data) -> list[Feature]:
 def _roles(data: Data, labels: bool) -> list[str]:
     """The files that a flight needs besides the camera file."""
     lidar = labels or bool(features_in("lidar", data))
-    navigation = data.sun_angles or bool(features_in("navigation", data))
+    computed = data.navigation.solar_zenith is None and data.navigation.heading is None
+    navigation = (data.sun_angles and not computed) or bool(features_in("navigation", data))
     return [role for role, needed in (("lidar", lidar), ("navigation", navigation)) if needed]
 
 

@@ -40,6 +40,10 @@ def read_profiles(path: Path, lidar: Lidar, target: Target, limits: Limits | Non
         span_s = _profile_times(file, path, lidar)  # (P, 3)
         label, counts = _labels(file, lidar, target, len(span_s))
         latitude, longitude = (_positions(file, lidar, key, len(span_s)) for key in ("latitude", "longitude"))
+        if hdf5.has(file, clocks.FILE_YEAR):  # its layout marks invalid profiles by latitudes of 0 and less
+            invalid = latitude <= 0
+            counts["profiles without a position"] = int((invalid & np.isfinite(label)).sum())
+            label, latitude, longitude = (np.where(invalid, np.nan, values) for values in (label, latitude, longitude))
     order, left = times.in_order(span_s[:, 1])
     counts |= {f"profiles {why}": count for why, count in left.items()}
     start, middle, end = span_s[order].T

@@ -10,6 +10,8 @@ import numpy as np
 
 from cloudml_tf.config.data import Data, Feature, FlightFiles, Navigation
 from cloudml_tf.data.readers import clocks, hdf5, times
+from cloudml_tf.data.readers.packing import FILLS_NOT_DECLARED, impossible
+from cloudml_tf.data.readers.sun import course, sun_position
 from cloudml_tf.data.readers.units import convert
 from cloudml_tf.utils.errors import DataError
 
@@ -19,12 +21,26 @@ LARGEST = float(np.finfo("float32").max)  # largest input of a network
 
 
 def read_navigation(
-    files: FlightFiles, data: Data, time_s: np.ndarray, total: int, row: np.ndarray, counts: dict[str, int]
+    files: FlightFiles,
+    data: Data,
+    time_s: np.ndarray,
+    total: int,
+    row: np.ndarray,
+    counts: dict[str, int],
+    position: np.ndarray,
 ) -> tuple[np.ndarray | None, dict[tuple[str, str], np.ndarray]]:
-    """The sun's angles (N, 2) or None, and the features that this file holds, by (file, name)."""
+    """The sun's angles (N, 2) or None, and the features that this file holds, by (file, name).
+
+    `position` is latitude and longitude, (2, N): where the sun is computed, it is seen from there.
+    """
     wanted = [f for f in data.features if f.file == "navigation"]
     if not data.sun_angles and not wanted:
         return None, {}
+    computed = data.sun_angles and data.navigation.solar_zenith is None
+    if computed and not wanted and (files.navigation is None or data.navigation.heading is None):
+        angles = _computed_sun(files, time_s, position, course(time_s, *position))
+        counts["frames without sun angles"] = int(np.isnan(angles).any(axis=1).sum())
+        return angles, {}
     if files.navigation is None:
         raise DataError(
             f"{files.camera}: this flight has no navigation file, and the sun's angles are inputs. "
@@ -33,7 +49,14 @@ def read_navigation(
     with hdf5.open_file(Path(files.navigation), data.limits) as file:
         count, rows, near = _rows_of_frames(file, data.navigation, time_s, total, row)
         columns = {("navigation", f.name): feature_rows(file, f, count, "rows")[rows] for f in wanted}
-        sun = _sun_angles(file, data.navigation, count, rows, near) if data.sun_angles else None
+        sun: np.ndarray | None = None
+        if computed and data.navigation.heading is not None:
+            heading = np.where(near, _degrees(file, data.navigation, "heading", count)[rows], np.nan)
+            sun = _computed_sun(files, time_s, position, heading)
+        elif computed:
+            sun = _computed_sun(files, time_s, position, course(time_s, *position))
+        elif data.sun_angles:
+            sun = _sun_angles(file, data.navigation, count, rows, near)
     if sun is not None:
         counts["frames without sun angles"] = int(np.isnan(sun).any(axis=1).sum())
     return sun, {key: np.where(near, values, np.nan) for key, values in columns.items()}
@@ -94,6 +117,17 @@ def why_no_positions(files: FlightFiles, navigation: Navigation) -> str:
     return f"{files.navigation}: " + (" ".join(found) or f"'{known}' have no number near a frame.")
 
 
+def _computed_sun(files: FlightFiles, time_s: np.ndarray, position: np.ndarray, heading: np.ndarray) -> np.ndarray:
+    """(N, 2): solar zenith, and azimuth relative to the heading, from time and place. Raises `DataError`."""
+    if not np.isfinite(position).all(axis=0).any():
+        raise DataError(
+            f"{files.camera}: the sun is to be computed (data.navigation.solar_zenith null), and no frame has a "
+            "position. Name data.navigation.latitude and longitude, or those of data.lidar, or set data.sun_angles to false."
+        )
+    zenith, azimuth = sun_position(time_s, *position).T
+    return np.stack([zenith, (azimuth - heading + 180.0) % 360.0 - 180.0], axis=1)
+
+
 def _sun_angles(file: h5py.File, navigation: Navigation, count: int, rows: np.ndarray, near: np.ndarray) -> np.ndarray:
     """(N, 2): solar zenith, and solar azimuth relative to the heading in [-180, 180), degrees."""
     angles = {}
@@ -140,6 +174,7 @@ def _fill_angles(degrees: np.ndarray, longest: int) -> np.ndarray:
     A run at either end has one side only and stays NaN.
     """
     degrees = np.where(np.abs(degrees) <= MOST_DEGREES, degrees, np.nan)
+    degrees = np.where(impossible(degrees, np.array(FILLS_NOT_DECLARED)), np.nan, degrees)
     known = np.flatnonzero(~np.isnan(degrees))
     if len(known) < 2:
         return degrees
@@ -163,4 +198,5 @@ def feature_rows(file: h5py.File, feature: Feature, total: int, what: str) -> np
             f"{file.filename}: '{feature.dataset}' of feature '{feature.name}' must have one row for each of the "
             f"{total} {what}. Received: {len(values)}."
         )
-    return np.where(np.abs(values) <= LARGEST, values, np.nan)
+    values = np.where(np.abs(values) <= LARGEST, values, np.nan)
+    return np.where(impossible(values, np.array(FILLS_NOT_DECLARED)), np.nan, values)
