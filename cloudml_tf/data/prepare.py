@@ -22,6 +22,7 @@ from cloudml_tf.data.named import named_samples, named_scenes, samples_of_run
 from cloudml_tf.data.readers.flights import Flight
 from cloudml_tf.data.readers.frames import camera_fingerprint
 from cloudml_tf.data.readers.scenes import read_scenes
+from cloudml_tf.data.readers.times import interval_s
 from cloudml_tf.data.samples import Examples, Samples, counts_of, labelled_windows, samples_of_table, table_of
 from cloudml_tf.data.scaling import Scaling, fit_scaling
 from cloudml_tf.data.scenes import Scenes, judged_by, training_parts
@@ -139,6 +140,7 @@ def _sequences(config: Config, left_out: LeftOut, simulating: Progress | None, d
         details={
             "files": {name: found.model_dump() for name, found in used.items()},
             "counts": counts,
+            "frame_interval_s": {flight.name: interval_s(flight.time_s) for flight in flights},
             "ranges": ranges.to_json(),
             "distributions": fit_distributions(parts["train"], config),
             "sun_outside_training": far,

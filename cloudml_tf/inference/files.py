@@ -4,13 +4,15 @@ import datetime
 import hashlib
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import h5py
 
 from cloudml_tf.config.data import FlightFiles
+from cloudml_tf.data.readers.flights import Flight
+from cloudml_tf.data.readers.times import interval_s
 from cloudml_tf.inference.flags import counts
 from cloudml_tf.inference.flight import Predicted
 from cloudml_tf.inference.model import Model
@@ -19,6 +21,7 @@ from cloudml_tf.utils.files import update_by_pieces
 # Pieces of 1 MB of each file that are looked at: all of one up to 16 MB. `camera_fingerprint` looks at 2. Run folders
 # and pretrainings hold that one, archives this: by one rule for both, those that are there would not be recognised.
 PIECES = 16
+ALIKE_STEPS = 1.5  # by what factor the steps between frames may differ from those of the training
 MADE_OF = {  # global attributes with a file's provenance, and the meaning of each
     "source": "the version of cloudml_tf, or the model's name",
     "model_sha256": "the model",
@@ -62,10 +65,24 @@ def warnings_of(predicted: Predicted, model: Model, files: FlightFiles) -> list[
         found.append(f"{flight.name}: no positions: {why_no_positions(files, config.data.navigation)}")
     if not predicted.valid.any():
         found.append(f"{flight.name}: no frame has a complete sequence around it; the flags give the reasons.")
+    found += other_interval(flight, model.record.description, config.temporal_frames)
     if model.ranges is None:
         return found
     sun, light = flight.sun_angles_deg, predicted.light
     return found + extrapolated(flight.name, sun, light, model.ranges, config.augmentation)
+
+
+def other_interval(flight: Flight, description: Mapping[str, Any], temporal_frames: int) -> list[str]:
+    """A warning where frames of a sequence are further apart, or closer, than in any flight of the training."""
+    known = [step for step in description.get("frame_interval_s", {}).values() if step]
+    own_s = interval_s(flight.time_s)
+    if temporal_frames == 1 or not known or min(known) / ALIKE_STEPS <= own_s <= max(known) * ALIKE_STEPS:
+        return []
+    trained = f"{min(known):.3g}" + (f" to {max(known):.3g}" if max(known) > 1.01 * min(known) else "")
+    return [
+        f"{flight.name}: its frames are {own_s:.3g} s apart, and in training they were {trained} s apart: a sequence of "
+        f"{temporal_frames} frames shows another motion, and nothing is known of how well the network does on it."
+    ]
 
 
 def input_fingerprint(files: FlightFiles) -> str:

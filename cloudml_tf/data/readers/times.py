@@ -141,6 +141,11 @@ def pieces(time_s: np.ndarray, max_gap_s: float | None) -> np.ndarray:
     return np.concatenate([[0], np.cumsum(steps > limit)])
 
 
+def interval_s(time_s: np.ndarray) -> float:
+    """The usual step of sorted times, s; NaN for fewer than two."""
+    return float(np.median(np.diff(time_s))) if len(time_s) > 1 else float("nan")
+
+
 def nearest(sorted_s: np.ndarray, wanted_s: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """For each wanted time the index of the nearest sorted one, and the distance in s. O(n log n)."""
     right = np.clip(np.searchsorted(sorted_s, wanted_s), 1, max(len(sorted_s) - 1, 1))
