@@ -80,7 +80,7 @@ def other_interval(flight: Flight, description: Mapping[str, Any], temporal_fram
         return []
     trained = f"{min(known):.3g}" + (f" to {max(known):.3g}" if max(known) > 1.01 * min(known) else "")
     return [
-        f"{flight.name}: its frames are {own_s:.3g} s apart, and in training they were {trained} s apart: a sequence of "
+        f"{flight.name}: its frame interval is {own_s:.3g} s, and in training it was {trained} s: a sequence of "
         f"{temporal_frames} frames shows another motion, and nothing is known of how well the network does on it."
     ]
 

@@ -122,7 +122,7 @@ def _computed_sun(files: FlightFiles, time_s: np.ndarray, position: np.ndarray, 
     if not np.isfinite(position).all(axis=0).any():
         raise DataError(
             f"{files.camera}: the sun is to be computed (data.navigation.solar_zenith null), and no frame has a "
-            "position. Name data.navigation.latitude and longitude, or those of data.lidar; or set data.sun_angles false."
+            "position. Name data.navigation.latitude and longitude, or data.lidar's, or set data.sun_angles to false."
         )
     zenith, azimuth = sun_position(time_s, *position).T
     return np.stack([zenith, (azimuth - heading + 180.0) % 360.0 - 180.0], axis=1)
