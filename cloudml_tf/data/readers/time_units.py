@@ -47,8 +47,8 @@ _LEAPS = (
     "2012-07-01", "2015-07-01", "2017-01-01",
 )  # fmt: skip
 LEAPS_S = np.array(_LEAPS, "datetime64[s]").astype("float64")
-GPS_S, TAI93_S, TAI58_S = (
-    float(calendar.timegm((*day, 0, 0, 0))) for day in ((1980, 1, 6), (1993, 1, 1), (1958, 1, 1))
+GPS_S, TAI93_S, TAI58_S, GREGORIAN_S = (
+    float(calendar.timegm((*day, 0, 0, 0))) for day in ((1980, 1, 6), (1993, 1, 1), (1958, 1, 1), (1583, 1, 1))
 )
 EPOCH = datetime.datetime(1970, 1, 1)
 Scale = Literal["utc", "gps", "tai", "leaps"]  # `leaps` counts leap seconds from a reference in UTC
@@ -82,6 +82,8 @@ def parse(text: str, calendar_name: str = "", described: str = "") -> TimeUnit:
     if not rest or _MIDNIGHT.fullmatch(rest[0]):
         return TimeUnit(UNIT_SECONDS[unit], None)
     since_s, named = _reference(rest[0], kind == "proleptic_gregorian")
+    if kind in MODELS_CALENDARS and since_s < GREGORIAN_S:
+        raise ValueError(f"calendar '{kind}' before 1583 has other dates than the sky")
     scale = _scale(named or kind, since_s, described)
     return TimeUnit(UNIT_SECONDS[unit], since_s, scale, kind if kind in MODELS_CALENDARS else "")
 
