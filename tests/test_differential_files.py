@@ -5,7 +5,8 @@ Differences that are meant, and why:
 - -9999 is fill everywhere, since the lidar's files use it without declaring it; the others keep it;
 - netCDF4 takes the default fill of unsigned integers, such as 65535, for missing: in a camera it is a saturated pixel.
   It does so for bytes too, which by NetCDF's own guide have none, and fails at a negative fill beside _Unsigned;
-- xarray does not find 1e20 among float32 numbers, which round it, where it scales them in float64 (NumPy 2);
+- xarray scales in float32 where the attributes are float32, and does not find fills that this rounds: those of float32
+  and of 32-bit integers;
 - xarray knows no valid range, no `_Unsigned` of "True", and no missing_value of the other sign beside it;
 - cftime drops a time of day without minutes and a zone behind a space: there the truth is known by construction.
 """
@@ -108,9 +109,10 @@ def test_packings_are_read_as_netcdf4_and_xarray_read_them(tmp_path: Path, count
         for name, numbers in raw.items():
             given = theirs[name].encoding | theirs[name].attrs
             other_sign = given.get("_Unsigned") == "True" or {"_Unsigned", "missing_value"} <= given.keys()
-            if any(key.startswith("valid") for key in given) or "_FillValue" not in given or other_sign:
+            rounded = numbers.dtype.itemsize == 4
+            if any(key.startswith("valid") for key in given) or "_FillValue" not in given or other_sign or rounded:
                 continue
-            kept = (numbers.astype("float64") != -9999) & ~(np.abs(numbers.astype("float64")) > 1e19)
+            kept = numbers.astype("float64") != -9999
             expected = theirs[name].values.astype("float64")
             np.testing.assert_allclose(
                 hdf5.read(ours, name, 1)[kept], expected[kept], rtol=1e-6, atol=1e-6, err_msg=name
