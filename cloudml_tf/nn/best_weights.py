@@ -36,7 +36,8 @@ class LogKeys:
 
     def reset(self) -> None:
         """Forget what was seen, for a new training."""
-        self.seen, self.epochs, self.last, self._told = False, 0, (), False
+        self.seen, self.epochs, self._told = False, 0, False
+        self.last: tuple[str, ...] = ()
 
     def present(self, logs: Mapping[str, Any]) -> bool:
         """Whether an epoch's log has all the keys; without them the epoch is passed over.

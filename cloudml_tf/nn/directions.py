@@ -17,85 +17,22 @@ MODES = ("auto", "min", "max")
 
 NEAR = {"bias": 0.0, "variance_ratio": 1.0}
 
-HIGHER = frozenset(
-    [
-        "r2",
-        "r2_score",
-        "r2_ceiling",
-        "correlation",
-        "pearson_correlation",
-        "concordance_correlation",
-        "cosine_similarity",
-        "accuracy",
-        "acc",
-        "binary_accuracy",
-        "categorical_accuracy",
-        "sparse_categorical_accuracy",
-        "top_k_categorical_accuracy",
-        "sparse_top_k_categorical_accuracy",
-        "precision",
-        "recall",
-        "auc",
-        "f1_score",
-        "fbeta_score",
-        "precision_at_recall",
-        "recall_at_precision",
-        "sensitivity_at_specificity",
-        "specificity_at_sensitivity",
-        "true_positives",
-        "true_negatives",
-        "io_u",
-        "binary_io_u",
-        "mean_io_u",
-        "one_hot_io_u",
-        "one_hot_mean_io_u",
-    ]
-)
-LOWER = frozenset(
-    [
-        "composite",
-        "loss",
-        "spread_cost",
-        "mae",
-        "mse",
-        "rmse",
-        "mape",
-        "msle",
-        "mean_absolute_error",
-        "mean_squared_error",
-        "root_mean_squared_error",
-        "mean_absolute_percentage_error",
-        "mean_squared_logarithmic_error",
-        "mean_relative_error",
-        "log_cosh",
-        "logcosh",
-        "log_cosh_error",
-        "huber",
-        "huber_loss",
-        "poisson",
-        "kl_divergence",
-        "kullback_leibler_divergence",
-        "kld",
-        "bce",
-        "binary_crossentropy",
-        "categorical_crossentropy",
-        "sparse_categorical_crossentropy",
-        "binary_focal_crossentropy",
-        "categorical_focal_crossentropy",
-        "hinge",
-        "squared_hinge",
-        "categorical_hinge",
-        "dice",
-        "tversky",
-        "circle",
-        "ctc",
-        "false_positives",
-        "false_negatives",
-        "variance_preserving_loss",
-        "quantile_loss",
-        "histogram_loss",
-    ]
-)
+_HIGHER = """
+    r2 r2_score r2_ceiling correlation pearson_correlation concordance_correlation cosine_similarity
+    accuracy acc binary_accuracy categorical_accuracy sparse_categorical_accuracy top_k_categorical_accuracy
+    sparse_top_k_categorical_accuracy precision recall auc f1_score fbeta_score
+    precision_at_recall recall_at_precision sensitivity_at_specificity specificity_at_sensitivity
+    true_positives true_negatives io_u binary_io_u mean_io_u one_hot_io_u one_hot_mean_io_u
+"""
+_LOWER = """
+    composite loss spread_cost mae mse rmse mape msle mean_absolute_error mean_squared_error root_mean_squared_error
+    mean_absolute_percentage_error mean_squared_logarithmic_error mean_relative_error
+    log_cosh logcosh log_cosh_error huber huber_loss poisson kl_divergence kullback_leibler_divergence kld
+    bce binary_crossentropy categorical_crossentropy sparse_categorical_crossentropy binary_focal_crossentropy
+    categorical_focal_crossentropy hinge squared_hinge categorical_hinge dice tversky circle ctc
+    false_positives false_negatives variance_preserving_loss quantile_loss histogram_loss
+"""
+HIGHER, LOWER = frozenset(_HIGHER.split()), frozenset(_LOWER.split())
 _TURNED = re.compile(r"(^|_)(neg|negative|minus|inverse|inverted|non?|not|one_minus|1_minus)(_|$)")
 
 
