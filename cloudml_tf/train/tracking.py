@@ -21,6 +21,7 @@ from cloudml_tf.nn.monitors import PredictionSnapshots
 from cloudml_tf.utils.files import write_json
 
 _NAMES = {"pred_spread": "pred_range"}
+PRIVACY = ("online", "offline", "disabled")  # the more private, the later
 TENSORBOARD, STATE = "tensorboard", "tracking.json"  # in the run folder
 
 
@@ -115,7 +116,8 @@ class Tracker:
 
     def __init__(self, config: Config, folder: Path) -> None:
         self.config, self.folder = config, folder
-        self.run: Any = _start(config, folder) if config.tracking.wandb != "disabled" else None
+        mode = wandb_mode(config.tracking.wandb)
+        self.run: Any = _start(config, folder, mode) if mode != "disabled" else None
         self.board: TensorBoardLog | None = None
 
     def callbacks(self, snapshots: PredictionSnapshots | None = None) -> list[keras.callbacks.Callback]:
@@ -171,11 +173,25 @@ def _or_warn(name: str, act: Callable[[], Any]) -> None:
         warnings.warn(f"{name} failed, this run is not fully tracked: {error}", stacklevel=3)
 
 
-def _start(config: Config, folder: Path) -> Any:
-    mode = config.tracking.wandb
+def wandb_mode(configured: str) -> str:
+    """The mode of wandb: "online", "offline" or "disabled", the most private of the configuration and the environment.
+
+    WANDB_MODE may hold these, or wandb's old names "run" and "dryrun"; what is not known counts as offline.
+    WANDB_DISABLED disables unless it says no.
+    """
+    asked = [configured]
+    mode = os.environ.get("WANDB_MODE", "").strip().lower()
+    if mode:
+        asked.append({"run": "online", "dryrun": "offline"}.get(mode, mode if mode in PRIVACY else "offline"))
+    if os.environ.get("WANDB_DISABLED", "").strip().lower() not in ("", "0", "false", "no", "off", "n", "f"):
+        asked.append("disabled")
+    return max(asked, key=PRIVACY.index)
+
+
+def _start(config: Config, folder: Path, mode: str) -> Any:
     if mode == "online" and not _has_key():
         mode = "offline"  # without a key wandb would prompt for one
-    os.environ.setdefault("WANDB_SILENT", "true")
+    silent = os.environ.setdefault("WANDB_SILENT", "true").strip().lower() not in ("0", "false", "no", "off", "n", "f")
     try:
         import wandb
 
@@ -191,7 +207,7 @@ def _start(config: Config, folder: Path) -> Any:
                     config=config.model_dump(mode="json"),
                     dir=str(folder),  # wandb 0.19 takes text only
                     mode=attempt,
-                    settings=wandb.Settings(console="off", silent=True, init_timeout=30),
+                    settings=wandb.Settings(console="off", silent=silent, init_timeout=30),
                 )
     except Exception as error:
         warnings.warn(f"wandb could not start, this run is not tracked: {error}", stacklevel=2)
