@@ -363,8 +363,9 @@ def flat_samples(values: Any, like: Any = None) -> Any:
     sides = axes(values)
     if sides is None:
         return ops.reshape(values, ops.shape(like))
-    if None not in sides[1:]:
-        return ops.reshape(values, (-1, math.prod(sides[1:])))
+    known = [side for side in sides[1:] if side is not None]
+    if len(known) == len(sides) - 1:
+        return ops.reshape(values, (-1, math.prod(known)))
     return ops.reshape(values, (ops.shape(values)[0], -1))
 
 
@@ -475,13 +476,13 @@ class HistogramLoss(Saved, _HeadLoss):
         **kwargs: Any,
     ) -> None:
         super().__init__(base=base, name=name, **kwargs)
-        found = [as_number(value) for value in (low, high, smoothing)]
-        if None in found or not np.isfinite(found).all() or not (low < high and smoothing > 0):
+        found = [value for value in map(as_number, (low, high, smoothing)) if value is not None]
+        if len(found) < 3 or not np.isfinite(found).all() or not (low < high and smoothing > 0):
             raise ValueError(
                 "HistogramLoss needs `low` below `high` and `smoothing` above 0. "
                 f"Received: low={low}, high={high}, smoothing={smoothing}"
             )
-        self.low, self.high, self.smoothing = (float(value) for value in found if value is not None)
+        self.low, self.high, self.smoothing = map(float, found)
 
     def base_terms(self, target: Any, output: Any) -> Any:
         """(B, 1), (B, 1+K) -> (B, 1)."""

@@ -4,12 +4,16 @@ Python's numbers, NumPy's, arrays and tensors without axes: each becomes a plain
 bool, a complex number, a text or an array with axes is none.
 """
 
+import functools
 import math
 import numbers
 from collections.abc import Callable, Sequence
-from typing import Any, TypeGuard
+from typing import Any, ParamSpec, TypeGuard, TypeVar
 
 import numpy as np
+
+Given = ParamSpec("Given")
+Made = TypeVar("Made")
 
 
 def as_number(value: Any) -> int | float | None:
@@ -65,3 +69,23 @@ def is_true(owner: str, name: str, value: Any) -> bool:
 def is_text(value: Any, allowed: Sequence[str]) -> TypeGuard[str]:
     """Whether an argument is one of some words; an array is none, and has no truth value."""
     return isinstance(value, str) and value in allowed
+
+
+def plain(value: Any) -> Any:
+    """NumPy's numbers, alone, in lists or as arrays, as plain numbers and tuples of them; anything else as it is."""
+    found = as_number(value)
+    if found is not None:
+        return found
+    if isinstance(value, np.ndarray) and value.ndim:
+        return tuple(plain(part) for part in value)
+    return type(value)(map(plain, value)) if type(value) in (list, tuple) else value
+
+
+def with_plain_numbers(build: Callable[Given, Made]) -> Callable[Given, Made]:
+    """A decorator of functions that hand their arguments on to Keras, which takes Python's whole numbers only."""
+
+    @functools.wraps(build)
+    def built(*args: Given.args, **kwargs: Given.kwargs) -> Made:
+        return build(*map(plain, args), **{name: plain(value) for name, value in kwargs.items()})  # type: ignore[arg-type]
+
+    return built

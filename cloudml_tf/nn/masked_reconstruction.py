@@ -23,7 +23,7 @@ import keras
 import numpy as np
 from keras import layers, ops
 
-from cloudml_tf.nn.arguments import number, whole
+from cloudml_tf.nn.arguments import number, whole, with_plain_numbers
 from cloudml_tf.nn.backend import replica_count
 from cloudml_tf.nn.nan_guard import NotFinite
 from cloudml_tf.nn.saved import register
@@ -100,6 +100,7 @@ class Recipe:
             keras.config.set_dtype_policy(before)
 
 
+@with_plain_numbers
 def build_decoder(encoder: keras.Model, channels: int, width: int = 32) -> keras.Model:
     """Join the encoder and a new decoder: a frame with hidden patches (H,W,C') -> its reconstruction (H,W,`channels`).
 

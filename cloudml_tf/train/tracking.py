@@ -12,7 +12,7 @@ import secrets
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import keras
 
@@ -21,7 +21,8 @@ from cloudml_tf.nn.monitors import PredictionSnapshots
 from cloudml_tf.utils.files import write_json
 
 _NAMES = {"pred_spread": "pred_range"}
-PRIVACY = ("online", "offline", "disabled")  # the more private, the later
+Mode = Literal["online", "offline", "disabled"]
+PRIVACY: tuple[Mode, ...] = ("online", "offline", "disabled")  # the more private, the later
 TENSORBOARD, STATE = "tensorboard", "tracking.json"  # in the run folder
 
 
@@ -173,22 +174,23 @@ def _or_warn(name: str, act: Callable[[], Any]) -> None:
         warnings.warn(f"{name} failed, this run is not fully tracked: {error}", stacklevel=3)
 
 
-def wandb_mode(configured: str) -> str:
+def wandb_mode(configured: Mode) -> Mode:
     """The mode of wandb: "online", "offline" or "disabled", the most private of the configuration and the environment.
 
     WANDB_MODE may hold these, or wandb's old names "run" and "dryrun"; what is not known counts as offline.
     WANDB_DISABLED disables unless it says no.
     """
-    asked = [configured]
+    asked = [PRIVACY.index(configured)]
     mode = os.environ.get("WANDB_MODE", "").strip().lower()
     if mode:
-        asked.append({"run": "online", "dryrun": "offline"}.get(mode, mode if mode in PRIVACY else "offline"))
+        known: dict[str, int] = {"run": 0, "dryrun": 1} | {name: place for place, name in enumerate(PRIVACY)}
+        asked.append(known.get(mode, 1))
     if os.environ.get("WANDB_DISABLED", "").strip().lower() not in ("", "0", "false", "no", "off", "n", "f"):
-        asked.append("disabled")
-    return max(asked, key=PRIVACY.index)
+        asked.append(2)
+    return PRIVACY[max(asked)]
 
 
-def _start(config: Config, folder: Path, mode: str) -> Any:
+def _start(config: Config, folder: Path, mode: Mode) -> Any:
     if mode == "online" and not _has_key():
         mode = "offline"  # without a key wandb would prompt for one
     silent = os.environ.setdefault("WANDB_SILENT", "true").strip().lower() not in ("0", "false", "no", "off", "n", "f")
