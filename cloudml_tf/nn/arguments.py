@@ -86,6 +86,6 @@ def with_plain_numbers(build: Callable[Given, Made]) -> Callable[Given, Made]:
 
     @functools.wraps(build)
     def built(*args: Given.args, **kwargs: Given.kwargs) -> Made:
-        return build(*map(plain, args), **{name: plain(value) for name, value in kwargs.items()})  # type: ignore[arg-type]
+        return build(*map(plain, args), **{name: plain(value) for name, value in kwargs.items()})
 
     return built
