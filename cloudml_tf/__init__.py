@@ -7,6 +7,8 @@ Keras nor TensorFlow.
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from cloudml_tf.utils.environment import draw_somewhere
+
 __version__ = "0.1.0"
 
 _MODULES = {
@@ -37,6 +39,8 @@ _MODULES = {
 }
 _CONTENTS = {name: module for module, names in _MODULES.items() for name in names}
 __all__ = ["__version__", *_CONTENTS]
+
+draw_somewhere()
 
 if TYPE_CHECKING:
     from cloudml_tf.callbacks import CollapseAbort, PenaltySchedule, R2EarlyStopping

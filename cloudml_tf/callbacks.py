@@ -10,171 +10,155 @@ from functools import partial
 from typing import Any
 
 import keras
+import numpy as np
 
+from cloudml_tf.nn.arguments import as_number, number, whole
 from cloudml_tf.nn.backend import compiled
+from cloudml_tf.nn.best_weights import BestWeights, LogKeys, announce
+from cloudml_tf.nn.directions import composite
 
-COMPOSITE = "composite"
+VALIDATED = "Compile with cloudml_tf.metrics.regression_metrics() and pass validation_data to fit."
 
 
 def composite_score(val_loss: float, val_r2: float) -> float:
     """The reference recipe's composite `val_loss - 2 R²`, with the sign changed so that more is better."""
-    return 2.0 * val_r2 - val_loss
+    return -composite({"val_loss": val_loss, "val_r2": val_r2})
 
 
-class _BestWeights(keras.callbacks.Callback):
-    """Keeps the weights of the epoch with the highest score. A NaN is never the best, and never ends the search."""
-
-    monitor: str
-    more_state: tuple[str, ...] = ()  # attributes of a subclass that a resumed run needs
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._reset()
-
-    def _reset(self) -> None:
-        self.best = -math.inf
-        self.best_epoch: int | None = None
-        self.best_weights: list[Any] | None = None
-
-    def _score(self, logs: dict[str, Any]) -> float:
-        needed = ("val_loss", "val_r2") if self.monitor == COMPOSITE else (self.monitor,)
-        missing = [key for key in needed if key not in logs]
-        if missing:
-            raise ValueError(
-                f"{type(self).__name__} needs {missing} in the training log. Received: {sorted(logs)}. "
-                "Compile with cloudml_tf.metrics.regression_metrics() and pass validation_data to fit."
-            )
-        if self.monitor == COMPOSITE:
-            return composite_score(float(logs["val_loss"]), float(logs["val_r2"]))
-        sign = -1.0 if self.monitor.endswith("loss") else 1.0
-        return sign * float(logs[self.monitor])
-
-    def _keep_if_best(self, epoch: int, score: float, min_delta: float = 0.0) -> bool:
-        if not math.isfinite(score) or score <= self.best + min_delta:
-            return False
-        self.best, self.best_epoch = score, epoch
-        self.best_weights = [keras.ops.convert_to_numpy(weight) for weight in self.model.weights]
-        return True
-
-    def get_state(self) -> dict[str, Any]:
-        """The state that a resumed run needs."""
-        best = self.best if math.isfinite(self.best) else None
-        more = {name: getattr(self, name) for name in self.more_state}
-        return {"best": best, "best_epoch": self.best_epoch, "best_weights": self.best_weights, **more}
-
-    def set_state(self, state: dict[str, Any]) -> None:
-        """Restore a state of `get_state`."""
-        self.best = -math.inf if state["best"] is None else state["best"]
-        for name in ("best_epoch", "best_weights", *self.more_state):
-            setattr(self, name, state[name])
-
-    def restore_best(self) -> None:
-        """Put the best weights back into the model; do nothing where no epoch had a finite score."""
-        if self.best_weights is not None:
-            self.model.set_weights(self.best_weights)
-
-
-class R2EarlyStopping(_BestWeights):
+class R2EarlyStopping(BestWeights):
     """Stop when the validation R² has not risen for `patience` epochs; restore the best weights.
+
+    An epoch without the monitored key, such as one without a validation, is passed over and does not count.
 
     Args:
         patience: epochs without a rise before stopping.
         monitor: "val_r2"; or "composite", the reference recipe's `val_loss - 2 R²`; or "val_loss", which that recipe
-            warns of: a validation loss of 0.51 went with R² of -0.02 and of -0.20 alike.
-        min_delta: the smallest rise that counts.
+            warns of: a validation loss of 0.51 went with R² of -0.02 and of -0.20 alike; or any other key of the log.
+        min_delta: the smallest improvement that counts.
         restore_best_weights: put the best epoch's weights back at the end.
+        mode: whether the monitored score is better at "max" or at "min"; "auto" goes by its name, and refuses a name
+            that `cloudml_tf.nn.directions` does not know. A bias is best near 0, a variance ratio near 1.
+        verbose: 1 says when the training is stopped, 0 says nothing.
     """
 
     more_state = ("wait", "stopped_epoch")
 
     def __init__(
-        self, patience: int = 10, monitor: str = "val_r2", min_delta: float = 0.0, restore_best_weights: bool = True
+        self,
+        patience: int = 10,
+        monitor: str = "val_r2",
+        min_delta: float = 0.0,
+        restore_best_weights: bool = True,
+        mode: str = "auto",
+        verbose: int = 1,
     ) -> None:
-        super().__init__()
-        if patience < 1:
-            raise ValueError(f"R2EarlyStopping needs `patience` of 1 or more. Received: patience={patience}")
-        self.patience, self.monitor, self.min_delta = patience, monitor, min_delta
-        self.restore_best_weights = restore_best_weights
+        super().__init__(monitor, mode)
+        self.patience = whole("R2EarlyStopping", "patience", patience, 1, "of 1 or more")
+        self.min_delta = float(number("R2EarlyStopping", "min_delta", min_delta, lambda n: n >= 0, "of 0 or more"))
+        self.restore_best_weights, self.verbose = restore_best_weights, int(verbose)
+        self.keys = LogKeys(type(self).__name__, self.needed, VALIDATED)
         self.wait = 0
         self.stopped_epoch: int | None = None
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         """Reset; a resumed run restores its state afterwards."""
         self._reset()
+        self.keys.reset()
         self.wait, self.stopped_epoch = 0, None
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Compare this epoch with the best so far."""
+        if not self.keys.present(logs or {}):
+            return
         if self._keep_if_best(epoch, self._score(logs or {}), self.min_delta):
             self.wait = 0
             return
         self.wait += 1
         if self.wait >= self.patience:
+            if self.stopped_epoch is None and self.verbose:
+                best = "none was finite" if self.best_epoch is None else f"best in epoch {self.best_epoch + 1}"
+                announce(f"Stopped at epoch {epoch + 1}: no better {self.monitor} for {self.patience} epochs ({best}).")
             self.stopped_epoch = epoch
             self.model.stop_training = True
 
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
-        """Restore the best weights."""
+        """Restore the best weights. Warn where nothing was ever there to compare."""
         if self.restore_best_weights:
             self.restore_best()
+        self.keys.end()
 
 
-class CollapseAbort(_BestWeights):
+class CollapseAbort(BestWeights):
     """Stop a run whose predictions have collapsed: std(p)/std(t) under `threshold` after `grace` epochs.
 
     Sets `collapsed` and `message`, and keeps the weights of the epoch with the best `keep` score. A ratio that is NaN
-    is not a collapse: `NotFinite` handles it.
+    is not a collapse: `NotFinite` handles it. An epoch without the ratio, such as one without a validation, is passed
+    over.
 
     Args:
         threshold: the ratio of standard deviations under which a run is stopped (0.05 in the reference recipe).
         grace: epochs at the start that are not checked.
         monitor: the log key of the ratio.
         keep: the log key by which the best epoch is chosen.
+        mode: whether `keep` is better at "max" or at "min"; "auto" goes by its name, as in `R2EarlyStopping`.
+        verbose: 1 says when the training is stopped, 0 says nothing.
     """
 
     more_state = ("collapsed", "message")
 
     def __init__(
-        self, threshold: float = 0.05, grace: int = 3, monitor: str = "val_variance_ratio", keep: str = "val_r2"
+        self,
+        threshold: float = 0.05,
+        grace: int = 3,
+        monitor: str = "val_variance_ratio",
+        keep: str = "val_r2",
+        mode: str = "auto",
+        verbose: int = 1,
     ) -> None:
-        super().__init__()
-        if not 0 < threshold < 1:
-            raise ValueError(f"CollapseAbort needs `threshold` between 0 and 1. Received: threshold={threshold}")
-        if grace < 0:
-            raise ValueError(f"CollapseAbort needs `grace` of 0 or more. Received: grace={grace}")
-        self.threshold, self.grace, self.ratio_key, self.monitor = threshold, grace, monitor, keep
+        super().__init__(keep, mode)
+        between = "between 0 and 1"
+        self.threshold = float(number("CollapseAbort", "threshold", threshold, lambda n: 0 < n < 1, between))
+        self.grace = whole("CollapseAbort", "grace", grace, 0, "of 0 or more")
+        self.ratio_key, self.verbose = monitor, int(verbose)
+        remedy = "Compile with cloudml_tf.metrics.VarianceRatio() and pass validation_data to fit."
+        self.keys = LogKeys(type(self).__name__, (monitor,), remedy)
         self.collapsed, self.message = False, ""
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         """Reset for a new training."""
         self._reset()
+        self.keys.reset()
         self.collapsed, self.message = False, ""
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Check the spread of this epoch's validation predictions."""
         logs = logs or {}
-        if self.ratio_key not in logs:
-            raise ValueError(
-                f"CollapseAbort needs '{self.ratio_key}' in the training log. Received: {sorted(logs)}. "
-                "Compile with cloudml_tf.metrics.VarianceRatio() and pass validation_data to fit."
-            )
-        if self.monitor in logs:
+        if all(key in logs for key in self.needed):
             self._keep_if_best(epoch, self._score(logs))
+        if not self.keys.present(logs):
+            return
         ratio = float(logs[self.ratio_key])
         if epoch + 1 > self.grace and ratio < self.threshold:
-            self.collapsed = True
-            self.message = (
-                f"Variance collapse: at epoch {epoch + 1} the predictions spread {100 * ratio:.1f} % of the truth "
-                f"(limit {100 * self.threshold:.0f} % after {self.grace} epochs). Look at the correlation first: "
-                "where it is near 0 no loss can raise R². Then try a larger output init or learning rate, less dropout "
-                "and weight decay, or fewer frames."
-            )
-            self.model.stop_training = True
+            self._stop(epoch, ratio)
+
+    def _stop(self, epoch: int, ratio: float) -> None:
+        said = self.collapsed
+        self.collapsed = True
+        self.message = (
+            f"Variance collapse: at epoch {epoch + 1} the predictions spread {100 * ratio:.1f} % of the truth "
+            f"(limit {100 * self.threshold:.0f} % after {self.grace} epochs). Look at the correlation first: "
+            "where it is near 0 no loss can raise R². Then try a larger output init or learning rate, less dropout "
+            "and weight decay, or fewer frames."
+        )
+        self.model.stop_training = True
+        if self.verbose and not said:
+            announce(self.message)
 
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
         """Put the best weights back if the run collapsed."""
         if self.collapsed:
             self.restore_best()
+        self.keys.end()
 
 
 class WeightAverage(keras.callbacks.Callback):
@@ -189,9 +173,8 @@ class WeightAverage(keras.callbacks.Callback):
 
     def __init__(self, momentum: float = 0.99) -> None:
         super().__init__()
-        if not 0 < momentum < 1:
-            raise ValueError(f"WeightAverage needs `momentum` between 0 and 1. Received: momentum={momentum}")
-        self.momentum = momentum
+        between = "between 0 and 1"
+        self.momentum = float(number("WeightAverage", "momentum", momentum, lambda n: 0 < n < 1, between))
         self._begin()
 
     def _begin(self) -> None:
@@ -273,7 +256,7 @@ class PenaltySchedule(keras.callbacks.Callback):
         ramp_epochs: (first, second) 0-based epochs of "ramp".
         gate_correlation: (first, second) correlations of "gate".
         momentum: share of the old value in the running correlation.
-        monitor: the log key of the training correlation.
+        monitor: the log key of the training correlation. In an epoch without it λ stays where it is.
     """
 
     def __init__(
@@ -288,8 +271,11 @@ class PenaltySchedule(keras.callbacks.Callback):
         super().__init__()
         if kind not in ("constant", "ramp", "gate"):
             raise ValueError(f"PenaltySchedule needs `kind` constant, ramp or gate. Received: kind={kind!r}")
-        self.loss, self.kind, self.momentum, self.monitor = loss, kind, momentum, monitor
-        self.ends = ramp_epochs if kind == "ramp" else gate_correlation
+        self.loss, self.kind, self.monitor = loss, kind, monitor
+        share = "of 0 to below 1"
+        self.momentum = float(number("PenaltySchedule", "momentum", momentum, lambda n: 0 <= n < 1, share))
+        self.ends = _two("ramp_epochs", ramp_epochs), _two("gate_correlation", gate_correlation)
+        self.keys = LogKeys(type(self).__name__, (monitor,), "Compile with cloudml_tf.metrics.regression_metrics().")
         self.full = loss.weight
         self.running: float | None = None
 
@@ -298,12 +284,14 @@ class PenaltySchedule(keras.callbacks.Callback):
         if self.kind == "constant":
             return float(self.full)
         value = float(epoch) if self.kind == "ramp" else (self.running or 0.0)
-        share = (value - self.ends[0]) / (self.ends[1] - self.ends[0])
+        first, second = self.ends[0 if self.kind == "ramp" else 1]
+        share = (value - first) / (second - first)
         return float(self.full) * min(max(share, 0.0), 1.0)
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         """Reset for a new training."""
         self.running = None
+        self.keys.reset()
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Set λ. JAX has the old value compiled into its training and validation steps, and compiles again."""
@@ -324,17 +312,17 @@ class PenaltySchedule(keras.callbacks.Callback):
         if logs is None:
             return
         logs["penalty_weight"] = self.loss.weight
-        if self.kind != "gate":
+        if self.kind != "gate" or not self.keys.present(logs):
             return
-        if self.monitor not in logs:
-            raise ValueError(
-                f"PenaltySchedule needs '{self.monitor}' in the training log. Received: {sorted(logs)}. "
-                "Compile with cloudml_tf.metrics.regression_metrics()."
-            )
         seen = float(logs[self.monitor])
         if math.isfinite(seen):
             old = seen if self.running is None else self.running
             self.running = self.momentum * old + (1.0 - self.momentum) * seen
+
+    def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
+        """Warn where the correlation never was in the log: λ has stayed at 0 then."""
+        if self.kind == "gate":
+            self.keys.end()
 
     def get_state(self) -> dict[str, Any]:
         """The state that a resumed run needs."""
@@ -344,3 +332,11 @@ class PenaltySchedule(keras.callbacks.Callback):
         """Restore a state of `get_state`."""
         self.running, self.full = state["running"], state["full"]
         self.loss.set_pool_state(state["pool"])
+
+
+def _two(name: str, values: Any) -> tuple[float, float]:
+    """Two rising numbers. Raises `ValueError`."""
+    found = [as_number(value) for value in values] if np.ndim(values) == 1 else []
+    if len(found) != 2 or None in found or not found[0] < found[1]:  # type: ignore[operator]
+        raise ValueError(f"PenaltySchedule needs `{name}` to be two rising numbers. Received: {name}={values!r}")
+    return found[0], found[1]  # type: ignore[return-value]

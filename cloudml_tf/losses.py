@@ -20,12 +20,14 @@ The other forms of the penalty, each measured in docs/losses.md:
 
 import math
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import keras
 import numpy as np
 from keras import ops
 
+from cloudml_tf.nn.arguments import as_number, is_text, is_true, number, whole
 from cloudml_tf.nn.backend import sum_over_replicas
 from cloudml_tf.nn.heads import POINT, quantile_levels
 from cloudml_tf.nn.saved import Saved, register
@@ -129,9 +131,30 @@ def penalty(form: str, m: Spread, gamma: float = 1.0, floor: float = 1e-8) -> An
     raise ValueError(f"The form of the penalty must be one of {', '.join(FORMS)}. Received: {form!r}")
 
 
-def _check(name: str, value: Any, rule: bool, expected: str) -> None:
-    if not rule:
-        raise ValueError(f"VariancePreservingLoss needs `{name}` to be {expected}. Received: {name}={value!r}")
+def _one_of(name: str, value: Any, allowed: Sequence[str]) -> str:
+    if not is_text(value, allowed):
+        raise ValueError(f"VariancePreservingLoss needs `{name}` to be one of {allowed}. Received: {name}={value!r}")
+    return value
+
+
+def _number(name: str, value: Any, rule: Callable[[float], bool], expected: str) -> float:
+    return float(number("VariancePreservingLoss", name, value, rule, f"to be {expected}"))
+
+
+def _target_variance(value: Any) -> str | float:
+    if isinstance(value, str) and value == "batch":
+        return value
+    return _number("target_variance", value, lambda n: n > 0, '"batch" or above 0')
+
+
+def _pool_size(value: Any) -> int:
+    size = whole("VariancePreservingLoss", "pooled_batches", value, 1, "to be 1 or more")
+    if size > 1 and keras.backend.backend() == "jax":
+        raise ValueError(
+            "VariancePreservingLoss needs `pooled_batches` to be 1 on JAX, whose compiled steps keep no state in a "
+            f"loss. Received: pooled_batches={value!r}"
+        )
+    return size
 
 
 @register
@@ -193,28 +216,23 @@ class VariancePreservingLoss(keras.losses.Loss):
         dtype: Any = None,
     ) -> None:
         super().__init__(reduction=reduction, name=name, dtype=dtype)
-        _check("base", base, base in self.bases, f"one of {self.bases}")
-        _check("form", form, form in FORMS, f"one of {FORMS}")
-        _check("weight", weight, weight >= 0, "0 or more")
-        is_number = isinstance(target_variance, int | float) and target_variance > 0
-        _check("target_variance", target_variance, target_variance == "batch" or is_number, '"batch" or above 0')
-        _check("variance_floor", variance_floor, variance_floor >= 0, "0 or more")
-        _check("delta", delta, delta > 0, "above 0")
-        _check("mae_fraction", mae_fraction, 0 <= mae_fraction <= 1, "between 0 and 1")
-        _check("gamma", gamma, gamma > 0, "above 0")
-        _check("clip", clip, clip is None or clip > 0, "above 0, or None")
-        _check("pooled_batches", pooled_batches, pooled_batches >= 1, "1 or more")
-        keeps_state = pooled_batches == 1 or keras.backend.backend() != "jax"
-        _check("pooled_batches", pooled_batches, keeps_state, "1 on JAX, whose compiled steps keep no state in a loss")
-        self.base, self.form = base, form
-        self.target_variance = target_variance
-        self.variance_floor, self.delta, self.mae_fraction = variance_floor, delta, mae_fraction
-        self.gamma, self.clip, self.pooled_batches = gamma, clip, pooled_batches
-        self.weighted_moments = weighted_moments
+        self.base, self.form = _one_of("base", base, self.bases), _one_of("form", form, FORMS)
+        self.target_variance = _target_variance(target_variance)
+        self.variance_floor = _number("variance_floor", variance_floor, lambda n: n >= 0, "0 or more")
+        self.delta = _number("delta", delta, lambda n: n > 0, "above 0")
+        self.mae_fraction = _number("mae_fraction", mae_fraction, lambda n: 0 <= n <= 1, "between 0 and 1")
+        self.gamma = _number("gamma", gamma, lambda n: n > 0, "above 0")
+        self.clip = None if clip is None else _number("clip", clip, lambda n: n > 0, "above 0, or None")
+        self.pooled_batches = _pool_size(pooled_batches)
+        self.weighted_moments = is_true("VariancePreservingLoss", "weighted_moments", weighted_moments)
         self.across = sum_over_replicas if across is None else across
-        self._initial_weight = float(weight)
-        self._weight = keras.Variable(float(weight), trainable=False, dtype="float32", name="penalty_weight")
-        self._pool = _Pool(pooled_batches) if pooled_batches > 1 else None
+        self._initial_weight = self._lambda(weight)
+        self._weight = keras.Variable(self._initial_weight, trainable=False, dtype="float32", name="penalty_weight")
+        self._pool = _Pool(self.pooled_batches) if self.pooled_batches > 1 else None
+
+    @staticmethod
+    def _lambda(value: Any) -> float:
+        return _number("weight", value, lambda n: n >= 0, "0 or more")
 
     @property
     def weight(self) -> float:
@@ -223,38 +241,46 @@ class VariancePreservingLoss(keras.losses.Loss):
 
     @weight.setter
     def weight(self, value: float) -> None:
-        self._weight.assign(float(value))
+        self._weight.assign(self._lambda(value))
 
     def __call__(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> Any:
-        """The reduced loss. `y_true` and `y_pred` are (B,), (B, 1) or (B, ...); `sample_weight` is (B,) or as them."""
-        if sample_weight is None:
+        """The reduced loss. `y_true` and `y_pred` are (B,), (B, 1) or (B, ...); `sample_weight` is (B,) or as them, or
+        as their first axes, such as (B, T) of (B, T, K). Keras's mask of `y_pred` counts as a weight of 0 or 1."""
+        mask = keras_mask(y_pred)
+        if sample_weight is None and mask is None:
             return super().__call__(y_true, y_pred)
-        # The weights travel beside the target: `Loss` would multiply the penalty by them too.
-        return super().__call__((y_true, sample_weight), y_pred)
+        weights = tuple(part for part in (sample_weight, mask) if part is not None)
+        # The weights travel beside the target: `Loss` would multiply the penalty by them too. In a tuple the
+        # prediction has no mask, which `Loss` would apply to the losses of samples.
+        return super().__call__((y_true, *weights), (y_pred,))
 
     def call(self, y_true: Any, y_pred: Any) -> Any:
-        """The loss of each sample, (B,). `y_true` may be a pair (target, sample weight)."""
+        """The loss of each sample, (B,). `y_true` may be a tuple (target, sample weight[, mask])."""
         base, added = self.terms(y_true, y_pred)
         return base + added
 
     def terms(self, y_true: Any, y_pred: Any) -> tuple[Any, Any]:
         """The two terms separately: the base loss of each sample, (B,), and weight · penalty, a scalar."""
-        y_true, sample_weight = y_true if isinstance(y_true, tuple | list) else (y_true, None)
-        output, target = flat_samples(y_pred), flat_samples(y_true)  # (B, ·), (B, K)
+        y_true, *weights = y_true if isinstance(y_true, tuple | list) else (y_true,)
+        (y_pred,) = y_pred if isinstance(y_pred, tuple | list) else (y_pred,)
+        output = flat_samples(y_pred)  # (B, ·)
         point = self.point(output)  # (B, K)
-        if target.shape[1:] != point.shape[1:]:
-            raise ValueError(
-                "VariancePreservingLoss needs as many targets as predictions a sample. "
-                f"Received: y_true of shape {tuple(y_true.shape)}, y_pred of shape {tuple(y_pred.shape)}"
-            )
+        target = flat_samples(y_true, point)  # (B, K)
+        _check_alike(y_true, y_pred, target, point)
         weight = ops.ones_like(point)
-        if sample_weight is not None:
-            weight = weight * flat_samples(sample_weight)  # (B, 1) or (B, K)
+        for part in weights:
+            weight = weight * flat_weights(part, y_pred, point)  # (B, 1) or (B, K)
+        if weights:
+            # Before anything is computed: 0 · NaN is NaN, and so would be the gradient.
+            target, output = without_absent(target, weight), without_absent(output, weight)
+            point = self.point(output)
         t, p, w = (ops.reshape(x, (-1,)) for x in (target, point, weight))  # (B·K,)
         counted = w if self.weighted_moments else ops.cast(w > 0, w.dtype)
         totals = totals_of(t, p, counted, self.across)
         # As many values as there are samples, on average: a location without a label, of weight 0, does not count.
-        share = point.shape[1] * totals.present / ops.maximum(totals.values, 1.0)
+        columns = point.shape[1]
+        columns = ops.cast(ops.shape(point)[1], totals.present.dtype) if columns is None else columns
+        share = columns * totals.present / ops.maximum(totals.values, 1.0)
         base = ops.sum(weight * self.base_terms(target, output), axis=1) / ops.maximum(share, 1e-6)
         added = self._penalty(spread_of(t, p, counted, self.across, totals), totals.present)
         return base, ops.cast(self._weight, added.dtype) * added
@@ -322,11 +348,56 @@ class _Pool:
         return Spread(*(here + ops.cast(all_ - ops.stop_gradient(here), here.dtype) for all_, here in pairs))
 
 
-def flat_samples(values: Any) -> Any:
-    """(B,) or (B, ...) -> (B, K), at least float32: squares and ratios overflow in half precision."""
+def keras_mask(values: Any) -> Any:
+    """The mask that layers such as `Masking` leave on their output, (B, T); None without."""
+    return getattr(values, "_keras_mask", None)
+
+
+def flat_samples(values: Any, like: Any = None) -> Any:
+    """(B,) or (B, ...) -> (B, K), at least float32: squares and ratios overflow in half precision.
+
+    Axes may be unknown while a graph is traced. Where even their number is, the shape is that of `like`.
+    """
     if keras.backend.standardize_dtype(values.dtype) not in _WIDE:
         values = ops.cast(values, "float32")
-    return ops.reshape(values, (-1, math.prod(values.shape[1:])))
+    sides = axes(values)
+    if sides is None:
+        return ops.reshape(values, ops.shape(like))
+    known = [side for side in sides[1:] if side is not None]
+    if len(known) == len(sides) - 1:
+        return ops.reshape(values, (-1, math.prod(known)))
+    return ops.reshape(values, (ops.shape(values)[0], -1))
+
+
+def axes(values: Any) -> tuple[int | None, ...] | None:
+    """The static shape; None where not even the number of axes is known."""
+    shape = values.shape
+    return None if getattr(shape, "rank", 0) is None else tuple(shape)
+
+
+def flat_weights(weight: Any, y_pred: Any, point: Any) -> Any:
+    """Weights of samples (B,), of their first axes, or of all values -> (B, 1) or (B, K), as `point`."""
+    sides, outputs = axes(weight), axes(y_pred)
+    flat = flat_samples(weight, point)  # (B, ·)
+    known = flat.shape[1] is not None and flat.shape[1] in (1, point.shape[1])
+    if known or sides is None or outputs is None or len(sides) > len(outputs):
+        return flat
+    later = (1,) * (len(outputs) - len(sides))  # axes that share a weight
+    spread = ops.reshape(flat, (*ops.shape(weight), *later))
+    return flat_samples(spread * ops.ones_like(y_pred, dtype=flat.dtype))
+
+
+def without_absent(values: Any, weight: Any) -> Any:
+    """The values, with 0 where the weight is 0. (B, K), (B, K) or (B, 1)."""
+    return ops.where(ops.equal(weight, 0.0), ops.zeros_like(values), values)
+
+
+def _check_alike(y_true: Any, y_pred: Any, target: Any, point: Any) -> None:
+    if None not in (target.shape[1], point.shape[1]) and target.shape[1] != point.shape[1]:
+        raise ValueError(
+            "VariancePreservingLoss needs as many targets as predictions a sample. "
+            f"Received: y_true of shape {tuple(y_true.shape)}, y_pred of shape {tuple(y_pred.shape)}"
+        )
 
 
 class _HeadLoss(VariancePreservingLoss):
@@ -342,21 +413,45 @@ class QuantileLoss(_HeadLoss):
     """Twice the pinball loss, averaged over the quantiles: half of it is an approximation of the CRPS.
 
     Args:
+        levels: the levels of the quantiles, rising numbers between 0 and 1; None for the evenly spaced ones of
+            `QuantileHead`.
         kwargs: those of `VariancePreservingLoss` without `base`; the penalty is on the mean of the quantiles.
     """
 
     bases = ("pinball",)  # any other would leave the quantiles undetermined
 
-    def __init__(self, base: str = "pinball", name: str = "quantile_loss", **kwargs: Any) -> None:
+    def __init__(
+        self, levels: Sequence[float] | None = None, base: str = "pinball", name: str = "quantile_loss", **kwargs: Any
+    ) -> None:
         super().__init__(base=base, name=name, **kwargs)
+        self.levels = None if levels is None else _levels(levels)
 
     def base_terms(self, target: Any, output: Any) -> Any:
         """(B, 1), (B, 1+K) -> (B, 1)."""
         quantiles = output[:, 1:]
-        levels = ops.convert_to_tensor(quantile_levels(quantiles.shape[-1]), dtype=quantiles.dtype)
+        wanted = quantile_levels(quantiles.shape[-1]) if self.levels is None else self.levels
+        if len(wanted) != quantiles.shape[-1]:
+            raise ValueError(
+                "QuantileLoss needs an output of the prediction and one column for each of its levels. "
+                f"Received: {len(wanted)} levels, {output.shape[-1]} columns"
+            )
+        levels = ops.convert_to_tensor(wanted, dtype=quantiles.dtype)
         error = target - quantiles  # (B, K)
         pinball = ops.maximum(levels * error, (levels - 1.0) * error)
         return 2.0 * ops.mean(pinball, axis=1, keepdims=True)
+
+    def get_config(self) -> dict[str, Any]:
+        """The arguments that rebuild this loss."""
+        return {**super().get_config(), "levels": self.levels}
+
+
+def _levels(values: Any) -> list[float]:
+    """Levels as plain numbers. Raises `ValueError`."""
+    found = [] if isinstance(values, str) or np.ndim(values) != 1 else [as_number(value) for value in values]
+    levels = [float(level) for level in found if level is not None and 0 < level < 1]
+    if not found or len(levels) < len(found) or any(b <= a for a, b in pairwise(levels)):
+        raise ValueError(f"QuantileLoss needs `levels` to be rising numbers between 0 and 1. Received: {values!r}")
+    return levels
 
 
 class HistogramLoss(Saved, _HeadLoss):
@@ -381,12 +476,13 @@ class HistogramLoss(Saved, _HeadLoss):
         **kwargs: Any,
     ) -> None:
         super().__init__(base=base, name=name, **kwargs)
-        if not (low < high and smoothing > 0):
+        found = [value for value in map(as_number, (low, high, smoothing)) if value is not None]
+        if len(found) < 3 or not np.isfinite(found).all() or not (low < high and smoothing > 0):
             raise ValueError(
                 "HistogramLoss needs `low` below `high` and `smoothing` above 0. "
                 f"Received: low={low}, high={high}, smoothing={smoothing}"
             )
-        self.low, self.high, self.smoothing = low, high, smoothing
+        self.low, self.high, self.smoothing = map(float, found)
 
     def base_terms(self, target: Any, output: Any) -> Any:
         """(B, 1), (B, 1+K) -> (B, 1)."""

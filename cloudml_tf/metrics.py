@@ -17,6 +17,7 @@ import numpy as np
 from keras import ops
 
 from cloudml_tf.nn import moments as formulas
+from cloudml_tf.nn.arguments import number, whole
 from cloudml_tf.nn.backend import replica_count, replica_index
 from cloudml_tf.nn.moments import Moments, per_sample
 from cloudml_tf.nn.saved import Saved
@@ -28,17 +29,24 @@ def widest_float() -> str:
 
 
 def _flatten(y_true: Any, y_pred: Any, sample_weight: Any = None, column: int | None = None) -> tuple[Any, Any, Any]:
-    """Targets, predictions and weights as vectors of one length. A weight per sample applies to all its values."""
-    wide = widest_float()
+    """Targets, predictions and weights as vectors of one length.
+
+    A weight per sample, or per step of it, applies to all its values; Keras's mask of `y_pred` is a weight of 0 or 1.
+    """
+    wide, mask = widest_float(), getattr(y_pred, "_keras_mask", None)
     y_pred = ops.cast(ops.convert_to_tensor(y_pred), wide)
     y_pred = y_pred if column is None else y_pred[:, column : column + 1]
     y_true = ops.reshape(ops.cast(ops.convert_to_tensor(y_true), wide), ops.shape(y_pred))
     weight = ops.ones_like(y_pred)
-    if sample_weight is not None:
-        sample_weight = ops.cast(ops.convert_to_tensor(sample_weight), wide)
-        missing = len(y_pred.shape) - len(sample_weight.shape)
-        shape = ops.shape(y_pred) if missing < 0 else (*ops.shape(sample_weight), *(1,) * missing)
-        weight = weight * ops.reshape(sample_weight, shape)
+    for part in (sample_weight, mask):
+        if part is not None:
+            part = ops.cast(ops.convert_to_tensor(part), wide)
+            missing = len(y_pred.shape) - len(part.shape)
+            shape = ops.shape(y_pred) if missing < 0 else (*ops.shape(part), *(1,) * missing)
+            weight = weight * ops.reshape(part, shape)
+    if sample_weight is not None or mask is not None:
+        # What has weight 0 is absent, whatever its numbers are: 0 · NaN is NaN.
+        y_true, y_pred = (ops.where(ops.equal(weight, 0), ops.zeros_like(x), x) for x in (y_true, y_pred))
     return ops.reshape(y_true, (-1,)), ops.reshape(y_pred, (-1,)), ops.reshape(weight, (-1,))
 
 
@@ -70,7 +78,8 @@ class MomentMetric(Saved, keras.metrics.Metric):
         dtype: Any = None,
     ) -> None:
         super().__init__(name=name or type(self).formula.__name__, dtype=dtype)
-        self.shift, self.column = float(shift), column
+        self.shift = float(number(type(self).__name__, "shift", shift, lambda n: True, "to be a number"))
+        self.column = None if column is None else whole(type(self).__name__, "column", column, 0)
         self._owner: Callable[[], MomentMetric] = lambda: self if source is None else source
         self._owns_sums = source is None
         if self._owns_sums:
@@ -79,7 +88,8 @@ class MomentMetric(Saved, keras.metrics.Metric):
             self.sums = self.add_variable(shape, initializer="zeros", dtype=widest_float(), name="sums")
 
     def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
-        """Add a batch. `y_true` and `y_pred` hold the same number of values; `sample_weight` is (B,) or as them."""
+        """Add a batch. `y_true` and `y_pred` hold the same number of values; `sample_weight` is (B,), as them, or as
+        their first axes. What has weight 0 does not count, even where it is NaN."""
         if not self._owns_sums:
             return
         target, prediction, weight = _flatten(y_true, y_pred, sample_weight, self.column)
@@ -137,7 +147,7 @@ class PredictionSpread(Saved, keras.metrics.Metric):
 
     def __init__(self, name: str = "pred_spread", column: int | None = None, dtype: Any = None) -> None:
         super().__init__(name=name, dtype=dtype)
-        self.column = column
+        self.column = None if column is None else whole("PredictionSpread", "column", column, 0)
         self.replicas = replica_count()
         shape = (self.replicas, 3)  # a row: lowest, highest, 1 once anything was seen
         self.extremes = self.add_variable(shape, initializer="zeros", dtype=widest_float(), name="extremes")

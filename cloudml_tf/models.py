@@ -21,6 +21,7 @@ import keras
 from keras import layers
 
 from cloudml_tf.nn import layers as own
+from cloudml_tf.nn.arguments import with_plain_numbers
 from cloudml_tf.nn.heads import POINT, HistogramHead, QuantileHead
 from cloudml_tf.nn.introspection import core_of, last_of, mirror_average
 from cloudml_tf.nn.layers import CHOSEN, FEATURES, FRAMES, SUN, FoldedTime, MiddleFrame, MirrorAverage, gelu
@@ -141,6 +142,7 @@ def output_layer(init: str | float, bias: float, units: int = 1) -> layers.Layer
     return layers.Dense(units, kernel_initializer=kernel, bias_initializer=bias_start, dtype="float32", name="output")
 
 
+@with_plain_numbers
 def build_regressor(
     frame_shape: tuple[int, int, int],
     temporal_frames: int = 3,

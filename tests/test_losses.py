@@ -7,7 +7,18 @@ import numpy as np
 import pytest
 from backends import gradient
 
-from cloudml_tf.losses import BASES, FORMS, VariancePreservingLoss, base_error, penalty, pooled_spread, spread_of
+from cloudml_tf.losses import (
+    BASES,
+    FORMS,
+    HistogramLoss,
+    QuantileLoss,
+    VariancePreservingLoss,
+    base_error,
+    penalty,
+    pooled_spread,
+    spread_of,
+)  # fmt: skip
+from cloudml_tf.metrics import R2
 
 # Worked by hand: t = (0, 2, 4), p = (1, 2, 3).
 # mse = (1 + 0 + 1)/3 = 2/3. var(t) = 4, var(p) = 1 (n - 1). Penalty (1 - 1/4)² = 9/16.
@@ -233,3 +244,140 @@ def test_the_weight_can_be_changed_and_the_config_keeps_the_first() -> None:
 def test_further_wrong_arguments_say_the_rule(arguments: dict, text: str) -> None:
     with pytest.raises(ValueError, match=text):
         VariancePreservingLoss(**arguments)
+
+
+ROWS = np.random.default_rng(8).normal(size=(6, 1)).astype("float32")
+GUESS = (0.5 * ROWS + np.random.default_rng(9).normal(size=(6, 1))).astype("float32")
+PRESENT = np.array([1.0, 0.0, 2.0, 1.0, 0.0, 0.5], "float32")
+
+
+def losses_and_outputs() -> list[tuple[keras.losses.Loss, np.ndarray]]:
+    """Every form, every base and both heads, with a fitting output (6, ·)."""
+    shares = np.random.default_rng(1).dirichlet(np.ones(5), 6).astype("float32")
+    points = [VariancePreservingLoss(form=form) for form in FORMS]
+    points += [VariancePreservingLoss(base=base, target_variance=1.0, weighted_moments=False) for base in BASES]
+    wide = np.concatenate([GUESS, shares], axis=1)
+    heads = [QuantileLoss(), HistogramLoss(), HistogramLoss(base="huber", form="ccc")]
+    return [(loss, GUESS) for loss in points] + [(loss, wide) for loss in heads]
+
+
+@pytest.mark.parametrize(("loss", "output"), losses_and_outputs())
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf, 3e38])
+def test_what_has_weight_zero_is_absent_in_values_and_gradients(
+    loss: keras.losses.Loss, output: np.ndarray, bad: float
+) -> None:
+    absent = PRESENT == 0
+    target, spoilt = ROWS.copy(), output.copy()
+    target[absent], spoilt[absent] = bad, bad
+    for t, p in ((target, output), (ROWS, spoilt), (target, spoilt)):
+        assert value(loss, t, keras.ops.convert_to_tensor(p), PRESENT) == value(
+            loss, ROWS, keras.ops.convert_to_tensor(output), PRESENT
+        )
+        found = gradient(lambda y, t=t: loss(t, y, PRESENT), p)
+        expected = gradient(lambda y: loss(ROWS, y, PRESENT), output)
+        np.testing.assert_array_equal(found, expected)
+        assert (found[absent] == 0).all()
+    assert np.isnan(value(loss, np.full_like(ROWS, np.nan), output, PRESENT))  # what counts stays loud
+
+
+@pytest.mark.parametrize("shape", [(4,), (4, 1), (4, 3), (4, 3, 1), (4, 1, 2), (4, 3, 2)])
+def test_weights_of_the_first_axes_apply_to_all_below_them(shape: tuple[int, ...]) -> None:
+    rng = np.random.default_rng(2)
+    t, p = rng.normal(size=(2, 4, 3, 2)).astype("float32")
+    w = rng.uniform(0.2, 2.0, shape).astype("float32")
+    full = np.broadcast_to(w.reshape(shape + (1,) * (3 - len(shape))), (4, 3, 2)).copy()
+    assert value(VariancePreservingLoss(), t, p, w) == value(VariancePreservingLoss(), t, p, full)
+
+
+@pytest.mark.skipif(keras.backend.backend() == "jax", reason="arrays of JAX keep no mask")
+@pytest.mark.parametrize("weights", [None, np.array([[1, 2, 0], [1, 1, 3]], "float32")])
+def test_a_mask_counts_as_weights(weights: np.ndarray | None) -> None:
+    rng = np.random.default_rng(3)
+    t, p = rng.normal(size=(2, 2, 3, 1)).astype("float32")
+    mask = np.array([[True, True, False], [True, False, True]])
+    expected = value(VariancePreservingLoss(), t, p, mask * (1.0 if weights is None else weights))
+    t[~mask] = np.nan
+    masked = keras.ops.convert_to_tensor(p)
+    masked._keras_mask = keras.ops.convert_to_tensor(mask)
+    assert value(VariancePreservingLoss(), t, masked, weights) == pytest.approx(expected, rel=1e-6)
+
+
+def test_a_masked_model_trains_on_what_is_not_masked() -> None:
+    x = np.random.default_rng(4).normal(size=(8, 5, 3)).astype("float32")
+    x[:, 3:] = 0.0
+    y = x.sum(axis=2, keepdims=True)
+    y[:, 3:] = np.nan
+    model = keras.Sequential([keras.Input((5, 3)), keras.layers.Masking(), keras.layers.Dense(1)])
+    model.compile("sgd", VariancePreservingLoss(), metrics=[R2()])
+    log = model.fit(x, y, epochs=2, verbose=0).history
+    assert np.isfinite([*log["loss"], *log["r2"]]).all()
+    assert all(np.isfinite(w).all() for w in model.get_weights())
+
+
+@pytest.mark.tensorflow("tf.data is TensorFlow's")
+def test_axes_that_are_not_known_while_a_graph_is_traced() -> None:
+    import tensorflow as tf
+
+    rng = np.random.default_rng(5)
+    t, p = rng.normal(size=(2, 4, 3, 2)).astype("float32")
+    w = rng.uniform(0.2, 2.0, (4, 3)).astype("float32")
+    loss = VariancePreservingLoss()
+    specs = [tf.TensorSpec(shape) for shape in ((None, None, None), (None, None, None), (None, None))]
+    traced = tf.function(loss.__call__, input_signature=specs)
+    assert float(traced(t, p, w)) == pytest.approx(value(loss, t, p, w), rel=1e-6)
+    specs = [tf.TensorSpec(None), tf.TensorSpec((None, 3, 2))]  # not even the number of axes
+    assert float(tf.function(loss.__call__, input_signature=specs)(t, p)) == pytest.approx(value(loss, t, p), rel=1e-6)
+
+
+NUMBERS = [np.float32(0.5), np.float64(0.5), np.array(0.5), np.float16(0.5), np.array(0.5, "float32")]
+
+
+@pytest.mark.parametrize("given", [*NUMBERS, keras.ops.convert_to_tensor(0.5)])
+def test_a_number_of_any_kind_is_a_number(given: object) -> None:
+    names = ("target_variance", "weight", "variance_floor", "delta", "mae_fraction", "gamma", "clip")
+    loss = VariancePreservingLoss(**dict.fromkeys(names, given))
+    config = json.loads(json.dumps(loss.get_config()))
+    assert [config[name] for name in names] == [0.5] * len(names)
+    assert value(loss, T, P) == value(VariancePreservingLoss(**dict.fromkeys(names, 0.5)), T, P)
+    loss.weight = given
+    assert loss.weight == 0.5
+    head = HistogramLoss(low=-given, high=given, smoothing=given)
+    assert json.loads(json.dumps(head.get_config()))["high"] == 0.5
+
+
+@pytest.mark.parametrize("given", [np.int64(1), np.uint8(1), np.array(1)])
+def test_a_whole_number_of_any_kind_is_one(given: object) -> None:
+    config = VariancePreservingLoss(pooled_batches=given, target_variance=given).get_config()
+    assert json.loads(json.dumps(config))["pooled_batches"] == 1
+    assert config["target_variance"] == 1.0
+
+
+WRONG = [True, np.True_, 1j, np.complex64(1), "0.5", np.array([0.5]), np.nan, np.inf, np.array(True)]
+
+
+@pytest.mark.parametrize("given", WRONG, ids=repr)
+@pytest.mark.parametrize("name", ["target_variance", "weight", "delta", "gamma", "clip", "pooled_batches"])
+def test_what_is_no_number_is_refused_by_name(name: str, given: object) -> None:
+    with pytest.raises(ValueError, match=f"needs `{name}` to be .* Received: {name}="):
+        VariancePreservingLoss(**{name: given})
+
+
+@pytest.mark.parametrize("kind", [list, tuple, np.array, lambda given: np.array(given, "float32")])
+def test_quantiles_of_chosen_levels(kind) -> None:
+    # t = 1, quantiles 0 and 3 of levels ¼ and ¾: 2 · mean(¼, ½), as with the evenly spaced levels
+    loss = QuantileLoss(kind([0.25, 0.75]), weight=0.0)
+    output = np.array([[1.5, 0.0, 3.0]], "float32")
+    assert value(loss, np.array([[1.0]], "float32"), output) == pytest.approx(0.75)
+    again = QuantileLoss.from_config(json.loads(json.dumps(loss.get_config())))
+    assert again.levels == loss.levels
+    # of levels ½ and ¾: max(½·1, …) = ½ and ½
+    other = QuantileLoss(kind([0.5, 0.75]), weight=0.0)
+    assert value(other, np.array([[1.0]], "float32"), output) == pytest.approx(1.0)
+    with pytest.raises(ValueError, match="Received: 2 levels, 4 columns"):
+        loss(np.array([[1.0]], "float32"), np.ones((1, 4), "float32"))
+
+
+@pytest.mark.parametrize("levels", [[0.5, 0.5], [0.9, 0.1], [0.0, 0.5], [1.5], [], "pinball", 0.5, [True], [[0.5]]])
+def test_levels_rise_between_zero_and_one(levels: object) -> None:
+    with pytest.raises(ValueError, match="QuantileLoss needs `levels` to be rising numbers between 0 and 1"):
+        QuantileLoss(levels)

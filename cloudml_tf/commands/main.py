@@ -14,6 +14,7 @@ from typing import Any, NoReturn
 
 from cloudml_tf.commands.arguments import exit_code_table, help_texts, print_json
 from cloudml_tf.utils import errors
+from cloudml_tf.utils.environment import show_what_can_be_shown
 from cloudml_tf.utils.errors import EXIT_BAD_INPUT, CloudMLError, ConfigError
 from cloudml_tf.utils.signals import Terminated, raise_on_sigterm
 from cloudml_tf.utils.tf_logging import set_log_level
@@ -127,6 +128,7 @@ def build_parser(verb: str | None = None, every: bool = False) -> argparse.Argum
 def main(argv: list[str] | None = None) -> int:
     """Run a command; turn a user's mistake into one clear message and its exit code."""
     argv = sys.argv[1:] if argv is None else argv
+    show_what_can_be_shown()
     set_log_level()
     verb = argv[0] if argv else ""
     if verb not in VERBS:

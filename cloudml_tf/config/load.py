@@ -3,10 +3,12 @@
 config = load_config("configs/tier1.json", {"training.max_epochs": 5})
 """
 
+import contextlib
 import difflib
 import json
 import os
 import re
+import tempfile
 import types
 import typing
 from collections.abc import Iterator, Mapping
@@ -18,7 +20,7 @@ from pydantic import BaseModel, ValidationError
 from cloudml_tf.config.renamed import RENAMED, rename, warn_of_old_names
 from cloudml_tf.config.schema import Config as Config
 from cloudml_tf.utils import plain_json
-from cloudml_tf.utils.errors import ConfigError
+from cloudml_tf.utils.errors import ConfigError, RunError
 from cloudml_tf.utils.redaction import check_no_secret
 from cloudml_tf.utils.suggest import did_you_mean
 
@@ -158,6 +160,29 @@ def expand(text: str) -> Path:
         return path.expanduser()
     except RuntimeError:  # no home folder, or no such user
         return path
+
+
+@contextlib.contextmanager
+def cache_folder(text: str) -> Iterator[Path]:
+    """Yield the folder of `data.cache` to a block that writes there, or reads what is there already.
+
+    Raises `ConfigError`, which names the setting, where the block fails and the folder cannot be written.
+    """
+    path = expand(text)
+    try:
+        yield path
+    except (RunError, OSError):
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=path):
+                pass
+        except OSError as error:
+            elsewhere = Path(tempfile.gettempdir()) / "cloudml_tf"
+            raise ConfigError(
+                f"data.cache needs a folder that can be written, for simulated flights and decoded frames. Received: "
+                f"{path} ({error.strerror}). Choose another one, such as --set data.cache={elsewhere}"
+            ) from None
+        raise
 
 
 def shortened(text: str) -> str:

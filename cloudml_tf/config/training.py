@@ -159,7 +159,9 @@ class Tracking(Settings):
 
     tensorboard: bool = Field(False, description="Write TensorBoard event files into the run folder.")
     wandb: Literal["online", "offline", "disabled"] = Field(
-        "disabled", description="offline writes into the run folder and needs no account; online falls back to it."
+        "disabled",
+        description="offline writes into the run folder and needs no account; online falls back to it. WANDB_MODE and "
+        "WANDB_DISABLED of the environment win where they are more private.",
     )
     project: str = Field("cloudml_tf", min_length=1)
     artefact: bool = Field(True, description="Upload the model to wandb, once, at the end.")

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from cloudml_tf.config.data import FlightFiles
-from cloudml_tf.config.load import expand
+from cloudml_tf.config.load import cache_folder, expand
 from cloudml_tf.config.schema import Config
 from cloudml_tf.data.left_out import LeftOut, leave_out
 from cloudml_tf.data.readers.flights import Flight
@@ -37,7 +37,8 @@ def available_flights(
         return {name: _expanded(files) for name, files in data.flights.items()}
     if data.path is not None:
         return find_flights(expand(data.path), data, refused=left_out)
-    folders = simulate_flights(data.simulation, expand(data.cache) / "simulated", progress)
+    with cache_folder(data.cache) as cache:
+        folders = simulate_flights(data.simulation, cache / "simulated", progress)
     return find_flights(Path(folders[0]).parent, data)
 
 

@@ -16,6 +16,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from cloudml_tf.nn.arguments import as_number
 from cloudml_tf.nn.saved import Saved
 
 POINT = 0  # the column of the prediction
@@ -61,9 +62,10 @@ class HistogramHead(Saved, keras.layers.Layer):
 
     def __init__(self, low: float = -4.0, high: float = 4.0, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        if not low < high:
+        ends = [end for end in map(as_number, (low, high)) if end is not None]
+        if len(ends) < 2 or not np.isfinite(ends).all() or not low < high:
             raise ValueError(f"HistogramHead needs `low` below `high`. Received: low={low}, high={high}")
-        self.low, self.high = low, high
+        self.low, self.high = map(float, ends)
 
     def call(self, inputs: Any) -> Any:
         """(B, K) -> (B, 1+K)."""

@@ -11,6 +11,7 @@ import keras
 import numpy as np
 from keras import layers, ops
 
+from cloudml_tf.nn.arguments import is_true, number
 from cloudml_tf.nn.saved import Saved, register
 
 FRAMES, SUN, FEATURES = "frames", "sun_angles_deg", "features"  # the names of a model's inputs
@@ -74,7 +75,10 @@ class Standardize(_SameShape):
     ) -> None:
         super().__init__(autocast=False, **kwargs)  # raw radiance loses its digits in half precision
         self.mean, self.std = [float(m) for m in mean], [float(s) for s in std]
-        self.log_offset, self.per_frame = log_offset, per_frame
+        if log_offset is not None:
+            log_offset = number("Standardize", "log_offset", log_offset, lambda n: True, "to be a number, or None")
+        self.log_offset = log_offset
+        self.per_frame = is_true("Standardize", "per_frame", per_frame)
         self.flat_field = None if flat_field is None else np.asarray(flat_field, "float32").tolist()
 
     def call(self, x: Any) -> Any:

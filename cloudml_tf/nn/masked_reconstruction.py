@@ -16,19 +16,24 @@ Masked image modelling: He et al. 2022 (arXiv 2111.06377); with convolutions: Xi
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
 import keras
 import numpy as np
 from keras import layers, ops
 
+from cloudml_tf.nn.arguments import number, whole, with_plain_numbers
 from cloudml_tf.nn.backend import replica_count
+from cloudml_tf.nn.nan_guard import NotFinite
+from cloudml_tf.nn.saved import register
 
 Frames = Literal["all", "middle", "random", "first"]
 WINDOW = "nadir_window"  # the encoder's layer that cuts the pixels around nadir out of a frame
 # Nothing else limits the vector's size: a painter reads large numbers as well as small ones, but a regressor's head
 # is initialised for numbers near one.
 VECTOR_PENALTY = 0.01
+REMEDY = "Lower the learning rate, clip the gradient's norm, or look for NaN and extreme values in the frames."
 
 
 def patch_mask(count: int, height: int, width: int, patch: int, ratio: float, seed: Any) -> Any:
@@ -65,6 +70,37 @@ def unexplained(target: Any, painted: Any, weight: Any) -> Any:
     return ops.mean(error / (ops.sum(weight * ops.square(target - mean), axis=(0, 1, 2)) + 1e-6))
 
 
+@dataclass(frozen=True)
+class Recipe:
+    """How a decoder or a painter was built around an encoder, whose layers it shares.
+
+    Two models that share layers cannot be kept apart from each other in a file: each would come back with layers of its
+    own. So a file has the encoder, once, and what was built around it. (A dataclass: Keras looks into lists and
+    dictionaries for layers, and would count the encoder's twice.)
+    """
+
+    build: Any
+    encoder: keras.Model
+    options: tuple[tuple[str, int], ...]
+    policy: str
+
+    @classmethod
+    def of(cls, build: Any, encoder: keras.Model, **options: int) -> "Recipe":
+        """The recipe of a model that is being built, under the dtype policy of this moment."""
+        return cls(build, encoder, tuple(options.items()), keras.config.dtype_policy().name)
+
+    @staticmethod
+    def repeated(build: Any, encoder: keras.Model, options: dict[str, int], policy: str) -> keras.Model:
+        """Build it again."""
+        before = keras.config.dtype_policy()
+        keras.config.set_dtype_policy(policy)
+        try:
+            return build(encoder, **options)
+        finally:
+            keras.config.set_dtype_policy(before)
+
+
+@with_plain_numbers
 def build_decoder(encoder: keras.Model, channels: int, width: int = 32) -> keras.Model:
     """Join the encoder and a new decoder: a frame with hidden patches (H,W,C') -> its reconstruction (H,W,`channels`).
 
@@ -81,7 +117,9 @@ def build_decoder(encoder: keras.Model, channels: int, width: int = 32) -> keras
         x = layers.UpSampling2D(factors)(layers.Activation("gelu")(x))[:, : finer.shape[1], : finer.shape[2]]
         x = layers.Conv2D(width, 3, padding="same")(layers.Concatenate()([x, finer]))
     x = layers.Conv2D(width, 3, padding="same", activation="gelu")(layers.Activation("gelu")(x))
-    return keras.Model(frame, layers.Conv2D(channels, 1, dtype="float32", name="painted")(x), name="autoencoder")
+    made = keras.Model(frame, layers.Conv2D(channels, 1, dtype="float32", name="painted")(x), name="autoencoder")
+    made.recipe = Recipe.of(build_decoder, encoder, channels=int(channels), width=int(width))
+    return made
 
 
 def build_painter(encoder: keras.Model) -> keras.Model | None:
@@ -94,7 +132,9 @@ def build_painter(encoder: keras.Model) -> keras.Model | None:
     flat = layers.Dense(shape[0] * shape[1] * shape[2], dtype="float32", name="painter")(encoder.output)
     painted = layers.Reshape(shape, dtype="float32")(flat)
     outputs = {"vector": encoder.output, "window": window, "painted": painted}
-    return keras.Model(encoder.input, outputs, name="window_painter")
+    made = keras.Model(encoder.input, outputs, name="window_painter")
+    made.recipe = Recipe.of(build_painter, encoder)
+    return made
 
 
 def nadir_weight(rows: int, columns: int, focus: float) -> np.ndarray:
@@ -115,6 +155,7 @@ def _fine_maps(encoder: keras.Model, frame: Any) -> Any:
     return layers.Concatenate()([frame, x])
 
 
+@register
 class MaskedReconstruction(keras.Model):
     """Hides patches of frames and learns to paint them back. It takes frames (B,T,H,W,C) as recorded, without targets.
 
@@ -150,19 +191,17 @@ class MaskedReconstruction(keras.Model):
         seed: int = 1,
         **kwargs: Any,
     ) -> None:
-        if patch < 1 or not 0 < mask_ratio < 1 or focus <= 0 or patch_weight <= 0:
-            raise ValueError(
-                "patch must be 1 or more, mask_ratio in (0, 1), focus and patch_weight above 0. "
-                f"Received: {patch}, {mask_ratio}, {focus}, {patch_weight}"
-            )
         if frames not in ("all", "middle", "random", "first"):
             raise ValueError(f"frames must be all, middle, random or first. Received: {frames!r}")
         super().__init__(**kwargs)
         self.autoencoder, self.painter, self.scaler, self.contrast = autoencoder, painter, scaler, contrast
-        self.patch, self.mask_ratio, self.frames, self.seed = int(patch), float(mask_ratio), frames, int(seed)
+        who, between = type(self).__name__, "in (0, 1)"
+        self.patch, self.seed, self.frames = whole(who, "patch", patch, 1), whole(who, "seed", seed, 0), frames
+        self.mask_ratio = float(number(who, "mask_ratio", mask_ratio, lambda n: 0 < n < 1, between))
+        self.focus = float(number(who, "focus", focus, lambda n: n > 0, "above 0"))
+        self.patch_weight = float(number(who, "patch_weight", patch_weight, lambda n: n > 0, "above 0"))
         rows, columns = (1, 1) if painter is None else painter.output["window"].shape[1:3]
-        self.weight = nadir_weight(rows, columns, focus)
-        self.patch_weight = float(patch_weight)
+        self.weight = nadir_weight(rows, columns, self.focus)
         self.random = keras.random.SeedGenerator(self.seed)
 
     def call(self, frames: Any, training: bool = False) -> dict[str, Any]:
@@ -207,6 +246,89 @@ class MaskedReconstruction(keras.Model):
             loss += unexplained(y_pred["window"], y_pred["painted"], self.weight)
             loss += VECTOR_PENALTY * ops.mean(ops.square(y_pred["vector"]))
         return loss / replica_count()  # a scalar is summed over replicas, not averaged
+
+    def fit(
+        self,
+        x: Any = None,
+        y: Any = None,
+        batch_size: int | None = None,
+        epochs: int = 1,
+        verbose: Any = "auto",
+        callbacks: Any = None,
+        **kwargs: Any,
+    ) -> Any:
+        """As in every Keras model. Raises `ValueError` where frames are NaN or infinite: the weights would follow them.
+
+        Arrays are looked at first. Where other data make the loss NaN, the training stops, with the weights that it
+        had at the start of that epoch.
+        """
+        check_pixels(x, batch_size or 32)
+        validation = kwargs.get("validation_data")
+        check_pixels(validation[0] if isinstance(validation, tuple | list) and validation else validation, 0)
+        train = partial(super().fit, x, y, batch_size, epochs, verbose, **kwargs)
+        given = [] if callbacks is None else callbacks
+        if isinstance(given, keras.callbacks.CallbackList) or any(isinstance(one, NotFinite) for one in given):
+            return train(callbacks=given)
+        guard = NotFinite(x if isinstance(x, keras.utils.PyDataset) else None, verbose=0, remedy=REMEDY)
+        history = train(callbacks=[guard, *given])
+        if guard.message:
+            raise ValueError(guard.message)
+        return history
+
+    def get_config(self) -> dict[str, Any]:
+        """The arguments that rebuild it. Raises `ValueError` for sub-models that share layers in a way of their own."""
+        keep = keras.saving.serialize_keras_object
+        names = ("patch", "mask_ratio", "frames", "focus", "patch_weight", "seed")
+        config = {**super().get_config(), **{name: getattr(self, name) for name in names}}
+        config |= {"scaler": keep(self.scaler), "contrast": keep(self.contrast)}
+        parts = {"autoencoder": self.autoencoder} | ({} if self.painter is None else {"painter": self.painter})
+        recipes = [getattr(part, "recipe", None) for part in parts.values()]
+        encoders = [recipe.encoder for recipe in recipes if recipe is not None]
+        if len(encoders) == len(parts) and all(encoder is encoders[0] for encoder in encoders):
+            made = [{"options": dict(recipe.options), "policy": recipe.policy} for recipe in recipes if recipe]
+            return {**config, "encoder": keep(encoders[0]), "made": dict(zip(parts, made, strict=True))}
+        weights = [{id(weight) for weight in part.weights} for part in parts.values()]
+        if len(weights) == 2 and weights[0] & weights[1]:
+            raise ValueError(
+                "MaskedReconstruction can be kept in a file where its autoencoder and its painter come from "
+                "build_decoder and build_painter of one encoder, or share no weights. Received: models that share "
+                "weights otherwise. Keep its weights with save_weights."
+            )
+        return {**config, **{name: keep(part) for name, part in parts.items()}}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> "MaskedReconstruction":
+        """Rebuild it; sub-models that shared an encoder share the new one."""
+        config = dict(config)
+        made, encoder = config.pop("made", None), config.pop("encoder", None)
+        for name in ("autoencoder", "painter", "scaler", "contrast"):
+            config[name] = keras.saving.deserialize_keras_object(config.get(name), custom_objects)
+        if made is not None:
+            shared = keras.saving.deserialize_keras_object(encoder, custom_objects)
+            builders = {"autoencoder": build_decoder, "painter": build_painter}
+            config |= {name: Recipe.repeated(builders[name], shared, **recipe) for name, recipe in made.items()}
+        return cls(**config)
+
+
+def check_pixels(frames: Any, batch_size: int) -> None:
+    """Refuse an array of frames with pixels that are NaN or infinite. Raises `ValueError`, which names them.
+
+    With `batch_size` 0 no batch is named. What is no array is let through.
+    """
+    if not isinstance(frames, np.ndarray) or frames.dtype.kind != "f" or not frames.size:
+        return
+    bad = np.array([not np.isfinite(sequence).all() for sequence in frames])
+    if not bad.any():
+        return
+    first = np.flatnonzero(bad)
+    batch = f" (batch {first[0] // batch_size + 1} in their order)" if batch_size else ""
+    lost = int(sum((~np.isfinite(frames[n])).sum() for n in first))
+    raise ValueError(
+        "MaskedReconstruction needs frames whose pixels are finite. "
+        f"Received: {lost:,} of {frames.size:,} values ({lost / frames.size:.2%}) are NaN or infinite, in "
+        f"{len(first):,} of {len(frames):,} sequences, the first of them number {first[0]}{batch}. "
+        "Leave these sequences out, or fill their pixels."
+    )
 
 
 @dataclass(frozen=True)

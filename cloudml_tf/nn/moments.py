@@ -37,6 +37,7 @@ def moments(target: np.ndarray, prediction: np.ndarray, weight: np.ndarray | Non
     """Sums over the whole of `target` and `prediction`, any equal shapes, in float64."""
     t, p = np.ravel(target).astype("float64"), np.ravel(prediction).astype("float64")
     w = np.ones_like(t) if weight is None else np.ravel(weight).astype("float64")
+    t, p = np.where(w == 0, 0.0, t), np.where(w == 0, 0.0, p)  # 0 · NaN is NaN
     return Moments(*per_sample(t, p, w).sum(axis=1))
 
 

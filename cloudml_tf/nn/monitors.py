@@ -12,6 +12,7 @@ import numpy as np
 from keras import ops
 
 from cloudml_tf.nn import moments as formulas
+from cloudml_tf.nn.arguments import whole
 from cloudml_tf.nn.backend import Gradients
 
 SCORES = ("r2", "variance_ratio", "correlation", "bias", "r2_ceiling", "spread_cost", "pred_std")
@@ -31,7 +32,8 @@ class DiversityMonitor(keras.callbacks.Callback):
 
     def __init__(self, inputs: Any, targets: Any, prefix: str = "val_", batch_size: int = 256) -> None:
         super().__init__()
-        self.inputs, self.prefix, self.batch_size = inputs, prefix, batch_size
+        self.inputs, self.prefix = inputs, prefix
+        self.batch_size = whole("DiversityMonitor", "batch_size", batch_size, 1)
         self.targets = np.ravel(targets).astype("float64")
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
@@ -185,7 +187,9 @@ class PredictionSnapshots(keras.callbacks.Callback):
         keep: Callable[[Any], np.ndarray] = first_column,
     ) -> None:
         super().__init__()
-        self.inputs, self.epochs, self.batch_size, self.keep = inputs, epochs, batch_size, keep
+        self.inputs, self.keep = inputs, keep
+        self.epochs = tuple(whole("PredictionSnapshots", "epochs", epoch, 1) for epoch in np.ravel(epochs))
+        self.batch_size = whole("PredictionSnapshots", "batch_size", batch_size, 1)
         self.predictions: dict[int, Any] = {}
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:

@@ -1,7 +1,8 @@
 """Stop at the first number that is NaN or infinite, and name the tensor that it came from.
 
 Tensors are checked in the order in which a step uses them: inputs, targets and sample weights, the weights of the
-model, the output of each layer, the terms of the loss, the gradients. Works for any Keras model with one loss.
+model, the output of each layer, the terms of the loss, the gradients. Works for any Keras model with one loss, its own
+included, whose gradients are not looked at.
 """
 
 import math
@@ -12,8 +13,15 @@ import keras
 import numpy as np
 from keras import ops
 
+from cloudml_tf.nn.arguments import whole
 from cloudml_tf.nn.backend import Gradients
+from cloudml_tf.nn.best_weights import announce
 from cloudml_tf.nn.monitors import watched
+
+REMEDY = (
+    "Lower training.learning_rate, set training.gradient_clip_norm, or look for extreme values in the frames and "
+    "labels."
+)
 
 
 class NotFinite(keras.callbacks.Callback):
@@ -29,11 +37,16 @@ class NotFinite(keras.callbacks.Callback):
         batches: the batches of `model.fit`, in its order and not changed by reading: `batches[n]` is
             (inputs, target[, weight]). With None no tensor is named.
         every: batches between two checks of all weights, which are kept then.
+        verbose: 1 says when the training is stopped, 0 says nothing.
+        remedy: what the message ends with; by default the settings of a training.
     """
 
-    def __init__(self, batches: Sequence[Any] | None = None, every: int = 50) -> None:
+    def __init__(
+        self, batches: Sequence[Any] | None = None, every: int = 50, verbose: int = 1, remedy: str = REMEDY
+    ) -> None:
         super().__init__()
-        self.batches, self.every = batches, every
+        self.batches, self.every = batches, whole("NotFinite", "every", every, 1)
+        self.verbose, self.remedy = int(verbose), remedy
         self.message = ""
         self._good: list[Any] | None = None
         self._kept: tuple[int, dict[str, Any]] | None = None  # the next batch, and all that it starts from
@@ -77,10 +90,9 @@ class NotFinite(keras.callbacks.Callback):
     def _stop(self, what: str, batch: int) -> None:
         found, cause = self._cause(batch)
         first = f" Not finite first: {cause}." if cause else ""
-        self.message = (
-            f"{what} in epoch {self._epoch + 1}, batch {found + 1}.{first} Lower training.learning_rate, "
-            "set training.gradient_clip_norm, or look for extreme values in the frames and labels."
-        )
+        self.message = f"{what} in epoch {self._epoch + 1}, batch {found + 1}.{first} {self.remedy}"
+        if self.verbose:
+            announce(self.message)
         self.model.stop_training = True
         self.restore()
 
@@ -136,13 +148,13 @@ def fault(tensor: Any) -> str:
     return " and ".join(f"{count:,} of {values.size:,} values are {name}" for count, name in found if count)
 
 
-def first_not_finite(model: Any, inputs: Any, target: Any, weight: Any = None) -> str:
+def first_not_finite(model: Any, inputs: Any, target: Any = None, weight: Any = None) -> str:
     """What is not finite first in a training step on this batch, such as "the output of layer 'dense': …"; "" if
     nothing.
 
     Args:
         model: compiled, with its weights as they were before the step.
-        inputs, target, weight: a batch as `model.fit` gets it.
+        inputs, target, weight: a batch as `model.fit` gets it; without a target for a model with a loss of its own.
     """
     faults = ((name, fault(tensor)) for name, tensor in _tensors(model, inputs, target, weight))
     return next((f"{name}: {found}" for name, found in faults if found), "")
@@ -151,7 +163,8 @@ def first_not_finite(model: Any, inputs: Any, target: Any, weight: Any = None) -
 def _tensors(model: Any, inputs: Any, target: Any, weight: Any) -> Iterator[tuple[str, Any]]:
     for path, value in _named(inputs):
         yield f"the input {path}".rstrip(), value
-    yield "the target", target
+    if target is not None:
+        yield "the target", target
     if weight is not None:
         yield "the sample weight", weight
     for variable in model.weights:
@@ -168,6 +181,9 @@ def _tensors(model: Any, inputs: Any, target: Any, weight: Any) -> Iterator[tupl
 
 
 def _of_loss(model: Any, inputs: Any, target: Any, weight: Any, output: Any) -> Iterator[tuple[str, Any]]:
+    if model.loss is None:  # the model computes its own
+        yield "the loss", model.compute_loss(x=inputs, y=target, y_pred=output, sample_weight=weight, training=True)
+        return
     loss = keras.losses.get(model.loss)
     target = ops.convert_to_tensor(target)
     if hasattr(loss, "terms"):

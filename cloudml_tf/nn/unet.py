@@ -17,6 +17,7 @@ from typing import Any, Literal
 import keras
 from keras import layers, ops
 
+from cloudml_tf.nn.arguments import with_plain_numbers
 from cloudml_tf.nn.layers import FRAMES, AverageOverMirror, FramesAsChannels, gelu
 from cloudml_tf.nn.saved import Saved
 
@@ -114,6 +115,7 @@ class ImageShiftAverage(Saved, layers.Wrapper):
         return input_shape[:3]
 
 
+@with_plain_numbers
 def build_swath_network(
     frame_shape: tuple[int | None, ...],
     frame_scaler: layers.Layer | None = None,

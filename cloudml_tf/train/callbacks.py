@@ -37,10 +37,11 @@ class TrainingCallbacks:
         """Make the configured callbacks, which watch the validation split. On `several` devices no step is repeated."""
         training, term = config.training, config.loss
         return cls(
-            stopping=R2EarlyStopping(training.early_stopping_patience, training.early_stopping_monitor),
-            collapse=CollapseAbort(training.collapse_threshold, training.collapse_grace_epochs),
+            # The command tells how the training ended, so the callbacks do not.
+            stopping=R2EarlyStopping(training.early_stopping_patience, training.early_stopping_monitor, verbose=0),
+            collapse=CollapseAbort(training.collapse_threshold, training.collapse_grace_epochs, verbose=0),
             snapshots=PredictionSnapshots(as_dataset(loaders.shown), keep=loaders.keep),
-            not_finite=NotFinite(None if several else loaders.batches),
+            not_finite=NotFinite(None if several else loaders.batches, verbose=0),
             penalty=PenaltySchedule(loss, term.schedule, term.ramp_epochs, term.gate_correlation),
             layers=LayerMonitor(*loaders.batches.probe()),
             average=WeightAverage(training.ema_momentum) if training.ema_momentum is not None else None,

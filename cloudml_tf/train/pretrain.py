@@ -30,6 +30,7 @@ from cloudml_tf.utils.tf_logging import quiet_tensorflow
 NAME, WEIGHTS = "pretraining.json", "encoder.npz"
 EVALUATED = 600  # validation frames whose hidden patches are compared with the references
 SHOWN = 4  # of them, in the figure
+REMEDY = "Lower pretraining.learning_rate, or look for extreme values in the frames."
 
 
 @dataclass(frozen=True)
@@ -115,6 +116,7 @@ def _fit(
     import keras
 
     from cloudml_tf.callbacks import R2EarlyStopping
+    from cloudml_tf.nn.nan_guard import NotFinite
     from cloudml_tf.train.batches import FrameBatches, epoch_order
     from cloudml_tf.train.checkpoint import Checkpoint, continue_fit, newest
     from cloudml_tf.train.tf_dataset import fit_batches
@@ -131,11 +133,16 @@ def _fit(
             f"{epoch + 1:>5}/{chosen.max_epochs}  hidden patches: loss {logs['loss']:.4f}  val {logs['val_loss']:.4f}"
         )
     )
-    stopping = R2EarlyStopping(chosen.patience, "val_loss")
+    stopping = R2EarlyStopping(chosen.patience, "val_loss", verbose=0)
     saved = newest(folder, console.warn) if has_checkpoint(folder) else None
     last = Checkpoint(folder, {"stopping": stopping}, saved)
-    callbacks = [keras.callbacks.TerminateOnNaN(), epoch_order(batches), rows, stopping, last]
+    guard = NotFinite(batches, verbose=0, remedy=REMEDY)
+    callbacks = [guard, epoch_order(batches), rows, stopping, last]
     continue_fit(model, last, callbacks, chosen.max_epochs, partial(fit_batches, model, batches, validation))
+    if guard.message and stopping.best_epoch is None:
+        raise PretrainingError(f"pretraining diverged: {guard.message} No epoch ended before that.")
+    if guard.message:
+        console.warn(f"pretraining stopped: {guard.message} It goes on from its best epoch.")
     stopping.restore_best()
     history = {key: [row[key] for row in last.history] for key in ("loss", "val_loss")}
     return history, last.seconds

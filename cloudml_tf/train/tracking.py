@@ -12,7 +12,7 @@ import secrets
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import keras
 
@@ -21,6 +21,8 @@ from cloudml_tf.nn.monitors import PredictionSnapshots
 from cloudml_tf.utils.files import write_json
 
 _NAMES = {"pred_spread": "pred_range"}
+Mode = Literal["online", "offline", "disabled"]
+PRIVACY: tuple[Mode, ...] = ("online", "offline", "disabled")  # the more private, the later
 TENSORBOARD, STATE = "tensorboard", "tracking.json"  # in the run folder
 
 
@@ -115,7 +117,8 @@ class Tracker:
 
     def __init__(self, config: Config, folder: Path) -> None:
         self.config, self.folder = config, folder
-        self.run: Any = _start(config, folder) if config.tracking.wandb != "disabled" else None
+        mode = wandb_mode(config.tracking.wandb)
+        self.run: Any = _start(config, folder, mode) if mode != "disabled" else None
         self.board: TensorBoardLog | None = None
 
     def callbacks(self, snapshots: PredictionSnapshots | None = None) -> list[keras.callbacks.Callback]:
@@ -171,11 +174,26 @@ def _or_warn(name: str, act: Callable[[], Any]) -> None:
         warnings.warn(f"{name} failed, this run is not fully tracked: {error}", stacklevel=3)
 
 
-def _start(config: Config, folder: Path) -> Any:
-    mode = config.tracking.wandb
+def wandb_mode(configured: Mode) -> Mode:
+    """The mode of wandb: "online", "offline" or "disabled", the most private of the configuration and the environment.
+
+    WANDB_MODE may hold these, or wandb's old names "run" and "dryrun"; what is not known counts as offline.
+    WANDB_DISABLED disables unless it says no.
+    """
+    asked = [PRIVACY.index(configured)]
+    mode = os.environ.get("WANDB_MODE", "").strip().lower()
+    if mode:
+        known: dict[str, int] = {"run": 0, "dryrun": 1} | {name: place for place, name in enumerate(PRIVACY)}
+        asked.append(known.get(mode, 1))
+    if os.environ.get("WANDB_DISABLED", "").strip().lower() not in ("", "0", "false", "no", "off", "n", "f"):
+        asked.append(2)
+    return PRIVACY[max(asked)]
+
+
+def _start(config: Config, folder: Path, mode: Mode) -> Any:
     if mode == "online" and not _has_key():
         mode = "offline"  # without a key wandb would prompt for one
-    os.environ.setdefault("WANDB_SILENT", "true")
+    silent = os.environ.setdefault("WANDB_SILENT", "true").strip().lower() not in ("0", "false", "no", "off", "n", "f")
     try:
         import wandb
 
@@ -191,7 +209,7 @@ def _start(config: Config, folder: Path) -> Any:
                     config=config.model_dump(mode="json"),
                     dir=str(folder),  # wandb 0.19 takes text only
                     mode=attempt,
-                    settings=wandb.Settings(console="off", silent=True, init_timeout=30),
+                    settings=wandb.Settings(console="off", silent=silent, init_timeout=30),
                 )
     except Exception as error:
         warnings.warn(f"wandb could not start, this run is not tracked: {error}", stacklevel=2)

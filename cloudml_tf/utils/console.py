@@ -14,6 +14,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
+from cloudml_tf.utils.environment import show_what_can_be_shown
+
 SENTENCE = 26  # characters: longer cells are sentences
 GAP = 2  # columns of the terminal between those of a table without lines
 
@@ -23,6 +25,7 @@ class Console:
     nothing."""
 
     def __init__(self, machine: bool = False, quiet: bool = False) -> None:
+        show_what_can_be_shown()
         terminal = False if "JPY_PARENT_PID" in os.environ else None  # a notebook's shell line only looks like one
         self.rich = RichConsole(stderr=machine, highlight=False, quiet=quiet, force_terminal=terminal)
         if not self.rich.is_terminal:

@@ -20,7 +20,7 @@ def read(path: Path, most_mb: float = MOST_MB) -> Any:
     if len(data) > most:
         raise ValueError(f"is larger than {most_mb:g} MB; such a file is not JSON of cloudml_tf")
     try:
-        return parse(data.decode("utf-8"))
+        return parse(data.decode("utf-8-sig"))  # editors on Windows put a byte order mark first
     except UnicodeDecodeError as error:
         raise ValueError(f"cannot be read as a text file ({error}). Give a JSON file") from None
 

@@ -16,7 +16,7 @@ import h5py
 import numpy as np
 
 from cloudml_tf.config.data import Camera, Data
-from cloudml_tf.config.load import expand
+from cloudml_tf.config.load import cache_folder
 from cloudml_tf.data.readers import hdf5
 from cloudml_tf.data.readers.flights import Flight
 from cloudml_tf.data.readers.packing import HUGE, impossible, scaled_fills, unpack
@@ -56,16 +56,17 @@ def build_table(
         radiance = np.empty(shape, "float32")
         bad = _fill(radiance, flights, wanted, data.camera, progress)
         return FrameTable(radiance, bad, start, picked)
-    path = expand(data.cache) / f"frames-{_fingerprint(flights, wanted, data.camera)}.npy"
-    bad_path = path.with_suffix(".bad.npy")
-    if not _is_table(path, shape) or not _is_table(bad_path, shape[:1]):
-        with alone_at(path, "a reading of the same flights"), whole_file(path) as temporary:
-            mapped = np.lib.format.open_memmap(temporary, "w+", "float32", shape)
-            _reserve(temporary)
-            bad = _fill(mapped, flights, wanted, data.camera, progress)
-            mapped.flush()
-            with whole_file(bad_path) as temporary_bad, open(temporary_bad, "wb") as file:
-                np.save(file, bad)
+    with cache_folder(data.cache) as cache:
+        path = cache / f"frames-{_fingerprint(flights, wanted, data.camera)}.npy"
+        bad_path = path.with_suffix(".bad.npy")
+        if not _is_table(path, shape) or not _is_table(bad_path, shape[:1]):
+            with alone_at(path, "a reading of the same flights"), whole_file(path) as temporary:
+                mapped = np.lib.format.open_memmap(temporary, "w+", "float32", shape)
+                _reserve(temporary)
+                bad = _fill(mapped, flights, wanted, data.camera, progress)
+                mapped.flush()
+                with whole_file(bad_path) as temporary_bad, open(temporary_bad, "wb") as file:
+                    np.save(file, bad)
     return FrameTable(np.load(path, mmap_mode="r"), np.load(bad_path, allow_pickle=False), start, picked)
 
 

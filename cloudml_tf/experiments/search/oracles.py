@@ -17,6 +17,7 @@ from sklearn.exceptions import ConvergenceWarning
 
 from cloudml_tf.experiments.search.settings import Bayesian, Grid, Hyperband, Search
 from cloudml_tf.experiments.search.space import declare
+from cloudml_tf.nn.directions import direction
 from cloudml_tf.utils.files import write_text
 
 COMPLETED, FAILED = "COMPLETED", "FAILED"
@@ -98,9 +99,8 @@ def make_oracle(search: Search) -> Any:
     tuner = search.tuner
     space = keras_tuner.HyperParameters()
     declare(space, search.space)
-    direction = "max" if tuner.objective == "val_r2" else "min"
     common: dict[str, Any] = {
-        "objective": keras_tuner.Objective(tuner.objective, direction),
+        "objective": keras_tuner.Objective(tuner.objective, direction(tuner.objective)),
         "seed": tuner.seed + 1,  # KerasTuner takes 0 for "any"
         "hyperparameters": space,
         "allow_new_entries": False,

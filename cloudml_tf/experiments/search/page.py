@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 from cloudml_tf.evaluation.scores import COLUMNS, S_IS
 from cloudml_tf.experiments.search.settings import Range, Search
 from cloudml_tf.experiments.search.table import HEAD, OPTIMISM, cells, columns, value_text
+from cloudml_tf.nn.directions import direction
 from cloudml_tf.reports import html
 from cloudml_tf.reports.figure import GREY, INK, LIGHT, ORANGE, Picture, limits, panel, styled
 from cloudml_tf.utils.files import write_text
@@ -36,7 +37,7 @@ def parallel_coordinates(found: dict[str, Any], search: Search) -> Picture:
             ax.plot([*heights, -0.12], color=GREY, linestyle=":", linewidth=1)
             continue
         score = (trial[found["objective"]] - low) / (high - low)
-        merit = score if found["objective"] == "val_r2" else 1.0 - score
+        merit = score if direction(found["objective"]) == "max" else 1.0 - score
         best = trial["id"] == found["best"]
         style: dict[str, Any] = {"color": ORANGE, "linewidth": 2.2} if best else {"color": SEEN, "linewidth": 1.1}
         ax.plot([*heights, score], alpha=1.0 if best else 0.15 + 0.8 * merit, **style)

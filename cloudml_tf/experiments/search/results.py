@@ -8,6 +8,7 @@ from cloudml_tf.config.load import parse_config
 from cloudml_tf.config.run_folder import read_json
 from cloudml_tf.experiments.search.settings import Search
 from cloudml_tf.experiments.search.table import HEAD, MOST_FIELDS, cells, columns, values_text
+from cloudml_tf.nn.directions import merit
 from cloudml_tf.utils.console import Console
 from cloudml_tf.utils.files import write_json
 from cloudml_tf.utils.locks import WRITING, sweep
@@ -20,11 +21,11 @@ def read_results(folder: Path) -> list[dict[str, Any]]:
 
 def ranked(results: list[dict[str, Any]], objective: str) -> list[dict[str, Any]]:
     """Sort completed trials from best to worst, then those that collapsed or failed."""
-    sign = -1.0 if objective == "val_r2" else 1.0
+    worth = merit(objective)
 
     def key(result: dict[str, Any]) -> tuple[bool, float]:
         done = result["status"] == "completed"
-        return not done, sign * result[objective] if done else math.inf
+        return not done, -worth(result[objective]) if done else math.inf
 
     return sorted(results, key=key)
 
