@@ -62,6 +62,7 @@ class Mapping:
 def map_files(contents: Sequence[FileContent]) -> Mapping:
     """Decide the role of each file; all files of one role must have the datasets of the first."""
     mapping = Mapping()
+    mapping.notes += [_skipped(content) for content in contents if content.skipped]
     labelled = [c for c in contents if _labels(c)]
     imaging = [c for c in contents if rules.channels(c)]
     cameras = [c for c in imaging if c not in labelled] or imaging
@@ -94,6 +95,12 @@ def map_files(contents: Sequence[FileContent]) -> Mapping:
     suited = [c for c in contents if needed <= {found.name for found in c.datasets}]
     mapping.files["navigation"] = suited if mapping.sun_angles else []
     return mapping
+
+
+def _skipped(content: FileContent) -> str:
+    """Which datasets of a file cannot be read, and why."""
+    more = f" and {len(content.skipped) - MOST_SEEN} more" if len(content.skipped) > MOST_SEEN else ""
+    return f"{content.path}: without {'; '.join(content.skipped[:MOST_SEEN])}{more}"
 
 
 def _with(text: str, seen: Sequence[str]) -> str:

@@ -14,6 +14,7 @@ import h5py
 import numpy as np
 
 from cloudml_tf.config.data import Limits
+from cloudml_tf.data.readers import causes
 from cloudml_tf.data.readers.packing import may_pack, packing_of, unpack
 from cloudml_tf.utils.errors import DataError
 
@@ -23,10 +24,6 @@ MOST_NAMES, DEEPEST = 2000, 32  # limits of the list of a file's datasets
 MOST_LINKS = 16  # soft links in a chain
 UNSUSPICIOUS_BYTES = 2**24  # smaller datasets may have any compression ratio
 LIBRARY_ERRORS = (OSError, RuntimeError, KeyError, ValueError, TypeError, OverflowError, MemoryError)
-_OTHER_FORMATS = {  # by the first bytes of the file
-    b"CDF": "is a NetCDF-3 file; convert it with `nccopy -k nc4 old.nc new.nc`",
-    b"\x0e\x03\x13\x01": "is an HDF4 file; convert it with `h4toh5 old.hdf new.h5`",
-}
 
 
 class File(h5py.File):
@@ -47,36 +44,19 @@ def open_file(path: Path, limits: Limits | None = None) -> Iterator[File]:
     try:
         file = File(path, "r")
     except LIBRARY_ERRORS as error:
-        reason = "is truncated; copy it again" if "truncated" in str(error) else _other_format(path)
-        raise DataError(f"{path}: {reason} ({_first_line(error)}).") from None
+        raise DataError(f"{path}: {causes.not_opened(path, error)} ({causes.first_line(error)}).") from None
     file.limits = limits or Limits()
     with file:
         yield file
 
 
-def _other_format(path: Path) -> str:
-    try:
-        with open(path, "rb") as file:
-            start = file.read(8)
-    except OSError:
-        return "cannot be opened"
-    if start == b"\x89HDF\r\n\x1a\n":
-        return "is damaged; copy it again"
-    return next((text for head, text in _OTHER_FORMATS.items() if start.startswith(head)), "is not an HDF5 file")
-
-
 @contextlib.contextmanager
 def library(item: Any, name: str) -> Iterator[None]:
-    """Turn the errors of h5py in the block, and of nothing else, into a `DataError` about a damaged file."""
+    """Turn the errors of h5py in the block, and of nothing else, into a `DataError` that names their cause."""
     try:
         yield
     except LIBRARY_ERRORS as error:
-        problem = f"'{name}' cannot be read, the file is damaged ({_first_line(error)}); copy it again."
-        raise DataError(f"{item.file.filename}: {problem}") from None
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip("'\"").splitlines() or [type(error).__name__])[0][:200].encode(errors="replace").decode()
+        raise DataError(f"{item.file.filename}: {causes.not_read(item.file, name, error)}.") from None
 
 
 def text(item: Any, key: str) -> str:
@@ -211,6 +191,9 @@ def _check_storage(file: h5py.File, name: str, item: h5py.Dataset) -> None:
         elsewhere = [entry[0] for entry in item.external or ()]
         elsewhere += [source.file_name for source in item.virtual_sources()] if virtual else []
         stored = item.id.get_storage_size()
+        lacking = causes.missing_filter(item)
+    if lacking:
+        raise DataError(f"{file.filename}: '{name}' {lacking}.")
     elsewhere = [str(path) for path in elsewhere if path != "."]
     if elsewhere:
         _check_elsewhere(file, name, elsewhere[0])
