@@ -24,7 +24,7 @@ OTHER_ANGLES: dict[str, tuple[str, dict[str, Any]]] = {  # rules without a field
 }
 
 
-MOST_SEEN = 6  # datasets that a message lists
+MOST_SEEN, MOST_NAMED = 6, 12  # reasons that a message lists, and names of datasets without one
 CLOUD = Lidar().cloud_types[0]
 
 
@@ -71,6 +71,9 @@ def map_files(contents: Sequence[FileContent]) -> Mapping:
         _map_camera(mapping, cameras[0], _date_of(contents))
     else:
         seen = [f"{c.path.name}: {text}" for c in contents for text in rules.refused_images(c)]
+        seen = seen or [
+            f"{c.path.name}: {', '.join(found.name for found in c.datasets[:MOST_NAMED])}" for c in contents
+        ]
         mapping.lack("data.camera.channels", _with("no 3-D dataset (frame, row, column) of images in any file", seen))
     if lidars:
         _map_lidar(mapping, lidars[0], cameras)

@@ -74,7 +74,8 @@ def not_read(file: Any, name: str, error: Exception) -> str:
                 return f"'{name}' {found}"
     if isinstance(error, MemoryError) or number_of(error) == errno.ENOMEM:
         return f"'{name}' does not fit into the memory that is free ({first_line(error)}); close other programs"
-    if (found := _by_number(number_of(error))) is not None:
+    found = _by_number(number_of(error)) or ""
+    if found:
         return f"'{name}': the file {found}"
     return f"'{name}' cannot be read, the file is damaged ({first_line(error)}); copy it again"
 

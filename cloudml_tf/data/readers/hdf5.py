@@ -1,4 +1,5 @@
-"""Read HDF5, and NetCDF-4, which is HDF5 inside, with errors that name the file, the dataset and the remedy.
+"""Read HDF5, NetCDF-4, which is HDF5 inside, and the `formats` beside them, with errors that name the file, the dataset
+and the remedy.
 
 A file may be damaged or malicious. What it asks for is checked before it is granted: see `Limits`.
 """
@@ -14,7 +15,7 @@ import h5py
 import numpy as np
 
 from cloudml_tf.config.data import Limits
-from cloudml_tf.data.readers import causes
+from cloudml_tf.data.readers import causes, formats
 from cloudml_tf.data.readers.packing import may_pack, packing_of, unpack
 from cloudml_tf.utils.errors import DataError
 
@@ -41,10 +42,13 @@ def open_file(path: Path, limits: Limits | None = None) -> Iterator[File]:
         raise DataError(f"{path}: {problem}.")
     if File.opening is not None:
         File.opening(path)
+    file: Any
     try:
         file = File(path, "r")
     except LIBRARY_ERRORS as error:
-        raise DataError(f"{path}: {causes.not_opened(path, error)} ({causes.first_line(error)}).") from None
+        file = formats.open_other(path)
+        if file is None:
+            raise DataError(f"{path}: {causes.not_opened(path, error)} ({causes.first_line(error)}).") from None
     file.limits = limits or Limits()
     with file:
         yield file
@@ -99,7 +103,7 @@ def dataset(file: h5py.File, name: str, rank: int | tuple[int, ...] | None = Non
     """A numeric dataset of the given rank. `field` is the configuration field that names it, for the error."""
     where = f" (configuration field {field})" if field else ""
     found = _found(file, name)
-    if not isinstance(found, h5py.Dataset):
+    if not isinstance(found, h5py.Dataset | formats.Array):
         raise DataError(f"{file.filename}: no dataset '{name}'{where}. {near_names(file, name)}")
     with library(file, name):
         dtype, shape = found.dtype, found.shape
@@ -113,7 +117,8 @@ def dataset(file: h5py.File, name: str, rank: int | tuple[int, ...] | None = Non
     if ranks is not None and len(shape) not in ranks and not (1 in ranks and is_vector(shape)):
         expected = " or ".join(str(r) for r in ranks)
         raise DataError(f"{file.filename}: '{name}'{where} must have {expected} dimensions. Received: shape {shape}.")
-    _check_storage(file, name, found)
+    if isinstance(found, h5py.Dataset):  # others are held against the size of the file as it is opened
+        _check_storage(file, name, found)
     return found
 
 
@@ -217,6 +222,8 @@ def _check_elsewhere(file: h5py.File, name: str, path: str) -> None:
 def _found(file: h5py.File, name: str) -> Any:
     """The item at a path, None where there is none; links are followed here, so that they cannot leave the file or
     loop."""
+    if isinstance(file, formats.ArrayFile):
+        return file.find(name)
     with library(file, "/"):
         root = file["/"]
     place, steps, left = root, name.split("/")[::-1], MOST_LINKS
@@ -246,6 +253,8 @@ def _found(file: h5py.File, name: str) -> Any:
 
 def names(file: h5py.File) -> list[str]:
     """The datasets of a file by path, in order, up to `MOST_NAMES` and `DEEPEST`. Links are not followed."""
+    if isinstance(file, formats.ArrayFile):
+        return sorted(file)[:MOST_NAMES]
     found: list[str] = []
     seen: set[Any] = set()  # a group may contain itself
 
