@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from cloudml_tf.data.discovery.mapping import Mapping
 
 
-SUFFIXES = (".h5", ".hdf5", ".hdf", ".he5", ".nc", ".nc4", ".cdf")
+SUFFIXES = (".h5", ".hdf5", ".hdf", ".he5", ".nc", ".nc4", ".cdf", ".mat", ".ict")
 STARTER_SPLIT = {"kind": "time_blocks"}
 
 

@@ -10,6 +10,7 @@ import h5py
 import numpy as np
 
 from cloudml_tf.data.readers import hdf5
+from cloudml_tf.data.readers.formats import matlab
 from cloudml_tf.data.readers.packing import unpack
 from cloudml_tf.utils.errors import DataError
 
@@ -112,7 +113,8 @@ def _has_numbers(file: h5py.File, name: str) -> bool:
     with hdf5.library(file, name):
         kind, shape = file[name].dtype.kind, file[name].shape
     pure_dimension = hdf5.text(file[name], "NAME").startswith(DIMENSION_ONLY)
-    return kind in "iuf" and bool(shape) and math.prod(shape) > 0 and not pure_dimension
+    no_numbers = pure_dimension or bool(matlab.no_numbers(file[name]))
+    return kind in "iuf" and bool(shape) and math.prod(shape) > 0 and not no_numbers
 
 
 def _describe(file: h5py.File, path: Path, name: str) -> Found:

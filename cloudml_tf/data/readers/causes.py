@@ -8,16 +8,20 @@ import contextlib
 import errno
 import importlib
 import re
+import struct
 from pathlib import Path
 from typing import Any
 
 import h5py
 
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
+LOOKED_AT = 64  # bytes that tell a format
 LAST_USER_BLOCK = 2**20  # bytes before the signature; MATLAB writes 512
+OLD_MATLAB = "save it in MATLAB with `save('x.mat','-v7.3')`, which is HDF5"
 OTHER_FORMATS = {  # by the first bytes of the file
     b"\x0e\x03\x13\x01": "is an HDF4 file; convert it with `h4toh5 old.hdf new.h5`",
-    b"MATLAB 5.0": "is a MATLAB file of version 5 to 7; save it in MATLAB with `save('x.mat','-v7.3')`, which is HDF5",
+    b"MATLAB 5.0": f"is a MATLAB file of version 5 to 7; {OLD_MATLAB}",
+    b"MATLAB 7.3": "is a damaged MATLAB file of version 7.3; copy it again",
     b"GRIB": "is a GRIB file; convert it with `cdo -f nc4 copy old.grib new.nc`",
     b"\x1f\x8b": "is compressed as a whole; unpack it with `gunzip`",
     b"PK\x03\x04": "is a zip archive; unpack it",
@@ -48,7 +52,7 @@ def not_opened(path: Path, error: Exception) -> str:
         )
     try:
         with open(path, "rb") as file:
-            start, signed = file.read(8), _has_signature(path)
+            start, signed = file.read(LOOKED_AT), _has_signature(path)
     except OSError as own:
         return _by_number(own.errno) or "cannot be opened"
     if (found := _by_number(number)) is not None:
@@ -62,7 +66,23 @@ def not_opened(path: Path, error: Exception) -> str:
 
 def other_format(start: bytes) -> str:
     """What a file is that does not hold HDF5, by its first bytes, and how to convert it."""
-    return next((text for head, text in OTHER_FORMATS.items() if start.startswith(head[:8])), "is not an HDF5 file")
+    if _is_matlab_4(start):
+        return f"is a MATLAB file of version 4; {OLD_MATLAB}"
+    return next((text for head, text in OTHER_FORMATS.items() if start.startswith(head)), "is not an HDF5 file")
+
+
+def _is_matlab_4(start: bytes) -> bool:
+    """Whether a file begins with a matrix of MATLAB's version 4: its type, rows, columns, and a name of letters."""
+    for order in ("<", ">"):
+        if len(start) < 22:
+            return False
+        kind, rows, columns, imaginary, length = struct.unpack(f"{order}5i", start[:20])
+        machine, zero, number, shape = kind // 1000, kind // 100 % 10, kind // 10 % 10, kind % 10
+        typed = 0 <= machine <= 4 and zero == 0 and number <= 5 and shape <= 2
+        name = start[20 : 20 + length].rstrip(b"\x00").decode(errors="replace") if 1 < length <= 64 else ""
+        if typed and min(rows, columns) >= 0 and imaginary in (0, 1) and re.fullmatch(r"[A-Za-z]\w*", name):
+            return True
+    return False
 
 
 def not_read(file: Any, name: str, error: Exception) -> str:

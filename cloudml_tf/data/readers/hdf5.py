@@ -16,6 +16,7 @@ import numpy as np
 
 from cloudml_tf.config.data import Limits
 from cloudml_tf.data.readers import causes, formats
+from cloudml_tf.data.readers.formats import matlab
 from cloudml_tf.data.readers.packing import may_pack, packing_of, unpack
 from cloudml_tf.utils.errors import DataError
 
@@ -107,8 +108,9 @@ def dataset(file: h5py.File, name: str, rank: int | tuple[int, ...] | None = Non
         raise DataError(f"{file.filename}: no dataset '{name}'{where}. {near_names(file, name)}")
     with library(file, name):
         dtype, shape = found.dtype, found.shape
-    if dtype.kind not in "iuf" or shape is None:
-        raise DataError(f"{file.filename}: '{name}'{where} must hold numbers. Received: type {dtype}.")
+    if dtype.kind not in "iuf" or shape is None or matlab.no_numbers(found):
+        what = matlab.no_numbers(found) or f"type {dtype}"
+        raise DataError(f"{file.filename}: '{name}'{where} must hold numbers. Received: {what}.")
     try:
         packing(found)
     except ValueError as error:
@@ -262,7 +264,7 @@ def names(file: h5py.File) -> list[str]:
         for key in sorted(group):
             if len(found) >= MOST_NAMES:
                 return
-            if not isinstance(group.get(key, getlink=True), h5py.HardLink):
+            if not isinstance(group.get(key, getlink=True), h5py.HardLink) or key in matlab.INTERNAL:
                 continue
             kind = group.get(key, getclass=True)
             if kind is h5py.Dataset:
@@ -270,7 +272,7 @@ def names(file: h5py.File) -> list[str]:
             elif kind is h5py.Group and depth < DEEPEST:
                 child = group[key]
                 address = h5py.h5o.get_info(child.id).addr
-                if address not in seen:
+                if address not in seen and not matlab.is_sparse(child):
                     seen.add(address)
                     look(child, f"{prefix}{key}/", depth + 1)
 
