@@ -88,7 +88,13 @@ def _folders(root: Path, depth: int) -> list[Path]:
 
 
 def _matching(folder: Path, patterns: Sequence[str]) -> list[Path]:
-    return sorted({path for pattern in patterns for path in folder.glob(pattern) if path.is_file()})
+    """The files that match; a pattern of a suffix alone (*.ict) counts where no other does."""
+    of_suffix = [pattern for pattern in patterns if re.fullmatch(r"\*\.\w+", pattern)]
+    for some in ([pattern for pattern in patterns if pattern not in of_suffix], of_suffix):
+        found = sorted({path for pattern in some for path in folder.glob(pattern) if path.is_file()})
+        if found:
+            return found
+    return []
 
 
 def _one_file(folder: Path, data: Data, role: str) -> Path:

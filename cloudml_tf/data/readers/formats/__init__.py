@@ -6,7 +6,7 @@ To add one: a module with a function that opens a path as an `ArrayFile`, and a 
 from collections.abc import Callable
 from pathlib import Path
 
-from cloudml_tf.data.readers.formats import netcdf3
+from cloudml_tf.data.readers.formats import icartt, netcdf3
 from cloudml_tf.data.readers.formats.base import Array, ArrayFile
 from cloudml_tf.utils.errors import DataError
 
@@ -14,6 +14,7 @@ __all__ = ["Array", "ArrayFile", "open_other"]
 
 OPENERS: tuple[tuple[Callable[[bytes], bool], Callable[[Path], ArrayFile]], ...] = (
     (netcdf3.begins, netcdf3.open_netcdf3),
+    (icartt.begins, icartt.open_icartt),
 )
 LOOKED_AT = 512  # bytes that tell a format
 
