@@ -52,6 +52,7 @@ class FileContent:
     datasets: tuple[Found, ...]
     attributes: dict[str, str]  # root attributes that are text
     skipped: tuple[str, ...] = ()  # datasets that cannot be read, each with the reason
+    notes: tuple[str, ...] = ()  # what a person should know of the file
 
     def rows(self, name: str) -> int:
         """The length of the dataset at a path; 0 where there is none."""
@@ -73,10 +74,13 @@ def read_content(path: Path) -> FileContent:
         with hdf5.library(file, "the attributes"):
             known = list(file.attrs)
         attributes = {key: hdf5.text(file, key) for key in known}
+        notes = tuple(getattr(file, "notes", ()))
     if not datasets:
         seen = f" that can be read: {'; '.join(skipped[:MOST_SKIPPED])}" if skipped else ""
         raise DataError(f"{path}: it holds no numeric dataset{seen}. Give camera, lidar and navigation files.")
-    return FileContent(path, tuple(_frame_first(found, datasets) for found in datasets), attributes, tuple(skipped))
+    return FileContent(
+        path, tuple(_frame_first(found, datasets) for found in datasets), attributes, tuple(skipped), notes
+    )
 
 
 def _readable(file: h5py.File, path: Path) -> tuple[list[Found], list[str]]:

@@ -15,6 +15,7 @@ from cloudml_tf.data.discovery.datasets import FileContent, Found
 from cloudml_tf.data.discovery.geometry import across_track, shrinking
 from cloudml_tf.data.discovery.positions import positions
 from cloudml_tf.data.discovery.rules import Choice
+from cloudml_tf.data.discovery.single_images import one_a_file
 from cloudml_tf.data.readers import times
 from cloudml_tf.data.readers.units import is_none
 
@@ -63,6 +64,8 @@ def map_files(contents: Sequence[FileContent]) -> Mapping:
     """Decide the role of each file; all files of one role must have the datasets of the first."""
     mapping = Mapping()
     mapping.notes += [_skipped(content) for content in contents if content.skipped]
+    mapping.notes += [f"{content.path}: {note}" for content in contents for note in content.notes]
+    mapping.notes += one_a_file(contents)
     labelled = [c for c in contents if _labels(c)]
     imaging = [c for c in contents if rules.channels(c)]
     cameras = [c for c in imaging if c not in labelled] or imaging

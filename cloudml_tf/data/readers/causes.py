@@ -18,10 +18,15 @@ SIGNATURE = b"\x89HDF\r\n\x1a\n"
 LOOKED_AT = 64  # bytes that tell a format
 LAST_USER_BLOCK = 2**20  # bytes before the signature; MATLAB writes 512
 OLD_MATLAB = "save it in MATLAB with `save('x.mat','-v7.3')`, which is HDF5"
+A_PICTURE = "is one picture; name the folder of all of them, or a pattern such as cam/*.png, as the camera"
 OTHER_FORMATS = {  # by the first bytes of the file
     b"\x0e\x03\x13\x01": "is an HDF4 file; convert it with `h4toh5 old.hdf new.h5`",
     b"MATLAB 5.0": f"is a MATLAB file of version 5 to 7; {OLD_MATLAB}",
     b"MATLAB 7.3": "is a damaged MATLAB file of version 7.3; copy it again",
+    b"\x89PNG": A_PICTURE,
+    b"\xff\xd8\xff": A_PICTURE,
+    b"II*\x00": A_PICTURE,
+    b"MM\x00*": A_PICTURE,
     b"GRIB": "is a GRIB file; convert it with `cdo -f nc4 copy old.grib new.nc`",
     b"\x1f\x8b": "is compressed as a whole; unpack it with `gunzip`",
     b"PK\x03\x04": "is a zip archive; unpack it",

@@ -7,6 +7,7 @@ A file may be damaged or malicious. What it asks for is checked before it is gra
 import contextlib
 import difflib
 import math
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ import numpy as np
 
 from cloudml_tf.config.data import Limits
 from cloudml_tf.data.readers import causes, formats
+from cloudml_tf.data.readers.formats import frames as frame_files
 from cloudml_tf.data.readers.formats import matlab
 from cloudml_tf.data.readers.packing import may_pack, packing_of, unpack
 from cloudml_tf.utils.errors import DataError
@@ -38,6 +40,10 @@ class File(h5py.File):
 @contextlib.contextmanager
 def open_file(path: Path, limits: Limits | None = None) -> Iterator[File]:
     """Open a file for reading. Raises `DataError` for a missing, truncated or other kind of file."""
+    if frame_files.is_series(path):
+        with frame_files.open_series(path, limits or Limits(), sys.modules[__name__]) as series:
+            yield series  # type: ignore[misc]
+        return
     if not path.is_file():
         problem = "is a folder, a device or a pipe, not a file" if path.exists() else "no such file"
         raise DataError(f"{path}: {problem}.")
