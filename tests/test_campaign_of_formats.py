@@ -7,12 +7,13 @@ from typing import Any
 import netCDF4
 import numpy as np
 import pytest
-from flight_files import utc
+from flight_files import tiny_config, utc
 from icartt_files import navigation, write_icartt
 from PIL import Image
 
 from cloudml_tf.commands.main import main
 from cloudml_tf.config.load import load_config
+from cloudml_tf.data.readers.folders import find_flights
 from cloudml_tf.data.readers.frames import build_table
 from cloudml_tf.data.readers.sandbox import read_flight
 
@@ -89,3 +90,17 @@ def test_a_campaign_goes_through_init(tmp_path: Path, capsys: Any, kind: str, ch
         expected = as_camera(kind, (depth / (depth + 7))[5 : 5 + SIDE])
         np.testing.assert_array_equal(table.radiance[5, ..., 0], expected.astype("f4"))
     assert not table.bad.any()
+
+
+def test_flights_in_folders_are_found_by_the_pattern_of_their_pictures(tmp_path: Path) -> None:
+    """Pictures in a folder below that of the flight: their pattern stands for one camera."""
+    for name in "ab":
+        write_campaign(tmp_path / "flights" / name, "jpg")
+    config = tiny_config(tmp_path)
+    files = {"camera": ("cam/IMG_*.jpg",), "lidar": ("lidar_*.nc",)}
+    update = {role: getattr(config.data, role).model_copy(update={"files": files[role]}) for role in files}
+    found = find_flights(tmp_path / "flights", config.data.model_copy(update=update))
+    pattern = Path("cam") / "IMG_*.jpg"
+    assert {name: one.camera for name, one in found.items()} == {
+        name: str(tmp_path / "flights" / name / pattern) for name in "ab"
+    }

@@ -52,7 +52,7 @@ def data_files(sources: Sequence[str]) -> list[Path]:
     pictures = [path for path in map(Path, sources) if path.suffix.lower() in PICTURES and path.is_file()]
     for path in [path for path in map(Path, sources) if path not in pictures]:
         if not path.exists() and not is_series(path):
-            raise ConfigError(f"{path}: no such file or folder. Name HDF5 or NetCDF-4 files after --from.")
+            raise ConfigError(f"{path}: no such file or folder. Name data files after --from.")
         below = _data_in(path) if path.is_dir() else [path]
         if not below:
             raise ConfigError(f"{path}: no file that ends in {', '.join(SUFFIXES)} in this folder. Name the files.")
@@ -189,7 +189,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         dest="sources",
         metavar="FILE",
         nargs="+",
-        help="HDF5 or NetCDF-4 files, or folders of them, to inspect",
+        help="data files, such as HDF5, NetCDF, ICARTT or pictures, or folders of them, to inspect",
     )
     add_common(parser)
 

@@ -259,7 +259,7 @@ class Feature(Settings):
 class FlightFiles(Settings):
     """The three files of a flight, for folders that do not follow the name patterns."""
 
-    camera: str
+    camera: str = Field(description="A file; or a folder or a pattern, such as cam/*.png, of one file a frame.")
     lidar: str | None = Field(None, description="Source of the labels; a prediction needs none.")
     navigation: str | None = None
 
