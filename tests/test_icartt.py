@@ -1,5 +1,6 @@
 """ICARTT: dates, scales, missing values and flags as the header writes them; what it does not say is refused."""
 
+import contextlib
 from pathlib import Path
 from typing import Any
 
@@ -142,3 +143,16 @@ def test_a_flight_with_icartt_navigation_has_its_angles(tmp_path: Path) -> None:
     np.testing.assert_allclose(flight.sun_angles_deg[:, 0], 40 + 1e-3 * rows)
     np.testing.assert_allclose(flight.sun_angles_deg[:, 1], 60 + 1e-3 * rows)
     np.testing.assert_allclose(flight.latitude_deg, 34 + 1e-3 * rows)
+
+
+def test_any_flipped_byte_is_refused_or_harmless(tmp_path: Path) -> None:
+    content, rng = (
+        write_icartt(tmp_path / "x.ict", np.arange(5.0), navigation(5)).read_bytes(),
+        np.random.default_rng(1),
+    )
+    for place in rng.integers(0, len(content), 300):
+        spoilt = bytearray(content)
+        spoilt[place] ^= int(rng.integers(1, 256))
+        (tmp_path / "y.ict").write_bytes(spoilt)
+        with contextlib.suppress(DataError):
+            read_content(tmp_path / "y.ict")

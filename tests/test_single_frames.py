@@ -1,5 +1,6 @@
 """A camera of one file a frame: its times, its channels, its packing; what does not fit is named and counted."""
 
+import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from flight_files import START_S, utc
 from PIL import Image
 
 from cloudml_tf.commands.init import data_files
+from cloudml_tf.config.data import FlightFiles, Limits
 from cloudml_tf.data.discovery.datasets import read_content
 from cloudml_tf.data.discovery.mapping import map_files
 from cloudml_tf.data.readers import hdf5
@@ -19,6 +21,7 @@ from cloudml_tf.data.readers.formats.calibration import packing_beside
 from cloudml_tf.data.readers.formats.moments import moment_in, moment_of_name
 from cloudml_tf.data.readers.frames import camera_fingerprint
 from cloudml_tf.data.readers.packing import unpack
+from cloudml_tf.inference.files import input_fingerprint
 from cloudml_tf.utils.errors import DataError
 
 NOON = utc(2024, 6, 3, 12, 0, 0)
@@ -233,8 +236,6 @@ def test_a_pattern_that_matches_nothing_and_one_picture(tmp_path: Path) -> None:
 
 def test_a_picture_too_large_is_refused(tmp_path: Path) -> None:
     folder = write_pictures(tmp_path / "cam", np.ones((3, 600, 600), "u1"))
-    from cloudml_tf.config.data import Limits
-
     with (
         pytest.raises(DataError, match=r"has 600 x 600 pixels, more than data.limits.read_mb 1 allows"),
         hdf5.open_file(folder, Limits(read_mb=1)),
@@ -247,6 +248,33 @@ def test_the_fingerprint_is_that_of_all_files(tmp_path: Path) -> None:
     other = write_pictures(tmp_path / "c", counts(9)[::-1])
     assert camera_fingerprint(one) == camera_fingerprint(same / "*.png")
     assert camera_fingerprint(one) != camera_fingerprint(other)
+
+
+def test_what_a_prediction_was_made_of_is_all_files(tmp_path: Path) -> None:
+    folder = write_pictures(tmp_path / "cam", counts(40))
+    before = input_fingerprint(FlightFiles(camera=str(folder)))
+    assert before == input_fingerprint(FlightFiles(camera=str(folder / "*.png")))
+    next(folder.iterdir()).unlink()
+    assert before != input_fingerprint(FlightFiles(camera=str(folder)))
+
+
+@pytest.mark.parametrize("suffix", ["png", "tif", "jpg"])
+def test_any_flipped_byte_of_a_picture_is_refused_or_harmless(tmp_path: Path, suffix: str) -> None:
+    """Of three files one is spoilt; the others stay a camera."""
+    folder, rng = (
+        write_pictures(tmp_path / "cam", counts(3, 8), f"cam_20240603_1200{{:02d}}.{suffix}"),
+        np.random.default_rng(1),
+    )
+    path = sorted(folder.iterdir())[1]
+    content = path.read_bytes()
+    for _ in range(150):
+        spoilt = bytearray(content)
+        for place in rng.integers(0, len(content), 3):
+            spoilt[place] ^= int(rng.integers(1, 256))
+        path.write_bytes(spoilt)
+        with contextlib.suppress(DataError), hdf5.open_file(folder) as file:
+            assert file["time"].shape[0] in (2, 3)
+            hdf5.images(file, "image", "")[()]
 
 
 # --- HDF5 and NetCDF

@@ -3,6 +3,8 @@
 Pillow turns what it has no type for into eight bits, or into other colours, without a word: that is refused here.
 """
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +28,7 @@ ENDS = {"PNG": b"IEND\xaeB`\x82", "JPEG": b"\xff\xd9"}
 
 def probe(path: Path, most_mb: float) -> tuple[dict[str, tuple[tuple[int, int], str]], float | None, str]:
     """A picture's channels as name -> (shape, type), the time it was taken, and what says so. Raises `ValueError`."""
-    with _opened(path) as picture:
+    with _named_errors(), _opened(path) as picture:
         width, height = picture.size
         names = _channels(picture)
         if width * height * 4 > most_mb * 2**20:
@@ -36,19 +38,30 @@ def probe(path: Path, most_mb: float) -> tuple[dict[str, tuple[tuple[int, int], 
             raise ValueError("is truncated; copy it again")
         # Pillow decodes a whole PNG to look for an EXIF behind its pixels; none writes it there.
         exif = picture.getexif() if kind != "PNG" or "exif" in picture.info else None
-    taken, source = (None, "") if exif is None else _taken(exif)
+        taken, source = (None, "") if exif is None else _taken(exif)
     return {name: ((height, width), dtype) for name, dtype in names.items()}, taken, source
 
 
 def read(path: Path, name: str) -> np.ndarray:
     """A channel (row, column) of a picture. Raises `ValueError`."""
-    with _opened(path) as picture:
+    with _named_errors(), _opened(path) as picture:
         _channels(picture)
         try:
             values = np.asarray(picture)
         except (OSError, SyntaxError, ValueError) as error:
             raise ValueError(f"cannot be decoded ({error}); copy it again") from None
     return values if name == "image" else values[..., COLOURS.index(name)]
+
+
+@contextlib.contextmanager
+def _named_errors() -> Iterator[None]:
+    """Turn what a damaged picture makes Pillow raise, which may be anything, into a `ValueError`."""
+    try:
+        yield
+    except ValueError:
+        raise
+    except Exception as error:
+        raise ValueError(f"is damaged ({type(error).__name__}: {str(error)[:120]}); copy it again") from None
 
 
 def _opened(path: Path) -> Any:
