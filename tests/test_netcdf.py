@@ -155,13 +155,6 @@ def test_an_attribute_that_should_be_a_number_is_told(tmp_path: Path) -> None:
         read(tmp_path / "x.nc")
 
 
-def test_the_classic_format_is_told_with_the_way_out(tmp_path: Path) -> None:
-    with netCDF4.Dataset(tmp_path / "x.nc", "w", format="NETCDF3_CLASSIC") as file:
-        file.createDimension("n", 2)
-    with pytest.raises(DataError, match=r"is a NetCDF-3 file; convert it with `nccopy -k nc4"):
-        read(tmp_path / "x.nc")
-
-
 def test_a_variable_that_is_shorter_than_the_unlimited_dimension_is_told(tmp_path: Path) -> None:
     folder = write_netcdf(tmp_path / "a", time=(np.arange(FRAMES - 2.0), "seconds since 2024-06-03 12:00:00"))
     config = tiny_config(tmp_path)

@@ -6,6 +6,7 @@ read with it as a test. The heuristics are in `cloudml_tf.data.discovery`.
 
 import argparse
 import re
+from collections import Counter
 from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
@@ -13,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from cloudml_tf.commands.arguments import add_common, finish, overrides_from
 from cloudml_tf.config.load import parse_config, schema_json, set_by_path
+from cloudml_tf.data.readers.formats.frames import is_series
+from cloudml_tf.data.readers.formats.pictures import SUFFIXES as PICTURES
 from cloudml_tf.utils.console import Console
 from cloudml_tf.utils.errors import EXIT_BAD_INPUT, EXIT_OK, CloudMLError, ConfigError
 from cloudml_tf.utils.files import write_json, write_text
@@ -21,7 +24,8 @@ if TYPE_CHECKING:
     from cloudml_tf.data.discovery.mapping import Mapping
 
 
-SUFFIXES = (".h5", ".hdf5", ".hdf", ".he5", ".nc", ".nc4", ".cdf")
+SUFFIXES = (".h5", ".hdf5", ".hdf", ".he5", ".nc", ".nc4", ".cdf", ".mat", ".ict")
+FEWEST_PICTURES = 8  # fewer in a folder are illustrations, and no camera
 STARTER_SPLIT = {"kind": "time_blocks"}
 
 
@@ -43,20 +47,30 @@ def experiment_name(folder: Path) -> str:
 
 
 def data_files(sources: Sequence[str]) -> list[Path]:
-    """The HDF5 and NetCDF files among paths; a folder stands for all files below it. Raises `ConfigError` for none."""
+    """The data files among paths; a folder stands for all files below it. Raises `ConfigError` for none."""
     found: list[Path] = []
-    for path in map(Path, sources):
-        if not path.exists():
-            raise ConfigError(f"{path}: no such file or folder. Name HDF5 or NetCDF-4 files after --from.")
+    pictures = [path for path in map(Path, sources) if path.suffix.lower() in PICTURES and path.is_file()]
+    for path in [path for path in map(Path, sources) if path not in pictures]:
+        if not path.exists() and not is_series(path):
+            raise ConfigError(f"{path}: no such file or folder. Name data files after --from.")
         below = _data_in(path) if path.is_dir() else [path]
         if not below:
             raise ConfigError(f"{path}: no file that ends in {', '.join(SUFFIXES)} in this folder. Name the files.")
         found += below
+    found += _together(pictures)
     return list(dict.fromkeys(found))
 
 
 def _data_in(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
+    found = sorted(path for path in folder.rglob("*") if path.is_file())
+    pictures = [path for path in found if path.suffix.lower() in PICTURES]
+    return [*(path for path in found if path.suffix.lower() in SUFFIXES), *_together(pictures)]
+
+
+def _together(pictures: Sequence[Path]) -> list[Path]:
+    """Pictures of a folder as one pattern: they are the frames of a camera, where they are several."""
+    kinds = Counter(path.parent / f"*{path.suffix}" for path in pictures)
+    return [pattern for pattern, count in kinds.items() if count >= FEWEST_PICTURES]
 
 
 def _is_destination(path: Path) -> bool:
@@ -181,7 +195,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         dest="sources",
         metavar="FILE",
         nargs="+",
-        help="HDF5 or NetCDF-4 files, or folders of them, to inspect",
+        help="data files, such as HDF5, NetCDF, ICARTT or pictures, or folders of them, to inspect",
     )
     add_common(parser)
 

@@ -224,8 +224,8 @@ class Navigation(Settings):
     """The navigation file: one row per camera frame, or a clock of its own."""
 
     files: tuple[Pattern, ...] = Field(
-        ("NAV_*.h5", "*_nav.hdf", "*_nav.h5", "NAV_*.nc", "*_nav.nc"),
-        description="Name patterns of the navigation file.",
+        ("NAV_*.h5", "*_nav.hdf", "*_nav.h5", "NAV_*.nc", "*_nav.nc", "*_MetNav_*.ict", "*.ict"),
+        description="Name patterns of the navigation file; one of a suffix alone counts where no other matches.",
     )
     time: str | None = Field(None, description="Dataset of the rows' times; null for one row per camera frame.")
     time_unit: TimeUnit = Field(
@@ -266,7 +266,7 @@ class Feature(Settings):
 class FlightFiles(Settings):
     """The three files of a flight, for folders that do not follow the name patterns."""
 
-    camera: str
+    camera: str = Field(description="A file; or a folder or a pattern, such as cam/*.png, of one file a frame.")
     lidar: str | None = Field(None, description="Source of the labels; a prediction needs none.")
     navigation: str | None = None
 

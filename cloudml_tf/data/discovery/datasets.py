@@ -10,10 +10,12 @@ import h5py
 import numpy as np
 
 from cloudml_tf.data.readers import hdf5
+from cloudml_tf.data.readers.formats import matlab
 from cloudml_tf.data.readers.packing import unpack
 from cloudml_tf.utils.errors import DataError
 
 MOST_NUMBERS = 4_000_000  # of larger datasets only the first rows are read
+MOST_SKIPPED = 4  # named in a message
 DIMENSION_ONLY = "This is a netCDF dimension but not a netCDF variable"
 
 
@@ -50,6 +52,8 @@ class FileContent:
     path: Path
     datasets: tuple[Found, ...]
     attributes: dict[str, str]  # root attributes that are text
+    skipped: tuple[str, ...] = ()  # datasets that cannot be read, each with the reason
+    notes: tuple[str, ...] = ()  # what a person should know of the file
 
     def rows(self, name: str) -> int:
         """The length of the dataset at a path; 0 where there is none."""
@@ -67,13 +71,32 @@ def plain(name: str) -> str:
 def read_content(path: Path) -> FileContent:
     """List all numeric datasets. Raises `DataError` for a file that cannot be read, or that has none."""
     with hdf5.open_file(path) as file:
-        datasets = tuple(_describe(file, path, name) for name in hdf5.names(file) if _has_numbers(file, name))
+        datasets, skipped = _readable(file, path)
         with hdf5.library(file, "the attributes"):
             known = list(file.attrs)
         attributes = {key: hdf5.text(file, key) for key in known}
+        notes = tuple(getattr(file, "notes", ()))
     if not datasets:
-        raise DataError(f"{path}: it holds no numeric dataset. Give camera, lidar and navigation files.")
-    return FileContent(path, tuple(_frame_first(found, datasets) for found in datasets), attributes)
+        seen = f" that can be read: {'; '.join(skipped[:MOST_SKIPPED])}" if skipped else ""
+        raise DataError(f"{path}: it holds no numeric dataset{seen}. Give camera, lidar and navigation files.")
+    return FileContent(
+        path, tuple(_frame_first(found, datasets) for found in datasets), attributes, tuple(skipped), notes
+    )
+
+
+def _readable(file: h5py.File, path: Path) -> tuple[list[Found], list[str]]:
+    """The numeric datasets, and those that cannot be read, with the reason: one that nobody needs costs nothing."""
+    datasets, skipped = [], []
+    for name in hdf5.names(file):
+        try:
+            if _has_numbers(file, name):
+                datasets.append(_describe(file, path, name))
+            elif file[name].shape is None or file[name].dtype.kind == "V":
+                what = "is null" if file[name].shape is None else "holds records; write each field as a dataset"
+                skipped.append(f"'{name}' {what}")
+        except DataError as error:
+            skipped.append(str(error).removeprefix(f"{path}: ").rstrip("."))
+    return datasets, skipped
 
 
 def _frame_first(found: Found, datasets: Sequence[Found]) -> Found:
@@ -95,7 +118,8 @@ def _has_numbers(file: h5py.File, name: str) -> bool:
     with hdf5.library(file, name):
         kind, shape = file[name].dtype.kind, file[name].shape
     pure_dimension = hdf5.text(file[name], "NAME").startswith(DIMENSION_ONLY)
-    return kind in "iuf" and bool(shape) and math.prod(shape) > 0 and not pure_dimension
+    no_numbers = pure_dimension or bool(matlab.no_numbers(file[name]))
+    return kind in "iuf" and bool(shape) and math.prod(shape) > 0 and not no_numbers
 
 
 def _describe(file: h5py.File, path: Path, name: str) -> Found:

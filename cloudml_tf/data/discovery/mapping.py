@@ -16,6 +16,7 @@ from cloudml_tf.data.discovery.datasets import FileContent, Found
 from cloudml_tf.data.discovery.geometry import across_track, shrinking
 from cloudml_tf.data.discovery.positions import positions
 from cloudml_tf.data.discovery.rules import Choice
+from cloudml_tf.data.discovery.single_images import one_a_file
 from cloudml_tf.data.readers import times
 from cloudml_tf.data.readers.units import is_none
 
@@ -25,7 +26,7 @@ OTHER_ANGLES: dict[str, tuple[str, dict[str, Any]]] = {  # rules without a field
 }
 
 
-MOST_SEEN = 6  # datasets that a message lists
+MOST_SEEN, MOST_NAMED = 6, 12  # reasons that a message lists, and names of datasets without one
 CLOUD = Lidar().cloud_types[0]
 
 
@@ -63,6 +64,9 @@ class Mapping:
 def map_files(contents: Sequence[FileContent]) -> Mapping:
     """Decide the role of each file; all files of one role must have the datasets of the first."""
     mapping = Mapping()
+    mapping.notes += [_skipped(content) for content in contents if content.skipped]
+    mapping.notes += [f"{content.path}: {note}" for content in contents for note in content.notes]
+    mapping.notes += one_a_file(contents)
     labelled = [c for c in contents if _labels(c)]
     imaging = [c for c in contents if rules.channels(c)]
     cameras = [c for c in imaging if c not in labelled] or imaging
@@ -103,6 +107,12 @@ def _holds(content: FileContent) -> str:
     """The largest datasets of a file, in words."""
     largest = sorted(content.datasets, key=lambda found: -math.prod(found.shape))[:3]
     return "holds " + ", ".join(f"'{found.name}' {found.shape}" for found in largest)
+
+
+def _skipped(content: FileContent) -> str:
+    """Which datasets of a file cannot be read, and why."""
+    more = f" and {len(content.skipped) - MOST_SEEN} more" if len(content.skipped) > MOST_SEEN else ""
+    return f"{content.path}: without {'; '.join(content.skipped[:MOST_SEEN])}{more}"
 
 
 def _with(text: str, seen: Sequence[str]) -> str:

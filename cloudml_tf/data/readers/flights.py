@@ -49,6 +49,7 @@ def load_flight(name: str, files: FlightFiles, data: Data, target: Target, label
     with hdf5.open_file(camera_path, data.limits) as file:
         frame_shape, total = _frame_shape(file, data.camera)
         time_s, row = _frame_times(file, data.camera, total, counts)
+        counts |= getattr(file, "counts", {})  # of a camera of one file a frame
         columns = {("camera", f.name): feature_rows(file, f, total, "frames")[row] for f in features_in("camera", data)}
     label, position = np.full(len(time_s), np.nan), np.full((2, len(time_s)), np.nan)
     if labels or features_in("lidar", data):

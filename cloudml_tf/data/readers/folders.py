@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from cloudml_tf.config.data import Data, Feature, FlightFiles
+from cloudml_tf.data.readers.formats.pictures import SUFFIXES as PICTURES
 from cloudml_tf.utils.errors import DataError
 
 Found = dict[str, list[Path]]  # the text matched by the * -> the files
@@ -89,7 +90,22 @@ def _folders(root: Path, depth: int) -> list[Path]:
 
 
 def _matching(folder: Path, patterns: Sequence[str]) -> list[Path]:
-    return sorted({path for pattern in patterns for path in folder.glob(pattern) if path.is_file()})
+    """The files that match; a pattern of a suffix alone (*.ict) counts where no other does.
+
+    Pictures that match a pattern are the frames of one camera: the pattern itself stands for them.
+    """
+    of_suffix = [pattern for pattern in patterns if re.fullmatch(r"\*\.\w+", pattern)]
+    for some in ([pattern for pattern in patterns if pattern not in of_suffix], of_suffix):
+        found = {_camera_of(folder, pattern, path) for pattern in some for path in folder.glob(pattern)}
+        if found := {path for path in found if path is not None}:
+            return sorted(found)
+    return []
+
+
+def _camera_of(folder: Path, pattern: str, path: Path) -> Path | None:
+    """The pattern of a picture, any other file itself, None for a folder."""
+    is_picture = path.suffix.lower() in PICTURES and "*" in Path(pattern).name
+    return None if not path.is_file() else folder / pattern if is_picture else path
 
 
 def _one_file(folder: Path, data: Data, role: str) -> Path:

@@ -19,8 +19,9 @@ from cloudml_tf.config.data import Camera, Data
 from cloudml_tf.config.load import cache_folder
 from cloudml_tf.data.readers import hdf5
 from cloudml_tf.data.readers.flights import Flight
+from cloudml_tf.data.readers.formats.frames import files_of, is_series
 from cloudml_tf.data.readers.packing import HUGE, impossible, scaled_fills, unpack
-from cloudml_tf.utils.errors import of_flight
+from cloudml_tf.utils.errors import DataError, of_flight
 from cloudml_tf.utils.files import update_by_pieces, whole_file
 from cloudml_tf.utils.locks import alone_at
 from cloudml_tf.utils.prefetch import ahead
@@ -240,14 +241,28 @@ def _fingerprint(flights: list[Flight], wanted: dict[str, np.ndarray], camera: C
     digest = hashlib.sha256(json.dumps(camera.model_dump(mode="json"), sort_keys=True).encode())
     for flight in flights:
         with of_flight(flight.name):
-            state = flight.camera_path.stat()
-        digest.update(f"{flight.camera_path.resolve()} {state.st_size} {state.st_mtime_ns}".encode())
+            for path in camera_files(flight.camera_path):
+                state = path.stat()
+                digest.update(f"{path.resolve()} {state.st_size} {state.st_mtime_ns}".encode())
         digest.update(np.ascontiguousarray(flight.row[wanted[flight.name]]).tobytes())
     return digest.hexdigest()[:20]
 
 
+def camera_files(path: Path) -> tuple[Path, ...]:
+    """The file of a camera, or those of one that writes a file a frame."""
+    try:
+        return files_of(path) if is_series(path) else (path,)
+    except ValueError as error:
+        raise DataError(f"{path}: {error}.") from None
+
+
 def camera_fingerprint(path: Path) -> str:
-    """A short hash of a file's size and of its first and last MB: cheap, and enough to distinguish two data sets."""
-    digest = hashlib.sha256(str(path.stat().st_size).encode())
-    update_by_pieces(digest, path, 2)
+    """A short hash of a file's size and of its first and last MB: cheap, and enough to distinguish two data sets.
+
+    Of one file a frame: of all sizes, and of the first and the last file.
+    """
+    paths = camera_files(path)
+    digest = hashlib.sha256(" ".join(str(one.stat().st_size) for one in paths).encode())
+    for one in dict.fromkeys((paths[0], paths[-1])):
+        update_by_pieces(digest, one, 2)
     return digest.hexdigest()[:16]

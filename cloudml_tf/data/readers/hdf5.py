@@ -1,4 +1,5 @@
-"""Read HDF5, and NetCDF-4, which is HDF5 inside, with errors that name the file, the dataset and the remedy.
+"""Read HDF5, NetCDF-4, which is HDF5 inside, and the `formats` beside them, with errors that name the file, the dataset
+and the remedy.
 
 A file may be damaged or malicious. What it asks for is checked before it is granted: see `Limits`.
 """
@@ -6,6 +7,7 @@ A file may be damaged or malicious. What it asks for is checked before it is gra
 import contextlib
 import difflib
 import math
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,9 @@ import h5py
 import numpy as np
 
 from cloudml_tf.config.data import Limits
+from cloudml_tf.data.readers import causes, formats
+from cloudml_tf.data.readers.formats import frames as frame_files
+from cloudml_tf.data.readers.formats import matlab
 from cloudml_tf.data.readers.packing import may_pack, packing_of, unpack
 from cloudml_tf.utils.errors import DataError
 
@@ -23,10 +28,6 @@ MOST_NAMES, DEEPEST = 2000, 32  # limits of the list of a file's datasets
 MOST_LINKS = 16  # soft links in a chain
 UNSUSPICIOUS_BYTES = 2**24  # smaller datasets may have any compression ratio
 LIBRARY_ERRORS = (OSError, RuntimeError, KeyError, ValueError, TypeError, OverflowError, MemoryError)
-_OTHER_FORMATS = {  # by the first bytes of the file
-    b"CDF": "is a NetCDF-3 file; convert it with `nccopy -k nc4 old.nc new.nc`",
-    b"\x0e\x03\x13\x01": "is an HDF4 file; convert it with `h4toh5 old.hdf new.h5`",
-}
 
 
 class File(h5py.File):
@@ -39,44 +40,34 @@ class File(h5py.File):
 @contextlib.contextmanager
 def open_file(path: Path, limits: Limits | None = None) -> Iterator[File]:
     """Open a file for reading. Raises `DataError` for a missing, truncated or other kind of file."""
+    if frame_files.is_series(path):
+        with frame_files.open_series(path, limits or Limits(), sys.modules[__name__]) as series:
+            yield series  # type: ignore[misc]
+        return
     if not path.is_file():
         problem = "is a folder, a device or a pipe, not a file" if path.exists() else "no such file"
         raise DataError(f"{path}: {problem}.")
     if File.opening is not None:
         File.opening(path)
+    file: Any
     try:
         file = File(path, "r")
     except LIBRARY_ERRORS as error:
-        reason = "is truncated; copy it again" if "truncated" in str(error) else _other_format(path)
-        raise DataError(f"{path}: {reason} ({_first_line(error)}).") from None
+        file = formats.open_other(path)
+        if file is None:
+            raise DataError(f"{path}: {causes.not_opened(path, error)} ({causes.first_line(error)}).") from None
     file.limits = limits or Limits()
     with file:
         yield file
 
 
-def _other_format(path: Path) -> str:
-    try:
-        with open(path, "rb") as file:
-            start = file.read(8)
-    except OSError:
-        return "cannot be opened"
-    if start == b"\x89HDF\r\n\x1a\n":
-        return "is damaged; copy it again"
-    return next((text for head, text in _OTHER_FORMATS.items() if start.startswith(head)), "is not an HDF5 file")
-
-
 @contextlib.contextmanager
 def library(item: Any, name: str) -> Iterator[None]:
-    """Turn the errors of h5py in the block, and of nothing else, into a `DataError` about a damaged file."""
+    """Turn the errors of h5py in the block, and of nothing else, into a `DataError` that names their cause."""
     try:
         yield
     except LIBRARY_ERRORS as error:
-        problem = f"'{name}' cannot be read, the file is damaged ({_first_line(error)}); copy it again."
-        raise DataError(f"{item.file.filename}: {problem}") from None
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip("'\"").splitlines() or [type(error).__name__])[0][:200].encode(errors="replace").decode()
+        raise DataError(f"{item.file.filename}: {causes.not_read(item.file, name, error)}.") from None
 
 
 def text(item: Any, key: str) -> str:
@@ -124,12 +115,13 @@ def dataset(file: h5py.File, name: str, rank: int | tuple[int, ...] | None = Non
     """A numeric dataset of the given rank. `field` is the configuration field that names it, for the error."""
     where = f" (configuration field {field})" if field else ""
     found = _found(file, name)
-    if not isinstance(found, h5py.Dataset):
+    if not isinstance(found, h5py.Dataset | formats.Array):
         raise DataError(f"{file.filename}: no dataset '{name}'{where}. {near_names(file, name)}")
     with library(file, name):
         dtype, shape = found.dtype, found.shape
-    if dtype.kind not in "iuf" or shape is None:
-        raise DataError(f"{file.filename}: '{name}'{where} must hold numbers. Received: type {dtype}.")
+    if dtype.kind not in "iuf" or shape is None or matlab.no_numbers(found):
+        what = matlab.no_numbers(found) or f"type {dtype}"
+        raise DataError(f"{file.filename}: '{name}'{where} must hold numbers. Received: {what}.")
     try:
         packing(found)
     except ValueError as error:
@@ -138,7 +130,8 @@ def dataset(file: h5py.File, name: str, rank: int | tuple[int, ...] | None = Non
     if ranks is not None and len(shape) not in ranks and not (1 in ranks and is_vector(shape)):
         expected = " or ".join(str(r) for r in ranks)
         raise DataError(f"{file.filename}: '{name}'{where} must have {expected} dimensions. Received: shape {shape}.")
-    _check_storage(file, name, found)
+    if isinstance(found, h5py.Dataset):  # others are held against the size of the file as it is opened
+        _check_storage(file, name, found)
     return found
 
 
@@ -216,6 +209,9 @@ def _check_storage(file: h5py.File, name: str, item: h5py.Dataset) -> None:
         elsewhere = [entry[0] for entry in item.external or ()]
         elsewhere += [source.file_name for source in item.virtual_sources()] if virtual else []
         stored = item.id.get_storage_size()
+        lacking = causes.missing_filter(item)
+    if lacking:
+        raise DataError(f"{file.filename}: '{name}' {lacking}.")
     elsewhere = [str(path) for path in elsewhere if path != "."]
     if elsewhere:
         _check_elsewhere(file, name, elsewhere[0])
@@ -239,6 +235,8 @@ def _check_elsewhere(file: h5py.File, name: str, path: str) -> None:
 def _found(file: h5py.File, name: str) -> Any:
     """The item at a path, None where there is none; links are followed here, so that they cannot leave the file or
     loop."""
+    if isinstance(file, formats.ArrayFile):
+        return file.find(name)
     with library(file, "/"):
         root = file["/"]
     place, steps, left = root, name.split("/")[::-1], MOST_LINKS
@@ -268,6 +266,8 @@ def _found(file: h5py.File, name: str) -> Any:
 
 def names(file: h5py.File) -> list[str]:
     """The datasets of a file by path, in order, up to `MOST_NAMES` and `DEEPEST`. Links are not followed."""
+    if isinstance(file, formats.ArrayFile):
+        return sorted(file)[:MOST_NAMES]
     found: list[str] = []
     seen: set[Any] = set()  # a group may contain itself
 
@@ -275,7 +275,7 @@ def names(file: h5py.File) -> list[str]:
         for key in sorted(group):
             if len(found) >= MOST_NAMES:
                 return
-            if not isinstance(group.get(key, getlink=True), h5py.HardLink):
+            if not isinstance(group.get(key, getlink=True), h5py.HardLink) or key in matlab.INTERNAL:
                 continue
             kind = group.get(key, getclass=True)
             if kind is h5py.Dataset:
@@ -283,7 +283,7 @@ def names(file: h5py.File) -> list[str]:
             elif kind is h5py.Group and depth < DEEPEST:
                 child = group[key]
                 address = h5py.h5o.get_info(child.id).addr
-                if address not in seen:
+                if address not in seen and not matlab.is_sparse(child):
                     seen.add(address)
                     look(child, f"{prefix}{key}/", depth + 1)
 
