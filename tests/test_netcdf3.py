@@ -1,6 +1,7 @@
 """NetCDF-3: what other libraries write is read bit for bit, by slices; a header is not believed."""
 
 import contextlib
+import os
 import shutil
 import struct
 import warnings
@@ -24,7 +25,8 @@ from cloudml_tf.data.readers.lidar import read_profiles
 from cloudml_tf.utils.errors import DataError
 
 FORMATS = ["NETCDF3_CLASSIC", "NETCDF3_64BIT_OFFSET"]
-REAL = Path("/work/shared/data/real")
+SHARED = Path(os.environ.get("CLOUDML_SHARED", Path(__file__).parents[2] / "shared"))
+REAL = SHARED / "data/real"
 
 
 def sample(path: Path, form: str = "NETCDF3_CLASSIC", unlimited: int | None = None, only: str = "") -> Path:

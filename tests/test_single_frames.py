@@ -1,6 +1,7 @@
 """A camera of one file a frame: its times, its channels, its packing; what does not fit is named and counted."""
 
 import contextlib
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,8 @@ from cloudml_tf.inference.files import input_fingerprint
 from cloudml_tf.utils.errors import DataError
 
 NOON = utc(2024, 6, 3, 12, 0, 0)
-KNMI = Path("/work/shared/data/real/knmi_frames")
+SHARED = Path(os.environ.get("CLOUDML_SHARED", Path(__file__).parents[2] / "shared"))
+KNMI = SHARED / "data/real/knmi_frames"
 
 
 def counts(frames: int = 12, bits: int = 16) -> np.ndarray:

@@ -227,8 +227,12 @@ def run(args: argparse.Namespace) -> int:
         parse_config({k: v for k, v in content.items() if k != "$schema"}, str(path))
         console.say(f"next: put flights into {folder / 'flights'}, then: cloudml check {path}")
         return finish(args, {"config": str(path)})
-    clockless = [lack["why"] for lack in found.get("missing", []) if lack["setting"].endswith((".time", "time_unit"))]
-    loaded, problem = (None, clockless[0]) if clockless else try_config(path, content)
+    refused = [
+        lack["why"]
+        for lack in found.get("missing", [])
+        if lack["setting"].endswith((".time", "time_unit")) or "is not data.lidar" in lack["why"]
+    ]
+    loaded, problem = (None, refused[0]) if refused else try_config(path, content)
     print_trial(console, loaded, problem, path)
     result = {"config": str(path), **found, "loaded": loaded, "problem": problem}
     return finish(args, result, EXIT_OK if problem is None else EXIT_BAD_INPUT)
