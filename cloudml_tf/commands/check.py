@@ -46,6 +46,7 @@ def _look_at_flights(found: Checked, console: Console) -> None:
         return
     survey.judge_offsets(found, advice, console)
     survey.judge_copies(found, advice)
+    survey.judge_parts_of_flights(found, advice)
     parts = survey.cut(found, advice, console)
     found.findings += judge_sun(found.flights, parts, found.config)
     survey.describe_flights(found, advice)

@@ -229,6 +229,8 @@ def _epochs(finite: np.ndarray, known_s: float | None) -> list[Clock]:
         leap_s = round(moment - middle * step_s - since_s, 3)
         since = time.strftime("%Y-%m-%d", time.gmtime(since_s))
         more_s = leap_s + since_s % DAY_S
+        if times.date_in(since) is None:  # before 1900
+            since, more_s = "1970-01-01", leap_s + since_s
         settings: dict[str, Any] = {"time_unit": unit, **({"time_since": since} if since_s else {})}
         told = f", {-leap_s:g} s ahead of UTC" if leap_s else ""
         by = ", a guess that no date confirms" if known_s is None else ", by the date"

@@ -17,7 +17,6 @@ from cloudml_tf.data.readers.folders import find_flights
 from cloudml_tf.utils.errors import DataError
 
 ALIKE_LONG = 1.25
-CONTINUED_S, CONTINUED_STEPS = 30.0, 10.0  # the longest gap between parts of one flight: in s, and in frames
 ROLES = ("camera", "lidar", "navigation")
 
 
@@ -91,21 +90,6 @@ def _alike(first: Path, second: Path) -> float:
     """Similarity of two paths, 0 to 2: the same folder counts more than a similar name."""
     same = 1.0 if first.parent == second.parent else 0.0
     return same + difflib.SequenceMatcher(None, first.name, second.name).ratio()
-
-
-def continued(runs_s: dict[str, np.ndarray]) -> list[list[str]]:
-    """The flights (or their parts) by time, those together that continue one another."""
-    chains: list[list[str]] = []
-    end_s = -np.inf
-    for name in sorted((name for name, run in runs_s.items() if len(run) > 1), key=lambda name: runs_s[name][0]):
-        run = runs_s[name]
-        gap_s, step_s = float(run[0]) - end_s, float(np.median(np.diff(run)))
-        if chains and 0 < gap_s <= max(CONTINUED_S, CONTINUED_STEPS * step_s):
-            chains[-1].append(name)
-        else:
-            chains.append([name])
-        end_s = float(run[-1])
-    return chains + [[name] for name, run in runs_s.items() if len(run) <= 1]
 
 
 def flight_names(cameras: Sequence[Path]) -> list[str]:

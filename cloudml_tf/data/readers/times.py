@@ -2,6 +2,7 @@
 
 import calendar
 import re
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ from cloudml_tf.data.readers.time_units import UNIT_SECONDS, TimeUnit, parse
 from cloudml_tf.utils.errors import DataError
 
 DAY_S = 86400.0
+CONTINUED_S, CONTINUED_STEPS = 30.0, 10.0  # the longest gap between parts of one flight: in s, and in frames
 MOST_JUMPS = 0.05  # of its rows, by which a clock may jump back; a file with more of them is not in order of time
 FARTHEST_S = 1e20  # from 1970; a number beyond is not a time
 
@@ -139,6 +141,21 @@ def pieces(time_s: np.ndarray, max_gap_s: float | None) -> np.ndarray:
     steps = np.diff(time_s)
     limit = 1.5 * float(np.median(steps)) if max_gap_s is None else max_gap_s
     return np.concatenate([[0], np.cumsum(steps > limit)])
+
+
+def continued(runs_s: Mapping[str, np.ndarray]) -> list[list[str]]:
+    """The flights (or their parts) by time, those together that continue one another."""
+    chains: list[list[str]] = []
+    end_s = -np.inf
+    for name in sorted((name for name, run in runs_s.items() if len(run) > 1), key=lambda name: runs_s[name][0]):
+        run = runs_s[name]
+        gap_s, step_s = float(run[0]) - end_s, float(np.median(np.diff(run)))
+        if chains and 0 < gap_s <= max(CONTINUED_S, CONTINUED_STEPS * step_s):
+            chains[-1].append(name)
+        else:
+            chains.append([name])
+        end_s = float(run[-1])
+    return chains + [[name] for name, run in runs_s.items() if len(run) <= 1]
 
 
 def interval_s(time_s: np.ndarray) -> float:

@@ -243,6 +243,13 @@ def offsets(pooled: Alignment, single: Mapping[str, Alignment], advice: Advice) 
     return [Finding("ok", "clock and boresight", f"{evidence}; no lag or shift is certainly better")]
 
 
+def parts_apart(splits: Mapping[str, Sequence[str]]) -> Finding:
+    """Parts of one flight in several splits: clouds at the end of one are those at the start of the next."""
+    evidence = "; ".join(f"{name} is in {_and(parts)}" for name, parts in splits.items())
+    action = "keep them in one split, or use split.kind time_blocks with a gap"
+    return Finding("warning", "parts of one flight", f"files that continue one another: {evidence}", action)
+
+
 def far_clock(found: FarOffset, advice: Advice) -> Finding:
     """The lidar's clock is another time scale, or another zone."""
     evidence = (

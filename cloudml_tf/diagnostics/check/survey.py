@@ -19,6 +19,7 @@ from cloudml_tf.data.prepare import check_overweight
 from cloudml_tf.data.readers.flights import Flight, load_flight
 from cloudml_tf.data.readers.frames import camera_fingerprint
 from cloudml_tf.data.readers.sandbox import read_flight
+from cloudml_tf.data.readers.times import continued
 from cloudml_tf.data.samples import Examples, Samples, build_samples, check_same_frames, check_sequences, sequences
 from cloudml_tf.data.sources import available_flights
 from cloudml_tf.data.splits import PARTS, check_labels, check_leak, cut_samples, keep_labels
@@ -147,6 +148,14 @@ def _each_flight(look: Callable[[Flight], None], what: str, found: Checked, advi
                 found.findings.append(say.refused(flight.name, error, advice))
             progress(number, len(found.flights))
     found.flights = kept
+
+
+def judge_parts_of_flights(found: Checked, advice: Advice) -> None:
+    """Check that files which continue one another, as parts of one flight, are in one split."""
+    for chain in continued({flight.name: flight.time_s for flight in found.flights}):
+        splits = {name: advice.parts_of(name) for name in chain}
+        if len(chain) > 1 and len({tuple(parts) for parts in splits.values()}) > 1:
+            found.findings.append(say.parts_apart(splits))
 
 
 def judge_offsets(found: Checked, advice: Advice, console: Console) -> None:
