@@ -336,7 +336,7 @@ class PenaltySchedule(keras.callbacks.Callback):
 
 def _two(name: str, values: Any) -> tuple[float, float]:
     """Two rising numbers. Raises `ValueError`."""
-    found = [as_number(value) for value in values] if np.ndim(values) == 1 else []
+    found = [as_number(value) for value in values] if isinstance(values, list | tuple | np.ndarray) else []
     if len(found) != 2 or None in found or not found[0] < found[1]:  # type: ignore[operator]
         raise ValueError(f"PenaltySchedule needs `{name}` to be two rising numbers. Received: {name}={values!r}")
     return found[0], found[1]  # type: ignore[return-value]

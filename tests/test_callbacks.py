@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 
 from cloudml_tf.callbacks import CollapseAbort, PenaltySchedule, R2EarlyStopping, WeightAverage, composite_score
+from cloudml_tf.evaluation.scores import COLUMNS
 from cloudml_tf.losses import VariancePreservingLoss
 from cloudml_tf.metrics import PearsonCorrelation, regression_metrics
-from cloudml_tf.nn.monitors import PredictionSnapshots
+from cloudml_tf.nn.directions import direction
+from cloudml_tf.nn.monitors import DiversityMonitor, LayerMonitor, PredictionSnapshots
 from cloudml_tf.nn.nan_guard import NotFinite
 
 RNG = np.random.default_rng(0)
@@ -274,3 +276,159 @@ def test_a_schedule_needs_the_correlation_and_a_known_kind() -> None:
     callback.on_epoch_end(0, {"loss": 1.0})
     with pytest.warns(UserWarning, match=r"\['correlation'\] in the training log"):
         callback.on_train_end()
+
+
+ERRORS = ("val_mae", "mae", "rmse", "val_mse", "spread_cost", "mean_absolute_error", "val_root_mean_squared_error")
+ERRORS += ("loss", "val_loss", "val_height_loss", "val_mae_1", "log_cosh", "val_false_positives", "val_MAE")
+GOOD = ("r2", "val_r2", "val_correlation", "r2_ceiling", "accuracy", "val_auc", "auc_2", "val_cosine_similarity")
+FALLING, RISING = [1.0, 0.5, 0.1, 0.3], [0.1, 0.5, 1.0, 0.3]
+
+
+def best_epoch(model: keras.Model, key: str, values: list[float], kind: str = "stop", **options: Any) -> int | None:
+    """The 0-based epoch that a callback keeps of these values."""
+    callback = R2EarlyStopping(9, key, **options) if kind == "stop" else CollapseAbort(keep=key, **options)
+    callback.set_model(model)
+    callback.on_train_begin()
+    for epoch, value in enumerate(values):
+        callback.on_epoch_end(epoch, {"val_variance_ratio": 0.5, key: value})
+    callback.on_train_end()
+    return callback.best_epoch
+
+
+@pytest.mark.parametrize("kind", ["stop", "abort"])
+@pytest.mark.parametrize("key", [*ERRORS, *GOOD])
+def test_errors_fall_and_scores_rise(model: keras.Model, key: str, kind: str) -> None:
+    assert best_epoch(model, key, FALLING if key in ERRORS else RISING, kind) == 2
+    assert best_epoch(model, key, RISING, kind, mode="max") == 2
+    assert best_epoch(model, key, FALLING, kind, mode="min") == 2
+
+
+def test_a_bias_is_best_near_zero_and_a_variance_ratio_near_one(model: keras.Model) -> None:
+    assert best_epoch(model, "val_bias", [1.0, -0.1, 0.2, -3.0]) == 1
+    assert best_epoch(model, "bias", [-1.0, -0.5, 0.05]) == 2
+    assert best_epoch(model, "val_variance_ratio", [0.2, 1.1, 0.8, 3.0]) == 1
+    assert best_epoch(model, "val_bias", [1.0, -0.1, -3.0], mode="min") == 2  # who asks for the lowest gets it
+
+
+@pytest.mark.parametrize(
+    "key", ["val_skill", "pred_std", "val_neg_loss", "minus_r2", "learning_rate", "val_", "", None]
+)
+def test_a_score_of_unknown_direction_is_refused_at_once(model: keras.Model, key: Any) -> None:
+    for make in (lambda: R2EarlyStopping(monitor=key), lambda: CollapseAbort(keep=key)):
+        with pytest.raises(ValueError, match=r'mode="max"|key of the training log'):
+            make()
+    if key:
+        assert best_epoch(model, key, RISING, mode="max") == 2
+        assert best_epoch(model, key, RISING, mode="min") == 0
+    with pytest.raises(ValueError, match="`mode` must be one of auto, min, max"):
+        R2EarlyStopping(mode="best")
+
+
+def test_the_names_of_keras_mean_what_keras_takes_them_for() -> None:
+    more = dict.fromkeys(
+        ("PrecisionAtRecall", "RecallAtPrecision", "SensitivityAtSpecificity", "SpecificityAtSensitivity"), (0.5,)
+    )
+    more |= {"MeanIoU": (2,), "OneHotMeanIoU": (2,), "IoU": (2, [0]), "OneHotIoU": (2, [0])}
+    known = 0
+    for name in dir(keras.metrics):
+        kind = getattr(keras.metrics, name)
+        if not isinstance(kind, type) or name in ("Metric", "MeanMetricWrapper"):
+            continue
+        made = kind(*more.get(name, ()))
+        towards = {"up": "max", "down": "min"}.get(getattr(made, "_direction", None))
+        if towards is not None:
+            assert direction(f"val_{made.name}") == towards, name
+            known += 1
+    assert known > 30
+
+
+def test_the_tables_of_the_report_agree_on_what_is_better() -> None:
+    words = {"higher": "max", "lower": "min", "near 0": "near 0", "near 1": "near 1"}
+    checked = {key: column.better for key, column in COLUMNS.items() if column.better in words}
+    assert len(checked) > 6
+    for key, better in checked.items():
+        assert direction(key) == words[better], key
+
+
+def test_validation_every_other_epoch_is_passed_over() -> None:
+    made = dense()
+    made.compile("sgd", VariancePreservingLoss(), metrics=regression_metrics())
+    loss = made.loss
+    watching: list[Any] = [R2EarlyStopping(3), R2EarlyStopping(3, "composite"), CollapseAbort(0.001, grace=0)]
+    watching += [NotFinite(), WeightAverage(0.5), PenaltySchedule(loss, "gate"), PredictionSnapshots(X, (1, 2))]
+    watching += [DiversityMonitor(X, Y, "seen_"), LayerMonitor(X[:8], Y[:8], "answer")]
+    log = fit(made, 5, *watching, validation_data=(X, Y), validation_freq=2)
+    assert len(log["loss"]) == 5
+    assert len(log["val_r2"]) == 2
+    assert watching[0].best_epoch in (1, 3)
+    assert watching[2].collapsed is False
+
+
+@pytest.mark.parametrize("missing", [{}, {"loss": 1.0}, None])
+def test_an_epoch_without_its_key_neither_counts_nor_ends_anything(model: keras.Model, missing: dict | None) -> None:
+    stop, abort = R2EarlyStopping(patience=2), CollapseAbort(grace=0)
+    for callback in (stop, abort):
+        callback.set_model(model)
+        callback.on_train_begin()
+    for epoch, logs in enumerate([missing, {"val_r2": 0.5, "val_variance_ratio": 1.0}, missing, missing, missing]):
+        stop.on_epoch_end(epoch, logs)
+        abort.on_epoch_end(epoch, logs)
+    assert (stop.best_epoch, stop.wait, stop.stopped_epoch) == (1, 0, None)
+    assert not abort.collapsed
+    stop.on_train_end()  # no warning: the key was there once
+    abort.on_train_end()
+
+
+@pytest.mark.parametrize(
+    ("make", "text"),
+    [
+        (lambda: R2EarlyStopping(), r"R2EarlyStopping needs \['val_r2'\]"),
+        (lambda: R2EarlyStopping(monitor="composite"), r"needs \['val_loss', 'val_r2'\]"),
+        (lambda: CollapseAbort(), r"CollapseAbort needs \['val_variance_ratio'\]"),
+        (lambda: PenaltySchedule(VariancePreservingLoss(), "gate", monitor="r"), r"PenaltySchedule needs \['r'\]"),
+    ],
+)
+def test_a_key_that_never_comes_is_told_once_at_the_end(model: keras.Model, make, text: str) -> None:
+    with pytest.warns(UserWarning, match=text) as told:
+        log = fit(model, 3, make())
+    assert sum("in the training log" in str(one.message) for one in told) == 1
+    assert len(log["loss"]) == 3
+
+
+def test_a_training_that_is_stopped_says_so_once(model: keras.Model, capsys: pytest.CaptureFixture) -> None:
+    fit(model, 5, Scripted(val_r2=[0.5, 0.4, 0.3, 0.2, 0.1]), R2EarlyStopping(patience=2))
+    said = capsys.readouterr().out
+    assert said == "Stopped at epoch 3: no better val_r2 for 2 epochs (best in epoch 1).\n"
+    fit(model, 5, Scripted(val_variance_ratio=[0.01] * 5), CollapseAbort(grace=1))
+    assert capsys.readouterr().out.count("Variance collapse: at epoch 2") == 1
+    bad = Y.copy()
+    bad[3] = np.nan
+    dense().fit(X, bad, verbose=0, epochs=2, callbacks=[NotFinite()])
+    assert capsys.readouterr().out.count("The loss became nan") == 1
+    fit(model, 5, Scripted(val_r2=[0.5, 0.4, 0.3, 0.2, 0.1]), R2EarlyStopping(patience=2, verbose=0))
+    assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize("kind", [np.float32, np.float64, np.array])
+def test_numbers_of_numpy_set_callbacks_too(kind) -> None:
+    loss = VariancePreservingLoss()
+    assert R2EarlyStopping(np.int64(3), min_delta=kind(0.5)).min_delta == 0.5
+    assert CollapseAbort(kind(0.5), np.array(2)).grace == 2
+    assert WeightAverage(kind(0.5)).momentum == 0.5
+    assert PenaltySchedule(loss, "ramp", ramp_epochs=np.array([0, 2])).weight_at(1) == pytest.approx(0.25)
+    assert PredictionSnapshots(X, np.array([1, 5]), np.int64(8)).epochs == (1, 5)
+    assert NotFinite(every=np.int64(5)).every == 5
+
+
+@pytest.mark.parametrize("wrong", [True, 1j, "2", np.array([2]), math.nan, None])
+def test_what_is_no_number_sets_no_callback(wrong: Any) -> None:
+    loss = VariancePreservingLoss()
+    makes = (
+        lambda: R2EarlyStopping(patience=wrong), lambda: R2EarlyStopping(min_delta=wrong),
+        lambda: CollapseAbort(threshold=wrong), lambda: CollapseAbort(grace=wrong), lambda: WeightAverage(wrong),
+        lambda: PenaltySchedule(loss, "gate", momentum=wrong), lambda: PenaltySchedule(loss, ramp_epochs=(0, wrong)),
+        lambda: NotFinite(every=wrong), lambda: DiversityMonitor(X, Y, batch_size=wrong),
+    )  # fmt: skip
+    for make in makes:
+        with pytest.raises(ValueError, match=r"needs `.* Received: "):
+            make()

@@ -193,3 +193,42 @@ def test_two_replicas_give_the_numbers_of_one() -> None:
     expected = scores(np.asarray(sample["y"]), np.asarray(sample["x"]))
     for key in KEYS:
         assert found[key] == pytest.approx(expected[key], rel=1e-4), key
+
+
+@pytest.mark.parametrize("metric", ALL)
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_what_has_weight_zero_may_be_anything(metric: type, bad: float) -> None:
+    t, p = data(n=40)
+    w = np.random.default_rng(2).integers(0, 2, len(t)).astype("float32")
+    expected = stream(metric(), t[w > 0], p[w > 0])
+    for spoilt_t, spoilt_p in ((np.where(w == 0, bad, t), p), (t, np.where(w == 0, bad, p))):
+        found = stream(metric(), spoilt_t.astype("float32"), spoilt_p.astype("float32"), w)
+        assert found == pytest.approx(expected, rel=1e-6)
+    assert np.isnan(stream(m.R2(), np.where(w == 0, t, bad).astype("float32"), p, w))  # what counts stays loud
+
+
+@pytest.mark.skipif(keras.backend.backend() == "jax", reason="arrays of JAX keep no mask")
+@pytest.mark.parametrize("metric", [m.R2, m.Bias, m.PredictionSpread])
+def test_a_mask_and_weights_of_time_steps(metric: type) -> None:
+    rng = np.random.default_rng(3)
+    t, p = rng.normal(size=(2, 4, 3, 1)).astype("float32")
+    mask = rng.random((4, 3)) < 0.6
+    weight = rng.uniform(0.5, 2.0, (4, 3)).astype("float32")
+    expected = metric()
+    expected.update_state(t[mask], p[mask], weight[mask])
+    t[~mask] = np.nan
+    masked, found = keras.ops.convert_to_tensor(p), metric()
+    masked._keras_mask = keras.ops.convert_to_tensor(mask)
+    found.update_state(t, masked, weight)
+    assert float(found.result()) == pytest.approx(float(expected.result()), rel=1e-6)
+
+
+def test_numbers_of_numpy_are_kept_as_plain_ones() -> None:
+    for shift, column in ((np.float32(0.5), np.int64(0)), (np.array(0.5), np.array(0))):
+        config = json.loads(json.dumps(m.R2(shift=shift, column=column).get_config()))
+        assert (config["shift"], config["column"]) == (0.5, 0)
+    for wrong in (True, 1j, np.array([1.0]), np.nan):
+        with pytest.raises(ValueError, match="R2 needs `shift` to be a number"):
+            m.R2(shift=wrong)
+        with pytest.raises(ValueError, match="PredictionSpread needs `column` of 0 or more"):
+            m.PredictionSpread(column=wrong)

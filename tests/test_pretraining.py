@@ -370,3 +370,84 @@ def test_a_folder_without_a_pretraining_is_named(tiny_file, tmp_path: Path, caps
     assert main(["train", str(path), "--run-dir", str(tmp_path / "run")]) == 2
     assert "has no pretraining.json" in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("options", [{}, {"contrast_boxes": (3,)}])
+def test_a_reconstruction_is_kept_in_a_file_cloned_and_goes_on(options: dict, tmp_path: Path) -> None:
+    # Without dropout: Keras keeps no state of random generators in a file.
+    model = reconstruction(regressor(dropout=0.0, **options), frames="random", focus=np.float32(2.0))
+    x = frames(16)
+    model.compile(keras.optimizers.Adam(0.01))
+    model.fit(x, epochs=1, batch_size=8, verbose=0)
+    model.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    assert json.loads(json.dumps(loaded.get_config())) == json.loads(json.dumps(model.get_config()))
+    for old, new in zip(model.get_weights(), loaded.get_weights(), strict=True):
+        np.testing.assert_array_equal(old, new)
+    # Decoder and painter share the encoder again: a step of one is seen by the other, or the two would part.
+    shared = {id(w) for w in loaded.autoencoder.weights} & {id(w) for w in loaded.painter.weights}
+    assert len(shared) == len({id(w) for w in model.autoencoder.weights} & {id(w) for w in model.painter.weights}) > 4
+    loaded.random.state.assign(model.random.state)
+    logs = [each.fit(x, epochs=2, batch_size=8, shuffle=False, verbose=0).history["loss"] for each in (model, loaded)]
+    assert logs[0] == pytest.approx(logs[1], rel=1e-5)
+    cloned = keras.models.clone_model(model)
+    assert [w.shape for w in cloned.weights] == [w.shape for w in model.weights]
+    cloned.compile("adam")
+    assert np.isfinite(cloned.fit(x, verbose=0).history["loss"]).all()
+
+
+def test_one_without_a_painter_and_one_of_other_parts_are_kept_too(tmp_path: Path) -> None:
+    x = frames(4)
+    own = keras.Sequential([keras.Input(SHAPE), keras.layers.Conv2D(2, 3, padding="same")])
+    for model in (reconstruction(regressor(), painter=None), MaskedReconstruction(own, patch=3)):
+        model.compile("adam")
+        model.fit(x, verbose=0)
+        model.save(tmp_path / "model.keras")
+        loaded = keras.saving.load_model(tmp_path / "model.keras")
+        assert loaded.evaluate(x, verbose=0) == pytest.approx(model.evaluate(x, verbose=0), rel=1e-6)
+
+
+def test_parts_that_share_weights_in_a_way_of_their_own_are_refused() -> None:
+    model = reconstruction(regressor())
+    del model.autoencoder.recipe
+    with pytest.raises(ValueError, match="build_decoder and build_painter of one encoder, or share no weights"):
+        model.get_config()
+
+
+class Spoilt(keras.utils.PyDataset):
+    """Batches of four sequences, with some pixels spoilt."""
+
+    def __init__(self, frames: np.ndarray) -> None:
+        super().__init__(workers=1)
+        self.frames = frames
+
+    def __len__(self) -> int:
+        return len(self.frames) // 4
+
+    def __getitem__(self, number: int) -> tuple[np.ndarray]:
+        return (self.frames[4 * number : 4 * number + 4],)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_pixels_that_are_no_numbers_are_named_and_leave_the_weights_alone(bad: float) -> None:
+    x, model = frames(12), reconstruction(regressor())
+    x[9, 1, 2, 3:6, 0] = bad
+    model.compile("adam")
+    before = model.get_weights()
+    with pytest.raises(ValueError, match=r"3 of 10,368 values \(0.03%\) .* 1 of 12 sequences.* number 9 \(batch 3"):
+        model.fit(x, batch_size=4, verbose=0)
+    with pytest.raises(ValueError, match="1 of 12 sequences"):
+        model.fit(frames(4), validation_data=(x,), verbose=0)
+    with pytest.raises(ValueError, match=r"epoch 1, batch 3.*NaN and extreme values in the frames"):
+        model.fit(Spoilt(x), verbose=0, epochs=3, shuffle=False)
+    for old, new in zip(before, model.get_weights(), strict=True):
+        np.testing.assert_array_equal(old, new)
+
+
+@pytest.mark.skipif(keras.backend.backend() == "jax", reason="JAX hides the weights from callbacks")
+def test_the_guard_names_the_tensor_of_a_reconstruction() -> None:
+    x, model = frames(8), reconstruction(regressor())
+    x[5] = np.nan
+    model.compile("adam")
+    with pytest.raises(ValueError, match="Not finite first: the input: 864 of 3,456 values are NaN"):
+        model.fit(Spoilt(x), verbose=0, shuffle=False)

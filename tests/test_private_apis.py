@@ -90,7 +90,7 @@ def test_each_still_exists(tmp_path: Path, tiny_content: Any) -> None:
     state = importlib.import_module("keras.src.backend.common.global_state")
     keras.layers.Dropout(0.5)
     holders = [keras.Model, optimizer, ops, ops._gradient_registry, oracle, keras_tuner.Tuner, argparse]
-    holders.append(keras_tuner.oracles.BayesianOptimizationOracle)
+    holders += [keras_tuner.oracles.BayesianOptimizationOracle, keras.layers.Masking()(keras.Input((2, 1)))]
     lazily = {"_py_funcs_used_in_graph"}  # comes with the first function
     for name in NAMES - lazily:
         if "." in name:

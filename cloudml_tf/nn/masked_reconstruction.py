@@ -269,6 +269,8 @@ class MaskedReconstruction(keras.Model):
         given = [] if callbacks is None else callbacks
         if isinstance(given, keras.callbacks.CallbackList) or any(isinstance(one, NotFinite) for one in given):
             return train(callbacks=given)
+        if getattr(self, "optimizer", None) is not None and not self.optimizer.built:
+            self.optimizer.build(self.trainable_variables)  # what the guard repeats must find all variables
         guard = NotFinite(x if isinstance(x, keras.utils.PyDataset) else None, verbose=0, remedy=REMEDY)
         history = train(callbacks=[guard, *given])
         if guard.message:
