@@ -10,7 +10,7 @@ import h5py
 import netCDF4
 import numpy as np
 import pytest
-from flight_files import START_S, utc
+from flight_files import START_S, tiny_config, utc
 from PIL import Image
 
 from cloudml_tf.commands.init import data_files
@@ -20,8 +20,9 @@ from cloudml_tf.data.discovery.mapping import map_files
 from cloudml_tf.data.readers import hdf5
 from cloudml_tf.data.readers.formats.calibration import packing_beside
 from cloudml_tf.data.readers.formats.moments import moment_in, moment_of_name
-from cloudml_tf.data.readers.frames import camera_fingerprint
+from cloudml_tf.data.readers.frames import build_table, camera_fingerprint
 from cloudml_tf.data.readers.packing import unpack
+from cloudml_tf.data.readers.sandbox import read_flight
 from cloudml_tf.inference.files import input_fingerprint
 from cloudml_tf.utils.errors import DataError
 
@@ -369,6 +370,41 @@ def test_a_time_that_is_not_understood_is_not_replaced_by_the_name(tmp_path: Pat
         read_content(folder)
 
 
+def load(camera: str, tmp_path: Path, **settings: Any) -> Any:
+    """A flight of a camera alone, as for a prediction."""
+    data = tiny_config(tmp_path).data
+    section = data.camera.model_copy(update={"time": "time", **settings})
+    data = data.model_copy(update={"camera": section, "sun_angles": False, "features": ()})
+    files = FlightFiles(camera=camera)
+    flight = read_flight("a", files, data, tiny_config(tmp_path).target, labels=False)
+    return flight, build_table([flight], {"a": np.arange(len(flight))}, data)
+
+
+def test_a_flight_counts_the_files_that_are_left_out(tmp_path: Path) -> None:
+    images = counts(20)
+    folder = write_pictures(tmp_path / "cam", images)
+    kept = np.delete(images, [1, 4, 7, 8], axis=0)
+    assert len(list(spoil_pictures(folder))) == 4
+    flight, table = load(str(folder), tmp_path, channels=("image",))
+    assert len(flight) == 16
+    counted = {key: count for key, count in flight.counts.items() if count}
+    assert counted == {
+        "frames": 16, "frames whose file cannot be read": 2, "frames unlike the others": 1,
+        "frames whose file has no time": 1,
+    }  # fmt: skip
+    np.testing.assert_array_equal(table.radiance[..., 0], kept)
+
+
+@pytest.mark.skipif(not KNMI.is_dir(), reason="real files are not part of the repository")
+def test_real_composites_are_a_camera_when_they_are_named(tmp_path: Path) -> None:
+    """Of a part of the image that has no missing pixel."""
+    settings = {"channels": ("image1/image_data",), "rows": (300, 340), "columns": (250, 290)}
+    flight, table = load(str(KNMI / "RAD_*.h5"), tmp_path, **settings)
+    np.testing.assert_array_equal(flight.time_s, utc(2010, 8, 25, 23, 55) + 300 * np.arange(12.0))
+    assert flight.frame_shape == (40, 40, 1)
+    assert np.isfinite(table.radiance).all()
+
+
 # --- init
 
 
@@ -380,6 +416,7 @@ def test_init_takes_pictures_of_a_folder_together_and_leaves_a_few_out(tmp_path:
     assert data_files([str(tmp_path)]) == expected
     each = [str(path) for path in (tmp_path / "flight" / "cam").iterdir()]
     assert data_files(each) == expected[1:]
+    assert data_files([str(path) for path in (tmp_path / "plots").iterdir()]) == [tmp_path / "plots" / "*.png"]
 
 
 def test_composites_are_listed_and_not_proposed(tmp_path: Path) -> None:

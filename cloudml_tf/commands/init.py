@@ -57,20 +57,20 @@ def data_files(sources: Sequence[str]) -> list[Path]:
         if not below:
             raise ConfigError(f"{path}: no file that ends in {', '.join(SUFFIXES)} in this folder. Name the files.")
         found += below
-    found += _together(pictures)
+    found += _together(pictures, 1)
     return list(dict.fromkeys(found))
 
 
 def _data_in(folder: Path) -> list[Path]:
     found = sorted(path for path in folder.rglob("*") if path.is_file())
     pictures = [path for path in found if path.suffix.lower() in PICTURES]
-    return [*(path for path in found if path.suffix.lower() in SUFFIXES), *_together(pictures)]
+    return [*(path for path in found if path.suffix.lower() in SUFFIXES), *_together(pictures, FEWEST_PICTURES)]
 
 
-def _together(pictures: Sequence[Path]) -> list[Path]:
+def _together(pictures: Sequence[Path], fewest: int) -> list[Path]:
     """Pictures of a folder as one pattern: they are the frames of a camera, where they are several."""
     kinds = Counter(path.parent / f"*{path.suffix}" for path in pictures)
-    return [pattern for pattern, count in kinds.items() if count >= FEWEST_PICTURES]
+    return [pattern for pattern, count in kinds.items() if count >= fewest]
 
 
 def _is_destination(path: Path) -> bool:
