@@ -12,7 +12,7 @@ import numpy as np
 from cloudml_tf.config.data import Data, FlightFiles
 from cloudml_tf.data.discovery import clocks
 from cloudml_tf.data.discovery.datasets import FileContent
-from cloudml_tf.data.discovery.mapping import Mapping, frames_of, rows_of, times_of
+from cloudml_tf.data.discovery.mapped import Mapping, frames_of, rows_of, times_of
 from cloudml_tf.data.readers.folders import find_flights
 from cloudml_tf.utils.errors import DataError
 

@@ -8,7 +8,7 @@ import numpy as np
 from cloudml_tf.config.data import FlightFiles
 from cloudml_tf.config.schema import Config
 from cloudml_tf.data.discovery.grouping import group, source_of
-from cloudml_tf.data.discovery.mapping import Mapping, times_of
+from cloudml_tf.data.discovery.mapped import Mapping, times_of
 from cloudml_tf.data.readers.times import continued
 
 FRAMES = Config.model_fields["temporal_frames"].default
