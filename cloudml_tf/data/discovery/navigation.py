@@ -1,4 +1,4 @@
-"""Map a file to the section navigation: sun angles, heading and positions, or positions that the sun is computed from."""
+"""Map a file to the section navigation: sun angles and heading, or positions that the sun is computed from."""
 
 from collections.abc import Sequence
 from typing import Any
