@@ -37,7 +37,7 @@ class R2EarlyStopping(BestWeights):
         min_delta: the smallest improvement that counts.
         restore_best_weights: put the best epoch's weights back at the end.
         mode: whether the monitored score is better at "max" or at "min"; "auto" goes by its name, and refuses a name
-            that `cloudml_tf.nn.directions` does not know. A bias is best near 0, a variance ratio near 1.
+            that `cloudml_tf.nn.directions` does not know. A bias is best near 0, s near 1.
         verbose: 1 says when the training is stopped, 0 says nothing.
     """
 

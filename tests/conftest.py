@@ -20,8 +20,6 @@ from cloudml_tf.config.schema import Config
 from cloudml_tf.utils.locks import alone_at
 from cloudml_tf.utils.tf_graphs import forgotten_graphs
 
-os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")  # two workers have two cores
-os.environ.setdefault("TF_NUM_INTEROP_THREADS", "1")
 TINY: dict[str, Any] = {
     "experiment_name": "tiny",
     "seed": 3,

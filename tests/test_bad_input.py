@@ -406,7 +406,7 @@ def test_a_cache_that_cannot_be_written(home: Path, refused: Refused) -> None:
     changes = {"data.memory_gb": 1e-9, "data.cache": str(home / NO_PLACE / "cache")}
     message = refused("train", write_config(home, changes))
     assert str(home / NO_PLACE / "cache") in message
-    assert "Choose a writable folder or free some space" in message
+    assert "data.cache needs a folder that can be written" in message
 
 
 def test_simulating_into_a_place_that_cannot_be_written(home: Path, refused: Refused) -> None:
