@@ -138,8 +138,9 @@ def far_offset(flights: list[Flight], nadir: dict[str, tuple[np.ndarray, np.ndar
 
     `nadir` holds, for each flight, indices of frames (M,) and their brightness (M,C), NaN where a frame is no image.
     """
-    series = [_series(flight, *nadir[flight.name]) for flight in flights if flight.name in nadir]
-    series = [one for one in series if len(one[0]) >= FEWEST_LABELS and len(one[2]) > 1]
+    labelled = [flight for flight in flights if np.isfinite(flight.label).sum() >= FEWEST_LABELS]
+    series = [_series(flight, *nadir[flight.name]) for flight in labelled if flight.name in nadir]
+    series = [one for one in series if len(one[2]) > 1]
     if not series:
         return None
     step = max(float(np.median([np.median(np.diff(one[2])) for one in series])), 1e-3)
@@ -147,7 +148,10 @@ def far_offset(flights: list[Flight], nadir: dict[str, tuple[np.ndarray, np.ndar
     fine = step * np.arange(-max(round(REACH_S / step), 4), max(round(REACH_S / step), 4) + 1)
     around = fine[np.abs(fine) <= max(2.0, step)]
     far = np.unique(np.concatenate([sign * centre + around for centre in FAR_S for sign in (1, -1)]))
-    far = far[np.abs(far) > fine[-1]]
+    longest = max(float(one[2][-1] - one[2][0]) for one in series)
+    far = far[(np.abs(far) > fine[-1]) & (np.abs(far) < longest)]
+    if not len(far):
+        return None
     near = max(r for r, _ in (_pooled(series, lag, step) for lag in fine))
     found = [(*_pooled(series, lag, step), lag) for lag in far]
     r, independent, lag = max(found, key=lambda one: one[0])
@@ -157,11 +161,12 @@ def far_offset(flights: list[Flight], nadir: dict[str, tuple[np.ndarray, np.ndar
 
 
 def _series(flight: Flight, frames: np.ndarray, brightness: np.ndarray) -> tuple[np.ndarray, ...]:
-    """Times and values of the labels, times and brightness of the frames."""
+    """Times and ranks of the labels, times of the frames and ranks of their brightness."""
     labelled = np.flatnonzero(np.isfinite(flight.label))
     labelled = labelled[:: max(-(-len(labelled) // MOST_LABELS), 1)]
     usable = np.isfinite(brightness).all(axis=1)
-    return flight.time_s[labelled], flight.label[labelled], flight.time_s[frames[usable]], brightness[usable]
+    seen = ranks(brightness[usable]) if usable.any() else brightness[usable]
+    return flight.time_s[labelled], ranks(flight.label[labelled][:, None])[:, 0], flight.time_s[frames[usable]], seen
 
 
 def _pooled(series: list[tuple[np.ndarray, ...]], lag_s: float, step_s: float) -> tuple[float, float]:
@@ -173,12 +178,18 @@ def _pooled(series: list[tuple[np.ndarray, ...]], lag_s: float, step_s: float) -
         there = apart_s < 0.51 * step_s
         if there.sum() < FEWEST_LABELS:
             continue
-        ranked = ranks(label[there][:, None])
-        total = total + (ranked * ranks(brightness[index[there]])).sum(axis=0)
+        ranked, seen = _standard(label[there][:, None]), _standard(brightness[index[there]])
+        total = total + (ranked * seen).sum(axis=0)
         count += int(there.sum())
         memory = np.mean(ranked[1:, 0] * ranked[:-1, 0])  # of one label in the next
         independent += there.sum() * (1.0 - memory) / (1.0 + memory)
     return (float(np.abs(total).max() / count), independent) if count else (0.0, 0.0)
+
+
+def _standard(values: np.ndarray) -> np.ndarray:
+    """Values (n,C) with mean 0 and mean square 1."""
+    centred = values - values.mean(axis=0)
+    return centred / np.maximum(np.sqrt(np.mean(centred**2, axis=0)), 1e-12)
 
 
 @dataclass(frozen=True)
