@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 # uv installs in seconds what pip installs in minutes.
-INSTALL := $(BIN)/uv pip install --quiet --python $(BIN)/python -c constraints.txt
+INSTALL := $(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python -c constraints.txt
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 
 .PHONY: venv train test test-all test-oldest test-backends browser parity faults bench fuzz audit clean

@@ -57,6 +57,7 @@ def begin(task: Task) -> Outcome:
     return Outcome(task.name, 0.0, {"worker": os.getpid()})
 
 
+@pytest.mark.slow
 def test_a_worker_that_is_killed_loses_its_flight_alone(tmp_path: Path) -> None:
     names = ["a", "dies", "b", "deadly", "c"]
     tasks = [Task(name, FlightFiles(camera=str(tmp_path / name))) for name in names]

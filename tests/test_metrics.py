@@ -186,6 +186,7 @@ print(json.dumps({"x": x.ravel().tolist(), "y": y.ravel().tolist()}))
 """
 
 
+@pytest.mark.slow
 @pytest.mark.tensorflow("tf.distribute and tf.data are TensorFlow's")
 def test_two_replicas_give_the_numbers_of_one() -> None:
     out = subprocess.run([sys.executable, "-c", REPLICAS], capture_output=True, text=True, check=True, timeout=120)

@@ -217,6 +217,7 @@ def test_an_interrupted_training_ends_as_it_would_have(home: Path) -> None:
             np.testing.assert_allclose(found[key], values, rtol=0, atol=slack, err_msg=key)
 
 
+@pytest.mark.slow
 def test_a_training_goes_on_from_an_old_run(home: Path) -> None:
     options = ["--init-from", "nadir", "--set", "training.max_epochs=1", "--set", "evaluation.baselines=false"]
     assert cloudml("train", "nadir.json", *options, "--run-dir", "onwards") == 0

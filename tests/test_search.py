@@ -140,6 +140,7 @@ KINDS = [
 LISTS = {"loss.weight": [0, 0.1, 0.5], "model.heads": [1, 2]}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tuner", KINDS, ids=lambda tuner: tuner["kind"])
 def test_a_search_killed_before_any_of_its_writes_ends_as_if_it_had_not_been(
     search_file, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tuner: dict[str, Any]

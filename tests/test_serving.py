@@ -141,6 +141,7 @@ with tf.compat.v1.Session(graph=tf.Graph()) as session:
 """
 
 
+@pytest.mark.slow
 def test_a_numbered_version_runs_as_a_graph(
     exported: Path, sequences: list[dict[str, Any]], expected: np.ndarray, tmp_path: Path
 ) -> None:

@@ -299,6 +299,7 @@ def test_every_variant_trains(tiny, tmp_path: Path, changes: dict) -> None:
     keras.config.set_dtype_policy("float32")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "changes",
     [
