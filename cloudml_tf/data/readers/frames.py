@@ -128,9 +128,12 @@ def read_pieces(flight: Flight, pieces: Iterable[np.ndarray], camera: Camera) ->
     """
     for number, position, channels in ahead(_raw_slabs(flight, pieces, camera)):
         decoded = [_channel(values, packed, camera) for values, packed in channels]
-        radiance = decoded[0][0][..., None] if len(decoded) == 1 else np.stack([image for image, _ in decoded], axis=-1)
-        saturated = np.any([flag for _, flag in decoded], axis=0)  # (n,)
-        no_image, invalid = _not_an_image(radiance)
+        images = [channel.image for channel in decoded]
+        radiance = images[0][..., None] if len(images) == 1 else np.stack(images, axis=-1)
+        saturated, no_image, invalid = (
+            np.any([getattr(channel, name) for channel in decoded], axis=0)
+            for name in ("saturated", "no_image", "invalid")
+        )
         yield number, Slab(position, radiance, saturated, no_image, invalid)
 
 
@@ -178,8 +181,18 @@ def _slabs(sorted_rows: np.ndarray, item: h5py.Dataset) -> Iterator[tuple[int, i
         yield first, len(sorted_rows)
 
 
-def _channel(raw: np.ndarray, packed: dict[str, Any], camera: Camera) -> tuple[np.ndarray, np.ndarray]:
-    """Decode one channel of chosen frames: (n,H,W) float32, down-sampled, and (n,) saturated."""
+@dataclass(frozen=True)
+class Channel:
+    """One channel of some frames, and its faults; as `Slab` has them."""
+
+    image: np.ndarray  # (n,H,W) float32, down-sampled
+    saturated: np.ndarray
+    no_image: np.ndarray
+    invalid: np.ndarray
+
+
+def _channel(raw: np.ndarray, packed: dict[str, Any], camera: Camera) -> Channel:
+    """Decode one channel of chosen frames, (n,H,W) as stored."""
     values = unpack(raw, packed, "float32")
     if camera.saturation is not None:
         seen, limit = values, camera.saturation
@@ -188,22 +201,40 @@ def _channel(raw: np.ndarray, packed: dict[str, Any], camera: Camera) -> tuple[n
     else:
         seen, limit = raw, np.inf
     saturated = _share_at_least(seen, limit) > camera.bad_pixel_fraction
-    _without_impossible(values, packed, camera.saturation)
-    return downsample(values, camera.downsample), saturated
+    high, low = _extremes(values)
+    _without_impossible(values, high, low, packed, camera.saturation)
+    image = downsample(values, camera.downsample)
+    if image is not values:
+        high, low = _extremes(image)
+    finite = np.isfinite(high) & np.isfinite(low)  # neither is where a pixel is not
+    with np.errstate(invalid="ignore"):
+        return Channel(image, saturated, ~(finite & (high > low)), ~finite)
 
 
-def _without_impossible(values: np.ndarray, packed: dict[str, Any], saturation: float | None) -> None:
-    """Set pixels that are finite and impossible to NaN, in place; only frames whose extremes are suspect are looked at.
+def _extremes(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The highest and the lowest pixel of each image, (n,H,W) -> (n,), (n,)."""
+    flat = images.reshape(len(images), -1)
+    with np.errstate(invalid="ignore"):
+        return flat.max(axis=1), flat.min(axis=1)
 
-    Pixels at a saturation that is set are none of them.
+
+def _without_impossible(
+    values: np.ndarray, high: np.ndarray, low: np.ndarray, packed: dict[str, Any], saturation: float | None
+) -> None:
+    """Set pixels (n,H,W) that are finite and impossible to NaN, in place, and the extremes of their frames.
+
+    Only frames whose extremes are suspect are looked at. Pixels at a saturation that is set are none of them.
     """
     fills = scaled_fills(packed)
     flat = values.reshape(len(values), -1)
     with np.errstate(invalid="ignore"):
-        for extreme in (flat.max(axis=1), flat.min(axis=1)):
-            for n in np.flatnonzero(np.isin(extreme, fills) | (np.abs(extreme) > HUGE)):
-                wrong = impossible(flat[n], fills)
-                flat[n, wrong if saturation is None else wrong & (flat[n] < saturation)] = np.nan
+        suspect = [np.isin(extreme, fills) | (np.abs(extreme) > HUGE) for extreme in (high, low)]
+        for n in np.flatnonzero(suspect[0] | suspect[1]):
+            wrong = impossible(flat[n], fills)
+            if saturation is not None:
+                wrong &= flat[n] < saturation
+            if wrong.any():
+                flat[n, wrong] = high[n] = low[n] = np.nan
 
 
 def _share_at_least(images: np.ndarray, limit: float) -> np.ndarray:
@@ -225,16 +256,6 @@ def downsample(images: np.ndarray, factor: int) -> np.ndarray:
     cut = images[:, : height * factor, : width * factor]
     with np.errstate(over="ignore", invalid="ignore"):  # frames that are not finite are left out later
         return cut.reshape(count, height, factor, width, factor).mean(axis=(2, 4))
-
-
-def _not_an_image(radiance: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Whether some channel has a pixel that is not finite, or no structure (black, or one value); and whether it is
-    the first. (n,H,W,C) -> (n,), (n,)."""
-    flat = radiance.reshape(len(radiance), -1, radiance.shape[-1])
-    with np.errstate(invalid="ignore"):
-        high, low = flat.max(axis=1), flat.min(axis=1)  # (n,C); not finite where a pixel is not
-        finite = np.isfinite(high) & np.isfinite(low)
-        return ~(finite & (high > low)).all(axis=1), ~finite.all(axis=1)
 
 
 def _fingerprint(flights: list[Flight], wanted: dict[str, np.ndarray], camera: Camera) -> str:
