@@ -4,6 +4,10 @@ import json
 from typing import Any
 
 RENAMED = {"overweight_factor": "overweight.factor"}  # at the root -> dotted path
+NARROWER = {  # name patterns that were defaults
+    "lidar": ["CPL_L2_*.hdf5", "CPL_L2_*.h5", "CPL_L2_*.nc"],
+    "navigation": ["NAV_*.h5", "*_nav.hdf", "*_nav.h5", "NAV_*.nc", "*_nav.nc"],
+}
 _WARNED: set[str] = set()
 
 
@@ -30,6 +34,10 @@ def of_run_folder(content: dict[str, Any]) -> dict[str, Any]:
     In that version `warmup_steps` made `warmup_epochs` unused, and a run that started from another used its full
     learning rate.
     """
+    for section, patterns in NARROWER.items():  # a default that names more files by now is still that default
+        data = content.get("data")
+        if isinstance(data, dict) and isinstance(data.get(section), dict) and data[section].get("files") == patterns:
+            del data[section]["files"]
     training = content.get("training")
     if isinstance(training, dict):
         if training.get("warmup_steps") is not None:
