@@ -4,7 +4,6 @@ import calendar
 import re
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -102,26 +101,20 @@ def _score(found: Found, count: int, beside: Found, field: str) -> Choice | None
     return Choice(field, found, total, ", ".join([*why, "rising"]))
 
 
-@dataclass(frozen=True)
-class Written:
-    """What a unit says of a time: all of it, or the length of a step alone."""
-
-    unit: str  # "" where the reader knows the unit with its reference; else a `time_unit`
-
-
-def _written(found: Found) -> Written | None:
-    """What the unit of a dataset says; None where it is not understood."""
+def _written(found: Found) -> str | None:
+    """What the unit of a dataset says: "" for a unit with its reference, which the reader knows; the `time_unit` of a
+    step alone; None where it is not understood."""
     words = plain(found.units)
     for unit, pattern in UNIT_PHRASES:
         if re.fullmatch(pattern, words):
-            return Written(unit)
+            return unit
     try:
         counts = time_units.parse(found.units, found.calendar, f"{found.words} {found.text}")
     except ValueError:
         return None
     if counts.since_s is not None:
-        return Written("")
-    return Written(next(name for name, step_s in times.UNIT_SECONDS.items() if step_s == counts.unit_s))
+        return ""
+    return next(name for name, step_s in times.UNIT_SECONDS.items() if step_s == counts.unit_s)
 
 
 def candidates(found: Found, content: FileContent, lidar: bool, date: str | None) -> tuple[list[Clock], str]:
@@ -130,13 +123,12 @@ def candidates(found: Found, content: FileContent, lidar: bool, date: str | None
     What the unit writes is kept to. `date` is one that another file gives; what is guessed agrees with the date of this
     file, or that one.
     """
-    written = _written(found) if found.units else None
-    if found.units and written is None:
+    unit = _written(found) if found.units else "any"
+    if unit is None:
         return [], f"its unit '{found.units}' is not understood"
-    if written is not None and not written.unit:
+    if not unit:
         return [({}, f"'{found.units}'")], ""
     known_s, known_by = _date_s(content)
-    unit = "any" if written is None else written.unit
     allowed = ("day_of_year", "d") if unit in ("day_of_year", "d") else (unit,)
     guessed = _guessed(found, content, lidar, date, known_s)
     clocks = [clock for clock in guessed if unit == "any" or clock[0]["time_unit"] in allowed]
@@ -149,7 +141,7 @@ def candidates(found: Found, content: FileContent, lidar: bool, date: str | None
 
 def _date_s(content: FileContent) -> tuple[float | None, str]:
     """The date of a file, by its name or attributes, in s since 1970; and which says so."""
-    named = [value for key, value in content.attributes.items() if _dates(key)]
+    named = [value for key, value in content.attributes.items() if of_the_measurement(key)]
     for text, source in [
         (content.path.stem, "the date in the file's name"),
         *((value, "the date in its attributes") for value in named),
@@ -249,7 +241,7 @@ def _unmistakable(found: Found) -> Clock | None:
     return None
 
 
-def _dates(key: str) -> bool:
+def of_the_measurement(key: str) -> bool:
     """Whether an attribute of that name holds the date of the measurement, and not of its processing."""
     return bool(re.search(r"date|start|begin|day", key.lower())) and not re.search(
         r"creat|process|modif|version|histor|revis|publi|update|write|written", key.lower()
@@ -261,7 +253,7 @@ def _since(content: FileContent, date: str | None) -> tuple[dict[str, str], str]
     if times.date_in(content.path.stem):
         return {"time_since": "file_name"}, "date in the file's name"
     for key, value in content.attributes.items():
-        if times.date_in(value) and _dates(key):
+        if times.date_in(value) and of_the_measurement(key):
             return {"time_since": key}, f"date in the attribute '{key}'"
     return ({"time_since": date}, f"date {date} of the other file") if date else ({}, "of unknown date")
 

@@ -64,9 +64,10 @@ def frames_of(content: FileContent, mapping: Mapping) -> int:
 
 
 def date_of(contents: Sequence[FileContent]) -> str | None:
-    """The first date in any file's name or attributes."""
+    """The first date in any file's name, or in an attribute that tells of the measurement."""
     for content in contents:
-        for text in (content.path.stem, *content.attributes.values()):
+        named = [value for key, value in content.attributes.items() if clocks.of_the_measurement(key)]
+        for text in (content.path.stem, *named):
             if date := times.date_in(text):
                 return "{:04d}-{:02d}-{:02d}".format(*date)
     return None

@@ -10,7 +10,7 @@ import numpy as np
 from cloudml_tf.config.data import Lidar, Limits, Target
 from cloudml_tf.data.readers import clocks, hdf5, times
 from cloudml_tf.data.readers.flag_values import BAD, read_flags
-from cloudml_tf.data.readers.units import convert
+from cloudml_tf.data.readers.units import Wanted, convert
 from cloudml_tf.utils.errors import DataError
 
 MOST_DEPTH, MOST_KM = 1000.0, 30.0  # no layer is thicker, none is higher
@@ -72,7 +72,8 @@ def _positions(file: h5py.File, lidar: Lidar, key: str, count: int) -> np.ndarra
     values = _optional(file, lidar, key, (1, 2), count)
     if values is None:
         return np.full(count, np.nan)
-    return values if values.ndim == 1 else values[:, values.shape[1] // 2]
+    values = values if values.ndim == 1 else values[:, values.shape[1] // 2]
+    return _in_its_unit(file, lidar, key, values, "degree", "Name another dataset, or one that is not there")
 
 
 def _labels(file: h5py.File, lidar: Lidar, target: Target, count: int) -> tuple[np.ndarray, dict[str, int]]:
@@ -80,7 +81,11 @@ def _labels(file: h5py.File, lidar: Lidar, target: Target, count: int) -> tuple[
     key = {"optical_depth": "optical_depth", "cloud_base_km": "base", "cloud_top_km": "top"}[target.name]
     layers = _rows(file, lidar, key, (1, 2), count)  # (P, L)
     layers = layers[:, None] if layers.ndim == 1 else layers
-    layers = _in_its_unit(file, lidar, key, layers)
+    if target.name == "optical_depth":
+        layers = _in_its_unit(file, lidar, key, layers, "1", "Choose another dataset")
+    else:
+        remedy = "Set data.lidar.height_unit to the unit of the numbers"
+        layers = _in_its_unit(file, lidar, key, layers, "km", remedy, lidar.height_unit)
     number = _optional(file, lidar, "number_layers", 1, count)
     is_cloud = _cloud_layers(file, lidar, layers, number)
     if layers.shape[1] > 1 and _lowest_first(file, lidar, count):
@@ -110,16 +115,20 @@ def _labels(file: h5py.File, lidar: Lidar, target: Target, count: int) -> tuple[
     return np.where(left, label, np.nan), counts
 
 
-def _in_its_unit(file: h5py.File, lidar: Lidar, key: str, layers: np.ndarray) -> np.ndarray:
-    """Heights in km, and optical depths as numbers, by the unit that the file writes. Raises `DataError`."""
-    name, height = getattr(lidar, key), key in ("base", "top")
-    unit = lidar.height_unit if height and lidar.height_unit != "attribute" else hdf5.unit(file[name])
+def _in_its_unit(
+    file: h5py.File, lidar: Lidar, key: str, values: np.ndarray, wanted: Wanted, remedy: str, given: str = "attribute"
+) -> np.ndarray:
+    """Values of the dataset that field `key` names, converted from the unit that the file writes or a setting gives.
+
+    Without a unit they stay as they are. Raises `DataError` for a unit that measures something else.
+    """
+    name = getattr(lidar, key)
+    unit = hdf5.unit(file[name]) if given == "attribute" else given
     if not unit:
-        return layers
+        return values
     try:
-        return convert(layers, unit, "km" if height else "1")
+        return convert(values, unit, wanted)
     except ValueError as error:
-        remedy = "Set data.lidar.height_unit to the unit of the numbers" if height else "Choose another dataset"
         raise DataError(f"{file.filename}: '{name}' (data.lidar.{key}): {error}. {remedy}.") from None
 
 
@@ -268,5 +277,13 @@ def _off_ocean(file: h5py.File, lidar: Lidar, count: int) -> np.ndarray:
     """Profiles (P,) off the sea, or without a surface return (which drops opaque columns: a selection bias)."""
     if lidar.scene == "any":
         return np.zeros(count, bool)
-    surface, dem = _rows(file, lidar, "surface", 1, count), _rows(file, lidar, "dem", 1, count)
+    surface, dem = (_metres(file, lidar, key, count) for key in ("surface", "dem"))
     return ~((dem == 0) & (np.abs(surface) <= 900.0))
+
+
+def _metres(file: h5py.File, lidar: Lidar, key: str, count: int) -> np.ndarray:
+    """A height of the ground (P,) in m; m without a unit."""
+    values = _rows(file, lidar, key, 1, count)
+    if not hdf5.unit(file[getattr(lidar, key)]):
+        return values
+    return 1e3 * _in_its_unit(file, lidar, key, values, "km", "Choose another dataset, or data.lidar.scene 'any'")

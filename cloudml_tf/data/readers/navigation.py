@@ -37,29 +37,28 @@ def read_navigation(
     if not data.sun_angles and not wanted:
         return None, {}
     computed = data.sun_angles and data.navigation.solar_zenith is None
-    if computed and not wanted and (files.navigation is None or data.navigation.heading is None):
-        angles = _computed_sun(files, time_s, position, course(time_s, *position))
-        counts["frames without sun angles"] = int(np.isnan(angles).any(axis=1).sum())
-        return angles, {}
-    if files.navigation is None:
-        raise DataError(
-            f"{files.camera}: this flight has no navigation file, and the sun's angles are inputs. "
-            "Name one in data.flights, or set data.sun_angles to false."
-        )
-    with hdf5.open_file(Path(files.navigation), data.limits) as file:
-        count, rows, near = _rows_of_frames(file, data.navigation, time_s, total, row)
-        columns = {("navigation", f.name): feature_rows(file, f, count, "rows")[rows] for f in wanted}
-        sun: np.ndarray | None = None
-        if computed and data.navigation.heading is not None:
-            heading = np.where(near, _degrees(file, data.navigation, "heading", count)[rows], np.nan)
-            sun = _computed_sun(files, time_s, position, heading)
-        elif computed:
-            sun = _computed_sun(files, time_s, position, course(time_s, *position))
-        elif data.sun_angles:
-            sun = _sun_angles(file, data.navigation, count, rows, near)
+    by_course = computed and (files.navigation is None or data.navigation.heading is None)
+    sun = _computed_sun(files, time_s, position, course(time_s, *position)) if by_course else None
+    columns: dict[tuple[str, str], np.ndarray] = {}
+    if wanted or not by_course:
+        if files.navigation is None:
+            raise DataError(
+                f"{files.camera}: this flight has no navigation file, and the sun's angles or features are inputs. "
+                "Name one in data.flights, or set data.sun_angles to false."
+            )
+        with hdf5.open_file(Path(files.navigation), data.limits) as file:
+            count, rows, near = _rows_of_frames(file, data.navigation, time_s, total, row)
+            for one in wanted:
+                values = feature_rows(file, one, count, "rows")[rows]
+                columns["navigation", one.name] = np.where(near, values, np.nan)
+            if computed and not by_course:
+                heading = np.where(near, _degrees(file, data.navigation, "heading", count)[rows], np.nan)
+                sun = _computed_sun(files, time_s, position, heading)
+            elif data.sun_angles and not by_course:
+                sun = _sun_angles(file, data.navigation, count, rows, near)
     if sun is not None:
         counts["frames without sun angles"] = int(np.isnan(sun).any(axis=1).sum())
-    return sun, {key: np.where(near, values, np.nan) for key, values in columns.items()}
+    return sun, columns
 
 
 def _rows_of_frames(

@@ -12,7 +12,7 @@ from typing import Literal
 
 import numpy as np
 
-UNIT_SECONDS = {"ns": 1e-9, "us": 1e-6, "ms": 1e-3, "s": 1.0, "min": 60.0, "h": 3600.0, "d": 86400.0, "week": 604800.0}
+UNIT_SECONDS = {"ns": 1e-9, "us": 1e-6, "ms": 1e-3, "s": 1.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
 _UNIT_WORDS = {
     "nanosecond": "ns", "nanosec": "ns", "nsec": "ns", "microsecond": "us", "microsec": "us", "usec": "us", "µs": "us",
     "μs": "us", "millisecond": "ms", "millisec": "ms", "msec": "ms", "second": "s", "sec": "s", "minute": "min",
@@ -76,7 +76,7 @@ def parse(text: str, calendar_name: str = "", described: str = "") -> TimeUnit:
     word, *rest = re.split(r"\s+(?:since|after|from|ref)\s+|\s*@\s*", plain, maxsplit=1)
     word = re.sub(r"\s+\(?(utc|gmt|z)\)?$", "", word)
     unit = word if word in UNIT_SECONDS else _UNIT_WORDS.get(word, _UNIT_WORDS.get(word.removesuffix("s"), ""))
-    unit = unit or (word.removesuffix("s") if word.removesuffix("s") in ("min", "week") else "")
+    unit = unit or (word.removesuffix("s") if word.removesuffix("s") == "min" else "")
     if not unit:
         raise ValueError(f"time unit '{text[:80]}' is not known")
     if not rest or _MIDNIGHT.fullmatch(rest[0]):
