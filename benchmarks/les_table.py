@@ -21,9 +21,9 @@ from typing import Any
 import numpy as np
 from tools.rounds import machine
 
+from cloudml_tf.config.coverage import scene_settings
 from cloudml_tf.config.load import expand, load_config
 from cloudml_tf.config.schema import Config
-from cloudml_tf.config.targets import scene_settings
 from cloudml_tf.data.prepare import prepare
 from cloudml_tf.data.readers.scenes import read_scenes
 from cloudml_tf.data.scaling import TargetScaling

@@ -1,5 +1,7 @@
 """Streaming Keras metrics over a whole split: R², the variance ratio, correlation, spread, std, bias, MAE and RMSE.
 
+The file metrics.json of a run is made by `experiments.run`, its scores by `evaluation.collect`.
+
 All but the spread use one set of additive sums (`cloudml_tf.nn.moments`), kept in float64, so they are the same
 numbers as a computation over the whole array: with batches of any size, several replicas, mixed precision, and a mean
 many times the standard deviation. Each works alone in any `model.compile(metrics=[...])`; `regression_metrics()` gives

@@ -8,6 +8,8 @@
 Optional: contrasts to the neighbourhood as further channels, a linear path from the nadir pixels to the prediction,
 and the mean over mirror images. Where sequences overlap, `share_frames` encodes each frame once.
 
+Networks of scenes are in `nn.unet`. Names of layers are looked up by `nn.introspection`.
+
 Letters: B batch, T time, H rows, W columns, C channels, D and F features. Everything is plain arguments and
 `keras.ops`, so it runs on every Keras backend. Inputs are raw (radiance, degrees); the regressor's output is in units
 of the training target's standard deviation, and `physical_model` turns it into optical depth or kilometres.
@@ -331,6 +333,8 @@ def share_frames(regressor: keras.Model) -> keras.Model:
     chosen = keras.Input((core.inputs[0].shape[1],), dtype="int32", name=CHOSEN)
     known = core.get_layer("frame_model")({name: keras.ops.expand_dims(x, 0) for name, x in inputs.items()})
     sequences = {name: own.GatherFrames(name=f"gather_{name}")([x, chosen]) for name, x in known.items()}
+    if min(inputs) < CHOSEN:
+        raise ValueError(f"the name of an input must come after '{CHOSEN}' in the alphabet. Received: '{min(inputs)}'.")
     inputs[CHOSEN] = chosen
     shared = keras.Model(inputs, last_of(core)(sequences), name="regressor")
     if wrapped is None:

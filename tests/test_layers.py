@@ -1,13 +1,19 @@
 """Who may import what: layers, no circles, readers without TensorFlow, a heart of Keras and NumPy."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import get_args
 
 import pytest
-from structure import PACKAGE, circles, code_lines, imported, imports, modules, names_at_the_root
+from structure import PACKAGE, ROOT, circles, code_lines, imported, imports, modules, names_at_the_root
 
 import cloudml_tf
+from cloudml_tf import losses, models
+from cloudml_tf.config.data import Lidar
+from cloudml_tf.config.model import Loss, Model
+from cloudml_tf.config.targets import QUANTITIES, TargetName
 
 # A module imports from its own package, or from packages of a lower rank.
 RANK = {
@@ -118,3 +124,28 @@ def test_the_counter_of_lines_leaves_out_prose(tmp_path: Path) -> None:
     path.write_text('"""Doc\nstring."""\n\n# comment\nx = 1\n\n\ndef f():\n    """One."""\n    return """a\nb"""\n')
     assert code_lines(path) == 4
     assert circles({"a": {"b"}, "b": {"c"}, "c": {"a"}, "d": {"a"}}) == [["a", "b", "c"]]
+
+
+def test_paths_that_contributing_names_exist():
+    text = (ROOT.parent / "CONTRIBUTING.md").read_text()
+    plan = text[text.index("## The plan of the code") : text.index("## By hand, and why")]
+    named = set(re.findall(r"`((?:[\w.-]+/)+[\w.-]*)`", plan)) | set(re.findall(r"`(\w+\.py)`", plan))
+    wanted = {path for path in named if "<" not in path}
+    assert len(wanted) > 40
+    assert not [path for path in wanted if not ((ROOT / path).exists() or (ROOT.parent / path).exists())]
+
+
+@pytest.mark.parametrize(("field", "names"), [("architecture", models.Architecture), ("head", models.Head)])
+def test_a_network_takes_what_its_configuration_offers(field, names):
+    assert get_args(Model.model_fields[field].annotation) == get_args(names)
+
+
+@pytest.mark.parametrize(("field", "names"), [("base", losses.BASES), ("form", losses.FORMS)])
+def test_a_loss_takes_what_its_configuration_offers(field, names):
+    offered = get_args(Loss.model_fields[field].annotation)
+    assert offered[: len(names)] == names  # `base` has those of the heads with a distribution too
+
+
+def test_every_target_has_its_facts_and_its_dataset():
+    assert tuple(QUANTITIES) == get_args(TargetName)
+    assert all(quantity.lidar in Lidar.model_fields for quantity in QUANTITIES.values())

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cloudml_tf.commands.arguments import add_common, finish, overrides_from
+from cloudml_tf.config.coverage import check_dropout_passes
 from cloudml_tf.config.run_folder import check_overrides, environment, new_run, read_run
-from cloudml_tf.config.targets import check_dropout_passes
 from cloudml_tf.data.samples import Examples
 from cloudml_tf.data.scaling import Scaling
 from cloudml_tf.evaluation.uncertainty import Pooling

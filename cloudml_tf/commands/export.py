@@ -4,8 +4,8 @@ import argparse
 from pathlib import Path
 
 from cloudml_tf.commands.arguments import add_common, finish, overrides_from
+from cloudml_tf.config.coverage import check_formats
 from cloudml_tf.config.run_folder import check_overrides, read_json, read_run
-from cloudml_tf.config.targets import check_formats
 from cloudml_tf.inference.export import writer
 from cloudml_tf.inference.export.formats import FORMATS, check_backend, check_packages, parse_formats
 from cloudml_tf.utils.console import Console

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cloudml_tf.commands.arguments import add_common, check_one_place, finish, overrides_from
+from cloudml_tf.config.coverage import check_archive
 from cloudml_tf.config.run_folder import ModelRecord, check_overrides, new_run, read_json, read_model
 from cloudml_tf.config.schema import Config
-from cloudml_tf.config.targets import check_archive
 from cloudml_tf.data.left_out import LeftOut, in_words, leave_out
 from cloudml_tf.utils.console import Console
 from cloudml_tf.utils.errors import EXIT_FLIGHTS_FAILED, EXIT_OK, ConfigError, FlightError, of_flight

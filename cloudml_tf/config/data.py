@@ -10,9 +10,9 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from cloudml_tf.config.simulation import SimulationConfig
+from cloudml_tf.config.targets import QUANTITIES, Quantity, TargetName
 from cloudml_tf.utils.errors import DataError
 
-TargetName = Literal["optical_depth", "cloud_base_km", "cloud_top_km"]
 FileRole = Literal["camera", "lidar", "navigation"]
 TimeUnit = Literal["attribute", "s", "ms", "us", "ns", "min", "h", "d", "hhmmss", "yyyymmddhhmmss"]
 SINCE = "Date from which times count: '2024-06-03', 'file_name' for the date in the name, or a root attribute."
@@ -89,13 +89,19 @@ class Target(Settings):
         False, description="With log: multiply exp(prediction) by the mean of exp(residual) on validation (Duan 1983)."
     )
 
+    @property
+    def quantity(self) -> Quantity:
+        """What is known of the quantity."""
+        return QUANTITIES[self.name]
+
     @model_validator(mode="before")
     @classmethod
-    def _range_of_heights(cls, given: Any) -> Any:
-        """Text alone is the coverage. The default range is that of an optical depth; heights have their own."""
+    def _usual_range(cls, given: Any) -> Any:
+        """Text alone is the coverage. The default range is the quantity's own."""
         given = {"coverage": given} if isinstance(given, str) else given
-        if isinstance(given, dict) and given.get("name") in ("cloud_base_km", "cloud_top_km"):
-            return {"minimum": 0.05, "maximum": 20.0, **given}
+        if isinstance(given, dict) and given.get("name") in QUANTITIES:
+            low, high = QUANTITIES[given["name"]].usual
+            return {"minimum": low, "maximum": high, **given}
         return given
 
     @model_validator(mode="after")

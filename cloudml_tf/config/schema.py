@@ -9,10 +9,10 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
+from cloudml_tf.config.coverage import check_swath
 from cloudml_tf.config.data import Data, LabelDensity, Overweight, Preprocessing, Settings, Split, Target
 from cloudml_tf.config.model import Loss, Model
 from cloudml_tf.config.renamed import renamed
-from cloudml_tf.config.targets import check_swath
 from cloudml_tf.config.training import Augmentation, Pretraining, Tracking, Training
 
 
@@ -84,7 +84,7 @@ class Config(Settings):
 
     def _broken_contracts(self) -> Iterator[str]:
         if self.data.lidar.clear_sky == "zero":
-            if self.target.name != "optical_depth":
+            if not self.target.quantity.of_column:
                 yield "data.lidar.clear_sky 'zero' makes sense for optical_depth only: clear sky has no cloud base"
             if self.target.minimum is not None and self.target.minimum > 0:
                 yield (
@@ -112,7 +112,7 @@ class Config(Settings):
         twice = sorted(shared & set(self.pretraining.extra_flights))
         if twice:
             yield f"pretraining.extra_flights must be outside the split. Received: {', '.join(twice)}, which is inside"
-        if self.data.lidar.layer == "column" and self.target.name != "optical_depth":
+        if self.data.lidar.layer == "column" and not self.target.quantity.of_column:
             yield f"data.lidar.layer 'column' is a sum, and {self.target.name} does not add up"
 
     def _faults_of_track(self) -> Iterator[str]:

@@ -87,7 +87,7 @@ class SequenceAugmentation:
             noise = rng.standard_normal(frames.shape, dtype="float32")
             frames = frames + noise * np.asarray(settings.noise_std * self.frame_std, "float32")
         changed = {"frames": frames, "sun_angles_deg": sun, "features": features}
-        return {name: values for name, values in changed.items() if values is not None}, turned
+        return {**inputs, **{name: values for name, values in changed.items() if values is not None}}, turned
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,9 @@ from pathlib import Path
 import h5py
 import numpy as np
 
+from cloudml_tf.config.coverage import LIDAR, SUN, TRUTH, scene_settings
 from cloudml_tf.config.data import Data
 from cloudml_tf.config.schema import Config
-from cloudml_tf.config.targets import LIDAR, SUN, TRUTH, scene_settings
 from cloudml_tf.data.readers import hdf5
 from cloudml_tf.data.readers.flights import Flight
 from cloudml_tf.data.readers.frames import Progress, build_table, downsample

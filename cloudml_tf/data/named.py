@@ -4,11 +4,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from cloudml_tf.config.coverage import scene_settings
 from cloudml_tf.config.data import FlightFiles
 from cloudml_tf.config.load import expand
 from cloudml_tf.config.run_folder import ModelRecord
 from cloudml_tf.config.schema import Config
-from cloudml_tf.config.targets import scene_settings
 from cloudml_tf.data.flight_scenes import reading, scenes_of_flights
 from cloudml_tf.data.left_out import LeftOut
 from cloudml_tf.data.readers.scenes import read_scenes

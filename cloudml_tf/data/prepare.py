@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
+from cloudml_tf.config.coverage import scene_settings
 from cloudml_tf.config.data import FlightFiles
 from cloudml_tf.config.load import expand
 from cloudml_tf.config.run_folder import ModelRecord
 from cloudml_tf.config.schema import Config
-from cloudml_tf.config.targets import scene_settings
 from cloudml_tf.data.drift import fit_distributions
 from cloudml_tf.data.flight_scenes import reading, scenes_of_flights
 from cloudml_tf.data.inherited import check_unseen, inherited_scaling

@@ -11,9 +11,9 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 from scipy.ndimage import uniform_filter
 
+from cloudml_tf.config.coverage import scene_settings
 from cloudml_tf.config.data import FlightSplit, SceneFile, Target
 from cloudml_tf.config.schema import Config
-from cloudml_tf.config.targets import scene_settings
 from cloudml_tf.data.augmentation import MapAugmentation
 from cloudml_tf.data.independence import scene_blocks
 from cloudml_tf.data.label_weights import overweight
@@ -197,7 +197,7 @@ def training_parts(
 ) -> tuple[dict[str, Scenes], str]:
     """The three parts as a training takes them, with labels on lines and weights, and their fingerprint."""
     settings, split = scene_settings(config), config.split
-    assert isinstance(split, FlightSplit)  # config.targets
+    assert isinstance(split, FlightSplit)  # config.coverage
     parts = split_scenes(scenes, split, judged)
     check_steps(parts["train"], config)
     check_levels(parts["train"], config)

@@ -20,7 +20,7 @@ def height_unit(path: Path, data: Data, target: Target) -> tuple[str, float]:
 
     "m" where the values are heights in metres and impossible as they are configured.
     """
-    if target.name == "optical_depth":
+    if not target.quantity.is_height:
         return "km", float("nan")
     free = target.model_copy(update={"minimum": None, "maximum": None})
     for lidar, unit, factor in ((data.lidar, "km", 1.0), (metres(data).lidar, "m", METRES_IN_A_KILOMETRE)):
@@ -39,8 +39,7 @@ def metres(data: Data) -> Data:
 
 def height_dataset(config: Config) -> str:
     """The dataset that a height label is read from."""
-    lidar = config.data.lidar
-    return lidar.base if config.target.name == "cloud_base_km" else lidar.top
+    return str(getattr(config.data.lidar, config.target.quantity.lidar))
 
 
 @dataclass(frozen=True)

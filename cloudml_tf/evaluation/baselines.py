@@ -2,6 +2,9 @@
 
 Sequences have image statistics (`cloudml_tf.data.statistics`), for ridge regression and gradient boosting; scenes have
 each pixel by itself, for a boosting without neighbours, and the retrieval of their file where it has one.
+
+To add one: a model in `MODELS`, by the kind of features that it sees; a new kind of features comes from
+`Examples.baseline_features`. A kind that `MODELS` does not name holds values of another method, which are scored.
 """
 
 from collections.abc import Mapping

@@ -19,11 +19,10 @@ from cloudml_tf.config.schema import Config
 from cloudml_tf.data.independence import block_ids, scene_blocks
 from cloudml_tf.data.readers.arrays import read_npz
 from cloudml_tf.data.scaling import Scaling
-from cloudml_tf.evaluation.scores import COLUMNS, drawn_scores, few_blocks, scores
+from cloudml_tf.evaluation.scores import COLUMNS, INFLATED, drawn_scores, few_blocks, scores
 from cloudml_tf.utils.errors import RunError
 
 ROWS = ("r2", "mae", "variance_ratio", "pred_spread", "correlation")  # of the reference recipe's table
-INFLATED = 0.1
 SMALLEST_SHARE = 0.5  # of the test samples that two runs must have in common for a paired comparison
 
 
@@ -137,7 +136,7 @@ def _excess(run: Run, space: str) -> float:
 
 
 def merit(key: str, value: Any, target_spread: float) -> Any:
-    """Convert a score, a number or an array, so that more is better."""
+    """Convert a score, a number or an array, so that more is better, by its `Column.better`."""
     better = COLUMNS[key].better
     wanted = {"lower": 0.0, "near 0": 0.0, "near 1": 1.0, "near target_spread": target_spread}
     return value if better == "higher" else -np.abs(value - wanted[better])

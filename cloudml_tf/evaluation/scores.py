@@ -28,7 +28,7 @@ def number(value: float | None, form: str = ".3f") -> str:
 
 @dataclass(frozen=True)
 class Column:
-    """How a score is shown wherever it is shown."""
+    """How a score is shown, and which way it is better where runs are compared; a training's log: `nn.directions`."""
 
     label: str
     form: str = ".3f"
@@ -83,6 +83,7 @@ def means_and_stds(found: Sequence[Mapping[str, Any]], keys: Sequence[str]) -> d
     return {key: {"mean": float(v.mean()), "std": float(v.std(ddof=ddof))} for key, v in values.items()}
 
 
+INFLATED = 0.1  # s - r: spread that is not skill
 FEWEST_BLOCKS = 10  # blocks of track that an interval needs to be trusted
 
 # The reference recipe's limits are for its target: std 0.483 and spread 1.8. In brackets are the same limits relative

@@ -34,15 +34,15 @@ MADE_OF = {  # global attributes with a file's provenance, and the meaning of ea
 def write(path: Path, predicted: Predicted, model: Model, files: FlightFiles, command: str) -> dict[str, Any]:
     """Write both. The NetCDF file comes last, so that its presence means that all is there. Returns a record of
     them."""
-    from cloudml_tf.inference.netcdf import QUANTITIES, write_netcdf
+    from cloudml_tf.inference.netcdf import write_netcdf
     from cloudml_tf.inference.quicklook import quick_look
 
     flight = predicted.flight
     record: dict[str, Any] = {"flight": flight.name, "file": str(path), "frames": len(flight)}
     record |= {"predicted": int(predicted.valid.sum()), "flags": counts(predicted.flags)}
     if model.config.output.report and len(flight) > 1:
-        quantity = QUANTITIES[model.config.target.name]
-        label = quantity.long_name if quantity.units == "1" else f"{quantity.long_name}, {quantity.units}"
+        quantity = model.config.target.quantity
+        label = quantity.long_name if quantity.unit == "1" else f"{quantity.long_name}, {quantity.unit}"
         interval = f"{100 * (model.level or 0):g} % interval"
         record["picture"] = str(quick_look(predicted, path.stem, label, interval).write(path.parent))
     now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")

@@ -22,14 +22,9 @@ FLAGS = (  # written files hold the bits of these places: add new ones at the en
     "below_training_labels",
     "invalid_pixels",
 )
-MASKS = np.array([1 << bit for bit in range(len(FLAGS))], "int16")
-NO_VALUE = (
-    "black_frame",
-    "saturated_frame",
-    "gap",
-    "missing_angles",
-    "invalid_pixels",
-)  # with one of these a frame has no value
+MASKS = np.array([1 << bit for bit in range(len(FLAGS))], "int16")  # which holds 15 flags at most
+# Frames with one of these have no value; the quick look greys them. `inference.flight.good_sequences` withholds it.
+NO_VALUE = ("black_frame", "saturated_frame", "gap", "missing_angles", "invalid_pixels")
 
 
 @dataclass(frozen=True)
@@ -44,7 +39,11 @@ class Frames:
 
 
 def quality_flags(flight: Flight, frames: Frames, config: Config, ranges: TrainingRanges | None) -> np.ndarray:
-    """The flags of each frame, (N,) int16. Without `ranges` the bits that compare with the training stay 0."""
+    """The flags of each frame, (N,) int16. Without `ranges` the bits that compare with the training stay 0.
+
+    Each of `FLAGS` is raised here or in `_outside_training`; what a new one needs to know of a frame is measured by
+    `inference.flight` and handed over in `Frames`.
+    """
     known, bad = known_inputs(flight), frames.saturated | frames.no_image
     raised = {
         "black_frame": frames.no_image & ~frames.saturated & ~frames.invalid,
@@ -89,7 +88,7 @@ def opaque(value: np.ndarray, config: Config, ranges: TrainingRanges | None) -> 
     """Whether an optical depth is a lower limit, (N,): at the top of the training labels or above, or beyond
     `target.maximum`."""
     tops = [end for end in (config.target.maximum, ranges.label.high if ranges else None) if end is not None]
-    if config.target.name != "optical_depth" or not tops:
+    if not config.target.quantity.of_column or not tops:
         return np.zeros(len(value), bool)
     return value >= min(tops)
 

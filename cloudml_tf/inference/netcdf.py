@@ -1,38 +1,19 @@
 """Write predictions as NetCDF files by the CF conventions 1.10: a trajectory where positions are known."""
 
 from collections.abc import Hashable, Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import xarray as xr
 
-from cloudml_tf.config.data import TargetName
+from cloudml_tf.config.targets import Quantity
 from cloudml_tf.data.scenes import Scenes
 from cloudml_tf.inference.flags import FLAGS, MASKS
 from cloudml_tf.inference.flight import Predicted
 from cloudml_tf.inference.model import Model, Values
 from cloudml_tf.utils.files import whole_file
 
-
-@dataclass(frozen=True)
-class Quantity:
-    """The CF names of a quantity."""
-
-    name: str
-    standard_name: str
-    long_name: str
-    units: str
-
-
-QUANTITIES: dict[TargetName, Quantity] = {
-    "optical_depth": Quantity(
-        "cloud_optical_depth", "atmosphere_optical_thickness_due_to_cloud", "cloud optical depth", "1"
-    ),
-    "cloud_base_km": Quantity("cloud_base_altitude", "cloud_base_altitude", "cloud base altitude", "km"),
-    "cloud_top_km": Quantity("cloud_top_altitude", "cloud_top_altitude", "cloud top altitude", "km"),
-}
 SINCE = {"units": "seconds since 1970-01-01 00:00:00 UTC", "calendar": "standard"}
 REFERENCES = (
     "docs/predict.md of cloudml_tf; glint: Ackerman et al. (2010), Discriminating clear sky from clouds with MODIS, "
@@ -56,7 +37,7 @@ def _write(path: Path, content: xr.Dataset, packed: Iterable[Hashable]) -> None:
 
 def dataset(predicted: Predicted, model: Model, history: str) -> xr.Dataset:
     """The content of the file."""
-    quantity, flight = QUANTITIES[model.config.target.name], predicted.flight
+    quantity, flight = model.config.target.quantity, predicted.flight
     found = variables(predicted.values, model, quantity, ("time",), ("valid", "quality_flag"))
     title = f"{quantity.long_name} from camera frames, flight {flight.name}"
     more = {"camera_file": flight.camera_path.name, "glint_angle_limit_deg": model.config.prediction.glint_angle_deg}
@@ -73,7 +54,7 @@ def write_scenes(path: Path, scenes: Scenes, values: Values, model: Model, histo
 
 def scene_dataset(scenes: Scenes, values: Values, model: Model, history: str) -> xr.Dataset:
     """The content of the file; scenes have their number in their file, or are counted, with flight and time."""
-    quantity = QUANTITIES[model.config.target.name]
+    quantity = model.config.target.quantity
     dimensions = ("scene", "row", "column")
     if all(name.isdigit() for name in scenes.names):
         number, about = [int(name) for name in scenes.names], "number of the scene in its file"
@@ -118,13 +99,13 @@ def variables(
         "upper": f"upper end of the {100 * (model.level or 0):g} % interval",
         "spread": "standard deviation between the members",
     }
-    attributes = {"standard_name": quantity.standard_name, "long_name": quantity.long_name, "units": quantity.units}
-    found = {quantity.name: (dimensions, values["value"].astype("float32"), attributes)}
+    attributes = {"standard_name": quantity.standard_name, "long_name": quantity.long_name, "units": quantity.unit}
+    found = {quantity.variable: (dimensions, values["value"].astype("float32"), attributes)}
     for key in (key for key in meanings if key in values):
-        about = {"long_name": f"{quantity.long_name}, {meanings[key]}", "units": quantity.units}
+        about = {"long_name": f"{quantity.long_name}, {meanings[key]}", "units": quantity.unit}
         if key != "spread":
             about["comment"] = f"interval {model.interval}"
-        found[f"{quantity.name}_{key}"] = (dimensions, values[key].astype("float32"), about)
+        found[f"{quantity.variable}_{key}"] = (dimensions, values[key].astype("float32"), about)
     ancillary = [*list(found)[1:], *further]
     if ancillary:
         attributes["ancillary_variables"] = " ".join(ancillary)
@@ -134,13 +115,13 @@ def variables(
 def _masks(predicted: Predicted, quantity: Quantity) -> dict[str, Any]:
     valid = {
         "standard_name": "status_flag",
-        "long_name": f"whether the frame has a value of {quantity.name}",
+        "long_name": f"whether the frame has a value of {quantity.variable}",
         "flag_values": np.array([0, 1], "int8"),
         "flag_meanings": "no_value value",
     }
     quality = {
         "standard_name": "quality_flag",
-        "long_name": f"quality flags of {quantity.name}",
+        "long_name": f"quality flags of {quantity.variable}",
         "flag_masks": MASKS,
         "flag_meanings": " ".join(FLAGS),
     }

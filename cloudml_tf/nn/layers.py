@@ -16,7 +16,7 @@ from cloudml_tf.nn.saved import Saved, register
 
 FRAMES, SUN, FEATURES = "frames", "sun_angles_deg", "features"  # the names of a model's inputs
 # Which frames make a sequence, where sequences share frames. Keras takes the first input in the order of the alphabet
-# for the number of samples, so this one has to come before the others.
+# for the number of samples, so this one has to come before the others (`models.share_frames` asks for it).
 CHOSEN = "chosen_frames"
 
 

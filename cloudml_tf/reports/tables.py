@@ -5,7 +5,7 @@ from typing import Any
 
 from cloudml_tf.evaluation import scores
 from cloudml_tf.evaluation.collect import table_rows
-from cloudml_tf.evaluation.scores import COLUMNS, S_IS, labels, texts
+from cloudml_tf.evaluation.scores import COLUMNS, INFLATED, S_IS, labels, texts
 from cloudml_tf.utils.console import Console
 
 # Beside R² and s, which have cells of their own.
@@ -27,7 +27,7 @@ def score_cells(name: str, found: Mapping[str, Any]) -> list[str]:
     return [
         name,
         f"{COLUMNS['r2'].text(found['r2'])}{interval(found, 'r2')}",
-        f"{COLUMNS['variance_ratio'].text(s)}{' inflated' if defined and s > r + 0.1 else ''}",
+        f"{COLUMNS['variance_ratio'].text(s)}{' inflated' if defined and s > r + INFLATED else ''}",
         *texts({**found, "spread_cost": (s - r) ** 2 if defined else None}, OTHER_COLUMNS),
         f"{found['n']}{effective}",
     ]

@@ -9,8 +9,8 @@ from typing import Any
 import keras
 import numpy as np
 
+from cloudml_tf.config.coverage import scene_settings
 from cloudml_tf.config.schema import Config
-from cloudml_tf.config.targets import scene_settings
 from cloudml_tf.config.training import Training
 from cloudml_tf.data.prepare import Prepared
 from cloudml_tf.data.readers.arrays import check_weights

@@ -7,13 +7,13 @@ import numpy as np
 
 from cloudml_tf.config.data import FlightFiles
 from cloudml_tf.config.schema import Config
+from cloudml_tf.config.targets import QUANTITIES
 from cloudml_tf.data.discovery.grouping import group, source_of
 from cloudml_tf.data.discovery.mapped import Mapping, times_of
 from cloudml_tf.data.readers.times import continued
 
 FRAMES = Config.model_fields["temporal_frames"].default
-TARGETS = {"lidar.optical_depth": "optical_depth", "lidar.base": "cloud_base_km", "lidar.top": "cloud_top_km"}
-USUAL_RANGE = {"optical_depth": (0.1, 2.0)}
+TARGETS = {f"lidar.{quantity.lidar}": name for name, quantity in QUANTITIES.items()}
 LONGEST_GAP_S, GAP_SHARE = 60.0, 0.02
 
 
@@ -48,7 +48,8 @@ def _target(mapping: Mapping) -> dict[str, Any]:
         return {"name": "optical_depth"}
     name = TARGETS[labels[0].field]
     values = labels[0].found.finite
-    low, high = USUAL_RANGE.get(name, (-np.inf, np.inf))
+    quantity = QUANTITIES[name]
+    low, high = (-np.inf, np.inf) if quantity.is_height else quantity.usual  # heights may be in another unit here
     cloudy = values[values > 0]
     if cloudy.size and ((cloudy < low) | (cloudy > high)).mean() > 0.5:
         mapping.note(

@@ -13,7 +13,6 @@ from cloudml_tf.data.readers.flag_values import BAD, read_flags
 from cloudml_tf.data.readers.units import Wanted, convert
 from cloudml_tf.utils.errors import DataError
 
-MOST_DEPTH, MOST_KM = 1000.0, 30.0  # no layer is thicker, none is higher
 NOT_OPAQUE = r"\b(not|non|un|no)\b ?-?(opaque|attenuated|saturated)|transparent|semi ?transparent"
 UNLIKELY_HEIGHT = -500.0  # in any unit: fills are below
 OPAQUE = r"opaque|attenuated|saturated|extinguish|beam ended|no (surface|ground) (return|echo|signal)"
@@ -78,14 +77,14 @@ def _positions(file: h5py.File, lidar: Lidar, key: str, count: int) -> np.ndarra
 
 def _labels(file: h5py.File, lidar: Lidar, target: Target, count: int) -> tuple[np.ndarray, dict[str, int]]:
     """(P,) labels with NaN where there is none, and how many were lost for each reason (the first that applies)."""
-    key = {"optical_depth": "optical_depth", "cloud_base_km": "base", "cloud_top_km": "top"}[target.name]
+    key, quantity = target.quantity.lidar, target.quantity
     layers = _rows(file, lidar, key, (1, 2), count)  # (P, L)
     layers = layers[:, None] if layers.ndim == 1 else layers
-    if target.name == "optical_depth":
-        layers = _in_its_unit(file, lidar, key, layers, "1", "Choose another dataset")
-    else:
+    if quantity.is_height:
         remedy = "Set data.lidar.height_unit to the unit of the numbers"
-        layers = _in_its_unit(file, lidar, key, layers, "km", remedy, lidar.height_unit)
+        layers = _in_its_unit(file, lidar, key, layers, quantity.unit, remedy, lidar.height_unit)
+    else:
+        layers = _in_its_unit(file, lidar, key, layers, quantity.unit, "Choose another dataset")
     number = _optional(file, lidar, "number_layers", 1, count)
     is_cloud = _cloud_layers(file, lidar, layers, number)
     if layers.shape[1] > 1 and _lowest_first(file, lidar, count):
@@ -205,10 +204,10 @@ def _choose_layer(layers: np.ndarray, is_cloud: np.ndarray, lidar: Lidar, target
     Fill, negative and infinite values are invalid. A column with one unknown layer is unknown: the sum of the others
     would be too small.
     """
-    usable = (layers >= 0) & (layers <= (MOST_DEPTH if target.name == "optical_depth" else MOST_KM))
+    usable = (layers >= 0) & (layers <= target.quantity.largest)
     choice = lidar.layer
     if choice == "default":
-        choice = "column" if target.name == "optical_depth" else "top"
+        choice = "column" if target.quantity.of_column else "top"
     if choice == "column":
         known = is_cloud.any(axis=1) & (usable | ~is_cloud).all(axis=1)
         return np.where(known, np.where(is_cloud & usable, layers, 0.0).sum(axis=1), np.nan)

@@ -1,7 +1,8 @@
 """Simulated flights with known truth: geometry and instruments here, physics in the modules it calls.
 
 `simulate_flight` returns arrays, `simulate_flights` a cached folder of instrument files. The imagery is solar
-(reflected sunlight), unlike the thermal infrared of the airborne data, because the network takes sun angles as inputs.
+(reflected sunlight), unlike the thermal infrared of the airborne data, because the network takes sun angles as inputs;
+another kind of camera would part from it in `take_images`. Each step and its file: docs/simulator.md.
 """
 
 import hashlib
@@ -16,7 +17,6 @@ from scipy import ndimage
 from cloudml_tf.config import simulation as simulation_settings
 from cloudml_tf.config.simulation import FlightRegime, SimulationConfig
 from cloudml_tf.data.simulation import camera, cloud_fields, radiance
-from cloudml_tf.data.simulation import files as simulated_files
 from cloudml_tf.data.simulation import lidar as simulated_lidar
 from cloudml_tf.data.simulation.camera import Track
 from cloudml_tf.data.simulation.cloud_fields import CloudScene, FloatField
@@ -214,9 +214,8 @@ def simulate_flight(settings: SimulationConfig, index: int) -> SimulatedFlight:
 
 def content_key(settings: SimulationConfig) -> str:
     """Hash of the settings and of the simulator's own source: a change of either makes new files."""
-    modules = (simulation_settings, cloud_fields, radiance, camera, simulated_lidar, simulated_files)
     digest = hashlib.sha256(settings.model_dump_json().encode())
-    for path in [*(Path(str(module.__file__)) for module in modules), Path(__file__)]:
+    for path in [Path(str(simulation_settings.__file__)), *sorted(Path(__file__).parent.glob("*.py"))]:
         digest.update(path.read_bytes())
     return digest.hexdigest()[:16]
 

@@ -21,12 +21,13 @@ from cloudml_tf.diagnostics.check.findings import Finding
 from cloudml_tf.diagnostics.labels import LabelNoise, label_noise
 from cloudml_tf.evaluation import baselines
 from cloudml_tf.evaluation.oracle import oracle_predictions
-from cloudml_tf.evaluation.scores import scores
+from cloudml_tf.evaluation.scores import TIERS, scores
 
 SHUFFLES = 2
 MOST_ROWS = 10_000  # training samples of a trial
 LEAST_SIGNAL, MOST_BY_CHANCE = 0.05, 0.1  # R² on the test split
-TIER_CORRELATION = {"minimum": 0.69, "good": 0.79, "excellent": 0.86}  # what all conditions of a tier together need
+# What all conditions of a tier together need.
+TIER_CORRELATION = {"minimum": 0.69, **{name: TIERS[name]["correlation"] for name in ("good", "excellent")}}
 
 
 @dataclass(frozen=True)

@@ -35,7 +35,7 @@ class Part:
 
     @classmethod
     def of(cls, found: dict[str, Any]) -> "Part":
-        """Read scores as returned by `judge`, or stored in metrics.json."""
+        """Read scores as returned by `evaluation.scores.scores_with_intervals`, or stored in metrics.json."""
         n_eff = max(float(found.get("n_eff", GUESSED_EFFECTIVE * found["n"])), 1.0)
         s, r = _number(found["variance_ratio"]), _number(found["correlation"])
         ci95 = found.get("ci95", {})

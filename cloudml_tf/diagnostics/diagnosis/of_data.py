@@ -5,7 +5,7 @@ from typing import Any
 
 from cloudml_tf.config.data import TimeBlocks
 from cloudml_tf.diagnostics.diagnosis.evidence import ClockFault, Evidence, Part, pooled
-from cloudml_tf.diagnostics.diagnosis.finding import Finding, overrides, split_without
+from cloudml_tf.diagnostics.diagnosis.failure import Failure, overrides, split_without
 
 FEW_LABELS = 50  # effective
 TOO_FEW = 30  # a tier reached on fewer is chance
@@ -15,7 +15,7 @@ CLEAR_OFFSET_S = 2.0  # of a single flight's clock
 FAR = 0.15  # R² of validation minus that of a held-out flight
 
 
-def bad_clock(e: Evidence) -> Finding | None:
+def bad_clock(e: Evidence) -> Failure | None:
     """Labels match their frames at another time."""
     faults = [fault for fault in e.probes.clock if abs(fault.offset_s) >= CLEAR_OFFSET_S or _explains(fault, e)]
     if not faults:
@@ -31,10 +31,10 @@ def bad_clock(e: Evidence) -> Finding | None:
         evidence.append(f"a boresight offset of {fault.or_pixels} pixels along track would explain as much")
     if fault.every_flight:
         offset = round(e.config.data.lidar.time_offset_s + fault.offset_s, 2)
-        return Finding("bad clock", tuple(evidence), remedy, overrides(e, data__lidar__time_offset_s=offset))
+        return Failure("bad clock", tuple(evidence), remedy, overrides(e, data__lidar__time_offset_s=offset))
     wrong = {name for found in faults for name in found.flights}
     remedy += f" data.lidar.time_offset_s applies to all flights: fix the file of {flights}, or leave it out."
-    return Finding("bad clock", tuple(evidence), remedy, split_without(e, wrong))
+    return Failure("bad clock", tuple(evidence), remedy, split_without(e, wrong))
 
 
 def _explains(fault: ClockFault, e: Evidence) -> bool:
@@ -44,7 +44,7 @@ def _explains(fault: ClockFault, e: Evidence) -> bool:
     return fault.every_flight or bool(lost & set(fault.flights))
 
 
-def leak(e: Evidence) -> Finding | None:
+def leak(e: Evidence) -> Failure | None:
     """Validation knows more than a held-out flight reveals."""
     evidence = [*_copied(e), *_far_over(e), *_blocks_touch(e)]
     if not evidence:
@@ -53,9 +53,9 @@ def leak(e: Evidence) -> Finding | None:
     copied = {name for part in _copied_parts(e) for name in e.description["split"][part]["flights"]}
     apart = split_without(e, copied)
     if apart:
-        return Finding("leak", tuple(evidence), remedy, apart)
+        return Failure("leak", tuple(evidence), remedy, apart)
     longer = overrides(e, split__gap_s=120.0) if isinstance(e.config.split, TimeBlocks) else ()
-    return Finding("leak", tuple(evidence), f"{remedy} Three flights are the least for that.", longer)
+    return Failure("leak", tuple(evidence), f"{remedy} Three flights are the least for that.", longer)
 
 
 def _copied_parts(e: Evidence) -> list[str]:
@@ -103,7 +103,7 @@ def _blocks_touch(e: Evidence) -> list[str]:
     ]
 
 
-def no_correlation(e: Evidence) -> Finding | None:
+def no_correlation(e: Evidence) -> Failure | None:
     """No predictor reads the label from the images."""
     if e.good or e.signal or not e.silence or (e.train is not None and e.train.n_eff < TOO_FEW):
         return None
@@ -112,10 +112,10 @@ def no_correlation(e: Evidence) -> Finding | None:
         "No loss can help: at r = 0 every spread is noise, and λ only adds to it (R² = -s² - b²). Compare the images "
         "with their labels, and check data.camera.channels, nadir and the target."
     )
-    return Finding("no correlation", tuple(evidence), remedy, overrides(e, loss__weight=0.0))
+    return Failure("no correlation", tuple(evidence), remedy, overrides(e, loss__weight=0.0))
 
 
-def bias(e: Evidence) -> Finding | None:
+def bias(e: Evidence) -> Failure | None:
     """A flight whose predictions are shifted as a whole, while they follow its labels."""
     if e.train is None:
         return None
@@ -139,7 +139,7 @@ def bias(e: Evidence) -> Finding | None:
     wanted: dict[str, Any] = {"preprocessing__per_frame": True}
     if e.config.preprocessing.per_frame:
         wanted = {"augmentation__gain_std": 0.1, "data__sun_angles": False}
-    return Finding("bias", tuple(evidence), remedy, overrides(e, **wanted))
+    return Failure("bias", tuple(evidence), remedy, overrides(e, **wanted))
 
 
 def _is_shifted(e: Evidence, name: str, part: Part) -> bool:
@@ -150,12 +150,12 @@ def _is_shifted(e: Evidence, name: str, part: Part) -> bool:
     return dear and own and part.r - 2 * part.r_error > 0.3
 
 
-def no_labels(e: Evidence) -> Finding | None:
+def no_labels(e: Evidence) -> Failure | None:
     """So few labels that even a good score is chance."""
     return _few(e, e.train) if e.train is not None and e.train.n_eff < TOO_FEW and e.held_out else None
 
 
-def too_few_labels(e: Evidence) -> Finding | None:
+def too_few_labels(e: Evidence) -> Failure | None:
     """The training split is too small to separate signal from chance, or for this network."""
     if e.good or e.train is None or not e.held_out:
         return None
@@ -163,7 +163,7 @@ def too_few_labels(e: Evidence) -> Finding | None:
     return _few(e, e.train) if e.train.n_eff < FEW_LABELS or undecided or e.overfits else None
 
 
-def _few(e: Evidence, train: Part) -> Finding:
+def _few(e: Evidence, train: Part) -> Failure:
     r, error = pooled(e.held_out)
     evidence = [
         f"{train.n} training labels, effectively {train.n_eff:.0f}",
@@ -178,4 +178,4 @@ def _few(e: Evidence, train: Part) -> Finding:
         else "More scenes, of other clouds; until then a smaller network."
     )
     simpler = {"model__architecture": "single_frame", "temporal_frames": 1}
-    return Finding("too few labels", tuple(evidence), remedy, overrides(e, data__lidar__match="average", **simpler))
+    return Failure("too few labels", tuple(evidence), remedy, overrides(e, data__lidar__match="average", **simpler))

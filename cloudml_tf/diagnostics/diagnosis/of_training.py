@@ -5,16 +5,16 @@ from typing import Any
 
 from cloudml_tf.config.run_folder import flat
 from cloudml_tf.diagnostics.diagnosis.evidence import HELD_OUT, Evidence, Part, pooled
-from cloudml_tf.diagnostics.diagnosis.finding import Finding, overrides
+from cloudml_tf.diagnostics.diagnosis.failure import Failure, overrides
+from cloudml_tf.evaluation.scores import INFLATED
 
 # Rates and weights are in the units that AdamW and standardised targets give them.
 HIGH_RATE = 0.02  # a step moves a weight by a tenth of its size
 SHORT_TRAVEL, LOW_RATE = 0.02, 3e-4  # weights start at about 0.1 to 0.3
 SMALL_INIT = 0.1  # output weights, as the warning of the configuration has it
-INFLATED = 0.1  # s - r
 
 
-def not_finite(e: Evidence) -> Finding | None:
+def not_finite(e: Evidence) -> Failure | None:
     """The loss became NaN or infinite."""
     if not e.not_finite:
         return None
@@ -29,10 +29,10 @@ def not_finite(e: Evidence) -> Finding | None:
     warmup = max(training.warmup_epochs, 1.0)
     init = e.config.model.output_init
     start = {} if isinstance(init, str) or init <= 1 else {"model__output_init": "default"}
-    return Finding("learning rate", evidence, remedy, overrides(e, **small, training__warmup_epochs=warmup, **start))
+    return Failure("learning rate", evidence, remedy, overrides(e, **small, training__warmup_epochs=warmup, **start))
 
 
-def small_start(e: Evidence) -> Finding | None:
+def small_start(e: Evidence) -> Failure | None:
     """A collapse from the start: output weights near 0 that training has not increased."""
     init = e.config.model.output_init
     if e.good or not e.shrunk or isinstance(init, str) or init >= SMALL_INIT:
@@ -40,7 +40,7 @@ def small_start(e: Evidence) -> Finding | None:
     return _collapse(e, [f"model.output_init {init:g} starts the predictions at a constant"])
 
 
-def rate_too_high(e: Evidence) -> Finding | None:
+def rate_too_high(e: Evidence) -> Failure | None:
     """The steps are as large as the weights, and the training fits nothing."""
     train, training = e.train, e.config.training
     if e.good or train is None or training.learning_rate < HIGH_RATE or not _fits_badly(e):
@@ -56,7 +56,7 @@ def rate_too_high(e: Evidence) -> Finding | None:
     remedy = "Lower the learning rate, with warm-up and clipped gradients."
     calm = {"training__gradient_clip_norm": min(training.gradient_clip_norm or 1.0, 1.0)}
     calm["training__warmup_epochs"] = max(training.warmup_epochs, 1.0)
-    return Finding("learning rate", tuple(evidence), remedy, overrides(e, training__learning_rate=1e-3, **calm))
+    return Failure("learning rate", tuple(evidence), remedy, overrides(e, training__learning_rate=1e-3, **calm))
 
 
 def _fits_badly(e: Evidence) -> bool:
@@ -64,7 +64,7 @@ def _fits_badly(e: Evidence) -> bool:
     return e.underfit or train.r2 < 0.3 or e.shrunk
 
 
-def rate_too_low(e: Evidence) -> Finding | None:
+def rate_too_low(e: Evidence) -> Failure | None:
     """The weights could not move far enough in the available steps."""
     train, training = e.train, e.config.training
     if e.good or train is None or e.travel >= SHORT_TRAVEL or not _fits_badly(e):
@@ -81,12 +81,12 @@ def rate_too_low(e: Evidence) -> Finding | None:
     if training.learning_rate > LOW_RATE:
         epochs = math.ceil(training.max_epochs * 0.5 / max(e.travel, 1e-3))
         remedy = "Train longer: the rate is usual, but the steps are too few."
-        return Finding("learning rate", evidence, remedy, overrides(e, training__max_epochs=min(epochs, 200)))
+        return Failure("learning rate", evidence, remedy, overrides(e, training__max_epochs=min(epochs, 200)))
     remedy = "Raise the learning rate."
-    return Finding("learning rate", evidence, remedy, overrides(e, training__learning_rate=2e-3))
+    return Failure("learning rate", evidence, remedy, overrides(e, training__learning_rate=2e-3))
 
 
-def over_regularised(e: Evidence) -> Finding | None:
+def over_regularised(e: Evidence) -> Failure | None:
     """The network is kept from fitting its own training labels, and the configuration shows by what."""
     strong, weak, mild = _regularisers(e)
     if e.tier != "none" or e.train is None or not (strong or len(weak) > 1):
@@ -100,7 +100,7 @@ def over_regularised(e: Evidence) -> Finding | None:
     evidence += [f"{name} reads held-out labels with r {r:.2f}"] if name != "none" else []
     evidence += [*strong, *weak]
     remedy = "Less dropout, no weight decay, fewer frames, no overweighting: until the training split fits again."
-    return Finding("over-regularised", tuple(evidence), remedy, overrides(e, **mild))
+    return Failure("over-regularised", tuple(evidence), remedy, overrides(e, **mild))
 
 
 REGULARISERS = (  # field, from where on it would do alone, from where on together with another, a milder value
@@ -128,12 +128,12 @@ def _regularisers(e: Evidence) -> tuple[list[str], list[str], dict[str, Any]]:
     return strong, weak, milder_values
 
 
-def collapse(e: Evidence) -> Finding | None:
+def collapse(e: Evidence) -> Failure | None:
     """The predictions have shrunk to the mean although there is a signal."""
     return None if e.good or not e.shrunk else _collapse(e, [])
 
 
-def _collapse(e: Evidence, evidence: list[str]) -> Finding:
+def _collapse(e: Evidence, evidence: list[str]) -> Failure:
     evidence += [f"{name}: {part}" for name, part in e.parts.items() if name != "train"]
     name, r, _ = e.best_baseline
     evidence += [f"there is a signal: {name} reaches r {r:.2f}"] if name != "none" else []
@@ -150,10 +150,10 @@ def _collapse(e: Evidence, evidence: list[str]) -> Finding:
         "λ of 1.0, then 2.0, the usual output weights, less dropout, no weight decay, fewer frames, no overweighting; "
         "where the predictions still do not spread, use a simpler model and inspect the images."
     )
-    return Finding("collapse", tuple(evidence), remedy, overrides(e, **wanted))
+    return Failure("collapse", tuple(evidence), remedy, overrides(e, **wanted))
 
 
-def inflation(e: Evidence) -> Finding | None:
+def inflation(e: Evidence) -> Failure | None:
     """s > r + 0.1 beyond doubt, and it costs R²: part of the spread is noise."""
     train, weight_now = e.train, e.config.loss.weight
     if train is None:
@@ -179,7 +179,7 @@ def inflation(e: Evidence) -> Finding | None:
     wanted: dict[str, Any] = {"loss__weight": min(weight, weight_now)}
     if not overrides(e, **wanted) or not by_the_loss:
         wanted |= {"model__architecture": "single_frame", "temporal_frames": 1}
-    return Finding("inflation", tuple(evidence), remedy, overrides(e, **wanted))
+    return Failure("inflation", tuple(evidence), remedy, overrides(e, **wanted))
 
 
 def _inflated_parts(e: Evidence, by_the_loss: bool) -> list[tuple[str, Part]]:
@@ -232,7 +232,7 @@ def _bias_costs_more(e: Evidence) -> bool:
     return sum(part.b**2 for part in e.held_out) > sum(max(part.gap, 0.0) ** 2 for part in e.held_out)
 
 
-def not_there_yet(e: Evidence) -> Finding | None:
+def not_there_yet(e: Evidence) -> Failure | None:
     """Worse than a baseline on its own training labels, for no other reason: it was not trained long enough."""
     if e.good or e.train is None or not e.underfit or not e.finished:
         return None
@@ -246,4 +246,4 @@ def not_there_yet(e: Evidence) -> Finding | None:
     )
     remedy = "Train longer, or with a larger learning rate."
     epochs = min(3 * e.config.training.max_epochs, 100_000)
-    return Finding("learning rate", evidence, remedy, overrides(e, training__max_epochs=epochs))
+    return Failure("learning rate", evidence, remedy, overrides(e, training__max_epochs=epochs))

@@ -1,17 +1,20 @@
 """The rules in the order of causes: an earlier failure would cause the later ones.
 
 A wrong clock leaves no correlation, without correlation every spread is noise, a wrong learning rate collapses, and so
-on; so the first finding is the main one.
+on; so the first failure is the main one.
+
+To add one: a rule in `of_data` or `of_training`, its place in `RULES`, what it reads in `evidence` or `probes`, a row
+in docs/diagnose.md, and a planted case in benchmarks/planted.
 """
 
 from collections.abc import Callable
 
 from cloudml_tf.diagnostics.diagnosis import of_data, of_training
 from cloudml_tf.diagnostics.diagnosis.evidence import Evidence
-from cloudml_tf.diagnostics.diagnosis.finding import Finding
+from cloudml_tf.diagnostics.diagnosis.failure import Failure
 
 HEALTHY, UNCLEAR = "healthy", "unclear"
-RULES: tuple[Callable[[Evidence], Finding | None], ...] = (
+RULES: tuple[Callable[[Evidence], Failure | None], ...] = (
     of_training.not_finite, of_data.bad_clock, of_data.leak, of_data.no_correlation, of_training.small_start,
     of_training.rate_too_high, of_training.rate_too_low, of_training.over_regularised, of_training.collapse,
     of_data.no_labels, of_training.inflation, of_data.bias, of_data.too_few_labels, of_training.not_there_yet,
@@ -19,9 +22,9 @@ RULES: tuple[Callable[[Evidence], Finding | None], ...] = (
 ALONE = ("bad clock", "no correlation", "too few labels")  # their consequences cannot be evaluated
 
 
-def findings(e: Evidence) -> list[Finding]:
+def findings(e: Evidence) -> list[Failure]:
     """All findings, the main cause first, each name once."""
-    found: list[Finding] = []
+    found: list[Failure] = []
     for rule in RULES:
         finding = rule(e)
         if finding is not None and finding.name not in [f.name for f in found]:

@@ -3,17 +3,12 @@
 from collections.abc import Sequence
 from typing import Any
 
+from cloudml_tf.config.coverage import scene_settings
 from cloudml_tf.config.schema import Config
-from cloudml_tf.config.targets import scene_settings
 from cloudml_tf.evaluation.scores import COLUMNS, S_IS, labels, number, texts
 from cloudml_tf.inference.export import parity
 from cloudml_tf.inference.export.formats import FORMATS
 
-MEANINGS = {
-    "optical_depth": ("cloud optical depth at the lidar's wavelength, of the whole column", "none"),
-    "cloud_base_km": ("height of the cloud's base", "km"),
-    "cloud_top_km": ("height of the cloud's top", "km"),
-}
 PART = {"train": "training", "val": "validation (stops the training)", "test": "test (never seen)"}
 
 
@@ -51,11 +46,11 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
 
 
 def _predicts(config: Config, record: dict[str, Any], maps: bool) -> str:
-    meaning, unit = MEANINGS[config.target.name]
+    quantity = config.target.quantity
     frames, members = config.temporal_frames, record.get("members")
     seen = "one camera frame" if frames == 1 else f"{frames} successive camera frames, for the middle one"
     where = "at every pixel of an image" if maps else "straight below the aircraft, as the lidar would have measured it"
-    text = f"Predicts the {meaning}{' in km' * (unit == 'km')}, {where}, from {seen}."
+    text = f"Predicts the {quantity.meaning}{' in km' * quantity.is_height}, {where}, from {seen}."
     if config.target.transform == "log":
         mean = "the mean of" if config.target.smearing else "the median of"
         offset = f" + {config.target.log_offset:g}" if config.target.log_offset else ""
@@ -78,7 +73,7 @@ def _signature(config: Config, record: dict[str, Any], maps: bool) -> str:
         [f"input `{name}`", "(n, " + ", ".join(str(size or "any") for size in shape[1:]) + ")", *what[name]]
         for name, shape in record["inputs"].items()
     ]
-    unit = MEANINGS[config.target.name][1]
+    unit = config.target.quantity.unit.replace("1", "none")
     more = {"_spread": "std between the members", "_lower": "lower end of the interval", "_upper": "its upper end"}
     for name in record["outputs"]:
         meaning = next((text for ending, text in more.items() if name.endswith(ending)), "the prediction")
@@ -158,7 +153,7 @@ def _intervals(config: Config, record: dict[str, Any], metrics: dict[str, Any] |
 def _limits(config: Config, description: dict[str, Any]) -> str:
     target, lidar, ranges = config.target, config.data.lidar, description.get("ranges")
     ends = [f"{word} {end:g}" for word, end in (("from", target.minimum), ("to", target.maximum)) if end is not None]
-    column = target.name == "optical_depth" and lidar.opaque_profiles == "drop"
+    column = target.quantity.of_column and lidar.opaque_profiles == "drop"
     simulated = config.data.path is None and config.data.flights is None
     lines = [
         (bool(ends), f"Trained on labels {' '.join(ends)} alone: beyond them nothing is known."),

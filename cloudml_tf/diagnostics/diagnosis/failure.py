@@ -4,13 +4,13 @@ import json
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from cloudml_tf.config.coverage import can_set
 from cloudml_tf.config.run_folder import flat
-from cloudml_tf.config.targets import can_set
 from cloudml_tf.diagnostics.diagnosis.evidence import Evidence
 
 
 @dataclass(frozen=True)
-class Finding:
+class Failure:
     """A failure, the evidence for it, its remedy, and the overrides to try."""
 
     name: str
