@@ -2,7 +2,7 @@
 
 import calendar
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -143,14 +143,19 @@ def pieces(time_s: np.ndarray, max_gap_s: float | None) -> np.ndarray:
     return np.concatenate([[0], np.cumsum(steps > limit)])
 
 
-def continued(runs_s: Mapping[str, np.ndarray]) -> list[list[str]]:
-    """The flights (or their parts) by time, those together that continue one another."""
+def continued(
+    runs_s: Mapping[str, np.ndarray], longest_s: Callable[[str, str], float] = lambda before, after: CONTINUED_S
+) -> list[list[str]]:
+    """The flights (or their parts) by time, those together that continue one another.
+
+    `longest_s` is the longest gap between two of these names, or ten steps of the second one where that is longer.
+    """
     chains: list[list[str]] = []
     end_s = -np.inf
     for name in sorted((name for name, run in runs_s.items() if len(run) > 1), key=lambda name: runs_s[name][0]):
         run = runs_s[name]
         gap_s, step_s = float(run[0]) - end_s, float(np.median(np.diff(run)))
-        if chains and 0 < gap_s <= max(CONTINUED_S, CONTINUED_STEPS * step_s):
+        if chains and -0.5 * step_s < gap_s <= max(longest_s(chains[-1][-1], name), CONTINUED_STEPS * step_s):
             chains[-1].append(name)
         else:
             chains.append([name])
