@@ -22,10 +22,11 @@ from cloudml_tf.data.readers import hdf5
 from cloudml_tf.data.readers.clocks import read_times
 from cloudml_tf.data.readers.flights import Flight, load_flight
 from cloudml_tf.data.readers.folders import find_flights
-from cloudml_tf.data.readers.formats.parts import by_number, in_time, numbered_together, without_parts
+from cloudml_tf.data.readers.formats.part_names import by_number, numbered_together, without_parts
 from cloudml_tf.data.readers.frames import build_table, camera_fingerprint
 from cloudml_tf.data.readers.lidar import read_profiles
 from cloudml_tf.data.readers.sandbox import read_flight
+from cloudml_tf.data.readers.times import in_time
 from cloudml_tf.data.samples import build_samples
 from cloudml_tf.data.sources import available_flights, find_named
 from cloudml_tf.inference.files import input_fingerprint

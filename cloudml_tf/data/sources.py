@@ -12,7 +12,7 @@ from cloudml_tf.data.left_out import LeftOut, leave_out
 from cloudml_tf.data.readers.flights import Flight
 from cloudml_tf.data.readers.folders import find_flights, is_camera, needs_camera_alone
 from cloudml_tf.data.readers.formats.frames import is_series
-from cloudml_tf.data.readers.formats.parts import without_parts
+from cloudml_tf.data.readers.formats.part_names import without_parts
 from cloudml_tf.data.readers.frames import Progress, files_at
 from cloudml_tf.data.readers.sandbox import read_flight
 from cloudml_tf.data.samples import Samples, build_samples

@@ -14,7 +14,7 @@ from cloudml_tf.data.discovery import clocks
 from cloudml_tf.data.discovery.datasets import FileContent
 from cloudml_tf.data.discovery.mapped import Mapping, frames_of, rows_of, times_of
 from cloudml_tf.data.readers.folders import find_flights
-from cloudml_tf.data.readers.formats.parts import without_parts
+from cloudml_tf.data.readers.formats.part_names import without_parts
 from cloudml_tf.utils.errors import DataError
 
 ALIKE_LONG = 1.25

@@ -13,7 +13,7 @@ from cloudml_tf.data.discovery.datasets import FileContent
 from cloudml_tf.data.discovery.grouping import pattern
 from cloudml_tf.data.discovery.mapped import Mapping, frames_of, rows_of, times_of
 from cloudml_tf.data.readers import hdf5, times
-from cloudml_tf.data.readers.formats.parts import NUMBERED, by_number
+from cloudml_tf.data.readers.formats.part_names import NUMBERED, by_number
 from cloudml_tf.utils.errors import DataError
 
 NUMBERED_S = 300.0  # the longest gap between files whose names count parts

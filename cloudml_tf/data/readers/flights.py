@@ -10,7 +10,6 @@ from cloudml_tf.config.data import Camera, Data, FlightFiles, Limits, Target
 from cloudml_tf.data.readers import clocks, hdf5, times
 from cloudml_tf.data.readers.folders import features_in
 from cloudml_tf.data.readers.formats.frames import is_series
-from cloudml_tf.data.readers.formats.parts import in_time
 from cloudml_tf.data.readers.lidar import Profiles, read_profiles
 from cloudml_tf.data.readers.navigation import check_parts, feature_rows, read_navigation, read_positions
 from cloudml_tf.utils.errors import DataError
@@ -128,7 +127,7 @@ def _frame_times(
     if len(order) == 0:
         raise DataError(f"{file.filename}: '{camera.time}' holds no finite time.")
     counts |= {"frames": total, **{f"frames {why}": count for why, count in left.items()}}
-    return time_s[order], order, in_time(time_s, hdf5.rows_of_parts(file, camera.time))[order]
+    return time_s[order], order, times.in_time(time_s, hdf5.rows_of_parts(file, camera.time))[order]
 
 
 def _check_overlap(name: str, camera: Path, lidar: Path, frame_s: np.ndarray, profile_s: np.ndarray) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from cloudml_tf.config.data import Data, Feature, FlightFiles
 from cloudml_tf.data.readers.formats.frames import files_of
-from cloudml_tf.data.readers.formats.parts import numbered_together, without_parts
+from cloudml_tf.data.readers.formats.part_names import numbered_together, without_parts
 from cloudml_tf.data.readers.formats.pictures import SUFFIXES as PICTURES
 from cloudml_tf.utils.errors import DataError
 

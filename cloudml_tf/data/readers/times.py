@@ -2,7 +2,7 @@
 
 import calendar
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -132,6 +132,18 @@ def in_order(time_s: np.ndarray) -> tuple[np.ndarray, dict[str, int]]:
         "duplicated": int((~once).sum()),
     }
     return order[once], left
+
+
+def in_time(moment_s: np.ndarray, lengths: Sequence[int]) -> np.ndarray:
+    """The place of each row (N,) in the flight if its parts, of these lengths, are put into the order of their times.
+
+    That is where files without a clock, with a row a frame, have it.
+    """
+    rows = np.split(np.arange(len(moment_s)), np.cumsum(lengths)[:-1])
+    firsts = [np.min(moment_s[own], initial=np.inf, where=np.isfinite(moment_s[own])) for own in rows]
+    place = np.empty(len(moment_s), "int64")
+    place[np.concatenate([rows[number] for number in np.argsort(firsts, kind="stable")])] = np.arange(len(moment_s))
+    return place
 
 
 def pieces(time_s: np.ndarray, max_gap_s: float | None) -> np.ndarray:

@@ -19,12 +19,12 @@ import numpy as np
 
 from cloudml_tf.config.data import Limits
 from cloudml_tf.data.readers.formats.base import Array, ArrayFile
+from cloudml_tf.data.readers.formats.part_names import by_number
 from cloudml_tf.data.readers.packing import may_pack, unpack
 from cloudml_tf.data.readers.time_units import TimeUnit, parse, to_utc
 from cloudml_tf.utils.errors import DataError
 
 CLOCK = r"(?i)time|utc|hour|second|julian|epoch|stamp|doy|(?<![a-z])(t|ts|sec|sod|days?)(?![a-z])"
-NUMBERED = r"(?i)((?<![a-z])(?:part|pt|seg(?:ment)?|chunk)[-_. ]?)\d+"  # in the name of a part
 MOST_SLOTS = 3  # times of a row: start, middle, end
 LOOKED_AT = 64  # numbers at either end of a vector
 MEANING = r"calendar|flag_(values|masks|meanings)|bit_\d+_\w+"
@@ -57,36 +57,6 @@ class Part:
     attrs: dict[str, Any]
     entries: dict[str, Entry]
     broken: dict[str, str]  # datasets that cannot be described, with the reason
-
-
-def by_number(path: Path) -> tuple[Any, ...]:
-    """A key that sorts the numbers in names as numbers: part 10 comes after part 9."""
-    return tuple(int(word) if word.isdigit() else word for word in re.split(r"(\d+)", path.name))
-
-
-def numbered_together(paths: Sequence[Path]) -> list[Path]:
-    """Files, those as one pattern whose names are alike but for the number of the part: cam_part1.h5, cam_part2.h5."""
-    alike: dict[Path, list[Path]] = {}
-    for path in paths:
-        alike.setdefault(path.parent / re.sub(NUMBERED, r"\1*", path.name), []).append(path)
-    return [one for path, found in alike.items() for one in ([path] if len(found) > 1 else found)]
-
-
-def without_parts(stem: str) -> str:
-    """What a pattern of parts names, without their star: cam_20240603 of cam_20240603_part*."""
-    return re.sub(r"(?i)[-_. ]*((?<![a-z])(part|pt|seg(ment)?|chunk))?[-_. ]*\*", "", stem)
-
-
-def in_time(moment_s: np.ndarray, lengths: Sequence[int]) -> np.ndarray:
-    """The place of each row (N,) in the flight if its parts, of these lengths, are put into the order of their times.
-
-    That is where files without a clock, with a row a frame, have it.
-    """
-    rows = np.split(np.arange(len(moment_s)), np.cumsum(lengths)[:-1])
-    firsts = [np.min(moment_s[own], initial=np.inf, where=np.isfinite(moment_s[own])) for own in rows]
-    place = np.empty(len(moment_s), "int64")
-    place[np.concatenate([rows[number] for number in np.argsort(firsts, kind="stable")])] = np.arange(len(moment_s))
-    return place
 
 
 def is_clock(name: str, shape: tuple[int, ...]) -> bool:
