@@ -104,9 +104,19 @@ def test_rows_that_are_not_numbers_are_named(tmp_path: Path, spoil: Any, expecte
         read_content(path)
 
 
-def test_a_clock_that_begins_again_at_midnight_is_refused(tmp_path: Path) -> None:
-    path = write_icartt(tmp_path / "x.ict", np.array([86_398.0, 86_399, 0, 1]), navigation(4))
-    with pytest.raises(DataError, match="falls from 86399 to 0 s after line 27: times after midnight have to go on"):
+@pytest.mark.parametrize("clock", [[86_398, 86_399, 0, 1], [86_399.5, 86_400, 0.5, 1], [86_399, np.nan, 0, 1]])
+def test_a_clock_that_begins_again_at_midnight_goes_on(tmp_path: Path, clock: list[float]) -> None:
+    path = write_icartt(tmp_path / "x.ict", np.array(clock), navigation(4))
+    settings = tiny_config(tmp_path).data.navigation.model_copy(update={"time": "Time_Start"})
+    with hdf5.open_file(path) as file:
+        found = clocks.read_times(file, settings, "navigation", 1)
+    np.testing.assert_array_equal(found, utc(2024, 6, 3) + np.array(clock) + [0, 0, 86_400, 86_400])
+    assert read_content(path).notes == ("its clock begins again at midnight: times are read on from there",)
+
+
+def test_a_clock_that_falls_elsewhere_is_refused(tmp_path: Path) -> None:
+    path = write_icartt(tmp_path / "x.ict", np.array([89_998.0, 89_999, 0, 1]), navigation(4))
+    with pytest.raises(DataError, match="falls from 89999 to 0 s after line 27: times begin again at midnight"):
         read_content(path)
 
 

@@ -217,7 +217,7 @@ def test_a_picture_damaged_inside_is_named_when_it_is_read(tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("prepare", "expected"),
     [
-        (lambda folder: None, "needs files of one kind, an image each. Received: none"),
+        (lambda folder: None, "needs files of one kind, an image or a part of a flight each. Received: none"),
         (lambda folder: [(folder / name).write_bytes(b"") for name in ("a.png", "b.h5")], r"Received: 1 \.h5, 1 \.png"),
         (lambda folder: write_pictures(folder, counts(9), "f{:03d}.png"), "0 of its 9 files are frames of a camera"),
     ],

@@ -270,11 +270,13 @@ class Feature(Settings):
 
 
 class FlightFiles(Settings):
-    """The three files of a flight, for folders that do not follow the name patterns."""
+    """The three files of a flight, each in one piece or in parts, for folders that do not follow the name patterns."""
 
-    camera: str = Field(description="A file; or a folder or a pattern, such as cam/*.png, of one file a frame.")
-    lidar: str | None = Field(None, description="Source of the labels; a prediction needs none.")
-    navigation: str | None = None
+    camera: str = Field(
+        description="A file; or a folder or a pattern: cam/*.png of one file a frame, cam_part*.h5 of its parts."
+    )
+    lidar: str | None = Field(None, description="Source of the labels, a file or its parts; a prediction needs none.")
+    navigation: str | None = Field(None, description="A file or its parts, as of the camera.")
 
     def lidar_path(self) -> Path:
         """The lidar file. Raises `DataError` where the flight has none."""

@@ -10,8 +10,10 @@ from cloudml_tf.config.load import cache_folder, expand
 from cloudml_tf.config.schema import Config
 from cloudml_tf.data.left_out import LeftOut, leave_out
 from cloudml_tf.data.readers.flights import Flight
-from cloudml_tf.data.readers.folders import find_flights
-from cloudml_tf.data.readers.frames import Progress
+from cloudml_tf.data.readers.folders import find_flights, is_camera, needs_camera_alone
+from cloudml_tf.data.readers.formats.frames import is_series
+from cloudml_tf.data.readers.formats.part_names import without_parts
+from cloudml_tf.data.readers.frames import Progress, files_at
 from cloudml_tf.data.readers.sandbox import read_flight
 from cloudml_tf.data.samples import Samples, build_samples
 from cloudml_tf.data.simulation.simulator import simulate_flights
@@ -125,20 +127,24 @@ def _named(
     word: str, config: Config, known: Mapping[str, Mapping[str, str]], labels: bool, refused: dict[str, str] | None
 ) -> dict[str, FlightFiles]:
     path = Path(word)
-    if path.is_dir():
+    if path.is_dir() and not (needs_camera_alone(config.data, labels) and is_camera(path, config.data)):
         return find_flights(path, config.data, labels, refused)
-    if path.is_file():
+    if path.is_file() or is_series(path):
+        own = {one.resolve() for one in files_at(path)}
         for folder in (path.parent, path.resolve().parent.parent):
             with contextlib.suppress(DataError):
                 for name, files in find_flights(folder, config.data, labels).items():
-                    if Path(files.camera).resolve() == path.resolve():
+                    if {one.resolve() for one in files_at(Path(files.camera))} == own:
                         return {name: files}
+    if is_series(path) and needs_camera_alone(config.data, labels):
+        return {without_parts(path.stem).strip("_-. ") or "flight": FlightFiles(camera=str(path))}
     if config.data.flights and word in config.data.flights:
         return {word: _expanded(config.data.flights[word])}
     if word in known:
         return {word: FlightFiles.model_validate(known[word])}
     names = ", ".join({**known, **(config.data.flights or {})}) or "none"
-    problem = "is no camera file whose partners can be found" if path.is_file() else "is no folder with flights"
+    is_camera_file = path.is_file() or is_series(path)
+    problem = "is no camera file whose partners can be found" if is_camera_file else "is no folder with flights"
     raise DataError(
         f"{word}: {problem}, and no flight that the model knows by name ({names}). Name a folder, a camera file that "
         f"matches {', '.join(config.data.camera.files)}, or one of these flights; or name its files: --set "

@@ -12,7 +12,7 @@ import h5py
 
 from cloudml_tf.config.data import FlightFiles
 from cloudml_tf.data.readers.flights import Flight
-from cloudml_tf.data.readers.frames import camera_files
+from cloudml_tf.data.readers.frames import files_at
 from cloudml_tf.data.readers.times import interval_s
 from cloudml_tf.inference.flags import counts
 from cloudml_tf.inference.flight import Predicted
@@ -92,7 +92,7 @@ def input_fingerprint(files: FlightFiles) -> str:
     for role, name in files.model_dump().items():
         if name is None:
             continue
-        paths = camera_files(Path(name)) if role == "camera" else (Path(name),)
+        paths = files_at(Path(name))
         digest.update(" ".join([role, *(str(path.stat().st_size) for path in paths)]).encode())
         for path in paths[:: -(-len(paths) // PIECES)]:
             update_by_pieces(digest, path, max(-(-PIECES // len(paths)), 2))

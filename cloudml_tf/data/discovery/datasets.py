@@ -54,6 +54,7 @@ class FileContent:
     attributes: dict[str, str]  # root attributes that are text
     skipped: tuple[str, ...] = ()  # datasets that cannot be read, each with the reason
     notes: tuple[str, ...] = ()  # what a person should know of the file
+    parts: tuple[Path, ...] = ()  # the files of which it is made, where `path` is a pattern
 
     def rows(self, name: str) -> int:
         """The length of the dataset at a path; 0 where there is none."""

@@ -14,6 +14,7 @@ from cloudml_tf.data.discovery import clocks
 from cloudml_tf.data.discovery.datasets import FileContent
 from cloudml_tf.data.discovery.mapped import Mapping, frames_of, rows_of, times_of
 from cloudml_tf.data.readers.folders import find_flights
+from cloudml_tf.data.readers.formats.part_names import without_parts
 from cloudml_tf.utils.errors import DataError
 
 ALIKE_LONG = 1.25
@@ -97,7 +98,8 @@ def flight_names(cameras: Sequence[Path]) -> list[str]:
     folders = [path.resolve().parent.name for path in cameras]
     if len(set(folders)) == len(cameras) > 1:
         return [_clean(name) for name in folders]
-    parts = [[part for part in re.split(r"[_. ]+|(?<!\d)-|-(?!\d)", path.stem) if part] for path in cameras]
+    stems = [without_parts(path.stem) for path in cameras]
+    parts = [[part for part in re.split(r"[_. ]+|(?<!\d)-|-(?!\d)", stem) if part] for stem in stems]
     shared = set.intersection(*(set(p) for p in parts)) if len(parts) > 1 else set()
     names = [_clean("_".join(part for part in p if part not in shared)) for p in parts]
     if len(set(names)) < len(names):

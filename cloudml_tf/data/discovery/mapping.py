@@ -13,6 +13,7 @@ from cloudml_tf.data.discovery.datasets import FileContent, Found
 from cloudml_tf.data.discovery.geometry import across_track, shrinking
 from cloudml_tf.data.discovery.mapped import MOST_SEEN, Mapping, date_of, labels_in, times_of, with_seen
 from cloudml_tf.data.discovery.navigation import map_navigation
+from cloudml_tf.data.discovery.parts import joined, joined_by_names
 from cloudml_tf.data.discovery.rules import Choice
 from cloudml_tf.data.discovery.single_images import one_a_file
 from cloudml_tf.data.readers import times
@@ -49,11 +50,14 @@ def map_files(contents: Sequence[FileContent]) -> Mapping:
                 [text for c in contents for text in rules.refusals(rules.LABELS, c.datasets)],
             ),
         )
-    map_navigation(mapping, contents, cameras)
-    mapping.files = {"camera": _alike(mapping, "camera", cameras), "lidar": _alike(mapping, "lidar", lidars)}
+    for role, files in (("camera", cameras), ("lidar", lidars)):
+        mapping.files[role] = joined(mapping, role, _alike(mapping, role, files))
+    map_navigation(mapping, contents, [*cameras, *(c for c in mapping.files["camera"] if c.parts)])
     needed = mapping.datasets("navigation")
-    suited = [c for c in contents if needed <= {found.name for found in c.datasets}]
-    mapping.files["navigation"] = suited if mapping.sun_angles else []
+    suited = [c for c in contents if needed <= {found.name for found in c.datasets}] if mapping.sun_angles else []
+    timed = bool(mapping.sections["navigation"].get("time"))
+    one = joined(mapping, "navigation", suited) if timed else joined_by_names(mapping, suited)
+    mapping.files["navigation"] = one
     return mapping
 
 

@@ -63,14 +63,14 @@ def _target(mapping: Mapping) -> dict[str, Any]:
 def _split(mapping: Mapping, flights: dict[str, FlightFiles]) -> dict[str, Any]:
     """Split three flights or more by name: the last tests, the one before validates. Fewer are cut in time.
 
-    Files that continue one another are parts of one flight, and stay together.
+    Files that continue one another and are left apart are parts of one flight all the same, and stay together.
     """
     runs = {name: _frame_times(mapping, files) for name, files in flights.items()}
     chains = sorted(continued(runs), key=lambda chain: chain[0])
     for chain in chains:
         if len(chain) > 1:
             mapping.note(
-                f"{', '.join(chain)} continue one another: parts of one flight, which no split divides by name"
+                f"flights {', '.join(chain)} continue one another: parts of one flight, which no split divides by name"
             )
     if len(chains) >= 3:
         parts = {"train": [name for chain in chains[:-2] for name in chain], "val": chains[-2], "test": chains[-1]}

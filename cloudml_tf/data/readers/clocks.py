@@ -1,7 +1,9 @@
 """Convert a file's times, in any unit and from any reference date, to seconds since 1970."""
 
 import calendar
+import itertools
 import re
+from dataclasses import dataclass
 from pathlib import Path
 
 import h5py
@@ -18,18 +20,91 @@ FILE_YEAR = "metadata_parameters/File_Year"  # of the Cloud Physics Lidar's file
 COARSE_S = 0.5  # as far as a frame may be from its profile
 
 
+@dataclass(frozen=True)
+class Reference:
+    """What the numbers of a clock count, and from when."""
+
+    counts: TimeUnit | None  # None for decimal days of a year
+    start: float  # that year; else seconds since 1970
+
+    def moments(self, counted: np.ndarray) -> np.ndarray:
+        """Days of the year, or counted seconds, as seconds since 1970 UTC; any shape and order."""
+        if self.counts is None:
+            return times.day_of_year_to_seconds(counted, int(self.start))
+        finite = counted[np.isfinite(counted)]
+        of_day = finite.size and finite.min() >= 0 and finite.max() <= times.DAY_S
+        if of_day and self.start and self.counts.since_s is None:
+            counted = times.past_midnight(counted / times.DAY_S) * times.DAY_S
+        return to_utc(counted, self.counts, self.start)
+
+
 def read_times(
     file: h5py.File, settings: Camera | Lidar | Navigation, name: str, rank: int | tuple[int, ...]
 ) -> np.ndarray:
     """Read the times of a section of `data`, in seconds since 1970 UTC; any shape. `name` is the section's, for
-    errors."""
+    errors.
+
+    Of several files as one each counts from its own reference. Those that share one share its midnights: the second of
+    two parts may begin a day anew.
+    """
+    found, paths = [], []
+    for part in hdf5.parts(file):
+        found.append(_count(part, settings, name, rank))
+        paths.append(Path(part.filename))
+    moments: list[np.ndarray] = [np.zeros(0)] * len(found)
+    for reference in dict.fromkeys(reference for _, reference in found):
+        own = [number for number, (_, other) in enumerate(found) if other == reference]
+        together = reference.moments(_joined([found[number][0] for number in own], file, field=f"data.{name}.time"))
+        ends = np.cumsum([len(found[number][0]) for number in own])[:-1]
+        for number, values in zip(own, np.split(together, ends), strict=True):
+            moments[number] = values + settings.time_offset_s
+    moments = [np.where(np.abs(moment) <= times.FARTHEST_S, moment, np.nan) for moment in moments]
+    _check_apart(moments, paths)
+    return _joined(moments, file, f"data.{name}.time")
+
+
+def _joined(values: list[np.ndarray], file: h5py.File, field: str) -> np.ndarray:
+    """The times of all parts. Raises `DataError` where some have starts and ends, and others do not."""
+    shapes = {one.shape[1:] for one in values}
+    if len(shapes) > 1:
+        shown = " and ".join(str(one.shape) for one in values if one.shape[1:] in shapes)
+        raise DataError(
+            f"{file.filename}: {field} must have the same shape in all parts of one flight, but for their rows. "
+            f"Received: {shown}. Write the parts alike."
+        )
+    return values[0] if len(values) == 1 else np.concatenate(values)
+
+
+def _check_apart(moments: list[np.ndarray], paths: list[Path]) -> None:
+    """Refuse parts of one flight whose times overlap, by the middle of each row. Raises `DataError`."""
+    runs = []
+    for moment, path in zip(moments, paths, strict=True):
+        middle = moment.reshape(len(moment), -1).mean(axis=1) if moment.size else np.zeros(0)
+        if np.isfinite(middle).any():
+            runs.append((float(np.nanmin(middle)), float(np.nanmax(middle)), path))
+    runs.sort(key=lambda run: run[:2])
+    for (_, end_s, path), (start_s, _, other) in itertools.pairwise(runs):
+        if start_s < end_s:
+            raise DataError(
+                f"{path} and {other}: parts of one flight must follow one another in time. Received: the second "
+                f"begins {end_s - start_s:.6g} s before the first ends. Remove what is there twice, make them flights "
+                "of their own, or correct their clocks (time_unit, time_since)."
+            )
+
+
+def _count(
+    file: h5py.File, settings: Camera | Lidar | Navigation, name: str, rank: int | tuple[int, ...]
+) -> tuple[np.ndarray, Reference]:
+    """The days of the year, or the seconds, that a file counts, and from when."""
     dataset, field, path = str(settings.time), f"data.{name}.time", Path(file.filename)
     raw = hdf5.read(file, dataset, rank, field)
+    if raw.ndim == 2 and raw.shape[0] == 1 and raw.shape[1] > 3:
+        raw = raw.ravel()  # a vector as MATLAB writes it
     item, unit = file[dataset], settings.time_unit
     attribute = hdf5.unit(item) if unit == "attribute" else ""
     if isinstance(settings, Lidar) and (unit == "day_of_year" or (unit == "attribute" and counts_days(attribute))):
         _check_precision(item, raw, times.DAY_S, path)
-        return _day_of_year(file, settings, raw)
+        return raw, Reference(None, _year(file, settings, raw))
     since_s = reference_s(file, settings.time_since, f"{field}_since")
     if unit in DIGITS:
         counted = _digits(raw, unit == "yyyymmddhhmmss", path, dataset)
@@ -44,12 +119,7 @@ def read_times(
         with np.errstate(over="ignore"):
             counted = raw * counts.unit_s
         _check_calendar(counts, counted, path, dataset)
-    finite = counted[np.isfinite(counted)]
-    of_day = finite.size and finite.min() >= 0 and finite.max() <= times.DAY_S
-    if of_day and since_s and counts.since_s is None:
-        counted = times.past_midnight(counted / times.DAY_S) * times.DAY_S
-    moment = to_utc(counted, counts, since_s) + settings.time_offset_s
-    return np.where(np.abs(moment) <= times.FARTHEST_S, moment, np.nan)
+    return counted, Reference(counts, since_s)
 
 
 def counts_days(unit: str) -> bool:
@@ -89,7 +159,8 @@ def _check_precision(item: h5py.Dataset, raw: np.ndarray, unit_s: float, path: P
         )
 
 
-def _day_of_year(file: h5py.File, lidar: Lidar, days: np.ndarray) -> np.ndarray:
+def _year(file: h5py.File, lidar: Lidar, days: np.ndarray) -> int:
+    """The year of decimal days. Raises `DataError` where the numbers are none."""
     finite = days[np.isfinite(days)]
     if finite.size and (finite.min() < 0 or finite.max() > 368):
         raise DataError(
@@ -103,7 +174,7 @@ def _day_of_year(file: h5py.File, lidar: Lidar, days: np.ndarray) -> np.ndarray:
         year = int(np.nanmin(hdf5.read(file, FILE_YEAR, (0, 1), FILE_YEAR)))
     elif year is None:
         year = times.year_of_name(path)
-    return times.day_of_year_to_seconds(days, year) + lidar.time_offset_s
+    return year
 
 
 def reference_s(file: h5py.File, since: str, field: str) -> float:

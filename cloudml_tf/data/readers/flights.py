@@ -9,8 +9,9 @@ import numpy as np
 from cloudml_tf.config.data import Camera, Data, FlightFiles, Limits, Target
 from cloudml_tf.data.readers import clocks, hdf5, times
 from cloudml_tf.data.readers.folders import features_in
+from cloudml_tf.data.readers.formats.frames import is_series
 from cloudml_tf.data.readers.lidar import Profiles, read_profiles
-from cloudml_tf.data.readers.navigation import feature_rows, read_navigation, read_positions
+from cloudml_tf.data.readers.navigation import check_parts, feature_rows, read_navigation, read_positions
 from cloudml_tf.utils.errors import DataError
 
 
@@ -48,9 +49,12 @@ def load_flight(name: str, files: FlightFiles, data: Data, target: Target, label
     counts: dict[str, int] = {}
     with hdf5.open_file(camera_path, data.limits) as file:
         frame_shape, total = _frame_shape(file, data.camera)
-        time_s, row = _frame_times(file, data.camera, total, counts)
+        time_s, row, beside = _frame_times(file, data.camera, total, counts)
         counts |= getattr(file, "counts", {})  # of a camera of one file a frame
+        lengths = hdf5.rows_of_parts(file, data.camera.time)
         columns = {("camera", f.name): feature_rows(file, f, total, "frames")[row] for f in features_in("camera", data)}
+    if files.navigation is not None and is_series(Path(files.navigation)):
+        beside = row  # its parts without a clock go by their names, as the camera's rows do
     label, position = np.full(len(time_s), np.nan), np.full((2, len(time_s)), np.nan)
     if labels or features_in("lidar", data):
         profiles = read_profiles(files.lidar_path(), data.lidar, target, data.limits)
@@ -60,9 +64,10 @@ def load_flight(name: str, files: FlightFiles, data: Data, target: Target, label
         position = np.stack([profiles.latitude_deg[matched], profiles.longitude_deg[matched]])
         columns |= _lidar_features(files, data, time_s, profiles)
     counts["frames labelled"] = int(np.isfinite(label).sum())
-    latitude, longitude = read_positions(files, data, time_s, total, row, position)
+    check_parts(files, data, lengths)
+    latitude, longitude = read_positions(files, data, time_s, total, beside, position)
     place = np.stack([latitude, longitude])
-    sun, navigation_columns = read_navigation(files, data, time_s, total, row, counts, place)
+    sun, navigation_columns = read_navigation(files, data, time_s, total, beside, counts, place)
     by_name = {key[1]: values for key, values in {**columns, **navigation_columns}.items()}
     features = [by_name[f.name] for f in data.features]
     return Flight(
@@ -106,8 +111,13 @@ def _frame_shape(file: h5py.File, camera: Camera) -> tuple[tuple[int, int, int],
     return (sides[0], sides[1], len(camera.channels)), total
 
 
-def _frame_times(file: h5py.File, camera: Camera, total: int, counts: dict[str, int]) -> tuple[np.ndarray, np.ndarray]:
-    """Sorted times (N,) in s and the file row of each; frames without a time, or with one seen before, are left out."""
+def _frame_times(
+    file: h5py.File, camera: Camera, total: int, counts: dict[str, int]
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Sorted times (N,) in s, the file row of each, and its row in a navigation file with one a frame.
+
+    Frames without a time, or with one seen before, are left out.
+    """
     time_s = clocks.read_times(file, camera, "camera", 1)
     if len(time_s) != total:
         raise DataError(
@@ -117,7 +127,7 @@ def _frame_times(file: h5py.File, camera: Camera, total: int, counts: dict[str, 
     if len(order) == 0:
         raise DataError(f"{file.filename}: '{camera.time}' holds no finite time.")
     counts |= {"frames": total, **{f"frames {why}": count for why, count in left.items()}}
-    return time_s[order], order
+    return time_s[order], order, times.in_time(time_s, hdf5.rows_of_parts(file, camera.time))[order]
 
 
 def _check_overlap(name: str, camera: Path, lidar: Path, frame_s: np.ndarray, profile_s: np.ndarray) -> None:

@@ -10,6 +10,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from cloudml_tf.config.data import Data, Feature, FlightFiles
+from cloudml_tf.data.readers.formats.frames import files_of
+from cloudml_tf.data.readers.formats.part_names import numbered_together, without_parts
 from cloudml_tf.data.readers.formats.pictures import SUFFIXES as PICTURES
 from cloudml_tf.utils.errors import DataError
 
@@ -72,6 +74,21 @@ def features_in(role: str, data: Data) -> list[Feature]:
     return [feature for feature in data.features if feature.file == role]
 
 
+def needs_camera_alone(data: Data, labels: bool) -> bool:
+    """Whether a flight needs no file but the camera's."""
+    return not _roles(data, labels)
+
+
+def is_camera(folder: Path, data: Data) -> bool:
+    """Whether a folder holds no flight by name patterns, but the files of one camera: frames, or parts."""
+    if any(_matching(one, data.camera.files) for one in _folders(folder, depth=2)):
+        return False
+    try:
+        return len(files_of(folder)) > 1
+    except ValueError:
+        return False
+
+
 def _roles(data: Data, labels: bool) -> list[str]:
     """The files that a flight needs besides the camera file."""
     lidar = labels or bool(features_in("lidar", data))
@@ -92,13 +109,14 @@ def _folders(root: Path, depth: int) -> list[Path]:
 def _matching(folder: Path, patterns: Sequence[str]) -> list[Path]:
     """The files that match; a pattern of a suffix alone (*.ict) counts where no other does.
 
-    Pictures that match a pattern are the frames of one camera: the pattern itself stands for them.
+    Pictures that match a pattern are the frames of one camera: the pattern itself stands for them. One pattern also
+    stands for files whose names differ in the number of the part alone.
     """
     of_suffix = [pattern for pattern in patterns if re.fullmatch(r"\*\.\w+", pattern)]
     for some in ([pattern for pattern in patterns if pattern not in of_suffix], of_suffix):
         found = {_camera_of(folder, pattern, path) for pattern in some for path in folder.glob(pattern)}
         if found := {path for path in found if path is not None}:
-            return sorted(found)
+            return sorted(numbered_together(sorted(found)))
     return []
 
 
@@ -143,7 +161,7 @@ def _by_star(folders: Sequence[Path], patterns: Sequence[str]) -> Found:
             for path in (path for folder in folders for path in _matching(folder, [pattern])):
                 star = name.fullmatch(path.name)
                 if star is not None:
-                    found.setdefault(star.group(1).strip("_-. "), []).append(path)
+                    found.setdefault(without_parts(star.group(1)).strip("_-. "), []).append(path)
     return found
 
 

@@ -262,15 +262,15 @@ def _fingerprint(flights: list[Flight], wanted: dict[str, np.ndarray], camera: C
     digest = hashlib.sha256(json.dumps(camera.model_dump(mode="json"), sort_keys=True).encode())
     for flight in flights:
         with of_flight(flight.name):
-            for path in camera_files(flight.camera_path):
+            for path in files_at(flight.camera_path):
                 state = path.stat()
                 digest.update(f"{path.resolve()} {state.st_size} {state.st_mtime_ns}".encode())
         digest.update(np.ascontiguousarray(flight.row[wanted[flight.name]]).tobytes())
     return digest.hexdigest()[:20]
 
 
-def camera_files(path: Path) -> tuple[Path, ...]:
-    """The file of a camera, or those of one that writes a file a frame."""
+def files_at(path: Path) -> tuple[Path, ...]:
+    """The file at a path, or those of a folder or a pattern that are read as one."""
     try:
         return files_of(path) if is_series(path) else (path,)
     except ValueError as error:
@@ -280,9 +280,9 @@ def camera_files(path: Path) -> tuple[Path, ...]:
 def camera_fingerprint(path: Path) -> str:
     """A short hash of a file's size and of its first and last MB: cheap, and enough to distinguish two data sets.
 
-    Of one file a frame: of all sizes, and of the first and the last file.
+    Of several files: of all sizes, and of the first and the last file.
     """
-    paths = camera_files(path)
+    paths = files_at(path)
     digest = hashlib.sha256(" ".join(str(one.stat().st_size) for one in paths).encode())
     for one in dict.fromkeys((paths[0], paths[-1])):
         update_by_pieces(digest, one, 2)

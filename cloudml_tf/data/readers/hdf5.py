@@ -19,6 +19,7 @@ from cloudml_tf.config.data import Limits
 from cloudml_tf.data.readers import causes, formats
 from cloudml_tf.data.readers.formats import frames as frame_files
 from cloudml_tf.data.readers.formats import matlab
+from cloudml_tf.data.readers.formats.parts import Parts
 from cloudml_tf.data.readers.packing import may_pack, packing_of, unpack
 from cloudml_tf.utils.errors import DataError
 
@@ -108,7 +109,17 @@ def find(file: h5py.File, name: str) -> Any:
 
 def has(file: h5py.File, name: str) -> bool:
     """Whether the file has an item of that name."""
-    return _found(file, name) is not None
+    return name in file if isinstance(file, formats.ArrayFile) else _found(file, name) is not None
+
+
+def parts(file: h5py.File) -> Iterator[Any]:
+    """The files that are read as one, each open until the next is asked for; of one file itself."""
+    return file.each() if isinstance(file, Parts) else iter((file,))
+
+
+def rows_of_parts(file: h5py.File, name: str) -> tuple[int, ...]:
+    """How many rows of a dataset along time lie in each part; of one file all of them."""
+    return file.lengths(name) if isinstance(file, Parts) else (math.prod(file[name].shape),)
 
 
 def dataset(file: h5py.File, name: str, rank: int | tuple[int, ...] | None = None, field: str = "") -> h5py.Dataset:

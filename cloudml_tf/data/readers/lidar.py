@@ -52,8 +52,6 @@ def read_profiles(path: Path, lidar: Lidar, target: Target, limits: Limits | Non
 def _profile_times(file: h5py.File, path: Path, lidar: Lidar) -> np.ndarray:
     """(P, 3) start, middle, end in s since 1970; a profile with one time has no length."""
     found = clocks.read_times(file, lidar, "lidar", (1, 2))
-    if found.ndim == 2 and found.shape[0] == 1 and found.shape[1] > 3:
-        found = found.ravel()  # a vector as MATLAB writes it
     if found.ndim == 1:
         found = found[:, None]
     if found.shape[1] not in (1, 2, 3):

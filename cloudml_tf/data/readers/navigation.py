@@ -3,6 +3,7 @@
 N frames, of F in the camera file.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import h5py
@@ -80,6 +81,26 @@ def _rows_of_frames(
             "time_since, time_offset_s or tolerance_s."
         )
     return len(row_s), order[index], near
+
+
+def check_parts(files: FlightFiles, data: Data, lengths: Sequence[int]) -> None:
+    """Refuse parts of a navigation with a row a frame that are cut elsewhere than those of the camera.
+
+    `lengths` are the frames of each part of the camera. Without a clock only their names say which rows come first.
+    """
+    navigation = data.navigation
+    if files.navigation is None or navigation.time is not None:
+        return
+    with hdf5.open_file(Path(files.navigation), data.limits) as file:
+        names = (navigation.solar_zenith, navigation.latitude, navigation.longitude)
+        name = next((name for name in names if name and hdf5.has(file, name)), None)
+        rows = hdf5.rows_of_parts(file, name) if name else ()
+    if len(rows) > 1 and len(lengths) > 1 and tuple(rows) != tuple(lengths):
+        raise DataError(
+            f"{files.navigation}: parts without a clock must have one row per frame of the camera's parts, in the "
+            f"order of the names: {', '.join(map(str, lengths))}. Received: {', '.join(map(str, rows))}. Name their "
+            "times in data.navigation.time, or cut the parts as the camera's."
+        )
 
 
 def read_positions(

@@ -2,7 +2,7 @@
 
 import calendar
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -134,6 +134,18 @@ def in_order(time_s: np.ndarray) -> tuple[np.ndarray, dict[str, int]]:
     return order[once], left
 
 
+def in_time(moment_s: np.ndarray, lengths: Sequence[int]) -> np.ndarray:
+    """The place of each row (N,) in the flight if its parts, of these lengths, are put into the order of their times.
+
+    That is where files without a clock, with a row a frame, have it.
+    """
+    rows = np.split(np.arange(len(moment_s)), np.cumsum(lengths)[:-1])
+    firsts = [np.min(moment_s[own], initial=np.inf, where=np.isfinite(moment_s[own])) for own in rows]
+    place = np.empty(len(moment_s), "int64")
+    place[np.concatenate([rows[number] for number in np.argsort(firsts, kind="stable")])] = np.arange(len(moment_s))
+    return place
+
+
 def pieces(time_s: np.ndarray, max_gap_s: float | None) -> np.ndarray:
     """The index of the gap-free segment that each sorted time belongs to. (N,) -> (N,)."""
     if len(time_s) < 2:
@@ -143,14 +155,19 @@ def pieces(time_s: np.ndarray, max_gap_s: float | None) -> np.ndarray:
     return np.concatenate([[0], np.cumsum(steps > limit)])
 
 
-def continued(runs_s: Mapping[str, np.ndarray]) -> list[list[str]]:
-    """The flights (or their parts) by time, those together that continue one another."""
+def continued(
+    runs_s: Mapping[str, np.ndarray], longest_s: Callable[[str, str], float] = lambda before, after: CONTINUED_S
+) -> list[list[str]]:
+    """The flights (or their parts) by time, those together that continue one another.
+
+    `longest_s` is the longest gap between two of these names, or ten steps of the second one where that is longer.
+    """
     chains: list[list[str]] = []
     end_s = -np.inf
     for name in sorted((name for name, run in runs_s.items() if len(run) > 1), key=lambda name: runs_s[name][0]):
         run = runs_s[name]
         gap_s, step_s = float(run[0]) - end_s, float(np.median(np.diff(run)))
-        if chains and 0 < gap_s <= max(CONTINUED_S, CONTINUED_STEPS * step_s):
+        if chains and -0.5 * step_s < gap_s <= max(longest_s(chains[-1][-1], name), CONTINUED_STEPS * step_s):
             chains[-1].append(name)
         else:
             chains.append([name])

@@ -52,6 +52,7 @@ class ArrayFile:
     def __init__(self, filename: str, attrs: Mapping[str, Any]) -> None:
         self.filename, self.attrs, self.limits = filename, dict(attrs), Limits()
         self.arrays: dict[str, Array] = {}
+        self.notes: list[str] = []  # what a person should know of the file
 
     @property
     def file(self) -> "ArrayFile":

@@ -1,12 +1,14 @@
 """A camera that writes one file a frame: a folder, or a pattern such as `cam/*.png`, as one file of images and times.
+Files of several rows each are `parts`.
 
 Every file is looked at once, for its channels, its packing and its time; images are read file by file, when they are
 asked for. What does not fit the others is left out, counted and named.
 """
 
+import contextlib
 import functools
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
@@ -19,12 +21,15 @@ from cloudml_tf.data.readers.formats import pictures
 from cloudml_tf.data.readers.formats.base import Array, ArrayFile
 from cloudml_tf.data.readers.formats.calibration import KNMI, ODIM, packing_beside
 from cloudml_tf.data.readers.formats.moments import moment_in, moment_of_name
+from cloudml_tf.data.readers.formats.parts import Parts, is_clock, open_parts
 from cloudml_tf.data.readers.packing import may_pack, packing_of
 from cloudml_tf.data.readers.time_units import parse, to_utc
 from cloudml_tf.utils.errors import DataError
 
-OTHERS = (".h5", ".hdf5", ".hdf", ".he5", ".nc", ".nc4", ".cdf")
+OTHERS = (".h5", ".hdf5", ".hdf", ".he5", ".nc", ".nc4", ".cdf", ".mat", ".ict")
+CLOCKS = ("time", "Time", "TIME")
 SMALLEST_SIDE = 4
+LOOKED_AT = 3  # files that tell a camera of one file a frame from parts of a flight
 DIMENSION_ONLY = "This is a netCDF dimension but not a netCDF variable"
 TIMES = (  # attributes that are the time of a file, the best first
     "product_datetime_start", "time_coverage_start", "start_time", "DateTimeOriginal", "acquisition_time", "datetime",
@@ -85,23 +90,53 @@ def files_of(path: Path) -> tuple[Path, ...]:
         shown = ", ".join(f"{count} {kind}" for kind, count in sorted(kinds.items())) or "none"
         example = f"{path}/*{next(iter(kinds), '.png')}"
         raise ValueError(
-            f"needs files of one kind, an image each. Received: {shown}. Name them by a pattern, {example}"
+            f"needs files of one kind, an image or a part of a flight each. Received: {shown}. Name them by a pattern, "
+            f"{example}"
         )
     return tuple(one for one in found if one.suffix.lower() in kinds)
 
 
-def open_series(path: Path, limits: Limits, hdf5: ModuleType) -> ArrayFile:
+def open_series(path: Path, limits: Limits, hdf5: ModuleType) -> "Series | Parts":
     """Open the files of a path as one. `hdf5` is the module that opens each of them, which imports this one.
 
     Raises `DataError`.
     """
     try:
         paths = files_of(path)
+        if not _of_one_frame(paths, limits, hdf5):
+            return open_parts(paths, path, limits, hdf5)
         states = tuple((state.st_size, state.st_mtime_ns) for state in (one.stat() for one in paths))
         index = _index(paths, states, limits, hdf5)
     except (ValueError, OSError) as error:
         raise DataError(f"{path}: {error}.") from None
     return Series(path, index, limits, hdf5)
+
+
+def _of_one_frame(paths: Sequence[Path], limits: Limits, hdf5: ModuleType) -> bool:
+    """Whether files hold one image each: the first few that can be read. A part of a flight may have one row too."""
+    seen = 0
+    for path in paths:
+        if path.suffix.lower() in pictures.SUFFIXES or seen == LOOKED_AT:
+            return True
+        with contextlib.suppress(DataError), hdf5.open_file(path, limits) as file:
+            shapes = {name: getattr(file[name], "shape", None) or () for name in hdf5.names(file)}
+            if not _is_frame(shapes):
+                return False
+            seen += 1
+    return True
+
+
+def _is_frame(shapes: dict[str, tuple[int, ...]]) -> bool:
+    """Whether a file with datasets of these shapes holds one image: it has one time, or no row of times at all."""
+    if any(shapes.get(name) in ((), (1,)) for name in CLOCKS):
+        return True
+    images = [sides for sides in map(_sides, shapes.values()) if len(sides) == 2 and min(sides) >= SMALLEST_SIDE]
+    return bool(images) and not any(is_clock(name, shape) for name, shape in shapes.items())
+
+
+def _sides(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """The shape of an image, (row, column) or (1, row, column), without its frame."""
+    return shape[1:] if len(shape) == 3 and shape[0] == 1 else shape
 
 
 @functools.lru_cache(maxsize=4)
@@ -151,8 +186,7 @@ def _other(path: Path, limits: Limits, hdf5: ModuleType) -> Frame:
     with hdf5.open_file(path, limits) as file:
         images = {}
         for name in hdf5.names(file):
-            shape: tuple[int, ...] = getattr(file[name], "shape", None) or ()
-            sides = shape[1:] if len(shape) == 3 and shape[0] == 1 else shape
+            sides = _sides(getattr(file[name], "shape", None) or ())
             if len(sides) == 2 and min(sides) >= SMALLEST_SIDE:
                 item = hdf5.dataset(file, name)
                 images[name] = (tuple(sides), item.dtype.str, _attributes(file, item, name, hdf5))
@@ -183,7 +217,7 @@ def _attributes(file: Any, item: Any, name: str, hdf5: ModuleType) -> dict[str, 
 
 def _time(file: Any, hdf5: ModuleType) -> tuple[float | None, str]:
     """The time of a file by a dataset or an attribute. Raises `ValueError` for one that is not understood."""
-    for name in ("time", "Time", "TIME"):
+    for name in CLOCKS:
         if not hdf5.has(file, name) or hdf5.text(file[name], "NAME").startswith(DIMENSION_ONLY):
             continue
         if getattr(file[name], "shape", None) in ((), (1,)):

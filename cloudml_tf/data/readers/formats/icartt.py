@@ -22,7 +22,7 @@ SECONDS = re.compile(
     r"s|secs?|seconds?([ _]*\(?(from|since|past|after|of|utc)[ _,a-z0-9]*(midnight|day|utc)[ _,a-z]*\)?)?"
     r"|seconds?[ _]*(utc)?|utc[ _]*seconds?"
 )
-BACK_TO_MIDNIGHT_S = -80_000.0
+DAY_S, BACK_TO_MIDNIGHT_S = 86_400.0, -80_000.0
 
 
 @dataclass(frozen=True)
@@ -47,16 +47,18 @@ def open_icartt(path: Path) -> ArrayFile:
     state = path.stat()
     if state.st_size > MOST_BYTES:
         raise ValueError(f"is a text of {state.st_size / 2**30:.3g} GB, more than any navigation has")
-    attrs, columns, table = _table(path, state.st_size, state.st_mtime_ns)
+    attrs, columns, table, notes = _table(path, state.st_size, state.st_mtime_ns)
     file = ArrayFile(str(path), attrs)
+    file.notes = list(notes)
     for column, values in zip(columns, table, strict=True):
         file.add(column.name, values, {"units": column.unit, "long_name": column.text})
     return file
 
 
 @functools.lru_cache(maxsize=2)
-def _table(path: Path, size: int, changed: int) -> tuple[dict[str, str], list[Column], np.ndarray]:
-    """The attributes, the columns, and their values (column, row), of a file in one state."""
+def _table(path: Path, size: int, changed: int) -> tuple[dict[str, str], list[Column], np.ndarray, tuple[str, ...]]:
+    """The attributes, the columns, their values (column, row), and what a person should know, of a file in one
+    state."""
     lines = path.read_bytes().removeprefix(b"\xef\xbb\xbf").decode(errors="replace").splitlines()
     first = _parts(lines[0])
     if first[1] != "1001":
@@ -75,9 +77,9 @@ def _table(path: Path, size: int, changed: int) -> tuple[dict[str, str], list[Co
     for column, values in zip(columns, table, strict=True):
         values[(values == column.missing) | np.isin(values, flags)] = np.nan
         values *= column.scale
-    _check_clock(columns[0], table[0], length)
+    notes = _past_midnight(columns[0], table[0], length)
     attrs = {"date": date, "data_source": header[3].strip(), "mission": header[4].strip()}
-    return attrs, [Column(columns[0].name, f"seconds since {date}", columns[0].text), *columns[1:]], table
+    return attrs, [Column(columns[0].name, f"seconds since {date}", columns[0].text), *columns[1:]], table, notes
 
 
 def _fields(line: str) -> list[str]:
@@ -198,17 +200,27 @@ def _flags(header: list[str], key: str) -> list[float]:
     return []
 
 
-def _check_clock(time: Column, values: np.ndarray, skipped: int) -> None:
-    """Times are seconds of the first day, that go on counting after midnight. Raises `ValueError`."""
+def _past_midnight(time: Column, values: np.ndarray, skipped: int) -> tuple[str, ...]:
+    """Let times go on counting, in place, where they begin again at midnight; and say so.
+
+    Times are seconds of the first day. Raises `ValueError` for another unit, and for a fall that is no midnight's.
+    """
     if not SECONDS.fullmatch(time.unit.strip().lower()):
         raise ValueError(
             f"counts its times '{time.name}' in '{time.unit[:60]}'; ICARTT has seconds of the day in line 7. Write "
             "these, and 's' for their unit"
         )
-    steps = np.diff(values)
-    if (steps < BACK_TO_MIDNIGHT_S).any():
-        place = int(np.argmin(steps))
+    rows = np.flatnonzero(np.isfinite(values))
+    last, first = values[rows[:-1]], values[rows[1:]]
+    falls = np.flatnonzero(first - last < BACK_TO_MIDNIGHT_S)
+    wrong = falls[(last[falls] > DAY_S) | (first[falls] < 0)]
+    if len(wrong):
+        place = int(wrong[0])
         raise ValueError(
-            f"falls from {values[place]:g} to {values[place + 1]:g} s after line {skipped + place + 1}: times after "
-            "midnight have to go on counting, 86401 after 86400. Add 86400 to them"
+            f"falls from {last[place]:g} to {first[place]:g} s after line {skipped + rows[place] + 1}: times begin "
+            "again at midnight, after 86400, or go on counting, 86401 after 86400. Correct them"
         )
+    for place in rows[falls + 1]:
+        values[place:] += DAY_S
+    again = "" if len(falls) < 2 else f", {len(falls)} times"
+    return (f"its clock begins again at midnight{again}: times are read on from there",) if len(falls) else ()
