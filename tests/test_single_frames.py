@@ -19,7 +19,7 @@ from cloudml_tf.data.discovery.datasets import read_content
 from cloudml_tf.data.discovery.mapping import map_files
 from cloudml_tf.data.readers import hdf5
 from cloudml_tf.data.readers.formats.calibration import packing_beside
-from cloudml_tf.data.readers.formats.moments import moment_in, moment_of_name
+from cloudml_tf.data.readers.formats.dates import moment_in, moment_of_name
 from cloudml_tf.data.readers.frames import build_table, camera_fingerprint
 from cloudml_tf.data.readers.packing import unpack
 from cloudml_tf.data.readers.sandbox import read_flight

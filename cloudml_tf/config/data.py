@@ -262,7 +262,10 @@ class Navigation(Settings):
 
 
 class Feature(Settings):
-    """One more number per frame, from any dataset of the three files (terrain, weather, roll ...)."""
+    """One more number per frame, from any dataset of the three files (terrain, weather, …).
+
+    Mirror images do not change its sign.
+    """
 
     name: str = Field(min_length=1, description="Name of the feature in reports.")
     file: FileRole = Field(description="The file that holds it.")

@@ -1,1 +1,1 @@
-"""Readers of instrument files: HDF5, packing, clocks, camera, lidar, navigation."""
+"""Readers of instrument files: camera, lidar, navigation, packing, clocks; `hdf5.py` opens every one of the formats."""

@@ -20,7 +20,7 @@ from cloudml_tf.config.data import Limits
 from cloudml_tf.data.readers.formats import pictures
 from cloudml_tf.data.readers.formats.base import Array, ArrayFile
 from cloudml_tf.data.readers.formats.calibration import KNMI, ODIM, packing_beside
-from cloudml_tf.data.readers.formats.moments import moment_in, moment_of_name
+from cloudml_tf.data.readers.formats.dates import moment_in, moment_of_name
 from cloudml_tf.data.readers.formats.parts import Parts, is_clock, open_parts
 from cloudml_tf.data.readers.packing import may_pack, packing_of
 from cloudml_tf.data.readers.time_units import parse, to_utc

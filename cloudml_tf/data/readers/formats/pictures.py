@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from cloudml_tf.data.readers.formats.moments import moment_in
+from cloudml_tf.data.readers.formats.dates import moment_in
 
 SUFFIXES = (".png", ".tif", ".tiff", ".jpg", ".jpeg")
 KINDS = ("PNG", "TIFF", "JPEG")
