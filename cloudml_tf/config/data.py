@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
+from cloudml_tf.config.geometry import Geometry
 from cloudml_tf.config.simulation import SimulationConfig
 from cloudml_tf.config.targets import QUANTITIES, Quantity, TargetName
 from cloudml_tf.utils.errors import DataError
@@ -206,6 +207,11 @@ class Lidar(Settings):
     opaque_profiles: Literal["drop", "keep"] = Field(
         "drop", description="The optical depth of an opaque column is censored: a lower limit, not a value."
     )
+    beam_ended: Literal["drop", "keep"] = Field(
+        "drop",
+        description="For cloud_base_km: what to do with a column without a return of the surface, where the beam ended "
+        "in the cloud: it has no base.",
+    )
     surface: str = Field(
         "layer_descriptor/Lidar_Surface_Altitude", description="Height of the surface seen by the lidar (profile,), m."
     )
@@ -348,6 +354,9 @@ class Data(Settings):
     camera: Camera = Camera()
     lidar: Lidar = Lidar()
     navigation: Navigation = Navigation()
+    geometry: Geometry | None = Field(
+        None, description="Where the camera is and how it moves; of a height it is read by default, else not."
+    )
     sun_angles: bool = Field(True, description="Give the network the sun's direction; false needs no navigation file.")
     features: tuple[Feature, ...] = Field((), description="Further numbers per frame.")
     labels: LabelCount = Field(

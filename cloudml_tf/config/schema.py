@@ -13,6 +13,7 @@ from cloudml_tf.config.coverage import check_swath
 from cloudml_tf.config.data import Data, LabelDensity, Overweight, Preprocessing, Settings, Split, Target
 from cloudml_tf.config.model import Loss, Model
 from cloudml_tf.config.renamed import renamed
+from cloudml_tf.config.targets import QUANTITIES
 from cloudml_tf.config.training import Augmentation, Pretraining, Tracking, Training
 
 
@@ -49,6 +50,11 @@ class Output(Settings):
     report: bool = Field(True, description="Draw the figures and write report.html.")
 
 
+def _is_height(target: Any) -> bool:
+    name = target.get("name") if isinstance(target, dict) else None
+    return name in QUANTITIES and QUANTITIES[name].is_height
+
+
 class Config(Settings):
     """The configuration of a whole run."""
 
@@ -75,6 +81,15 @@ class Config(Settings):
     @classmethod
     def _old_names(cls, content: Any) -> Any:
         return renamed(content) if isinstance(content, dict) else content
+
+    @model_validator(mode="before")
+    @classmethod
+    def _geometry_of_heights(cls, content: Any) -> Any:
+        """A height is seen by geometry, so that it is read where nothing is said of it."""
+        if not isinstance(content, dict) or not _is_height(content.get("target")):
+            return content
+        data = content.get("data", {})
+        return {**content, "data": {"geometry": {}, **data}} if isinstance(data, dict) else content
 
     @model_validator(mode="after")
     def _contracts(self) -> "Config":

@@ -9,7 +9,7 @@ import numpy as np
 from cloudml_tf.config.data import Data
 from cloudml_tf.data.readers.flights import Flight
 from cloudml_tf.data.readers.frames import read_pieces
-from cloudml_tf.data.samples import Samples, nadir_pixel
+from cloudml_tf.data.samples import Samples, nadir_pixel, sight_of
 
 BLOCK_BYTES, MOST_FRAMES = 2**26, 1024  # limits of the decoded frames of a block
 
@@ -79,4 +79,5 @@ def samples_of_block(block: Block, sequences: np.ndarray, flight: Flight, data: 
         piece=flight.piece[middle],
         flight_names=(flight.name,),
         nadir=nadir_pixel(flight.frame_shape, data),
+        sight=sight_of([flight], {flight.name: np.arange(block.first, block.end)}, data),
     )

@@ -17,6 +17,7 @@ from cloudml_tf.config.schema import Config
 from cloudml_tf.data.augmentation import Augment, SequenceAugmentation
 from cloudml_tf.data.independence import block_ids, effective_size
 from cloudml_tf.data.label_weights import overweight
+from cloudml_tf.data.plane_sweep import Sight, axes_of, heights_km, sweep
 from cloudml_tf.data.readers.flights import Flight
 from cloudml_tf.data.readers.frames import FrameTable, Progress, build_table, camera_fingerprint
 from cloudml_tf.data.statistics import image_statistics
@@ -129,6 +130,7 @@ class Samples:
     flight_names: tuple[str, ...]
     nadir: tuple[int, int]  # (row, column) of the lidar's footprint
     offsets: tuple[int, ...] = (0,)  # (P,) the labels' locations, pixels ahead of nadir
+    sight: Sight | None = None  # of the frames of the table, where their geometry is known
     single: ClassVar[tuple[int, ...]] = ()  # every channel is an image
 
     def __len__(self) -> int:
@@ -247,7 +249,21 @@ class Samples:
                 angles = np.deg2rad(self.sun_angles_deg[index[:, middle]])
                 columns += [*np.sin(angles).T, *np.cos(angles).T]
             chunks.append(np.stack([*columns, *self.features[index[:, middle]].T], axis=1))
-        return {"image_statistics": np.concatenate(chunks).astype("float32")}
+        found = {"image_statistics": np.concatenate(chunks).astype("float32")}
+        swept = self.swept_heights()
+        return found if swept is None else {**found, "plane_sweep": swept[:, None]}
+
+    def swept_heights(self) -> np.ndarray | None:
+        """(n,) the height of the cloud at nadir by geometry alone, km; None where that is unknown."""
+        if self.sight is None or self.index.shape[1] < 2:
+            return None
+        found = np.full(len(self), np.nan)
+        for first in range(0, len(self), MOST_SEQUENCES):
+            here = slice(first, first + MOST_SEQUENCES)
+            index = self.index[here]
+            frames, nadir = self.sight.axes.upright(self.table[index], self.nadir)
+            found[here] = sweep(frames, self.sight.geometry[index], nadir, self.sight.height_km)[0]
+        return found if np.isfinite(found).any() else None
 
 
 def sequences(flight: Flight, temporal_frames: int) -> np.ndarray:
@@ -346,7 +362,18 @@ def samples_of_table(
         piece=piece,
         flight_names=tuple(flight.name for flight in flights),
         nadir=nadir_pixel(flights[0].frame_shape, config.data),
+        sight=sight_of(flights, table.frames, config.data),
     )
+
+
+def sight_of(flights: Sequence[Flight], frames: Mapping[str, np.ndarray], data: Data) -> Sight | None:
+    """From where these frames of the flights were taken; None where the geometry of one flight is unknown."""
+    columns = [flight.motion.columns for flight in flights]
+    known = [rows[frames[flight.name]] for flight, rows in zip(flights, columns, strict=True) if rows is not None]
+    if len(known) < len(flights) or data.geometry is None:
+        return None
+    height = heights_km(data.geometry.sweep_top_km, data.geometry.sweep_step_km)
+    return Sight(np.concatenate(known), axes_of(data), height)
 
 
 def check_same_frames(flights: list[Flight]) -> None:

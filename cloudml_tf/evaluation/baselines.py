@@ -1,6 +1,7 @@
 """What a network has to beat: the mean; regressions on features of the examples; and retrievals of other methods.
 
-Sequences have image statistics (`cloudml_tf.data.statistics`), for ridge regression and gradient boosting; scenes have
+Sequences have image statistics (`cloudml_tf.data.statistics`), for ridge regression and gradient boosting, and for
+heights the plane sweep (`cloudml_tf.data.plane_sweep`), where their geometry is known; scenes have
 each pixel by itself, for a boosting without neighbours, and the retrieval of their file where it has one.
 
 To add one: a model in `MODELS`, by the kind of features that it sees; a new kind of features comes from
@@ -24,7 +25,7 @@ def fit_predict(
 ) -> dict[str, dict[str, np.ndarray]]:
     """Standardised predictions of each baseline for each split, fitted to the training split with its weights.
 
-    Returns {"mean" | "ridge" | "gradient_boosting" | "pixel_boosting" | a retrieval: {split: (n, *P)}}, NaN where
+    Returns {"mean" | "ridge" | "gradient_boosting" | … | a retrieval: {split: (n, *P)}}, NaN where
     there is no label or no retrieval. None of them sees the labels of the validation or test split.
     """
     train = parts["train"]
@@ -99,4 +100,13 @@ def _of_pixels(seed: int) -> dict[str, Any]:
     return {"pixel_boosting": make_pipeline(HistGradientBoostingRegressor(max_iter=150, random_state=seed))}
 
 
-MODELS = {"image_statistics": _of_statistics, "pixels": _of_pixels}
+def _of_sweep(seed: int) -> dict[str, Any]:
+    """A straight line: what is seen lies between base and top. Where nothing could be compared, the median counts."""
+    from sklearn.impute import SimpleImputer
+    from sklearn.linear_model import LinearRegression
+    from sklearn.pipeline import make_pipeline
+
+    return {"plane_sweep": make_pipeline(SimpleImputer(strategy="median"), LinearRegression())}
+
+
+MODELS = {"image_statistics": _of_statistics, "pixels": _of_pixels, "plane_sweep": _of_sweep}

@@ -29,6 +29,8 @@ REFERENCES = {  # colour and marker, the same in every picture
     "mean": (GREY, "x"),
     "ridge": (GREY, "s"),
     "gradient_boosting": (ORANGE, "s"),
+    "pixel_boosting": (ORANGE, "s"),
+    "plane_sweep": (INK, "^"),
     "oracle": (INK, "D"),
 }
 # Bitmaps do not follow the theme: a blue between the two, and density as opacity, are right on light and on dark.

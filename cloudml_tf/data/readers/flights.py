@@ -10,6 +10,7 @@ from cloudml_tf.config.data import Camera, Data, FlightFiles, Limits, Target
 from cloudml_tf.data.readers import clocks, hdf5, times
 from cloudml_tf.data.readers.folders import features_in
 from cloudml_tf.data.readers.formats.frames import is_series
+from cloudml_tf.data.readers.geometry import UNKNOWN, CameraMotion, read_geometry
 from cloudml_tf.data.readers.lidar import Profiles, read_profiles
 from cloudml_tf.data.readers.navigation import check_parts, feature_rows, read_navigation, read_positions
 from cloudml_tf.utils.errors import DataError
@@ -33,6 +34,7 @@ class Flight:
     features: np.ndarray  # (N, F); NaN where unknown
     latitude_deg: np.ndarray  # (N,) from the navigation file, else from the nearest profile; NaN where unknown
     longitude_deg: np.ndarray  # (N,)
+    motion: CameraMotion = UNKNOWN
     counts: dict[str, int] = field(default_factory=dict)  # frames and profiles left out, by reason
     limits: Limits = field(default_factory=Limits)  # for its files
 
@@ -82,6 +84,7 @@ def load_flight(name: str, files: FlightFiles, data: Data, target: Target, label
         features=np.stack(features, axis=1) if features else np.zeros((len(time_s), 0)),
         latitude_deg=latitude,
         longitude_deg=longitude,
+        motion=UNKNOWN if data.geometry is None else read_geometry(files, data, time_s, total, row, beside),
         counts=counts,
         limits=data.limits,
     )

@@ -58,15 +58,20 @@ def _or_refused(name: str, refused: dict[str, str] | None) -> Iterator[None]:
 def flight_files(folder: Path, data: Data, labels: bool = True) -> FlightFiles:
     """Find the three files of one folder by their name patterns.
 
-    Without `labels`, for a prediction: the lidar file only if it holds a feature, and the navigation file even where it
-    can give only positions.
+    Without `labels`, for a prediction: the lidar file only if it holds a feature. The navigation file is taken where it
+    is there and can give positions of a prediction, or the geometry.
     """
     found = {"camera": str(_one_file(folder, data, "camera"))}
     for role in _roles(data, labels):
         found[role] = str(_one_file(folder, data, role))
-    if "navigation" not in found and not labels and _matching(folder, data.navigation.files):
+    if "navigation" not in found and _helped_by_navigation(data, labels) and _matching(folder, data.navigation.files):
         found["navigation"] = str(_one_file(folder, data, "navigation"))
     return FlightFiles.model_validate(found)
+
+
+def _helped_by_navigation(data: Data, labels: bool) -> bool:
+    """Whether a navigation file that is not needed is of use."""
+    return not labels or data.geometry is not None
 
 
 def features_in(role: str, data: Data) -> list[Feature]:
@@ -187,5 +192,5 @@ def _files_of_star(star: str, files: dict[str, Found], data: Data, labels: bool)
                 f"{', '.join(_patterns(data, role))}. Received: {problem}. Set data.{role}.files, or name each "
                 "flight's files in data.flights."
             )
-    may_have = ["navigation"] if not labels and len(paths["navigation"]) == 1 else []
+    may_have = ["navigation"] if _helped_by_navigation(data, labels) and len(paths["navigation"]) == 1 else []
     return FlightFiles.model_validate({role: str(paths[role][0]) for role in dict.fromkeys([*needed, *may_have])})

@@ -14,6 +14,7 @@ from cloudml_tf.data.readers.units import Wanted, convert
 from cloudml_tf.utils.errors import DataError
 
 NOT_OPAQUE = r"\b(not|non|un|no)\b ?-?(opaque|attenuated|saturated)|transparent|semi ?transparent"
+HIGHEST_GROUND_M = 9000.0  # fills are below, -9999
 UNLIKELY_HEIGHT = -500.0  # in any unit: fills are below
 OPAQUE = r"opaque|attenuated|saturated|extinguish|beam ended|no (surface|ground) (return|echo|signal)"
 NO_CLOUD = r"\b(no|not|non|without)\b|clear|aerosol|dust|smoke|surface|precip|rain|noise|invalid|unknown|undetermined"
@@ -98,6 +99,7 @@ def _labels(file: h5py.File, lidar: Lidar, target: Target, count: int) -> tuple[
     left = ~clear | (lidar.clear_sky == "zero")
     for reason, where in (
         ("profiles opaque", _opaque(file, lidar, target, count)),
+        ("profiles whose beam ended in the cloud", _beam_ended(file, lidar, target, count)),
         ("profiles off the ocean", _off_ocean(file, lidar, count)),
         *(
             (f"profiles flagged {text}", where)
@@ -248,6 +250,18 @@ def _opaque(file: h5py.File, lidar: Lidar, target: Target, count: int) -> np.nda
             f"which code is opaque. Received: {shown}. Set data.lidar.opaque to null, or fix the file."
         )
     return (codes.reshape(count, -1) == 1).any(axis=1)
+
+
+def _beam_ended(file: h5py.File, lidar: Lidar, target: Target, count: int) -> np.ndarray:
+    """Columns (P,) without a return of the surface, where the lowest base is where the beam ended and not the cloud's.
+
+    A file without any return of the surface says nothing about its beams.
+    """
+    name = _named(file, lidar, "surface")
+    if name is None or lidar.beam_ended == "keep" or target.name != "cloud_base_km":
+        return np.zeros(count, bool)
+    seen = np.abs(_metres(file, lidar, "surface", count)) <= HIGHEST_GROUND_M
+    return ~seen if seen.any() else np.zeros(count, bool)
 
 
 def _flagged_bad(file: h5py.File, name: str, count: int) -> dict[str, np.ndarray]:

@@ -48,7 +48,7 @@ def read_navigation(
                 "Name one in data.flights, or set data.sun_angles to false."
             )
         with hdf5.open_file(Path(files.navigation), data.limits) as file:
-            count, rows, near = _rows_of_frames(file, data.navigation, time_s, total, row)
+            count, rows, near = rows_of_frames(file, data.navigation, time_s, total, row)
             for one in wanted:
                 values = feature_rows(file, one, count, "rows")[rows]
                 columns["navigation", one.name] = np.where(near, values, np.nan)
@@ -62,7 +62,7 @@ def read_navigation(
     return sun, columns
 
 
-def _rows_of_frames(
+def rows_of_frames(
     file: h5py.File, navigation: Navigation, time_s: np.ndarray, total: int, row: np.ndarray
 ) -> tuple[int, np.ndarray, np.ndarray]:
     """The file's number of rows; the row of each frame (N,); and whether it is near enough in time (N,)."""
@@ -118,7 +118,7 @@ def read_positions(
         missing = [key for key, name in names.items() if not hdf5.has(file, name)]
         if any(names[key] == Navigation.model_fields[key].default for key in missing):
             return otherwise
-        count, rows, near = _rows_of_frames(file, navigation, time_s, total, row)
+        count, rows, near = rows_of_frames(file, navigation, time_s, total, row)
         values = np.stack([_degrees(file, navigation, key, count)[rows] for key in names])
     return np.where((np.abs(values) <= FARTHEST) & near, values, np.nan)
 

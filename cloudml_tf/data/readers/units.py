@@ -1,4 +1,4 @@
-"""Lengths, angles and pure numbers in the unit that a file writes, by UDUNITS, the library of the CF conventions.
+"""Lengths, angles, speeds and pure numbers in the unit that a file writes, by UDUNITS, the library of CF.
 
 A unit that is not understood, or that measures something else, is refused by name.
 """
@@ -12,8 +12,8 @@ import numpy as np
 if TYPE_CHECKING:
     from cf_units import Unit
 
-Wanted = Literal["km", "degree", "1"]
-KINDS: dict[Wanted, str] = {"km": "a length", "degree": "an angle", "1": "a pure number"}
+Wanted = Literal["km", "degree", "1", "m s-1"]
+KINDS: dict[Wanted, str] = {"km": "a length", "degree": "an angle", "1": "a pure number", "m s-1": "a speed"}
 NONE = ("", "1", "none", "unitless", "dimensionless", "no unit", "no units", "nounits", "unity", "n/a", "na", "-", "--")
 # Spellings that UDUNITS does not know, or takes for something else (its nmi is a thousand-millionth of a mile).
 _ALIASES = {
@@ -23,6 +23,7 @@ _ALIASES = {
     "deg east": "degree", "deg_north": "degree", "deg_east": "degree", "decimal degrees": "degree",
     "decimal degree": "degree", "decimal_degrees": "degree", "rads": "radian",
     "nmi": "nautical_mile", "nautical miles": "nautical_mile", "nautical mile": "nautical_mile",
+    "mps": "m s-1", "kt": "knot", "kts": "knot", "knots": "knot",
     "mtr": "m", "mtrs": "m", "mts": "m", "kms": "km", "fts": "ft",
 }  # fmt: skip
 _LEVEL = re.compile(  # what a height counts from does not change its unit
@@ -71,7 +72,7 @@ def measures_as(unit: str, other: str) -> bool:
 
 
 def convert(values: np.ndarray, unit: str, wanted: Wanted) -> np.ndarray:
-    """Values of a unit in km, degrees or as pure numbers. Raises `ValueError` for a unit of something else."""
+    """Values of a unit in km, degrees, m/s or as pure numbers. Raises `ValueError` for a unit of something else."""
     if not measures(unit, wanted):
         raise ValueError(f"unit '{unit[:80]}' is not known as {KINDS[wanted]}")
     if is_none(unit):

@@ -69,7 +69,12 @@ def references(rows: Mapping[str, Any]) -> list[str]:
     first = next((row for row in rows.values() if "ridge_r2" in row), None)
     if first is None:
         return []
-    names = {"ridge_r2": "ridge", "gradient_boosting_r2": "gradient boosting", "oracle_r2": "oracle"}
+    names = {
+        "ridge_r2": "ridge",
+        "gradient_boosting_r2": "gradient boosting",
+        "plane_sweep_r2": "plane sweep",
+        "oracle_r2": "oracle",
+    }
     reached = [f"{name} {first[key]['mean']:.3f}" for key, name in names.items() if key in first]
     return [f"R² of {', '.join(reached)}"]
 

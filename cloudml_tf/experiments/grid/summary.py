@@ -47,7 +47,7 @@ def row_summary(by_seed: Runs, reference: Runs) -> dict[str, Any]:
     found["collapsed"] = sum(bool(run["training"]["collapsed"]) for run in runs)
     found["phase3_passed"] = sum(bool(run["phase3"]["passed"]) for run in runs)
     found["tiers"] = {name: sum(run["tier"]["name"] == name for run in runs) for name in TIERS}
-    for name in ("ridge", "gradient_boosting"):
+    for name in ("ridge", "gradient_boosting", "plane_sweep"):
         if runs and all(name in run.get("baselines", {}) for run in runs):
             found[f"{name}_r2"] = spread_of([run["baselines"][name]["test"]["r2"] for run in runs])
     if runs and all("oracle" in run for run in runs):

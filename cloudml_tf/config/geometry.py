@@ -1,0 +1,67 @@
+"""The geometry of a camera that moves: what turns the motion of a cloud through the images into its height."""
+
+import re
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+SOURCE = "a number, `navigation:DATASET`, `camera:DATASET`, or `camera:@ATTRIBUTE` of the file"
+
+
+def _source(given: float | str | None) -> float | str | None:
+    if isinstance(given, str) and not re.fullmatch(r"(navigation|camera):@?[^@:\s][^:]*", given):
+        raise ValueError(f"needs {SOURCE}")
+    return given
+
+
+Source = Annotated[float | str | None, AfterValidator(_source)]
+
+
+class Geometry(BaseModel):
+    """Altitude, motion, attitude and wind. Each is a number, or where to read it: a dataset, or an attribute of a file.
+
+    A source that you name must exist; where a default one is missing, the geometry counts as unknown. Without the
+    wind, it counts as calm.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    altitude: Source = Field("navigation:nav/altitude", description=f"Camera above sea level, m: {SOURCE}.")
+    ground_speed: Source = Field("navigation:nav/groundSpeed", description="Speed over ground, m/s.")
+    pixel_m: Source = Field("camera:@pixel_m", description="Side of a pixel at sea level straight below, m.")
+    pixel_mrad: Source = Field(None, description="The same as an angle, mrad: set this one or pixel_m.")
+    roll: Source = Field("navigation:nav/roll", description="Degrees; missing is 0, level.")
+    pitch: Source = Field("navigation:nav/pitch", description="Degrees; missing is 0, level.")
+    drift: Source = Field(
+        None, description="Course over ground minus heading, degrees; where it is null, from `course`, else 0."
+    )
+    course: Source = Field(None, description="Course over ground, degrees from north; with data.navigation.heading.")
+    wind_along: Source = Field(
+        "navigation:weather/windAlongTrack",
+        description="The clouds' wind along the track, m/s; from behind is positive.",
+    )
+    wind_across: Source = Field(
+        "navigation:weather/windAcrossTrack",
+        description="The clouds' wind across the track, m/s; to the right is positive.",
+    )
+    wind_error_m_s: float = Field(1.0, ge=0, description="Standard error of that wind: about 0.09 km for each m/s.")
+    wind_speed: Source = Field(
+        None,
+        description="Speed of the clouds' wind, m/s, with wind_from; instead of wind_along and wind_across. An "
+        "aircraft's own wind is that of its flight level: name it here only if it is the clouds' too.",
+    )
+    wind_from: Source = Field(None, description="Direction from which that wind blows, degrees from north.")
+    roll_positive: Literal["right wing down", "left wing down"] = Field(
+        "right wing down", description="What a positive roll means; in aviation the right wing is down."
+    )
+    pitch_positive: Literal["nose up", "nose down"] = Field(
+        "nose up", description="What a positive pitch means; in aviation the nose is up."
+    )
+    forward: Literal["increasing", "decreasing"] = Field(
+        "increasing", description="Whether the image's index along the track grows forward."
+    )
+    right: Literal["increasing", "decreasing"] = Field(
+        "increasing", description="Whether the image's index across the track grows to the right."
+    )
+    sweep_top_km: float = Field(6.0, gt=0, le=25, description="Highest height that is tried.")
+    sweep_step_km: float = Field(0.1, gt=0, le=1, description="Step of the heights that are tried.")
