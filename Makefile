@@ -22,9 +22,17 @@ venv: .venv/.installed
 train: venv
 	$(BIN)/python -m cloudml_tf.train configs/tier1.json
 
+# Types are checked while the tests begin. Many tests start processes, which would compile our modules each time.
 test: .venv/.tested
+	$(BIN)/python -m compileall -q cloudml_tf tests benchmarks
+	+$(MAKE) --no-print-directory -j 2 lint quick
+
+.PHONY: lint quick
+lint: .venv/.tested
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+quick: .venv/.tested
 	$(BIN)/pytest -n 2 --dist worksteal -m "not slow" --cov --cov-report=term --cov-fail-under=95 --durations=30
 
 test-all: test

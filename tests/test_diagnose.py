@@ -244,6 +244,7 @@ def test_over_regularised(healthy: Path, tmp_path: Path, capsys) -> None:
     }  # fmt: skip
 
 
+@pytest.mark.slow
 def test_a_learning_rate_that_is_too_high(start: Callable[..., Path], capsys) -> None:
     found = diagnosed(start(training={"learning_rate": 1.0, "max_epochs": 3}), capsys)
     assert found["verdict"] == "learning rate"
@@ -258,6 +259,7 @@ def test_a_loss_that_is_no_number_is_a_matter_of_the_learning_rate(start: Callab
     assert "training.gradient_clip_norm" in settings_of(found)
 
 
+@pytest.mark.slow
 def test_too_few_labels(start: Callable[..., Path], capsys) -> None:
     run = start(data={"simulation": {"lidar_interval_s": 25.0}}, training={"max_epochs": 3, "batch_size": 4})
     found = diagnosed(run, capsys)

@@ -195,6 +195,7 @@ def test_members_that_were_asked_otherwise_are_refused(
     assert text in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_passes_with_dropout(pair: list[Path]) -> None:
     """They differ, and return for the same seed; mirror images are seen by turns."""
     first = read_finished(pair[0], "first")

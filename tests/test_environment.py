@@ -93,10 +93,10 @@ INLINE = "module://matplotlib_inline.backend_inline"
     ("name", "modules"),
     [
         ("nonsense", "cloudml_tf.losses, cloudml_tf.inference.quicklook"),  # Keras imports matplotlib too
-        (INLINE, "cloudml_tf.reports.figure"),
-        ("module://no.such.module", "cloudml_tf.reports.plots"),
-        ("TkAgg", "cloudml_tf.reports.maps"),
-        ("nonsense", "cloudml_tf.experiments.search.page"),
+        (INLINE, "cloudml_tf.reports.figure, cloudml_tf.reports.plots, cloudml_tf.reports.maps"),
+        pytest.param("module://no.such.module", "cloudml_tf.reports.plots", marks=pytest.mark.slow),
+        pytest.param("TkAgg", "cloudml_tf.reports.maps", marks=pytest.mark.slow),
+        pytest.param("nonsense", "cloudml_tf.experiments.search.page", marks=pytest.mark.slow),
     ],
 )
 def test_no_backend_of_a_notebook_ends_anything(name: str, modules: str) -> None:

@@ -297,6 +297,7 @@ def test_a_missing_package_is_named_before_anything_is_trained(
     assert shown.count("formats litert need packages that are not installed: no-such-package. Run `pip install") == 2
 
 
+@pytest.mark.slow
 def test_training_writes_the_configured_formats(tiny_file, tmp_path: Path, capsys) -> None:
     path = tiny_file(training={"max_epochs": 1}, output={"export": True, "export_formats": ["onnx"]})
     assert main(["train", str(path), "--run-dir", str(tmp_path / "run"), "--json"]) == 0

@@ -29,8 +29,13 @@ def schedule() -> keras.optimizers.schedules.LearningRateSchedule:
     return keras.optimizers.schedules.CosineDecay(0.0, 20, warmup_target=0.05, warmup_steps=4)
 
 
-@pytest.mark.parametrize("clip", [None, 0.3])
-@pytest.mark.parametrize("frozen", [False, True])
+@pytest.mark.parametrize(
+    ("clip", "frozen"),
+    [
+        (0.3, True),
+        *(pytest.param(c, f, marks=pytest.mark.slow) for c, f in ((None, False), (0.3, False), (None, True))),
+    ],
+)
 def test_the_same_weights_as_keras(clip: float | None, frozen: bool) -> None:
     options = {"weight_decay": 0.5, "global_clipnorm": clip}
     ours = trained(FusedAdamW(schedule(), **options), frozen=frozen)

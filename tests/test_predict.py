@@ -144,6 +144,7 @@ def test_a_flight_that_nothing_fits_is_written_and_told(
     assert "mean radiance" not in shown  # a black frame has no radiance to compare
 
 
+@pytest.mark.slow
 def test_an_ensemble_brings_its_interval(finished: Path, bare: Path, tmp_path: Path) -> None:
     """The same run twice: no spread, and the width that its validation flight asks for."""
     shutil.copytree(finished, tmp_path / "two")

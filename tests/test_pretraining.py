@@ -313,6 +313,7 @@ def test_a_training_pretrains_hands_over_and_trains_its_control(tiny_file, tmp_p
         assert not (tmp_path / "third").exists()
 
 
+@pytest.mark.slow
 def test_an_encoder_that_did_not_converge_is_not_handed_over(tiny_file, tmp_path: Path, capsys) -> None:
     bad = {**SHORT, "learning_rate": 10.0, "control": False}
     path = tiny_file(pretraining=bad, training={"max_epochs": 1})
@@ -372,7 +373,7 @@ def test_a_folder_without_a_pretraining_is_named(tiny_file, tmp_path: Path, caps
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.parametrize("options", [{}, {"contrast_boxes": (3,)}])
+@pytest.mark.parametrize("options", [pytest.param({}, marks=pytest.mark.slow), {"contrast_boxes": (3,)}])
 def test_a_reconstruction_is_kept_in_a_file_cloned_and_goes_on(options: dict, tmp_path: Path) -> None:
     # Without dropout: Keras keeps no state of random generators in a file.
     model = reconstruction(regressor(dropout=0.0, **options), frames="random", focus=np.float32(2.0))
@@ -428,7 +429,7 @@ class Spoilt(keras.utils.PyDataset):
         return (self.frames[4 * number : 4 * number + 4],)
 
 
-@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("bad", [np.nan, *(pytest.param(one, marks=pytest.mark.slow) for one in (np.inf, -np.inf))])
 def test_pixels_that_are_no_numbers_are_named_and_leave_the_weights_alone(bad: float) -> None:
     x, model = frames(12), reconstruction(regressor())
     x[9, 1, 2, 3:6, 0] = bad
@@ -445,6 +446,7 @@ def test_pixels_that_are_no_numbers_are_named_and_leave_the_weights_alone(bad: f
 
 
 @pytest.mark.skipif(keras.backend.backend() == "jax", reason="JAX hides the weights from callbacks")
+@pytest.mark.slow
 def test_the_guard_names_the_tensor_of_a_reconstruction() -> None:
     x, model = frames(8), reconstruction(regressor())
     x[5] = np.nan

@@ -270,7 +270,10 @@ def judged(samples: Samples, z: np.ndarray) -> dict:
     }
 
 
-@pytest.mark.parametrize("kind", ["good", "constant", "two labels", "many labels"])
+@pytest.mark.parametrize(
+    "kind",
+    ["good", "constant", *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("two labels", "many labels"))],
+)
 def test_any_evaluation_gives_a_page(kind: str, tmp_path: Path) -> None:
     count = {"two labels": 2, "many labels": 6000}.get(kind, 40)
     samples, _ = scene(count=count, step=1)

@@ -342,6 +342,7 @@ def warm_started(search_file, finished: Path):
     return make
 
 
+@pytest.mark.slow
 def test_a_trial_starts_from_the_weights_of_init_from_as_train_does(warm_started, finished: Path, tmp_path) -> None:
     from cloudml_tf import CloudHyperModel
     from cloudml_tf.experiments.run import train

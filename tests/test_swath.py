@@ -80,7 +80,7 @@ def test_the_export_answers_as_the_run_does_also_for_scenes_of_another_size(home
     assert "straight below the aircraft" not in card
 
 
-@pytest.mark.parametrize("model", ["run", "savedmodels/tiny-swath"])
+@pytest.mark.parametrize("model", [pytest.param("run", marks=pytest.mark.slow), "savedmodels/tiny-swath"])
 def test_an_evaluation_gives_the_scores_of_the_run(home, model, tmp_path) -> None:
     command = ["evaluate", str(home / model), "--flights", "7", "8", "--run-dir", str(tmp_path / "judged")]
     assert main(command) == 0
@@ -199,6 +199,7 @@ def test_a_training_on_scenes_is_diagnosed(home, capsys) -> None:
     assert found["diagnosis"]["verdict"] == metrics(home)["diagnosis"]["verdict"]
 
 
+@pytest.mark.slow
 def test_runs_on_scenes_are_compared_scene_by_scene(home, other, tmp_path, capsys) -> None:
     assert main(["compare", str(home / "run"), str(other), "--run-dir", str(tmp_path / "compared"), "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
@@ -212,6 +213,7 @@ def test_runs_on_scenes_are_compared_scene_by_scene(home, other, tmp_path, capsy
     assert any(tmp_path.joinpath("compared").glob("*.html"))
 
 
+@pytest.mark.slow
 def test_runs_on_scenes_are_one_ensemble(home, other, tmp_path, capsys) -> None:
     folder = tmp_path / "joined"
     command = ["ensemble", str(home / "run"), str(other), "--run-dir", str(folder)]
@@ -252,6 +254,7 @@ def test_a_search_trains_networks_of_scenes(home, tmp_path, capsys) -> None:
     assert [trial["status"] for trial in found["trials"]] == ["completed", "completed"]
 
 
+@pytest.mark.slow
 def test_scenes_train_in_bfloat16_and_are_exported_as_onnx_too(home, tmp_path, capsys) -> None:
     config, run = str(home / "config.json"), tmp_path / "run"
     options = {"training.max_epochs": 1, "training.mixed_precision": "true", "evaluation.baselines": "false"}

@@ -130,6 +130,7 @@ def _stop_at(wanted: int):
     return on_epoch_begin
 
 
+@pytest.mark.slow
 def test_a_run_that_was_killed_while_it_was_judged_ends_as_it_had_ended(
     tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -284,12 +285,18 @@ def test_a_log_target_with_smearing_is_a_mean_in_physical_units(tiny, tmp_path: 
             "model": {"nadir_linear": True, "contrast_boxes": [3], "mirror_average": True},
             "split": {"kind": "time_blocks", "gap_s": 10},
         },
-        {
-            "preprocessing": {"per_frame": True},
-            "model": {"architecture": "simple_cnn"},
-            "loss": {"target_variance": "batch", "base": "huber", "delta": 0.5},
-        },
-        {"training": {"schedule": "constant", "early_stopping_monitor": "composite", "mixed_precision": True}},
+        pytest.param(
+            {
+                "preprocessing": {"per_frame": True},
+                "model": {"architecture": "simple_cnn"},
+                "loss": {"target_variance": "batch", "base": "huber", "delta": 0.5},
+            },
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(
+            {"training": {"schedule": "constant", "early_stopping_monitor": "composite", "mixed_precision": True}},
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 def test_every_variant_trains(tiny, tmp_path: Path, changes: dict) -> None:

@@ -100,8 +100,8 @@ class Target(Settings):
     def _usual_range(cls, given: Any) -> Any:
         """Text alone is the coverage. The default range is the quantity's own."""
         given = {"coverage": given} if isinstance(given, str) else given
-        if isinstance(given, dict) and given.get("name") in QUANTITIES:
-            low, high = QUANTITIES[given["name"]].usual
+        if isinstance(given, dict) and str(given.get("name")) in QUANTITIES:
+            low, high = QUANTITIES[str(given["name"])].usual
             return {"minimum": low, "maximum": high, **given}
         return given
 

@@ -51,7 +51,7 @@ class Output(Settings):
 
 
 def _is_height(target: Any) -> bool:
-    name = target.get("name") if isinstance(target, dict) else None
+    name = str(target.get("name")) if isinstance(target, dict) else ""
     return name in QUANTITIES and QUANTITIES[name].is_height
 
 
