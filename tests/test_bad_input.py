@@ -137,7 +137,11 @@ FAULTS: dict[str, tuple[dict[str, Any], dict[str, Any], list[str]]] = {
     "fill only": (
         {"lidar": {DEPTH: np.full((10, 10), FILL)}},
         {},
-        ["flight a has no label for optical_depth", "'profiles without a usable value': 10", "Check data.lidar"],
+        [
+            "flight a has no label for optical_depth",
+            "holds no usable value in 10 profiles with cloud",
+            "Check data.lidar",
+        ],
     ),
     "NaN only": ({"label": np.full(10, np.nan)}, {}, ["flight a has no label", "Check data.lidar"]),
     "infinite only": ({"label": np.full(10, np.inf)}, {}, ["flight a has no label", "Check data.lidar"]),
@@ -145,12 +149,12 @@ FAULTS: dict[str, tuple[dict[str, Any], dict[str, Any], list[str]]] = {
     "negative heights": (
         {"lidar": {BASE: slots(*[[-0.5]] * 10)}},
         {"target.name": "cloud_base_km"},
-        ["flight a has no label for cloud_base_km", "'profiles without a usable value': 10"],
+        ["flight a has no label for cloud_base_km", "holds no usable value in 10 profiles with cloud"],
     ),
     "out of range": (
         {"label": np.full(10, 9.0)},
         {},
-        ["flight a has no label", "between 0.1 and 2.0", "'profiles out of range': 10", "target.maximum"],
+        ["flight a has no label", "between 0.1 and 2", "10 profiles out of range", "target.maximum"],
     ),
     "sequence longer than the flight": (
         {"frame_s": START_S + np.arange(6), "profile_s": START_S + np.array([2.0, 3.0])},
@@ -160,7 +164,7 @@ FAULTS: dict[str, tuple[dict[str, Any], dict[str, Any], list[str]]] = {
     "no sun angles": (
         {"navigation": {ZENITH: np.full(40, np.nan), AZIMUTH: np.full(40, np.nan)}},
         {},
-        ["'frames without sun angles': 40", "data.sun_angles"],
+        ["40 frames without sun angles", "data.sun_angles"],
     ),
     "black": (
         {"camera": {SIGNAL: np.zeros((40, 8, 10), "uint16")}},

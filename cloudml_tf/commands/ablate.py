@@ -12,6 +12,7 @@ from typing import Any
 from cloudml_tf.commands.arguments import add_common, finish, overrides_from
 from cloudml_tf.config.load import expand
 from cloudml_tf.config.run_folder import read_json
+from cloudml_tf.evaluation.scores import FEWEST_EPOCHS
 from cloudml_tf.experiments.grid.cells import Cell, Grid, cells, load_grid, run_cells
 from cloudml_tf.experiments.grid.summary import summarise
 from cloudml_tf.utils.console import Console
@@ -44,12 +45,13 @@ def _pass_gate(grid: Grid, wanted: list[Cell], home: Path, jobs: int, console: C
     first = [cell for cell in wanted if cell.row == grid.gate]
     run_cells(first, home, jobs, console, retry)
     folders = [cell.folder(home) / "metrics.json" for cell in first]
-    passed = [read_json(path)["phase3"]["passed"] for path in folders if path.is_file()]
+    passed = [bool(read_json(path)["phase3"]["passed"]) for path in folders if path.is_file()]
     if sum(passed) * 2 <= len(first):
         raise ConfigError(
             f"row {grid.gate} passed the acceptance (R² above 0, s above 40 %, spread, rising s) with {sum(passed)} of "
             f"{len(first)} seeds, and more than half must pass before the other rows are trained. "
-            "`cloudml diagnose` says why a run failed; --no-gate trains them anyway."
+            f"`cloudml diagnose` says why a run failed, and one of fewer than {FEWEST_EPOCHS} epochs is not judged; "
+            "--no-gate trains them anyway."
         )
     console.say(f"gate: {grid.gate} passed the acceptance with {sum(passed)} of {len(first)} seeds")
 

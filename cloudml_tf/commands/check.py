@@ -17,7 +17,7 @@ from cloudml_tf.config.schema import Config
 from cloudml_tf.data.prepare import reads_scenes
 from cloudml_tf.data.scaling import fit_scaling
 from cloudml_tf.diagnostics.check import scenes, survey
-from cloudml_tf.diagnostics.check.findings import Finding
+from cloudml_tf.diagnostics.check.findings import Finding, together
 from cloudml_tf.diagnostics.check.sun import judge_sun
 from cloudml_tf.diagnostics.check.survey import Checked
 from cloudml_tf.utils.console import Console
@@ -34,6 +34,7 @@ def check(config: Config, console: Console, probe: bool = True) -> Checked:
         _look_at_scenes(found, console)
     if found.parts and survey.judge_parts(found):
         _try(found, console, probe)
+    found.findings = together(found.findings, found.files)
     return found
 
 

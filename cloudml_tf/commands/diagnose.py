@@ -4,8 +4,9 @@ import argparse
 from pathlib import Path
 
 from cloudml_tf.commands.arguments import add_common, finish, overrides_from
-from cloudml_tf.config.run_folder import check_overrides
+from cloudml_tf.config.run_folder import WHOLE, check_overrides, read_json
 from cloudml_tf.diagnostics.diagnosis.verdict import diagnose, print_diagnosis
+from cloudml_tf.reports.tables import below_baseline
 from cloudml_tf.utils.console import Console
 from cloudml_tf.utils.files import write_json
 
@@ -25,6 +26,8 @@ def run(args: argparse.Namespace) -> int:
     console = Console(machine=args.json)
     evaluation = None if args.evaluation is None else Path(args.evaluation)
     found = diagnose(Path(args.folder), evaluation, console, args.quick, overrides)
+    whole = Path(args.folder) / WHOLE
+    console.say(*(below_baseline(read_json(whole)) if whole.is_file() else []))
     print_diagnosis(console, found)
     if args.run_dir is not None:
         write_json(Path(args.run_dir) / "diagnosis.json", found)
