@@ -180,7 +180,7 @@ def test_simulate_writes_flights_and_keeps_them(tmp_path: Path, capsys) -> None:
         folder = Path(json.loads(capsys.readouterr().out)["flights"][0])
         assert {p.suffix for p in folder.iterdir()} == {".h5", ".hdf5"}
     assert main(["simulate", str(tmp_path), "--set", "frames=6"]) == 2
-    assert "unknown key 'frames'; did you mean 'frame_rows'?" in capsys.readouterr().err
+    assert "unknown key 'frames'; did you mean 'frames_per_flight'?" in capsys.readouterr().err
     assert main(["simulate"]) == 2
     assert "needs a folder" in capsys.readouterr().err
 

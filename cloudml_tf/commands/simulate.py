@@ -18,7 +18,7 @@ from cloudml_tf.utils.errors import ConfigError
 def simulation_config(preset: str | None, overrides: dict[str, Any]) -> SimulationConfig:
     """Make settings from a preset and overrides without sections. Raises `ConfigError` naming the field."""
     content = {**({"preset": preset} if preset else {}), **overrides}
-    return validated(SimulationConfig, content, "simulation settings")
+    return validated(SimulationConfig, content, "simulation settings", overrides)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
