@@ -65,7 +65,7 @@ def refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Refused:
         assert code == 2
         assert out == says
         assert err.startswith(f"cloudml {arguments[0]}: ")
-        assert err.count("cloudml ") == 1  # one message
+        assert err.count("\ncloudml ") == 0  # one message
         assert "Traceback" not in err
         assert files_below(tmp_path) == before  # no run folder, no leftovers
         return err
@@ -420,8 +420,45 @@ def test_a_cache_that_cannot_be_written(home: Path, refused: Refused) -> None:
 
 def test_simulating_into_a_place_that_cannot_be_written(home: Path, refused: Refused) -> None:
     message = refused("simulate", home / NO_PLACE / "flights", "--flights", 1)
-    assert f"{home / NO_PLACE / 'flights'}" in message
-    assert "Choose a writable folder" in message
+    assert f"{home / NO_PLACE / 'flights'}: the folder cannot be made (Not a directory); choose another." in message
+    assert ".lock" not in message
+
+
+def test_a_folder_with_a_configuration_is_told_with_it(home: Path, refused: Refused) -> None:
+    camp = home / "camp"
+    camp.mkdir()
+    write_config(home).rename(camp / "config.json")
+    (camp / "schema.json").write_text("{}")
+    assert (
+        f"{camp}: is a folder; give a configuration, which is a JSON file. Did you mean {camp}/config.json?"
+        in refused("train", camp)
+    )
+    message = refused("predict", camp, "x")
+    assert f"nothing was trained here. `cloudml train {camp / 'config.json'}` trains a run; name its folder." in message
+    run = home / "runs" / "tiny" / "20260101-120000"
+    run.mkdir(parents=True)
+    (run / "metrics.json").write_text("{}")
+    assert f"nothing was trained here. Name one of its runs: {run}.\n" in refused("predict", camp, "x")
+
+
+def test_an_export_is_no_run_and_a_file_is_no_model(home: Path, refused: Refused) -> None:
+    model = home / "savedmodels" / "camp"
+    model.mkdir(parents=True)
+    (model / "saved_model.pb").touch()
+    (model / "cloudml.json").write_text('{"run": "camp/20260101-120000"}')
+    needs = f"{model}: is an exported model, and this command needs the folder of its run, camp/20260101-120000."
+    assert needs in refused("diagnose", model)
+    assert needs in refused("export", model)
+    message = refused("predict", model / "saved_model.pb", "x")
+    assert f"saved_model.pb: is a file. Give the folder of a run or a model, {model}." in message
+
+
+def test_scenes_without_lidar_name_the_option_first(home: Path, refused: Refused) -> None:
+    for name in "abc":
+        lidar_file(home / "flights" / name).unlink()
+    message = refused("scenes", home / "flights", "-o", home / "x.h5")
+    assert message.startswith("cloudml scenes: --no-lidar writes scenes of these flights without labels, for predict")
+    assert "no lidar file" in message
 
 
 def test_nothing_to_resume(home: Path, refused: Refused) -> None:

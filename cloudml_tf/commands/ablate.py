@@ -23,6 +23,13 @@ from cloudml_tf.utils.locks import alone_in
 NAME = "grid.json"  # in the grid's folder: the grid as it was run
 
 
+MINIMAL = """a minimal GRID, beside config.json:
+  {"experiment_name": "my_grid",
+   "base": "config.json",
+   "seeds": [1, 2, 3],
+   "rows": {"as it is": {}, "no penalty": {"set": {"loss.weight": 0}}}}"""
+
+
 def train_grid(grid: Grid, home: Path, jobs: int, console: Console, retry: bool = False) -> dict[str, Any]:
     """Train the gate first, then all cells; write the summary and the page, and return the summary."""
     wanted = cells(grid)
@@ -58,10 +65,12 @@ def _pass_gate(grid: Grid, wanted: list[Cell], home: Path, jobs: int, console: C
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add this command's arguments."""
+    parser.epilog = f"{MINIMAL}\n\n{parser.epilog}"
     parser.add_argument(
         "grid",
         metavar="GRID",
-        help="a grid file, e.g. configs/ablation.json: rows of settings, each trained with every seed",
+        help="a grid file, such as configs/ablation.json in a clone of the project: rows of settings, each trained "
+        "with every seed",
     )
     add_grid_arguments(parser)
 

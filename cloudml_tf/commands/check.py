@@ -146,8 +146,12 @@ def write_checked(folder: Path, found: Checked) -> None:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add this command's arguments."""
     parser.add_argument("config", metavar="CONFIG", help="a JSON configuration, e.g. configs/tier1.json")
-    parser.add_argument("--no-probe", action="store_true", help="leave the network out: Keras is not loaded")
-    add_common(parser)
+    parser.add_argument(
+        "--no-probe",
+        action="store_true",
+        help="leave out the probe, a network that has to learn one batch by heart; Keras is then not loaded",
+    )
+    add_common(parser, run_dir="where to write check.json and check.png; without it nothing is written")
 
 
 def run(args: argparse.Namespace) -> int:

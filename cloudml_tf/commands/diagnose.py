@@ -16,7 +16,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("folder", metavar="RUN", help="a run folder, finished or cut off")
     parser.add_argument("--evaluation", metavar="DIR", help="a folder of `cloudml evaluate` on a held-out flight")
     parser.add_argument("--quick", action="store_true", help="read the run folder only, not the flight files")
-    add_common(parser)
+    add_common(
+        parser,
+        "evaluation.baselines=false",
+        seed=False,
+        run_dir="where to write diagnosis.json; without it nothing is written",
+    )
 
 
 def run(args: argparse.Namespace) -> int:

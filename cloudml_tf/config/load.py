@@ -25,6 +25,11 @@ from cloudml_tf.utils.suggest import did_you_mean
 
 Model = typing.TypeVar("Model", bound=BaseModel)
 LONGEST_PATH = 4096
+HOW_TO_GET = {
+    "configuration": "The command `init` writes one.",
+    "search": "`cloudml search --help` shows a minimal one.",
+    "grid": "`cloudml ablate --help` shows a minimal one.",
+}
 SCHEMA_PATH = Path("configs/schema.json")
 
 
@@ -54,19 +59,23 @@ def resolve(content: dict[str, Any], overrides: Mapping[str, Any] | None, source
     return validated(Config, content, source, overrides, before)
 
 
-def read_content(path: str | Path) -> dict[str, Any]:
-    """The JSON object of a configuration file, not yet validated. Raises `ConfigError` where it is not one."""
+def read_content(path: str | Path, kind: str = "configuration") -> dict[str, Any]:
+    """The JSON object of a configuration file, not yet validated. Raises `ConfigError` where it is not one.
+
+    `kind` is what the file is for: a configuration, a search or a grid.
+    """
     path = Path(path)
     if path.is_dir():
-        inside = sorted(path.glob("*.json"))
-        hint = "The command `init --from FILE…` proposes one for your flights."
+        usual = path / "config.json"
+        inside = [usual] if usual.is_file() and kind == "configuration" else sorted(path.glob("*.json"))
+        hint = HOW_TO_GET[kind] + (" `init --from FILE…` proposes one for your flights." * (kind == "configuration"))
         hint = f"Did you mean {inside[0]}?" if len(inside) == 1 else hint
-        raise ConfigError(f"{path}: is a folder; give a configuration, which is a JSON file. {hint}")
+        raise ConfigError(f"{path}: is a folder; give a {kind}, which is a JSON file. {hint}")
     try:
         content = plain_json.read(path)
     except FileNotFoundError:
-        hint = did_you_mean(path, ".json") or " The command `init` writes one."
-        raise ConfigError(f"{path}: no such configuration file.{hint}") from None
+        hint = did_you_mean(path, ".json") or f" {HOW_TO_GET[kind]}"
+        raise ConfigError(f"{path}: no such {kind} file.{hint}") from None
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read as a text file ({error}). Give a JSON file.") from None
     except json.JSONDecodeError as error:

@@ -96,7 +96,7 @@ def _explain(where: str, details: list[Any], root: type[BaseModel]) -> str:
         kinds = _kinds_with(first["loc"], root)
         if kinds:
             return f"unknown key '{where}'; it belongs to {' and '.join(kinds)}"
-        near = _nearest_key(where, key[:LONGEST_SHOWN], known, root)
+        near = nearest_key(where, key[:LONGEST_SHOWN], known, root)
         hint = f"did you mean '{near}'?" if near else f"known here: {', '.join(known)}"
         return f"unknown key '{where}'; {hint}"
     if first["type"] == "missing":
@@ -141,7 +141,7 @@ def _in_our_words(message: str) -> str:
     return message.replace("Input should be", "must be")
 
 
-def _nearest_key(where: str, key: str, known: list[str], root: type[BaseModel]) -> str | None:
+def nearest_key(where: str, key: str, known: list[str], root: type[BaseModel]) -> str | None:
     """The field that an unknown key may have meant: a similar one of its section, what others call it, one below its
     section, or one of that name elsewhere."""
     parent = where.removesuffix(key)

@@ -132,11 +132,11 @@ class Search(Settings):
 def load_search(path: str | Path, overrides: Mapping[str, Any] | None = None) -> Search:
     """Read and check a search; overrides of `tuner.*` and `space.*` apply to the search, all others to the base."""
     path = Path(path)
-    content = read_content(path)
+    content = read_content(path, "search")
     if "base" not in content and "split" in content:
         raise ConfigError(
             f"{path}: is the configuration of one training. A search is a file that names it as its `base`, with the "
-            "values to try in its `space`: see configs/search.json."
+            "values to try in its `space`: see `cloudml search --help`."
         )
     own = ("tuner.", "space.")
     for key, value in (overrides or {}).items():
