@@ -21,13 +21,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Pretrain alone, probe the encoder, and report whether it converged."""
+    config = config_from(args)
+    if args.resume and args.run_dir is None:
+        raise ConfigError("--resume needs --run-dir, the folder of the interrupted pretraining.")
     quiet_tensorflow()
     from cloudml_tf.train.pretrain import NAME, pretrain
     from cloudml_tf.train.transfer import print_pretraining, probes
 
-    config = config_from(args)
-    if args.resume and args.run_dir is None:
-        raise ConfigError("--resume needs --run-dir, the folder of the interrupted pretraining.")
     console = Console(machine=args.json)
     console.warn(*config.warnings())
     prepared = read_data(config, console)
