@@ -49,7 +49,7 @@ def as_lines(
     by_source: dict[str, list[str]] = {}
     for where, text in explain(error, root).items():
         cause = _cause(where, list(overrides), good) or source
-        told = text.removeprefix(f"'{cause.removeprefix('--set ')}': ")
+        told = text.removeprefix(f"'{cause.removeprefix('--set ').removeprefix('--')}': ")
         by_source.setdefault(cause, []).append(told)
     shown = [f"{cause}: " + "\n  ".join(texts) for cause, texts in by_source.items()]
     lines = "\n  ".join(shown).split("\n")
@@ -102,12 +102,8 @@ def _explain(where: str, details: list[Any], root: type[BaseModel]) -> str:
     if first["type"] == "missing":
         described = [model.model_fields[first["loc"][-1]].description for model in _follow(first["loc"][:-1], root)[1]]
         return f"'{where}' is required and missing" + (f": {described[0].rstrip('.')}" if any(described) else "")
-    if first["type"] == "union_tag_not_found":
-        return f"'{where}.{context['discriminator'].strip(chr(39))}' is required and missing"
-    if first["type"] == "union_tag_invalid":
-        kinds = context["expected_tags"].rsplit(", ", 1)
-        key = f"{where}.{context['discriminator'].strip(chr(39))}"
-        return f"'{key}': must be {' or '.join(kinds)}. Received: {shortened(json.dumps(context['tag']))}"
+    if first["type"].startswith("union_tag_"):
+        return _of_kind(f"{where}.{context['discriminator'].strip(chr(39))}", first)
     if first["type"] == "model_type":
         fields = [name for model in _follow(first["loc"], root)[1] for name in model.model_fields]
         return (
@@ -121,6 +117,14 @@ def _explain(where: str, details: list[Any], root: type[BaseModel]) -> str:
     shown = "" if is_section else f" Received: {shortened(json.dumps(received, default=str))}"
     of_field = f"'{where}': " if where else ""  # a contract between fields names them itself
     return f"{of_field}{', or '.join(messages)}{_or_null(first, root)}.{shown}"
+
+
+def _of_kind(key: str, detail: Any) -> str:
+    """A line about the kind of a section, which is missing or unknown."""
+    if detail["type"] == "union_tag_not_found":
+        return f"'{key}' is required and missing"
+    kinds = detail["ctx"]["expected_tags"].rsplit(", ", 1)
+    return f"'{key}': must be {' or '.join(kinds)}. Received: {shortened(json.dumps(detail['ctx']['tag']))}"
 
 
 def _or_null(detail: Any, root: type[BaseModel]) -> str:
