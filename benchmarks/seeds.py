@@ -45,7 +45,7 @@ def table(seeds: list[int], found: list[dict]) -> str:
     ]
     for seed, m in zip(seeds, found, strict=True):
         cells = [f"{m['test'][key]:.3f}" for key in KEYS]
-        passed = "passed" if m["phase3"]["passed"] else "failed"
+        passed = {True: "passed", False: "failed", None: "not judged"}[m["phase3"]["passed"]]
         seconds = f"{m['training']['seconds']:.0f}"
         lines.append("| " + " | ".join([str(seed), *cells, m["tier"]["name"], passed, seconds]) + " |")
     rows = {"network": [m["test"] for m in found]}

@@ -10,18 +10,17 @@ import importlib
 import inspect
 import json
 import re
-import types
-import typing
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel
-from pydantic_core import PydanticUndefined
 
 import cloudml_tf
 from cloudml_tf.commands.arguments import exit_codes
 from cloudml_tf.commands.main import VERBS, build_parser
 from cloudml_tf.config.data import REPRODUCTION
+from cloudml_tf.config.described import default_of, limits_of, type_name
+from cloudml_tf.config.mistakes import models_in
 from cloudml_tf.config.schema import Config
 from cloudml_tf.config.simulation import PRESETS, SimulationConfig
 from cloudml_tf.utils.errors import EXIT_CODES
@@ -64,55 +63,13 @@ FIRST = (  # what a user sets first, in that order
 SECTIONS = ("", "data", "split", "target", "training", "model", "loss", "augmentation", "output", "evaluation")
 SIMULATOR = "data.simulation"
 COLUMNS = "| field | type | default | limits | meaning |\n|---|---|---|---|---|"
-LIMITS = {"ge": "≥", "gt": ">", "le": "≤", "lt": "<", "min_length": "length ≥", "max_length": "length ≤"}
 HEAD = "# {}\n\nReference, made by `python docs/make_reference.py` · [all pages](../README.md)\n\n{}\n"
 
 
-def type_name(annotation: Any) -> str:
-    """A type as a reader of JSON thinks of it: "number", "text", "list of whole numbers", '"a" or "b"'."""
-    simple = {int: "whole number", float: "number", str: "text", bool: "true or false", type(None): "null"}
-    if annotation in simple:
-        return simple[annotation]
-    origin, parts = typing.get_origin(annotation), typing.get_args(annotation)
-    if origin is typing.Annotated:
-        limits = ", ".join(limits_of(parts[1:]))
-        return type_name(parts[0]) + (f" ({limits})" if limits else "")
-    if origin is typing.Literal:
-        return " or ".join(f"`{json.dumps(part)}`" for part in parts)
-    if origin in (types.UnionType, typing.Union):
-        return " or ".join(type_name(part) for part in parts)
-    if origin is tuple and parts[-1] is Ellipsis:
-        return f"list of {type_name(parts[0])}"
-    if origin is tuple:
-        return f"[{', '.join(type_name(part) for part in parts)}]"
-    if origin is dict:
-        return f"object of {type_name(parts[1])}"
-    page = "simulation.md" if annotation is SimulationConfig else ""
-    return f"[{annotation.__name__}]({page}#{annotation.__name__.lower()})"
-
-
-def limits_of(metadata: typing.Iterable[Any]) -> list[str]:
-    """Bounds and patterns of a field, as signs."""
-    found = []
-    for item in metadata:
-        for constraint in getattr(item, "metadata", None) or [item]:
-            for name, sign in LIMITS.items():
-                value = getattr(constraint, name, None)
-                if value is not None:
-                    shown = f"{value:,}".replace(",", " ") if isinstance(value, int) else f"{value:g}"
-                    found.append(f"{sign} {shown}")
-    return found
-
-
-def default_of(field: Any) -> str:
-    """The default as JSON; "required" where there is none, nothing for a section of its own."""
-    if field.default is PydanticUndefined:
-        return "**required**"
-    if isinstance(field.default, BaseModel):
-        return ""
-    if isinstance(field.default, tuple) and field.default and isinstance(field.default[0], BaseModel):
-        return f"{len(field.default)} of them"
-    return f"`{json.dumps(field.default, default=list, ensure_ascii=False)}`"
+def linked(model: type) -> str:
+    """A section as a link to its table."""
+    page = "simulation.md" if model is SimulationConfig else ""
+    return f"[{model.__name__}]({page}#{model.__name__.lower()})"
 
 
 def sections(model: type[BaseModel], path: str, seen: dict[type[BaseModel], str]) -> None:
@@ -122,13 +79,6 @@ def sections(model: type[BaseModel], path: str, seen: dict[type[BaseModel], str]
         for found in models_in(field.annotation):
             if found not in seen:
                 sections(found, f"{path}.{name}".lstrip("."), seen)
-
-
-def models_in(annotation: Any) -> list[type[BaseModel]]:
-    """The pydantic models inside a type."""
-    if isinstance(annotation, type) and not isinstance(annotation, types.GenericAlias):
-        return [annotation] if issubclass(annotation, BaseModel) else []
-    return [model for part in typing.get_args(annotation) for model in models_in(part)]
 
 
 def config_page() -> str:
@@ -189,7 +139,7 @@ def section(model: type[BaseModel], path: str) -> str:
 def field_row(name: str, field: Any) -> str:
     """Name, type, default, limits and meaning of a field."""
     limits = ", ".join(limits_of(field.metadata))
-    return row(f"`{name}`", type_name(field.annotation), default_of(field), limits, field.description or "")
+    return row(f"`{name}`", type_name(field.annotation, linked), default_of(field), limits, field.description or "")
 
 
 def first_row(path: str) -> str:

@@ -65,7 +65,7 @@ def refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Refused:
         assert code == 2
         assert out == says
         assert err.startswith(f"cloudml {arguments[0]}: ")
-        assert err.count("cloudml ") == 1  # one message
+        assert err.count("\ncloudml ") == 0  # one message
         assert "Traceback" not in err
         assert files_below(tmp_path) == before  # no run folder, no leftovers
         return err
@@ -137,7 +137,11 @@ FAULTS: dict[str, tuple[dict[str, Any], dict[str, Any], list[str]]] = {
     "fill only": (
         {"lidar": {DEPTH: np.full((10, 10), FILL)}},
         {},
-        ["flight a has no label for optical_depth", "'profiles without a usable value': 10", "Check data.lidar"],
+        [
+            "flight a has no label for optical_depth",
+            "holds no usable value in 10 profiles with cloud",
+            "Check data.lidar",
+        ],
     ),
     "NaN only": ({"label": np.full(10, np.nan)}, {}, ["flight a has no label", "Check data.lidar"]),
     "infinite only": ({"label": np.full(10, np.inf)}, {}, ["flight a has no label", "Check data.lidar"]),
@@ -145,12 +149,12 @@ FAULTS: dict[str, tuple[dict[str, Any], dict[str, Any], list[str]]] = {
     "negative heights": (
         {"lidar": {BASE: slots(*[[-0.5]] * 10)}},
         {"target.name": "cloud_base_km"},
-        ["flight a has no label for cloud_base_km", "'profiles without a usable value': 10"],
+        ["flight a has no label for cloud_base_km", "holds no usable value in 10 profiles with cloud"],
     ),
     "out of range": (
         {"label": np.full(10, 9.0)},
         {},
-        ["flight a has no label", "between 0.1 and 2.0", "'profiles out of range': 10", "target.maximum"],
+        ["flight a has no label", "between 0.1 and 2", "10 profiles out of range", "target.maximum"],
     ),
     "sequence longer than the flight": (
         {"frame_s": START_S + np.arange(6), "profile_s": START_S + np.array([2.0, 3.0])},
@@ -160,7 +164,7 @@ FAULTS: dict[str, tuple[dict[str, Any], dict[str, Any], list[str]]] = {
     "no sun angles": (
         {"navigation": {ZENITH: np.full(40, np.nan), AZIMUTH: np.full(40, np.nan)}},
         {},
-        ["'frames without sun angles': 40", "data.sun_angles"],
+        ["40 frames without sun angles", "data.sun_angles"],
     ),
     "black": (
         {"camera": {SIGNAL: np.zeros((40, 8, 10), "uint16")}},
@@ -276,7 +280,7 @@ def test_bad_input_in_a_fold_leaves_no_folder(home: Path, refused: Refused) -> N
             ["'split.val' is required and missing", "unknown key 'split.vall'; did you mean 'split.val'?"],
         ),
         ({"split": {"train": ["a"]}}, ["'split.kind' is required and missing"]),
-        ({"split": {"kind": "random"}}, ["'split'", "'flights', 'leave_one_out', 'time_blocks'"]),
+        ({"split": {"kind": "random"}}, ["'split.kind': must be 'flights', 'leave_one_out' or 'time_blocks'"]),
         ({"training.batch_size": "many"}, ["'training.batch_size'", "valid integer", 'Received: "many"']),
         ({"training.learning_rate": -1}, ["'training.learning_rate'", "greater than 0", "Received: -1"]),
         ({"temporal_frames": 4}, ["'temporal_frames'", "1, 3, 5, 7", "Received: 4"]),
@@ -357,8 +361,13 @@ def test_a_configuration_that_is_no_file(home: Path, refused: Refused, place: st
     [
         ("training.max_epochs", "--set needs key=value"),
         ("=5", "--set needs key=value"),
-        ("training.max_epochs=soon", "'training.max_epochs'"),
-        ("trainin.max_epochs=5", "unknown key 'trainin'; did you mean 'training'?"),
+        ("training.max_epochs=soon", 'train: --set training.max_epochs: must be a valid integer. Received: "soon"'),
+        ("split.kind=random", "train: --set split.kind: must be 'flights', 'leave_one_out' or 'time_blocks'. Rec"),
+        ("target.maximum=None", "must be a valid number, or null for no limit. Received"),
+        ("data.camera.rows=1", "must be a list, [...], or null. Received: 1"),
+        ("target.minimum=3", "train: --set target.minimum: 'target': minimum 3.0 must be below maximum 2.0"),
+        ("model.head=quantile", "train: --set model.head: model.head 'quantile' and loss.base 'mse' do not fit"),
+        ("trainin.max_epochs=5", "train: --set trainin.max_epochs: unknown key 'trainin'; did you mean 'training'?"),
         ("seed.low=5", "'seed.low"),
         ("target.minimum=NaN", "NaN is not a number that JSON knows"),
     ],
@@ -411,8 +420,45 @@ def test_a_cache_that_cannot_be_written(home: Path, refused: Refused) -> None:
 
 def test_simulating_into_a_place_that_cannot_be_written(home: Path, refused: Refused) -> None:
     message = refused("simulate", home / NO_PLACE / "flights", "--flights", 1)
-    assert f"{home / NO_PLACE / 'flights'}" in message
-    assert "Choose a writable folder" in message
+    assert f"{home / NO_PLACE / 'flights'}: the folder cannot be made (Not a directory); choose another." in message
+    assert ".lock" not in message
+
+
+def test_a_folder_with_a_configuration_is_told_with_it(home: Path, refused: Refused) -> None:
+    camp = home / "camp"
+    camp.mkdir()
+    write_config(home).rename(camp / "config.json")
+    (camp / "schema.json").write_text("{}")
+    assert (
+        f"{camp}: is a folder; give a configuration, which is a JSON file. Did you mean {camp}/config.json?"
+        in refused("train", camp)
+    )
+    message = refused("predict", camp, "x")
+    assert f"nothing was trained here. `cloudml train {camp / 'config.json'}` trains a run; name its folder." in message
+    run = home / "runs" / "tiny" / "20260101-120000"
+    run.mkdir(parents=True)
+    (run / "metrics.json").write_text("{}")
+    assert f"nothing was trained here. Name one of its runs: {run}.\n" in refused("predict", camp, "x")
+
+
+def test_an_export_is_no_run_and_a_file_is_no_model(home: Path, refused: Refused) -> None:
+    model = home / "savedmodels" / "camp"
+    model.mkdir(parents=True)
+    (model / "saved_model.pb").touch()
+    (model / "cloudml.json").write_text('{"run": "camp/20260101-120000"}')
+    needs = f"{model}: is an exported model, and this command needs the folder of its run, camp/20260101-120000."
+    assert needs in refused("diagnose", model)
+    assert needs in refused("export", model)
+    message = refused("predict", model / "saved_model.pb", "x")
+    assert f"saved_model.pb: is a file. Give the folder of a run or a model, {model}." in message
+
+
+def test_scenes_without_lidar_name_the_option_first(home: Path, refused: Refused) -> None:
+    for name in "abc":
+        lidar_file(home / "flights" / name).unlink()
+    message = refused("scenes", home / "flights", "-o", home / "x.h5")
+    assert message.startswith("cloudml scenes: --no-lidar writes scenes of these flights without labels, for predict")
+    assert "no lidar file" in message
 
 
 def test_nothing_to_resume(home: Path, refused: Refused) -> None:

@@ -131,6 +131,34 @@ def test_a_clock_that_is_off(flights: Path, seconds: float) -> None:
     assert blamed(mended) == set()
 
 
+def test_one_fault_of_all_flights_is_one_finding(flights: Path) -> None:
+    """A height label that is fill alone, and a misspelt channel."""
+    for folder in flights.iterdir():
+        edit(folder, "CPL*", HEIGHTS[0], lambda heights: np.full_like(heights, -9999.0))
+    finding = only(checked(flights, target={"name": "cloud_base_km", "maximum": None}))
+    assert finding.name == "4 flights"
+    cause = f"data.lidar.base '{HEIGHTS[0]}' holds no usable value in "
+    assert cause in finding.evidence
+    assert "only fill values, negative or infinite ones; cloud_base_km cannot be trained" in finding.evidence
+    assert "flight sim01" in finding.evidence
+    assert finding.evidence.endswith("The same fault: sim02, sim03, sim04")
+    assert "{" not in finding.evidence
+
+    finding = only(checked(flights, data={"camera": {"channels": ["Product/Signl"]}}))
+    assert finding.evidence.count("no dataset 'Product/Signl'") == 1
+    assert finding.evidence.endswith("Nearest: 'Product/Signal'. The same fault: sim02, sim03, sim04")
+
+
+def test_limits_of_labels_are_told_in_words(flights: Path) -> None:
+    (finding,) = (
+        one
+        for one in checked(flights, target={"minimum": 3.0, "maximum": None}).findings
+        if one.level == "problem" and "no label" in one.evidence
+    )
+    assert "no label for optical_depth between 3 and no maximum: " in finding.evidence
+    assert " profiles out of range" in finding.evidence
+
+
 def test_a_clock_that_is_off_in_one_flight(flights: Path) -> None:
     edit(flights / "sim02", "CPL*", files.DAYS, lambda days: days + 3.0 / 86400)
     finding = only(checked(flights))

@@ -1,5 +1,6 @@
 """The door: verbs, help, options and exit codes."""
 
+import argparse
 import json
 import os
 import re
@@ -14,6 +15,7 @@ from cloudml_tf.commands.main import VERBS, main
 from cloudml_tf.utils.errors import EXIT_CODES
 
 TOOLS = ("benchmark", "completion")  # know no configuration
+UNRANDOM = ("predict", "diagnose", "export")  # draw nothing at random
 
 
 @pytest.mark.parametrize("verb", VERBS)
@@ -23,8 +25,11 @@ def test_every_verb_has_help_with_an_example_the_common_options_and_exit_codes(v
         main(arguments)
     assert stopped.value.code == 0
     shown = capsys.readouterr().out
-    for option in ("--json",) if verb in TOOLS else ("--set", "--seed", "--json", "--run-dir"):
+    options = ("--set", "--json", "--run-dir", *(["--seed"] if verb not in UNRANDOM else []))
+    for option in ("--json",) if verb in TOOLS else options:
         assert option in shown
+    assert ("--seed" in shown) == (verb not in (*TOOLS, *UNRANDOM))
+    assert verb in TOOLS or "cloudml config explain" in " ".join(shown.split())
     assert f"example: cloudml {verb}" in shown
     assert "exit codes: 0 done" in shown
 
@@ -92,6 +97,15 @@ def test_beginnings_and_negative_numbers_are_no_wrong_options(words: list[str], 
             ["train", "x.json", "--set", "training.max_epochs", "5"],
             "cloudml train: unknown arguments: 5. Did you mean --set training.max_epochs=5? See `cloudml",
         ),
+        (
+            ["predict", "m", "a", "-o", "out", "b"],
+            "unknown arguments: b. Put all flights before -o. See `cloudml predict",
+        ),
+        (["init", "a", "--run-dir", "b"], "cloudml init: DIR and --run-dir both name the destination; keep one."),
+        (["simulate", "a", "--run-dir", "b"], "cloudml simulate: DIR and --run-dir both name the destination"),
+        (["export", "r", "-o", "a", "--run-dir", "b"], "cloudml export: -o and --run-dir both name the destination"),
+        (["search", "none.json"], "none.json: no such search file. `cloudml search --help` shows a minimal one."),
+        (["ablate", "none.json"], "none.json: no such grid file. `cloudml ablate --help` shows a minimal one."),
         (["completion", "bash", "--seed", "1"], "unknown option --seed. See `cloudml completion --help`."),
     ],
 )
@@ -171,6 +185,91 @@ def test_config_print_and_schema(tiny_file, tmp_path: Path, capsys) -> None:
     assert "is not current" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("option", [["--resume"], ["--lofo"], ["--run-dir", "r"]])
+def test_what_is_printed_is_not_trained(tiny_file, option: list[str], capsys) -> None:
+    assert main(["train", str(tiny_file()), "--print-config", *option]) == 2
+    assert f"--print-config trains nothing, and {option[0]} belongs to a training" in capsys.readouterr().err
+
+
+def test_a_setting_is_explained(capsys) -> None:
+    assert main(["config", "explain", "loss.weight"]) == 0
+    shown = capsys.readouterr().out
+    for text in (
+        "λ of the variance penalty; 0 is the plain base loss.",
+        "type     number",
+        "≥ 0, ≤ 100",
+        "default  0.5",
+    ):
+        assert text in shown
+    assert main(["config", "explain", "training.schedule", "--json"]) == 0
+    (field,) = json.loads(capsys.readouterr().out)["fields"]
+    assert (field["type"], field["default"]) == ('"cosine" or "constant"', '"cosine"')
+    assert main(["config", "explain", "trainin.lr"]) == 2
+    assert "no setting 'trainin'; did you mean 'training'?" in capsys.readouterr().err
+    assert main(["config", "explain", "training.lr"]) == 2
+    assert "no setting 'training.lr'; did you mean 'training.learning_rate'?" in capsys.readouterr().err
+    assert main(["config", "explain", "loss.weight.x"]) == 2
+    assert "no setting 'loss.weight.x'; " in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("key", ["", "split", "split.val", "data", "data.features", "data.simulation", "model.widths"])
+def test_explanations_fit_80_columns_and_name_what_is_below(key: str) -> None:
+    from cloudml_tf.config.described import describe, in_words
+
+    found = describe(key)
+    lines = in_words(found).splitlines()
+    assert max(map(len, lines)) < 80
+    for section in found.get("sections", []):
+        assert all(any(line.startswith(f"  {name} ") for line in lines) for name in section["settings"])
+    assert ("sections" in found) == lines[-1].startswith("more of one of them: cloudml config explain ")
+
+
+def test_explaining_a_setting_loads_no_tensorflow() -> None:
+    code = "import sys; from cloudml_tf.commands.main import main; main(['config', 'explain', 'loss'])"
+    code += "; assert not {'tensorflow', 'keras'} & sys.modules.keys()"
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+
+
+def test_the_examples_in_help_are_allowed() -> None:
+    from cloudml_tf.commands.main import build_parser
+    from cloudml_tf.config.load import load_config, parse_overrides
+    from cloudml_tf.config.run_folder import check_overrides
+
+    base = Path(__file__).parent.parent / "configs" / "tier1.json"
+    for verb in VERBS:
+        if verb in ("simulate", "search", "config", *TOOLS):
+            continue
+        found = re.search(r"by its path, such as (\S+);", _help_of_set(build_parser(verb), verb))
+        assert found is not None
+        overrides = parse_overrides([found[1]])
+        load_config(base, overrides)
+        if verb in ("predict", "evaluate", "ensemble", "export"):
+            check_overrides(overrides)
+
+
+def _help_of_set(parser: argparse.ArgumentParser, verb: str) -> str:
+    commands = next(one for one in parser._actions if isinstance(one, argparse._SubParsersAction)).choices
+    return next(str(one.help) for one in commands[verb]._actions if "--set" in one.option_strings)
+
+
+@pytest.mark.parametrize("verb", ["search", "ablate"])
+def test_the_minimal_file_in_help_is_one(verb: str, tmp_path: Path) -> None:
+    from cloudml_tf.commands import ablate, search
+    from cloudml_tf.experiments.grid.cells import cells, load_grid
+    from cloudml_tf.experiments.search.settings import load_search
+
+    (tmp_path / "config.json").write_text((Path(__file__).parent.parent / "configs/tier1.json").read_text())
+    module = {"search": search, "ablate": ablate}[verb]
+    title, _, content = module.MINIMAL.partition("\n")
+    assert len(content.splitlines()) <= 5
+    (tmp_path / "file.json").write_text(content)
+    if verb == "search":
+        assert load_search(tmp_path / "file.json").points() == 4
+    else:
+        assert len(cells(load_grid(tmp_path / "file.json", {}))) == 6
+    assert title.startswith("a minimal ")
+
+
 def test_simulate_writes_flights_and_keeps_them(tmp_path: Path, capsys) -> None:
     arguments = ["simulate", str(tmp_path / "flights"), "--count", "1", "--seed", "5", "--json"]
     settings = ["--set", "frames_per_flight=60", "--set", "frame_rows=8", "--set", "frame_columns=8"]
@@ -180,7 +279,7 @@ def test_simulate_writes_flights_and_keeps_them(tmp_path: Path, capsys) -> None:
         folder = Path(json.loads(capsys.readouterr().out)["flights"][0])
         assert {p.suffix for p in folder.iterdir()} == {".h5", ".hdf5"}
     assert main(["simulate", str(tmp_path), "--set", "frames=6"]) == 2
-    assert "unknown key 'frames'; did you mean 'frame_rows'?" in capsys.readouterr().err
+    assert "unknown key 'frames'; did you mean 'frames_per_flight'?" in capsys.readouterr().err
     assert main(["simulate"]) == 2
     assert "needs a folder" in capsys.readouterr().err
 

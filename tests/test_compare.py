@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 from cloudml_tf.commands.main import main
-from cloudml_tf.evaluation.comparison import compare
+from cloudml_tf.evaluation.comparison import NO_WINNER, compare
 from cloudml_tf.evaluation.scores import scores, tier
+from cloudml_tf.reports.comparison import table
 from cloudml_tf.utils.errors import RunError
 
 Predict = Callable[[np.ndarray, np.ndarray], np.ndarray]
@@ -130,16 +131,25 @@ def test_other_splits_and_other_data_are_warned_about(variant) -> None:
     assert any("data differ: last and moved" in text for text in found["warnings"])
 
 
-def test_other_test_flights_are_drawn_independently(variant) -> None:
+def test_other_test_samples_are_drawn_independently(variant) -> None:
     other = variant("other", poor)
     arrays = dict(np.load(other / "predictions.npz"))
-    arrays["test_flight"] = np.full(len(arrays["test_flight"]), "sim09")
+    arrays["test_time_s"] = arrays["test_time_s"] + 0.5
     np.savez_compressed(other / "predictions.npz", **arrays)
+    found = compare([variant("first", good), other])
+    assert not row(found, "r2")["paired"]
+    assert row(found, "r2")["winner"] == "first"
+
+
+def test_runs_of_other_test_flights_have_no_winner(variant) -> None:
+    other = variant("other", poor)
     data = read(other / "data.json")
     data["split"]["test"]["flights"] = ["sim09"]
     (other / "data.json").write_text(json.dumps(data))
-    found = compare([variant("first", good), other])
-    assert not row(found, "r2")["paired"]
+    found = compare([variant("first", good), variant("second", good), other])
+    assert all(one["winner"] is None and "lead" not in one for one in found["rows"])
+    assert [text for text in found["warnings"] if "no winner" in text] == [NO_WINNER]
+    assert all(cells[-2:] == ["", ""] for cells in table(found)[1])
     assert any("splits differ" in text for text in found["warnings"])
 
 

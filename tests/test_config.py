@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from cloudml_tf.config.data import LeaveOneOut, Overweight
+from cloudml_tf.config.data import LeaveOneOut, Overweight, TimeBlocks
 from cloudml_tf.config.load import (
     SCHEMA_PATH,
     expand,
@@ -101,7 +101,15 @@ def test_tier1_base_differs_in_the_target_alone() -> None:
         ({"data": {"camera": {"chanels": ["a"]}}}, "'data.camera.chanels'; did you mean 'data.camera.channels'"),
         ({"data": {"simulation": {"presett": "hard"}}}, "did you mean 'data.simulation.preset'"),
         ({"split": {"kind": "flights", "train": ["a"], "val": ["b"], "tset": ["c"]}}, "did you mean 'split.test'"),
-        ({"split": {"kind": "random"}}, "'split'"),
+        ({"split": {"kind": "random"}}, "'split.kind': must be 'flights', 'leave_one_out' or 'time_blocks'"),
+        ({"split": {"kind": "time_blocks", "train": []}}, "unknown key 'split.train'; it belongs to kind 'flights'"),
+        ({"loss": {"lambda": 1}}, "unknown key 'loss.lambda'; did you mean 'loss.weight'"),
+        ({"training": {"lr": 1}}, "did you mean 'training.learning_rate'"),
+        ({"training": {"epochs": 1}}, "did you mean 'training.max_epochs'"),
+        ({"pretraining": {"epochs": 1}}, "did you mean 'pretraining.max_epochs'"),
+        ({"data": {"channels": ["a"]}}, "did you mean 'data.camera.channels'"),
+        ({"training": {"dropout": 0.1}}, "did you mean 'model.dropout'"),
+        ({"target": {"maximum": "None"}}, "must be a valid number, or null for no limit. Received"),
         ({"model": {"heads": "four"}}, "'model.heads'"),
         ({"model": {"dropout": 1.5}}, "'model.dropout'.*less than 1.*Received: 1.5"),
         ({"temporal_frames": 4}, "'temporal_frames'"),
@@ -178,6 +186,31 @@ def test_overrides(tmp_path: Path) -> None:
         parse_overrides(["training.max_epochs"])
     with pytest.raises(ConfigError, match="'seed' is a value, not a section"):
         load_config(ROOT / "configs/tier1.json", {"seed.x": 5})
+
+
+def test_a_list_of_refused_items_is_not_called_empty(tiny_content) -> None:
+    with pytest.raises(ConfigError, match=r"'output.export_formats.0': must be .* Received: \"onx\"") as caught:
+        parse_config(tiny_content(output={"export_formats": ["onx"]}))
+    assert "at least 1" not in str(caught.value)
+
+
+def test_another_kind_replaces_the_section(capsys: pytest.CaptureFixture[str]) -> None:
+    changes = {"split.gap_s": 5.0, "split.kind": "time_blocks"}
+    assert load_config(ROOT / "configs/tier1.json", changes).split == TimeBlocks(gap_s=5.0)
+    said = "--set split.kind=time_blocks replaces the section: train, val, test are left out"
+    assert said in capsys.readouterr().err
+    with pytest.raises(ConfigError, match=r"^--set split.kind: 'split.test' is required and missing$"):
+        load_config(ROOT / "configs/tier1.json", {"split.kind": "leave_one_out"})
+
+
+def test_a_mistake_is_blamed_on_what_made_it(tmp_path: Path) -> None:
+    path = tmp_path / "bad.json"
+    path.write_text(json.dumps({"lambda": 1, **json.loads((ROOT / "configs/tier1.json").read_text())}))
+    with pytest.raises(ConfigError) as caught:
+        load_config(path, {"loss.weight": "much"})
+    own = f"{path}: unknown key 'lambda'; did you mean 'loss.weight'?"
+    option = '--set loss.weight: must be a valid number. Received: "much"'
+    assert {line.strip() for line in str(caught.value).splitlines()} == {own, option}
 
 
 def test_paths_read_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -26,7 +26,7 @@ from cloudml_tf.inference.export import parity
 from cloudml_tf.reports.tables import print_scores
 from cloudml_tf.train.tf_dataset import predict_batches
 from cloudml_tf.train.transfer import print_pretraining
-from cloudml_tf.utils.console import ROW, SENTENCE, Console, minutes
+from cloudml_tf.utils.console import NUMBERS, ROW, SENTENCE, Console, minutes
 from cloudml_tf.utils.tf_logging import expects_gpu
 
 WIDTH = 80
@@ -179,6 +179,7 @@ def test_the_row_of_an_epoch_fits_80_columns() -> None:
     keys = ("epoch", "loss", "val_loss", "r2", "s", "r", "bias", "lr", "time", "left")
     values = ("100/200", "12.3456", "12.3456", "-12.345", "1000%", "-0.999", "+12.345", "1.0e-03", "1234.5s", "120m00s")
     assert len(ROW.format(**dict(zip(keys, values, strict=True)))) < WIDTH
+    assert NUMBERS["bias"][2] == "bias/std"  # the table has it in the label's unit
 
 
 # --- TensorFlow

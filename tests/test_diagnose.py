@@ -336,6 +336,20 @@ def test_what_is_printed_names_verdict_evidence_and_the_set_to_try(healthy: Path
     assert read(out / "diagnosis.json")["verdict"] == "collapse"
 
 
+def test_a_better_baseline_is_said_before_the_verdict(healthy: Path, tmp_path: Path, capsys) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(healthy, run)
+    metrics = read(run / "metrics.json")
+    own = metrics["test"]["r2"]
+    better = {**metrics["test"], "r2": own + 0.05}
+    metrics["baselines"] = {"ridge": dict.fromkeys(("train", "val", "test"), better)}
+    (run / "metrics.json").write_text(json.dumps(metrics))
+    assert main(["diagnose", str(run), "--quick"]) == 0
+    first, second, *_ = capsys.readouterr().out.splitlines()
+    assert first.startswith(f"network below the best baseline: ridge {own + 0.05:.3f}, network {own:.3f} (R²; 95 %")
+    assert second.startswith("diagnosis: ")
+
+
 def test_a_training_ends_with_a_line_for_a_run_without_a_finding(healthy: Path, capsys) -> None:
     print_shortly(Console(), read(healthy / "metrics.json")["diagnosis"], healthy)
     (line,) = capsys.readouterr().out.splitlines()

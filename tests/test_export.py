@@ -12,6 +12,7 @@ from cloudml_tf.commands.main import main
 from cloudml_tf.config.load import load_config
 from cloudml_tf.config.run_folder import read_run
 from cloudml_tf.data.prepare import prepare
+from cloudml_tf.inference.export import card
 from cloudml_tf.inference.export.writer import target_folder, warn_of_replacement
 from cloudml_tf.utils.console import Console
 
@@ -135,3 +136,15 @@ def test_a_training_says_first_whose_export_it_will_replace(finished: Path, caps
     without = config.model_copy(update={"experiment_name": "not_exported_yet"})
     warn_of_replacement(Console(), without, finished)
     assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize(
+    ("counts", "text"),
+    [
+        ({"a": {"profiles opaque": 1000}, "b": {"profiles opaque": 234}}, "were left out: 1,234 profiles."),
+        ({"a": {"profiles opaque": 0}}, "No column was marked as one that the lidar cannot see through"),
+        ({}, "were left out where its files mark them."),
+    ],
+)
+def test_a_card_says_what_became_of_opaque_columns(counts: dict, text: str) -> None:
+    assert text in card._opaque({"counts": counts})

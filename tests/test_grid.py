@@ -73,7 +73,7 @@ def test_a_wrong_grid_is_refused_before_anything_is_trained(grid_file, changes: 
 
 
 def test_files_that_are_no_grid_are_named(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="no such configuration file"):
+    with pytest.raises(ConfigError, match="no such grid file"):
         load_grid(tmp_path / "none.json", {})
     (tmp_path / "bad.json").write_text("{")
     with pytest.raises(ConfigError, match="not valid JSON at line 1"):

@@ -118,6 +118,13 @@ def test_what_does_not_fit_is_refused(finished: Path, bare: Path, tmp_path: Path
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_destination_is_tried_before_a_prediction(finished: Path, bare: Path, tmp_path: Path, capsys: Any) -> None:
+    (tmp_path / "file").touch()
+    assert main(["predict", str(finished), str(bare), "-o", str(tmp_path / "file" / "out.nc")]) == 2
+    said = f"{tmp_path}/file/out.nc: cannot be written, since {tmp_path}/file is a file. Choose another place."
+    assert said in capsys.readouterr().err
+
+
 def test_the_name_of_a_flight_of_the_training_is_enough(finished: Path, tmp_path: Path) -> None:
     assert main(["predict", str(finished), "sim03", "-o", str(tmp_path / "out.nc")]) == 0
     with xr.open_dataset(tmp_path / "out.nc", engine="h5netcdf") as found:
@@ -137,8 +144,8 @@ def test_a_flight_that_nothing_fits_is_written_and_told(
     assert main(["predict", str(finished), str(folder), "-o", str(tmp_path / "out.nc")]) == 0
     shown = capsys.readouterr().out
     assert "night: no frame has a complete sequence around it" in shown
-    assert "night: no positions: " in shown
-    assert "no dataset 'nav/latitude' (data.navigation.latitude). Nearest: " in shown
+    assert "night: no positions: the file will have no latitude and longitude, as " in shown
+    assert "has no dataset 'nav/latitude' (perhaps 'nav/lat'); set data.navigation.latitude and longitude" in shown
     assert "'nav/lat'" in shown
     assert "night: most frames are outside the training range: zenith 85°, training has " in shown
     assert "mean radiance" not in shown  # a black frame has no radiance to compare

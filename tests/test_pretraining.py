@@ -1,6 +1,9 @@
 """Masked reconstruction: what is hidden, what the loss sees, which frames serve, and the hand-over."""
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import keras
@@ -453,3 +456,16 @@ def test_the_guard_names_the_tensor_of_a_reconstruction() -> None:
     model.compile("adam")
     with pytest.raises(ValueError, match="Not finite first: the input: 864 of 3,456 values are NaN"):
         model.fit(Spoilt(x), verbose=0, shuffle=False)
+
+
+def test_the_command_is_as_silent_as_the_others(tmp_path: Path, tiny_content) -> None:
+    """What Keras and TensorFlow write while they are loaded is held back; here the data are missing after that."""
+    path = tmp_path / "c.json"
+    data = {"path": str(tmp_path / "none")}
+    path.write_text(json.dumps({**tiny_content(), "data": data}))
+    environment = {name: value for name, value in os.environ.items() if name != "TF_CPP_MIN_LOG_LEVEL"}
+    command = [sys.executable, "-m", "cloudml_tf", "pretrain", str(path)]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    assert done.returncode == 2
+    assert done.stderr.startswith("cloudml pretrain: ")
+    assert done.stderr.count("\n") == 1

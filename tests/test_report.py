@@ -352,3 +352,50 @@ def test_a_collapsed_distribution_is_shown_to_its_top() -> None:
         (ax,) = picture.figure.axes
         tops = [patch.get_extents().y1 for patch in ax.patches]
         assert max(tops) <= ax.get_window_extent().y1
+
+
+# --- the verdict in words
+
+
+def found_of(r2: float, std: float = 0.483, **more: float) -> dict:
+    one = {"variance_ratio": 0.9, "correlation": 0.9, "bias": 0.0, "rmse": 0.2, "mae": 0.1, "pred_spread": 1.5}
+    interval = {"r2": [r2 - 0.03, r2 + 0.03]}
+    return {**one, "r2": r2, "r2_ceiling": 0.81, "target_std": std, "ci95": interval, "n": 100, "n_eff": 50, **more}
+
+
+def with_baselines(network: float, boosted: float, **more: float) -> dict:
+    of = {"ridge": found_of(0.742), "gradient_boosting": found_of(boosted)}
+    baselines = {name: {"test": found} for name, found in of.items()}
+    tier_of = {"name": "good", "next": None, "failed": []}
+    space = {"loss": "optical_depth", "physical": "optical_depth"}
+    return {"space": space, "test": found_of(network, **more), "baselines": baselines, "tier": tier_of}
+
+
+@pytest.mark.parametrize(("network", "words"), [(0.731, "do not overlap"), (0.78, "overlap")])
+def test_a_network_below_a_baseline_is_said_first(network: float, words: str) -> None:
+    lines = tables_module.verdict(with_baselines(network, 0.805))
+    expected = f"network below the best baseline: gradient_boosting 0.805, network {network:.3f}"
+    assert lines[:2] == [f"{expected} (R²; 95 % intervals {words})", "tier: good"]
+    assert tables_module.reasons(with_baselines(network, 0.805))[0].startswith("Network below the best baseline")
+
+
+def test_a_network_above_its_baselines_has_no_such_line() -> None:
+    assert tables_module.verdict(with_baselines(0.85, 0.805))[0] == "tier: good"
+    assert tables_module.below_baseline(with_baselines(0.8050001, 0.8050002)) == []  # they look alike
+    assert tables_module.below_baseline({"test": found_of(0.5)}) == []
+
+
+def test_absolute_limits_are_for_labels_that_are_spread_alike() -> None:
+    near, far = (tables_module.absolute_limits(with_baselines(0.9, 0.8, std=std)) for std in (0.483 * 1.4, 0.483 / 1.6))
+    assert "made for std 0.483" in near[0]
+    assert far == []
+
+
+def test_few_epochs_are_not_judged() -> None:
+    metrics = with_baselines(0.9, 0.8) | {"phase3": {"passed": None, "failed": []}, "training": {"epochs": 2}}
+    assert "acceptance: not judged (2 epochs)" in tables_module.verdict(metrics)
+
+
+@pytest.mark.parametrize(("s", "tag"), [(0.85, "85.0 % s above r"), (1.3, "130.0 % inflated"), (0.65, "65.0 %")])
+def test_an_s_above_r_is_named_by_what_it_is(s: float, tag: str) -> None:
+    assert tables_module.score_cells("network", found_of(0.3, variance_ratio=s, correlation=0.6))[2] == tag

@@ -83,12 +83,26 @@ def test_the_relative_limits_are_the_absolute_ones_over_the_originals_target() -
 
 def test_acceptance() -> None:
     good = scores.scores(*make(0.8, 0.9))
-    rising = [{"val_variance_ratio": v} for v in (0.2, 0.5, 0.6, 0.1)]
-    falling = [{"val_variance_ratio": v} for v in (0.6, 0.5, 0.2)]
+    rising = [{"val_variance_ratio": v} for v in (0.2, 0.5, 0.6, 0.1, 0.1)]
+    falling = [{"val_variance_ratio": v} for v in (0.6, 0.5, 0.4, 0.3, 0.2)]
     assert scores.phase3(good, rising, best_epoch=2)["passed"]
     assert "rank correlation" in scores.phase3(good, falling, best_epoch=None)["failed"][0]
     failed = scores.phase3(scores.scores(*make(0.1, 0.03, bias=0.2)), rising, 2)["failed"]
     assert [text.split()[0] for text in failed] == ["R²", "s", "spread/spread(label)"]
+
+
+def test_few_epochs_are_not_judged() -> None:
+    short = [{"val_variance_ratio": v} for v in (0.6, 0.5)]
+    found = scores.phase3(scores.scores(*make(0.8, 0.9)), short, best_epoch=0)
+    assert (found["passed"], found["failed"]) == (None, [])
+
+
+def test_a_score_and_its_limit_never_look_alike() -> None:
+    found = scores.scores(*make(0.9, 0.97))
+    found = {**found, "r2": 0.8, "correlation": 0.9, "rmse": 0.51803 * found["target_std"]}
+    assert scores.tier(found)["failed"] == ["RMSE/std(label) 0.51803, needs under 0.518"]
+    same = {**found, "rmse": 0.518, "target_std": 1.0}
+    assert scores.tier(same)["failed"] == ["RMSE/std(label) 0.518, needs under 0.518"]
 
 
 def test_the_rank_correlation_is_spearmans() -> None:

@@ -211,7 +211,7 @@ def test_the_table_of_epochs_ends_with_the_epoch_that_was_kept(program) -> None:
     lines = done.stdout.splitlines()
     start = next(number for number, line in enumerate(lines) if line.endswith("left"))
     head, *rows = lines[start : start + 4]
-    assert head.split() == ["epoch", "loss", "val", "loss", "val", "R²", "s", "r", "bias", "rate", "time", "left"]
+    assert head.split() == ["epoch", "loss", "val", "loss", "val", "R²", "s", "r", "bias/std", "rate", "time", "left"]
     assert [row.split()[-2][-1] for row in rows[:2]] == ["s", "s"]
     assert rows[2] == f"all 2 epochs; kept: epoch {metrics_of(run)['training']['best_epoch']}"
 

@@ -12,6 +12,7 @@ from typing import Any
 from cloudml_tf.commands.arguments import add_common, finish, overrides_from
 from cloudml_tf.config.load import expand
 from cloudml_tf.config.run_folder import read_json
+from cloudml_tf.evaluation.scores import FEWEST_EPOCHS
 from cloudml_tf.experiments.grid.cells import Cell, Grid, cells, load_grid, run_cells
 from cloudml_tf.experiments.grid.summary import summarise
 from cloudml_tf.utils.console import Console
@@ -20,6 +21,13 @@ from cloudml_tf.utils.files import write_json
 from cloudml_tf.utils.locks import alone_in
 
 NAME = "grid.json"  # in the grid's folder: the grid as it was run
+
+
+MINIMAL = """a minimal GRID, beside config.json:
+  {"experiment_name": "my_grid",
+   "base": "config.json",
+   "seeds": [1, 2, 3],
+   "rows": {"as it is": {}, "no penalty": {"set": {"loss.weight": 0}}}}"""
 
 
 def train_grid(grid: Grid, home: Path, jobs: int, console: Console, retry: bool = False) -> dict[str, Any]:
@@ -44,22 +52,25 @@ def _pass_gate(grid: Grid, wanted: list[Cell], home: Path, jobs: int, console: C
     first = [cell for cell in wanted if cell.row == grid.gate]
     run_cells(first, home, jobs, console, retry)
     folders = [cell.folder(home) / "metrics.json" for cell in first]
-    passed = [read_json(path)["phase3"]["passed"] for path in folders if path.is_file()]
+    passed = [bool(read_json(path)["phase3"]["passed"]) for path in folders if path.is_file()]
     if sum(passed) * 2 <= len(first):
         raise ConfigError(
             f"row {grid.gate} passed the acceptance (R² above 0, s above 40 %, spread, rising s) with {sum(passed)} of "
             f"{len(first)} seeds, and more than half must pass before the other rows are trained. "
-            "`cloudml diagnose` says why a run failed; --no-gate trains them anyway."
+            f"`cloudml diagnose` says why a run failed, and one of fewer than {FEWEST_EPOCHS} epochs is not judged; "
+            "--no-gate trains them anyway."
         )
     console.say(f"gate: {grid.gate} passed the acceptance with {sum(passed)} of {len(first)} seeds")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add this command's arguments."""
+    parser.epilog = f"{MINIMAL}\n\n{parser.epilog}"
     parser.add_argument(
         "grid",
         metavar="GRID",
-        help="a grid file, e.g. configs/ablation.json: rows of settings, each trained with every seed",
+        help="a grid file, such as configs/ablation.json in a clone of the project: rows of settings, each trained "
+        "with every seed",
     )
     add_grid_arguments(parser)
 

@@ -11,18 +11,31 @@ if TYPE_CHECKING:  # help should not wait for the configuration's models
     from cloudml_tf.config.schema import Config
 
 
-def add_common(parser: argparse.ArgumentParser) -> None:
-    """Add the options of every command."""
+def add_common(
+    parser: argparse.ArgumentParser,
+    example: str = "training.max_epochs=5",
+    seed: bool = True,
+    run_dir: str = "where to write, instead of the default folder",
+) -> None:
+    """Add the options of every command.
+
+    Args:
+        parser: of the command.
+        example: a change that the command allows.
+        seed: whether anything random happens, so that a seed has an effect.
+        run_dir: what becomes of --run-dir.
+    """
     parser.add_argument(
         "--set",
         action="append",
         default=[],
         metavar="KEY=VALUE",
-        help="override a configuration field by its path, such as training.max_epochs=5",
+        help=f"override a setting by its path, such as {example}; `cloudml config explain` says what there is",
     )
-    parser.add_argument("--seed", type=int, help="the seed of every random choice (overrides the configuration's)")
+    if seed:
+        parser.add_argument("--seed", type=int, help="the seed of every random choice (overrides the configuration's)")
     add_json(parser)
-    parser.add_argument("--run-dir", metavar="DIR", help="where to write, instead of the default folder")
+    parser.add_argument("--run-dir", metavar="DIR", help=run_dir)
 
 
 def add_json(parser: argparse.ArgumentParser) -> None:
@@ -35,7 +48,8 @@ def overrides_from(args: argparse.Namespace) -> dict[str, Any]:
     from cloudml_tf.config.load import parse_overrides
 
     overrides = parse_overrides(args.set)
-    return overrides if args.seed is None else {**overrides, "seed": args.seed}
+    seed = getattr(args, "seed", None)
+    return overrides if seed is None else {**overrides, "seed": seed}
 
 
 def config_from(args: argparse.Namespace) -> "Config":
@@ -45,10 +59,10 @@ def config_from(args: argparse.Namespace) -> "Config":
     return load_config(args.config, overrides_from(args))
 
 
-def check_one_place(output: str | None, run_dir: str | None) -> None:
-    """Refuse two destinations. Raises `ConfigError`."""
+def check_one_place(output: str | None, run_dir: str | None, name: str = "-o") -> None:
+    """Refuse two destinations; `name` is what the first one is called. Raises `ConfigError`."""
     if output is not None and run_dir is not None:
-        raise ConfigError("-o and --run-dir both name the destination; keep one.")
+        raise ConfigError(f"{name} and --run-dir both name the destination; keep one.")
 
 
 def print_json(content: Any) -> None:

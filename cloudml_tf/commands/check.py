@@ -17,7 +17,7 @@ from cloudml_tf.config.schema import Config
 from cloudml_tf.data.prepare import reads_scenes
 from cloudml_tf.data.scaling import fit_scaling
 from cloudml_tf.diagnostics.check import scenes, survey
-from cloudml_tf.diagnostics.check.findings import Finding
+from cloudml_tf.diagnostics.check.findings import Finding, together
 from cloudml_tf.diagnostics.check.sun import judge_sun
 from cloudml_tf.diagnostics.check.survey import Checked
 from cloudml_tf.utils.console import Console
@@ -34,6 +34,7 @@ def check(config: Config, console: Console, probe: bool = True) -> Checked:
         _look_at_scenes(found, console)
     if found.parts and survey.judge_parts(found):
         _try(found, console, probe)
+    found.findings = together(found.findings, found.files)
     return found
 
 
@@ -145,8 +146,12 @@ def write_checked(folder: Path, found: Checked) -> None:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add this command's arguments."""
     parser.add_argument("config", metavar="CONFIG", help="a JSON configuration, e.g. configs/tier1.json")
-    parser.add_argument("--no-probe", action="store_true", help="leave the network out: Keras is not loaded")
-    add_common(parser)
+    parser.add_argument(
+        "--no-probe",
+        action="store_true",
+        help="leave out the probe, a network that has to learn one batch by heart; Keras is then not loaded",
+    )
+    add_common(parser, run_dir="where to write check.json and check.png; without it nothing is written")
 
 
 def run(args: argparse.Namespace) -> int:

@@ -18,7 +18,7 @@ from cloudml_tf.utils.files import write_json
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add this command's arguments."""
     parser.add_argument("runs", metavar="RUN", nargs="+", help="finished run folders, two or more")
-    add_common(parser)
+    add_common(parser, "evaluation.block_s=60")
 
 
 def run(args: argparse.Namespace) -> int:

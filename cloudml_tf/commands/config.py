@@ -1,9 +1,10 @@
-"""`cloudml config`: print a configuration or its JSON Schema."""
+"""`cloudml config`: print a configuration or its JSON Schema, or explain a setting."""
 
 import argparse
 from pathlib import Path
 
 from cloudml_tf.commands.arguments import add_common, add_json, config_from, finish, help_texts
+from cloudml_tf.config.described import describe, in_words
 from cloudml_tf.config.load import is_schema, resolved_json, schema_json
 from cloudml_tf.utils.errors import ConfigError
 from cloudml_tf.utils.files import write_text
@@ -11,23 +12,31 @@ from cloudml_tf.utils.files import write_text
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add this command's arguments."""
-    actions = parser.add_subparsers(dest="action", required=True, metavar="print|schema")
-    show, schema = (
+    actions = parser.add_subparsers(dest="action", required=True, metavar="print|explain|schema")
+    show, why, schema = (
         actions.add_parser(name, **help_texts("config", text, f"cloudml config {name} {example}"))
         for name, text, example in (
             ("print", "print a configuration with every default filled in", "configs/tier1.json --set seed=2"),
+            ("explain", "say what a setting or a section is", "loss.weight"),
             ("schema", "print the JSON Schema of configurations", "-o schema.json"),
         )
     )
     show.add_argument("config", metavar="CONFIG", help="a JSON configuration, e.g. configs/tier1.json")
+    why.add_argument("key", metavar="KEY", nargs="?", default="", help="a dotted path; by default all sections")
     schema.add_argument("-o", "--output", metavar="FILE", help="write there instead of printing")
     schema.add_argument("--check", metavar="FILE", help="only say whether FILE is current")
-    add_common(show)
+    add_common(show, run_dir="where to write config.json too")
+    add_json(why)
     add_json(schema)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print a resolved configuration, or its schema; both are JSON with and without `--json`."""
+    """Print a resolved configuration, or its schema, which are JSON with and without `--json`; or explain a setting."""
+    if args.action == "explain":
+        found = describe(args.key)
+        if not args.json:
+            print(in_words(found))
+        return finish(args, found)
     if args.action == "print":
         text = resolved_json(config_from(args))
         if args.run_dir is not None:

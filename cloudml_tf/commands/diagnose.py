@@ -4,8 +4,9 @@ import argparse
 from pathlib import Path
 
 from cloudml_tf.commands.arguments import add_common, finish, overrides_from
-from cloudml_tf.config.run_folder import check_overrides
+from cloudml_tf.config.run_folder import WHOLE, check_overrides, read_json
 from cloudml_tf.diagnostics.diagnosis.verdict import diagnose, print_diagnosis
+from cloudml_tf.reports.tables import below_baseline
 from cloudml_tf.utils.console import Console
 from cloudml_tf.utils.files import write_json
 
@@ -15,7 +16,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("folder", metavar="RUN", help="a run folder, finished or cut off")
     parser.add_argument("--evaluation", metavar="DIR", help="a folder of `cloudml evaluate` on a held-out flight")
     parser.add_argument("--quick", action="store_true", help="read the run folder only, not the flight files")
-    add_common(parser)
+    add_common(
+        parser,
+        "evaluation.baselines=false",
+        seed=False,
+        run_dir="where to write diagnosis.json; without it nothing is written",
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -25,6 +31,8 @@ def run(args: argparse.Namespace) -> int:
     console = Console(machine=args.json)
     evaluation = None if args.evaluation is None else Path(args.evaluation)
     found = diagnose(Path(args.folder), evaluation, console, args.quick, overrides)
+    whole = Path(args.folder) / WHOLE
+    console.say(*(below_baseline(read_json(whole)) if whole.is_file() else []))
     print_diagnosis(console, found)
     if args.run_dir is not None:
         write_json(Path(args.run_dir) / "diagnosis.json", found)

@@ -112,7 +112,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "with a guarantee, which needs many flights (docs/uncertainty.md)",
     )
     add("--mc-dropout", type=int, default=0, metavar="N", help="N passes of each run with its dropout on")
-    add_common(parser)
+    add_common(parser, "output.export=true")
 
 
 def run(args: argparse.Namespace) -> int:

@@ -110,7 +110,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="folders with labelled flights, camera files, or names of the model's own flights; for a swath model a "
         "file of scenes, or names of the model's own scenes",
     )
-    add_common(parser)
+    add_common(parser, "evaluation.block_s=60")
 
 
 def run(args: argparse.Namespace) -> int:

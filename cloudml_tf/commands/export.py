@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from cloudml_tf.commands.arguments import add_common, finish, overrides_from
+from cloudml_tf.commands.arguments import add_common, check_one_place, finish, overrides_from
 from cloudml_tf.config.coverage import check_formats
 from cloudml_tf.config.run_folder import check_overrides, read_json, read_run
 from cloudml_tf.inference.export import writer
@@ -20,16 +20,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="A,B",
         help=f"any of {','.join(FORMATS)} (default: output.export_formats); existing formats are written again",
     )
-    add_common(parser)
-    add("-o", "--output", dest="run_dir", metavar="DIR", help="the same as --run-dir")
+    add_common(parser, "output.savedmodels=models", seed=False)
+    add("-o", "--output", metavar="DIR", help="the same as --run-dir")
 
 
 def run(args: argparse.Namespace) -> int:
     """Export a finished run."""
     path, console, overrides = Path(args.folder), Console(machine=args.json), overrides_from(args)
     check_overrides(overrides)
+    check_one_place(args.output, args.run_dir)
     config, description = read_run(path, overrides)
-    folder = writer.target_folder(config, args.run_dir)
+    folder = writer.target_folder(config, args.output or args.run_dir)
     asked = parse_formats(args.format) if args.format is not None else config.output.export_formats
     check_formats(config, asked)
     writer.check_replaceable(folder)

@@ -12,7 +12,7 @@ from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cloudml_tf.commands.arguments import add_common, finish, overrides_from
+from cloudml_tf.commands.arguments import add_common, check_one_place, finish, overrides_from
 from cloudml_tf.config.load import parse_config, schema_json, set_by_path
 from cloudml_tf.data.readers.formats.frames import is_series
 from cloudml_tf.data.readers.formats.pictures import SUFFIXES as PICTURES
@@ -197,13 +197,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         help="data files, such as HDF5, NetCDF, ICARTT or pictures, or folders of them, to inspect",
     )
-    add_common(parser)
+    add_common(parser, "target.name=cloud_base_km", run_dir="the same as DIR")
 
 
 def run(args: argparse.Namespace) -> int:
     """Write a starter folder, empty or for the named files."""
     console = Console(machine=args.json)
     sources = list(args.sources or [])
+    check_one_place(args.folder, args.run_dir, "DIR")
     target = args.run_dir or args.folder
     if target is None and len(sources) > 1 and _is_destination(Path(sources[-1])):
         target = sources.pop()  # `init --from a.nc b.nc DIR`

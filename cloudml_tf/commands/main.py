@@ -44,7 +44,7 @@ _VERBS = {  # what each does, and the arguments of an example
     "check": ("check the data, the split and the network before a training", "configs/tier1.json"),
     "benchmark": ("list and run the project's own benchmarks", "seeds configs/tier1.json"),
     "completion": ("print the completion of a shell", "bash"),
-    "config": ("print a configuration or its JSON Schema", "print configs/tier1.json"),
+    "config": ("print a configuration or its JSON Schema, or explain a setting", "explain loss.weight"),
 }
 VERBS = {name: (text, f"cloudml {name} {example}") for name, (text, example) in _VERBS.items()}
 
@@ -203,4 +203,6 @@ def _unknown_arguments(args: argparse.Namespace, unknown: list[str]) -> str:
     text, settings = f"unknown arguments: {' '.join(unknown)}.", getattr(args, "set", None)
     if settings and "=" not in settings[-1]:
         text += f" Did you mean --set {settings[-1]}={unknown[0]}?"
+    elif args.verb in ("predict", "scenes") and getattr(args, "output", None) is not None:
+        text += " Put all flights before -o."
     return f"{text} See `cloudml {args.verb} --help`."

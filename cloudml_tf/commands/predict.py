@@ -16,6 +16,7 @@ from cloudml_tf.config.schema import Config
 from cloudml_tf.data.left_out import LeftOut, in_words, leave_out
 from cloudml_tf.utils.console import Console
 from cloudml_tf.utils.errors import EXIT_FLIGHTS_FAILED, EXIT_OK, ConfigError, FlightError, of_flight
+from cloudml_tf.utils.files import check_place
 from cloudml_tf.utils.tf_graphs import forgotten_graphs
 from cloudml_tf.utils.tf_logging import quiet_tensorflow
 
@@ -130,13 +131,17 @@ def places(names: list[str], output: str | None, run_dir: str | None, config: Co
     elif Path(output).suffix != ".nc" or Path(output).is_dir():
         folder = Path(output)
     elif len(names) == 1:
+        check_place(Path(output))
         return [Path(output)]
     else:
         raise ConfigError(
             f"-o {output}: is one file, and there are {len(names)} flights: {', '.join(names)}. "
             "Give a folder, which gets a file for each, or name one flight."
         )
-    return [folder / f"{name}.nc" for name in names]
+    paths = [folder / f"{name}.nc" for name in names]
+    for path in paths:
+        check_place(path)
+    return paths
 
 
 def tell(records: list[dict[str, Any]], console: Console) -> None:
@@ -151,6 +156,8 @@ def tell(records: list[dict[str, Any]], console: Console) -> None:
         console.say(f"{record['file']}: {record['predicted']} of {record['frames']} frames predicted")
         raised = [f"{name} {count}" for name, count in record["flags"].items() if count]
         console.say(f"  flags: {', '.join(raised) or 'none'}")
+        if "picture" in record:
+            console.say(f"  picture: {record['picture']}")
 
 
 def summary(source: Path, records: list[dict[str, Any]]) -> dict[str, Any]:
@@ -205,7 +212,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         choices=("local", "ray"),
         help="where they run: on this machine, or where Ray has room (implies --archive)",
     )
-    add_common(parser)
+    add_common(parser, "prediction.level=0.8", seed=False)
 
 
 def run(args: argparse.Namespace) -> int:

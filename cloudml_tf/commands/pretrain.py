@@ -9,6 +9,7 @@ from cloudml_tf.utils.console import Console
 from cloudml_tf.utils.errors import EXIT_NOT_CONVERGED, EXIT_OK, ConfigError
 from cloudml_tf.utils.files import write_json
 from cloudml_tf.utils.locks import alone_in
+from cloudml_tf.utils.tf_logging import quiet_tensorflow
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -20,12 +21,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Pretrain alone, probe the encoder, and report whether it converged."""
-    from cloudml_tf.train.pretrain import NAME, pretrain
-    from cloudml_tf.train.transfer import print_pretraining, probes
-
     config = config_from(args)
     if args.resume and args.run_dir is None:
         raise ConfigError("--resume needs --run-dir, the folder of the interrupted pretraining.")
+    quiet_tensorflow()
+    from cloudml_tf.train.pretrain import NAME, pretrain
+    from cloudml_tf.train.transfer import print_pretraining, probes
+
     console = Console(machine=args.json)
     console.warn(*config.warnings())
     prepared = read_data(config, console)

@@ -6,7 +6,9 @@ The content of the file: docs/swath.md.
 """
 
 import argparse
+import contextlib
 import json
+from collections.abc import Iterator
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -21,7 +23,7 @@ from cloudml_tf.data.flight_scenes import FlightScenes, reading, scenes_of_fligh
 from cloudml_tf.data.left_out import LeftOut, in_words, leave_out
 from cloudml_tf.data.samples import check_same_frames
 from cloudml_tf.utils.console import Console
-from cloudml_tf.utils.errors import ConfigError, FlightError, of_flight
+from cloudml_tf.utils.errors import ConfigError, DataError, FlightError, of_flight
 from cloudml_tf.utils.files import whole_file
 
 PLAIN = {
@@ -113,7 +115,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="share of a scene that the next one overlaps, 0 to 0.9",
     )
     add("--no-lidar", action="store_true", help="write scenes for prediction: no lidar file is read")
-    add_common(parser)
+    add_common(parser, "data.camera.downsample=2", run_dir="the folder of scenes.h5, in place of -o")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -129,7 +131,8 @@ def run(args: argparse.Namespace) -> int:
     left_out: LeftOut = {}
     if args.flights:
         refused = left_out if config.data.bad_flights == "skip" else None
-        files = find_named(args.flights, config, {}, labels=not args.no_lidar, refused=refused)
+        with remedy_first(args, config):
+            files = find_named(args.flights, config, {}, labels=not args.no_lidar, refused=refused)
     else:
         with console.progress("simulating flights") as progress:
             files = available_flights(config, progress, left_out)
@@ -141,6 +144,23 @@ def run(args: argparse.Namespace) -> int:
     console.table(record["file"], ["flight", "number", "scenes", "labels", "pixels/s"], rows)
     console.warn(*in_words(record.get("left_out", {})))
     return finish(args, record)
+
+
+@contextlib.contextmanager
+def remedy_first(args: argparse.Namespace, config: Config) -> Iterator[None]:
+    """Where flights lack only the lidar file, say first how scenes are made without it. Raises `DataError`."""
+    from cloudml_tf.data.sources import find_named
+
+    try:
+        yield
+    except DataError as error:
+        if args.no_lidar:
+            raise
+        with contextlib.suppress(DataError):
+            find_named(args.flights, config, {}, labels=False)
+            text = f"--no-lidar writes scenes of these flights without labels, for predictions. With labels: {error}"
+            error = DataError(text)
+        raise error from None
 
 
 def place(output: str | None, run_dir: str | None, config: Config) -> Path:

@@ -32,6 +32,13 @@ if TYPE_CHECKING:
     from cloudml_tf.data.prepare import Prepared
 
 
+MINIMAL = """a minimal SEARCH, beside config.json:
+  {"experiment_name": "my_search",
+   "base": "config.json",
+   "space": {"loss.weight": [0, 0.5], "training.learning_rate": [0.001, 0.003]},
+   "tuner": {"kind": "random", "trials": 4}}"""
+
+
 def search_folder(search: Search, run_dir: str | None, resume: bool) -> Path:
     """The folder of a new search, or of the one to continue."""
     parent = expand(search.config().output.runs) / search.experiment_name
@@ -90,11 +97,12 @@ def say_finished(console: Console, folder: Path, search: Search, said: set[str])
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add this command's arguments."""
     add = parser.add_argument
-    add("config", metavar="SEARCH", help="a JSON search, e.g. configs/search.json")
+    parser.epilog = f"{MINIMAL}\n\n{parser.epilog}"
+    add("config", metavar="SEARCH", help="a JSON search, such as configs/search.json in a clone of the project")
     add("--resume", action="store_true", help="continue the newest interrupted search, or the one of --run-dir")
     add("--workers", type=int, metavar="N", help="train N variants at the same time on this machine")
     add("--threads", type=int, metavar="N", help="processor threads of this process, or of each worker")
-    add_common(parser)
+    add_common(parser, "tuner.trials=10")
 
 
 def run(args: argparse.Namespace) -> int:

@@ -8,7 +8,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from cloudml_tf.commands.arguments import add_common, finish, overrides_from
+from cloudml_tf.commands.arguments import add_common, check_one_place, finish, overrides_from
 from cloudml_tf.config.load import validated
 from cloudml_tf.config.simulation import PRESETS, SimulationConfig
 from cloudml_tf.utils.console import Console
@@ -18,7 +18,7 @@ from cloudml_tf.utils.errors import ConfigError
 def simulation_config(preset: str | None, overrides: dict[str, Any]) -> SimulationConfig:
     """Make settings from a preset and overrides without sections. Raises `ConfigError` naming the field."""
     content = {**({"preset": preset} if preset else {}), **overrides}
-    return validated(SimulationConfig, content, "simulation settings")
+    return validated(SimulationConfig, content, "simulation settings", overrides)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -27,13 +27,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--preset", choices=sorted(PRESETS), help="how much signal there is")
     # --flights names folders elsewhere; here it is kept as the older name.
     parser.add_argument("--count", "--flights", type=int, metavar="N", help="how many flights")
-    add_common(parser)
+    add_common(parser, "frames_per_flight=600", run_dir="the same as DIR")
 
 
 def run(args: argparse.Namespace) -> int:
     """Simulate into a folder; existing flights with the same settings are kept."""
     from cloudml_tf.data.simulation.simulator import simulate_flights
 
+    check_one_place(args.output, args.run_dir, "DIR")
     target = args.run_dir or args.output
     if target is None:
         raise ConfigError("simulate needs a folder to write to, such as: cloudml simulate flights")

@@ -31,11 +31,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_common(parser)
 
 
+def check_printed_alone(args: argparse.Namespace) -> None:
+    """Refuse options of a training beside `--print-config`, which trains nothing. Raises `ConfigError`."""
+    options = {"--resume": args.resume, "--lofo": args.lofo is not None, "--run-dir": args.run_dir is not None}
+    for option in (name for name, given in options.items() if given):
+        raise ConfigError(f"--print-config trains nothing, and {option} belongs to a training; keep one.")
+
+
 def run(args: argparse.Namespace) -> int:
     """Train one run, or a leave-one-flight-out set of runs."""
     start = {} if args.init_from is None else {"training.init_from": str(expand(args.init_from).resolve())}
     config = load_config(args.config, {**overrides_from(args), **start})
     if args.print_config:
+        check_printed_alone(args)
         print(resolved_json(config), end="")
         return EXIT_OK
     if args.lofo is not None and args.resume and args.run_dir is None:

@@ -95,6 +95,12 @@ class Target(Settings):
         """What is known of the quantity."""
         return QUANTITIES[self.name]
 
+    @property
+    def limits(self) -> str:
+        """The range of labels in words, behind "between"."""
+        low = "no minimum" if self.minimum is None else f"{self.minimum:g}"
+        return f"{low} and {'no maximum' if self.maximum is None else f'{self.maximum:g}'}"
+
     @model_validator(mode="before")
     @classmethod
     def _usual_range(cls, given: Any) -> Any:

@@ -4,19 +4,18 @@ config = load_config("configs/tier1.json", {"training.max_epochs": 5})
 """
 
 import contextlib
-import difflib
 import json
 import os
 import re
 import tempfile
-import types
 import typing
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
+from cloudml_tf.config.mistakes import LONGEST_SHOWN, as_lines, models_at, shortened
 from cloudml_tf.config.renamed import RENAMED, rename, warn_of_old_names
 from cloudml_tf.config.schema import Config as Config
 from cloudml_tf.utils import plain_json
@@ -25,8 +24,12 @@ from cloudml_tf.utils.redaction import check_no_secret
 from cloudml_tf.utils.suggest import did_you_mean
 
 Model = typing.TypeVar("Model", bound=BaseModel)
-MOST_LISTED, LONGEST_SHOWN = 20, 200  # mistakes of one file, and characters of each value that an error shows
 LONGEST_PATH = 4096
+HOW_TO_GET = {
+    "configuration": "The command `init` writes one.",
+    "search": "`cloudml search --help` shows a minimal one.",
+    "grid": "`cloudml ablate --help` shows a minimal one.",
+}
 SCHEMA_PATH = Path("configs/schema.json")
 
 
@@ -44,25 +47,35 @@ def load_config(path: str | Path, overrides: Mapping[str, Any] | None = None) ->
 
 def resolve(content: dict[str, Any], overrides: Mapping[str, Any] | None, source: str) -> Config:
     """The configuration of a dictionary, which takes up the overrides; `source` names it in errors."""
-    for key, value in (overrides or {}).items():
-        set_by_path(content, key, value)
+    overrides = overrides or {}
+    before = json.loads(json.dumps(content)) if overrides else content
+    for key, value in sorted(overrides.items(), key=lambda pair: not pair[0].endswith(".kind")):  # kinds come first
+        dropped = set_by_path(content, key, value)
+        if dropped:
+            from cloudml_tf.utils.console import Console
+
+            Console(machine=True).warn(f"--set {key}={value} replaces the section: {', '.join(dropped)} are left out")
     check_no_secret(json.dumps(content, ensure_ascii=False), source)
-    return parse_config(content, source)
+    return validated(Config, content, source, overrides, before)
 
 
-def read_content(path: str | Path) -> dict[str, Any]:
-    """The JSON object of a configuration file, not yet validated. Raises `ConfigError` where it is not one."""
+def read_content(path: str | Path, kind: str = "configuration") -> dict[str, Any]:
+    """The JSON object of a configuration file, not yet validated. Raises `ConfigError` where it is not one.
+
+    `kind` is what the file is for: a configuration, a search or a grid.
+    """
     path = Path(path)
     if path.is_dir():
-        inside = sorted(path.glob("*.json"))
-        hint = "The command `init --from FILE…` proposes one for your flights."
+        usual = path / "config.json"
+        inside = [usual] if usual.is_file() and kind == "configuration" else sorted(path.glob("*.json"))
+        hint = HOW_TO_GET[kind] + (" `init --from FILE…` proposes one for your flights." * (kind == "configuration"))
         hint = f"Did you mean {inside[0]}?" if len(inside) == 1 else hint
-        raise ConfigError(f"{path}: is a folder; give a configuration, which is a JSON file. {hint}")
+        raise ConfigError(f"{path}: is a folder; give a {kind}, which is a JSON file. {hint}")
     try:
         content = plain_json.read(path)
     except FileNotFoundError:
-        hint = did_you_mean(path, ".json") or " The command `init` writes one."
-        raise ConfigError(f"{path}: no such configuration file.{hint}") from None
+        hint = did_you_mean(path, ".json") or f" {HOW_TO_GET[kind]}"
+        raise ConfigError(f"{path}: no such {kind} file.{hint}") from None
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read as a text file ({error}). Give a JSON file.") from None
     except json.JSONDecodeError as error:
@@ -83,22 +96,35 @@ def parse_config(content: Mapping[str, Any], source: str = "configuration") -> C
     return validated(Config, content, source)
 
 
-def validated(model: type[Model], content: Mapping[str, Any], source: str) -> Model:
-    """A dictionary as one of the project's models. Raises `ConfigError`, which `source` begins."""
+def validated(
+    model: type[Model],
+    content: Mapping[str, Any],
+    source: str,
+    overrides: Iterable[str] = (),
+    before: Mapping[str, Any] | None = None,
+) -> Model:
+    """A dictionary as one of the project's models. Raises `ConfigError`.
+
+    Args:
+        model: the model.
+        content: the dictionary.
+        source: what the error names, such as a file.
+        overrides: the paths that `--set` has set in it, which the error names instead where they are the cause.
+        before: the dictionary without them.
+    """
     try:
         return model.model_validate(content)
     except ValidationError as error:
-        errors = list(explain(error, model).values())
-        more = [f"and {len(errors) - MOST_LISTED} more"] if len(errors) > MOST_LISTED else []
-        raise ConfigError(f"{source}: " + "\n  ".join([*errors[:MOST_LISTED], *more])) from None
+        good = bool(overrides) and before is not None and _is_valid(model, before)
+        raise ConfigError(as_lines(error, model, source, overrides, good)) from None
 
 
-def explain(error: ValidationError, root: type[BaseModel] = Config) -> dict[str, str]:
-    """What is wrong with each field of a dictionary that `root` refused, by dotted path; "" is the whole file."""
-    by_field: dict[str, list[Any]] = {}
-    for detail in error.errors():
-        by_field.setdefault(".".join(_follow(detail["loc"], root)[0]), []).append(detail)
-    return {where: _explain(where, details, root) for where, details in by_field.items()}
+def _is_valid(model: type[BaseModel], content: Mapping[str, Any]) -> bool:
+    try:
+        model.model_validate(content)
+    except ValidationError:
+        return False
+    return True
 
 
 def parse_overrides(pairs: list[str]) -> dict[str, Any]:
@@ -185,13 +211,12 @@ def cache_folder(text: str) -> Iterator[Path]:
         raise
 
 
-def shortened(text: str) -> str:
-    """Cut a text to the length that an error shows."""
-    return text if len(text) <= LONGEST_SHOWN else text[:LONGEST_SHOWN] + "…"
+def set_by_path(content: dict[str, Any], key: str, value: Any, root: type[BaseModel] = Config) -> list[str]:
+    """Set the value at a dotted path, in place; missing sections are created, and old names replaced.
 
-
-def set_by_path(content: dict[str, Any], key: str, value: Any) -> None:
-    """Set the value at a dotted path, in place; missing sections are created, and old names replaced."""
+    Another kind of a section that has kinds replaces it: returns the fields that are left out, as the new kind does not
+    have them.
+    """
     rename(content)
     *parents, last = RENAMED.get(key, key).split(".")
     section = content
@@ -199,83 +224,20 @@ def set_by_path(content: dict[str, Any], key: str, value: Any) -> None:
         section = section.setdefault(name, {})
         if not isinstance(section, dict):
             raise ConfigError(f"--set {shortened(key)}: '{shortened(name)}' is a value, not a section.")
+    dropped = _of_another_kind(section, value, models_at(tuple(parents), root)) if last == "kind" else []
+    for name in dropped:
+        del section[name]
     section[last] = value
+    return dropped
 
 
-def _explain(where: str, details: list[Any], root: type[BaseModel]) -> str:
-    """One line about a field. A union has one detail for each type that it could have been."""
-    first, where = details[0], shortened(where)
-    context = first.get("ctx", {})
-    if first["type"] == "extra_forbidden":
-        known = sorted({name for model in _follow(first["loc"][:-1], root)[1] for name in model.model_fields})
-        key = str(first["loc"][-1])
-        near = _nearest_key(where, key[:LONGEST_SHOWN], known, root)
-        hint = f"did you mean '{near}'?" if near else f"known here: {', '.join(known)}"
-        return f"unknown key '{where}'; {hint}"
-    if first["type"] == "missing":
-        described = [model.model_fields[first["loc"][-1]].description for model in _follow(first["loc"][:-1], root)[1]]
-        return f"'{where}' is required and missing" + (f": {described[0].rstrip('.')}" if any(described) else "")
-    if first["type"] == "union_tag_not_found":
-        return f"'{where}.{context['discriminator'].strip(chr(39))}' is required and missing"
-    if first["type"] == "model_type":
-        fields = [name for model in _follow(first["loc"], root)[1] for name in model.model_fields]
-        return (
-            f"'{where}' is a section, and its fields are set one by one, such as {where}.{fields[0]}. "
-            f"Received: {shortened(json.dumps(first.get('input'), default=str))}"
-        )
-    messages = [_in_our_words(detail["msg"]) for detail in details]
-    messages = [shortened(message.replace("a valid tuple", "a list, [...]")) for message in messages]
-    received = first.get("input")
-    is_section = isinstance(received, dict | BaseModel)
-    shown = "" if is_section else f" Received: {shortened(json.dumps(received, default=str))}"
-    of_field = f"'{where}': " if where else ""  # a contract between fields names them itself
-    return f"{of_field}{', or '.join(messages)}.{shown}"
-
-
-def _in_our_words(message: str) -> str:
-    """A message of pydantic's in the style of our own."""
-    message = message.removeprefix("Value error, ").partition(", unable to parse")[0].rstrip(".")
-    return message.replace("Input should be", "must be")
-
-
-def _nearest_key(where: str, key: str, known: list[str], root: type[BaseModel]) -> str | None:
-    """The field that an unknown key may have meant: a similar one in its section, else one of that name elsewhere."""
-    parent = where.removesuffix(key)
-    elsewhere = {path.rpartition(".")[2]: path for path in reversed(list(_paths(root)))}
-    for names, cutoff in ((known, 0.75), (list(elsewhere), 0.75), (known, 0.5)):
-        near = difflib.get_close_matches(key, names, n=1, cutoff=cutoff)
-        if near:
-            return f"{parent}{near[0]}" if names is known else elsewhere[near[0]]
-    return None
-
-
-def _paths(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
-    """The dotted paths of all fields below a model."""
-    for name, field in model.model_fields.items():
-        yield prefix + name
-        for below in _models_in(field.annotation):
-            yield from _paths(below, f"{prefix}{name}.")
-
-
-def _follow(location: tuple[Any, ...], root: type[BaseModel]) -> tuple[list[str], list[Any]]:
-    """Follow a pydantic error location: return its path as in the file, and the models at that path.
-
-    Pydantic adds the chosen kind and type of unions, which no file has: ("split", "flights", "val") is split.val.
-    """
-    path: list[str] = []
-    models: list[Any] = [root]
-    for part in location:
-        fields = [model.model_fields[part].annotation for model in models if part in model.model_fields]
-        tagged = [m for m in models if part in [f.default for k, f in m.model_fields.items() if k == "kind"]]
-        if not fields and tagged:
-            models = tagged
-        elif models or isinstance(part, int):
-            path.append(str(part))
-            models = [found for field in fields for found in _models_in(field)] if fields else models
-    return path, models
-
-
-def _models_in(annotation: Any) -> list[Any]:
-    if isinstance(annotation, type) and not isinstance(annotation, types.GenericAlias):
-        return [annotation] if issubclass(annotation, BaseModel) else []
-    return [model for part in typing.get_args(annotation) for model in _models_in(part)]
+def _of_another_kind(section: Mapping[str, Any], kind: Any, models: list[type[BaseModel]]) -> list[str]:
+    """The fields of a section that do not fit another kind of it: it has none of that name and type."""
+    fields = {
+        model.model_fields["kind"].default: model.model_fields for model in models if "kind" in model.model_fields
+    }
+    old = section.get("kind")
+    if kind == old or not isinstance(kind, str | None) or not isinstance(old, str) or not {kind, old} <= fields.keys():
+        return []
+    types = [{name: field.annotation for name, field in fields[one].items()} for one in (old, kind)]
+    return [name for name in section if name != "kind" and types[0].get(name, ...) != types[1].get(name)]

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from cloudml_tf.config.data import FlightFiles, FlightSplit, TimeBlocks
-from cloudml_tf.config.load import expand, parse_config, resolve, resolved_json
+from cloudml_tf.config.load import expand, parse_config, read_content, resolve, resolved_json
 from cloudml_tf.config.renamed import of_run_folder
 from cloudml_tf.config.schema import Config
 from cloudml_tf.utils import plain_json
@@ -209,11 +209,19 @@ def read_run(path: Path, overrides: dict[str, Any] | None = None) -> tuple[Confi
     """Configuration and data description of a run. Raises `RunError` where the folder is something else."""
     if not path.exists():
         raise RunError(f"{path}: no such folder.{did_you_mean(path)}")
+    if path.is_file():
+        there = any((path.parent / name).is_file() for name in (RECORD, "config.json"))
+        raise RunError(f"{path}: is a file. Give the folder of a run or a model{f', {path.parent}' * there}.")
+    if (path / RECORD).is_file():
+        made_of = read_json(path / RECORD).get("run")
+        named = f", {made_of}" if made_of else ""
+        raise RunError(f"{path}: is an exported model, and this command needs the folder of its run{named}.")
     if not (path / "config.json").is_file():
         text = f"{path}: neither a run folder (config.json) nor an exported model (cloudml.json)."
         raise RunError(text + _lying_in(path))
     if not (path / "data.json").is_file():
-        raise RunError(f"{path}: has a configuration but no data.json, so nothing was trained here.{_lying_in(path)}")
+        hint = _lying_in(path) or _runs_of(path)
+        raise RunError(f"{path}: has a configuration but no data.json, so nothing was trained here.{hint}")
     config = resolve(of_run_folder(read_json(path / "config.json")), overrides, str(path / "config.json"))
     return config, read_json(path / "data.json")
 
@@ -223,6 +231,18 @@ def _lying_in(path: Path, shown: int = 5) -> str:
     found = sorted({p.parent for name in ("config.json", RECORD) for p in path.glob(f"*/{name}")})
     more = f" (the last {shown} of {len(found)})" if len(found) > shown else ""
     return f" Name one inside it: {', '.join(map(str, found[-shown:]))}{more}." if found else ""
+
+
+def _runs_of(path: Path, shown: int = 3) -> str:
+    """The end of a message: the finished runs of the configuration in a folder, or how to get one."""
+    try:
+        config = parse_config(of_run_folder(read_content(path / "config.json")))
+        found = sorted(one.parent for one in (expand(config.output.runs) / config.experiment_name).glob(f"*/{WHOLE}"))
+    except (ConfigError, RunError):
+        return ""
+    if found:
+        return f" Name one of its runs: {', '.join(map(str, found[-shown:]))}."
+    return f" `cloudml train {path / 'config.json'}` trains a run; name its folder."
 
 
 @dataclass(frozen=True)

@@ -401,18 +401,13 @@ def check_sequences(flight: Flight, windows: np.ndarray, config: Config) -> None
     if len(windows):
         return
     if not np.isfinite(flight.label).any():
-        lost = {reason: count for reason, count in flight.counts.items() if count}
-        raise DataError(
-            f"{flight.camera_path.parent}: flight {flight.name} has no label for {config.target.name} "
-            f"between {config.target.minimum} and {config.target.maximum}. Counts: {lost}. "
-            "Check data.lidar and target.minimum, target.maximum, or leave the flight out of the split."
-        )
+        raise DataError(f"{flight.camera_path.parent}: flight {flight.name} has {_no_label(flight, config)}")
     longest = int(np.bincount(flight.piece).max())
     if longest >= config.temporal_frames:
         raise DataError(
             f"{flight.camera_path}: no labelled frame of flight {flight.name} has temporal_frames = "
             f"{config.temporal_frames} frames around it without a gap, all with sun angles and features. "
-            f"Counts: {flight.counts}. Check the navigation file (data.sun_angles, data.navigation), data.features "
+            f"{_in_words(flight.counts)}. Check the navigation file (data.sun_angles, data.navigation), data.features "
             "and data.camera.max_gap_s."
         )
     raise DataError(
@@ -420,6 +415,28 @@ def check_sequences(flight: Flight, windows: np.ndarray, config: Config) -> None
         f"{flight.name}, whose longest piece without a gap has {longest} frames. Lower temporal_frames, or set "
         "data.camera.max_gap_s."
     )
+
+
+def _no_label(flight: Flight, config: Config) -> str:
+    """Where the labels of a flight without any were lost, and what can be done."""
+    unusable, some = flight.counts.get("profiles without a usable value", 0), ("labelled", "out of range")
+    end = "or leave the flight out of the split."
+    if unusable and not any(flight.counts.get(f"profiles {which}") for which in some):
+        key = config.target.quantity.lidar
+        return (
+            f"no label for {config.target.name}: data.lidar.{key} '{getattr(config.data.lidar, key)}' holds no usable "
+            f"value in {unusable} profiles with cloud, only fill values, negative or infinite ones; "
+            f"{config.target.name} cannot be trained. Check data.lidar.{key}, choose another target.name, {end}"
+        )
+    return (
+        f"no label for {config.target.name} between {config.target.limits}: {_in_words(flight.counts)}. "
+        f"Check data.lidar and target.minimum, target.maximum, {end}"
+    )
+
+
+def _in_words(counts: Mapping[str, int]) -> str:
+    """Counts by reason, without those that are 0."""
+    return ", ".join(f"{count} {reason}" for reason, count in counts.items() if count)
 
 
 def _per_frame(flights: list[Flight], wanted: dict[str, np.ndarray], name: str) -> np.ndarray:

@@ -23,6 +23,7 @@ from cloudml_tf.evaluation.scores import COLUMNS, INFLATED, drawn_scores, few_bl
 from cloudml_tf.utils.errors import RunError
 
 ROWS = ("r2", "mae", "variance_ratio", "pred_spread", "correlation")  # of the reference recipe's table
+NO_WINNER = "no winner is named: the runs were tested on different flights, and one flight is easier than another"
 SMALLEST_SHARE = 0.5  # of the test samples that two runs must have in common for a paired comparison
 
 
@@ -110,18 +111,24 @@ def compare(folders: list[Path], overrides: dict[str, Any] | None = None) -> dic
         shown = ", ".join(f"{run.name}: {run.config.target.name}" for run in runs)
         raise RunError(f"the runs predict different quantities ({shown}) and cannot be compared.")
     space = space_of(runs)
+    ranked = same_flights(runs)
     return {
         "runs": {run.name: str(run.folder) for run in runs},
         "space": runs[0].metrics["space"][space],
-        "rows": [row(key, runs, space, evaluated) for key in ROWS],
+        "rows": [row(key, runs, space, evaluated, ranked) for key in ROWS],
         "tier": {run.name: run.metrics["tier"]["name"] for run in runs},
         "best_epoch": {run.name: run.metrics["training"]["best_epoch"] for run in runs},
         "epochs": {run.name: run.metrics["training"]["epochs"] for run in runs},
         "diagnosis": {run.name: run.metrics.get("diagnosis", {}).get("verdict") for run in runs},
         "inflated": {run.name: _excess(run, space) for run in runs if _excess(run, space) > INFLATED},
         "config_difference": config_difference(runs),
-        "warnings": [*warnings(runs), *_few_blocks(runs, evaluated)],
+        "warnings": [*warnings(runs), *([] if ranked else [NO_WINNER]), *_few_blocks(runs, evaluated)],
     }
+
+
+def same_flights(runs: list[Run]) -> bool:
+    """Whether all runs were tested on the same flights, so that their scores can be ranked."""
+    return len({tuple(sorted(run.description["split"]["test"]["flights"])) for run in runs}) == 1
 
 
 def space_of(runs: list[Run]) -> str:
@@ -142,17 +149,22 @@ def merit(key: str, value: Any, target_spread: float) -> Any:
     return value if better == "higher" else -np.abs(value - wanted[better])
 
 
-def row(key: str, runs: list[Run], space: str, evaluated: Config) -> dict[str, Any]:
-    """One score of every run, the winner, its lead (in `merit`), and whether that is more than chance."""
+def row(key: str, runs: list[Run], space: str, evaluated: Config, ranked: bool = True) -> dict[str, Any]:
+    """One score of every run, the winner, its lead (in `merit`), and whether that is more than chance.
+
+    Runs that are not to be `ranked` have no winner.
+    """
     found_scores = {run.name: run.scores(space) for run in runs}
     values = {name: scored[key] for name, scored in found_scores.items()}
     defined = {name: value for name, value in values.items() if value is not None}
-    merits = {name: merit(key, value, found_scores[name]["target_spread"]) for name, value in defined.items()}
-    ranked = sorted((run for run in runs if run.name in merits), key=lambda run: merits[run.name], reverse=True)
     found: dict[str, Any] = {"metric": key, "label": COLUMNS[key].label, "values": values, "winner": None}
-    if len(ranked) < 2:
-        return {**found, "winner": ranked[0].name if ranked else None}
-    first, second = ranked[:2]
+    if not ranked:
+        return found
+    merits = {name: merit(key, value, found_scores[name]["target_spread"]) for name, value in defined.items()}
+    best = sorted((run for run in runs if run.name in merits), key=lambda run: merits[run.name], reverse=True)
+    if len(best) < 2:
+        return {**found, "winner": best[0].name if best else None}
+    first, second = best[:2]
     lead, (low, high), paired = lead_of(first, second, key, space, evaluated)
     return {
         **found,

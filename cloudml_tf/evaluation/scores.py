@@ -84,6 +84,7 @@ def means_and_stds(found: Sequence[Mapping[str, Any]], keys: Sequence[str]) -> d
 
 
 INFLATED = 0.1  # s - r: spread that is not skill
+FEWEST_EPOCHS = 5  # that a trend of s over the epochs, and so the acceptance, can be judged from
 FEWEST_BLOCKS = 10  # blocks of track that an interval needs to be trusted
 
 # The reference recipe's limits are for its target: std 0.483 and spread 1.8. In brackets are the same limits relative
@@ -188,18 +189,27 @@ def _fails(found: dict[str, Any], key: str, limit: float) -> str:
     label = f"{name}/{'spread' if key == 'spread' else 'std'}(label)" if key in whole else name
     below = key in ("rmse", "mae")
     holds = value < limit if below else value > limit
-    return "" if holds else f"{label} {value:.3f}, needs {'under' if below else 'over'} {limit:g}"
+    return "" if holds else f"{label} {_told_apart(value, limit)}, needs {'under' if below else 'over'} {limit:g}"
+
+
+def _told_apart(value: float, limit: float) -> str:
+    """A value with three digits, or with as many as show that it is not the limit."""
+    shown = (f"{value:.{digits}f}" for digits in range(3, 10))
+    return next((text for text in shown if float(text) != limit), f"{value:.3f}")
 
 
 def phase3(found: dict[str, Any], history: Sequence[dict[str, float]], best_epoch: int | None) -> dict[str, Any]:
     """The reference recipe's acceptance of a run: R² > 0, s > 0.40, spread > 0.5 (relative: 0.278), s rising.
 
-    "Rising" is a rank correlation above 0 between the validation s and the epoch, up to the best epoch.
+    "Rising" is a rank correlation above 0 between the validation s and the epoch, up to the best epoch. A run of fewer
+    than `FEWEST_EPOCHS` is not judged: `passed` is None.
     """
     limits = {"r2": 0.0, "variance_ratio": 0.40, "spread": 0.5 / SEED_SPREAD}
     failed = [text for key, limit in limits.items() if (text := _fails(found, key, limit))]
     ratios = [row["val_variance_ratio"] for row in history][: None if best_epoch is None else best_epoch + 1]
     trend = rank_correlation(np.arange(len(ratios)), np.asarray(ratios))
+    if len(history) < FEWEST_EPOCHS:
+        return {"passed": None, "failed": [], "s_trend": trend}
     if not trend > 0:
         failed.append(f"s over the epochs: rank correlation {trend:.2f}, needs over 0")
     return {"passed": not failed, "failed": failed, "s_trend": trend}

@@ -63,7 +63,9 @@ def warnings_of(predicted: Predicted, model: Model, files: FlightFiles) -> list[
 
     flight, config, found = predicted.flight, model.config, []
     if not has_positions(predicted):
-        found.append(f"{flight.name}: no positions: {why_no_positions(files, config.data.navigation)}")
+        why = why_no_positions(files, config.data.navigation)
+        remedy = "set data.navigation.latitude and longitude to those it has, if any"
+        found.append(f"{flight.name}: no positions: the file will have no latitude and longitude, as {why}; {remedy}.")
     if not predicted.valid.any():
         found.append(f"{flight.name}: no frame has a complete sequence around it; the flags give the reasons.")
     found += other_interval(flight, model.record.description, config.temporal_frames)

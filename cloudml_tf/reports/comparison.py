@@ -8,13 +8,14 @@ from typing import Any
 
 from cloudml_tf.config.run_folder import read_history
 from cloudml_tf.evaluation.scores import COLUMNS, S_IS
+from cloudml_tf.reports.tables import excess_tag
 from cloudml_tf.utils.console import Console
 from cloudml_tf.utils.files import write_text
 
 
 def shown(key: str, value: float | None, inflated: bool = False) -> str:
     """Format a score for the table."""
-    return COLUMNS[key].text(value) + (" inflated" if inflated and key == "variance_ratio" else "")
+    return COLUMNS[key].text(value) + (excess_tag(value or 0.0) if inflated and key == "variance_ratio" else "")
 
 
 def table(found: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
@@ -24,7 +25,7 @@ def table(found: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
     for one in found["rows"]:
         key = one["metric"]
         values = [shown(key, one["values"][name], name in found["inflated"]) for name in names]
-        cells.append([one["label"], *values, one["winner"] or "-", _lead(one)])
+        cells.append([one["label"], *values, one["winner"] or "", _lead(one)])
     epochs = [f"{found['best_epoch'][n]} of {found['epochs'][n]}" for n in names]
     cells.append(["Tier", *found["tier"].values(), "", ""])
     cells.append(["Diagnosis", *(verdict or "-" for verdict in found["diagnosis"].values()), "", ""])
@@ -34,7 +35,7 @@ def table(found: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
 
 def _lead(one: dict[str, Any]) -> str:
     if "lead" not in one:
-        return "-"
+        return ""
     low, high = one["interval"]
     chance = "beyond chance" if one["exceeds_interval"] else "within chance"
     return f"{one['lead']:.3f} [{low:.3f}, {high:.3f}] {chance}{'' if one['paired'] else ', other samples'}"

@@ -171,8 +171,8 @@ def summary(metrics: dict[str, Any]) -> list[Markup]:
         name = metrics["tier"]["name"]
         badges.append(html.badge("no tier" if name == "none" else f"tier: {name}", tables.TIER_TONES[name]))
     if "phase3" in metrics:
-        passed = metrics["phase3"]["passed"]
-        badges.append(html.badge(f"acceptance: {'passed' if passed else 'failed'}", "good" if passed else "bad"))
+        tone = {True: "good", False: "bad", None: "fair"}[metrics["phase3"]["passed"]]
+        badges.append(html.badge(f"acceptance: {tables.acceptance(metrics)}", tone))
     if training and training["collapsed"]:
         badges.append(html.badge("collapsed", "bad"))
     diagnosis = metrics.get("diagnosis")

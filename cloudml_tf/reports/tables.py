@@ -1,7 +1,9 @@
 """Score tables for the terminal and the report."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
+
+import numpy as np
 
 from cloudml_tf.evaluation import scores
 from cloudml_tf.evaluation.collect import table_rows
@@ -11,6 +13,7 @@ from cloudml_tf.utils.console import Console
 # Beside R² and s, which have cells of their own.
 OTHER_COLUMNS = ("correlation", "bias", "rmse", "mae", "r2_ceiling", "spread_cost")
 HEAD = ["", *labels(("r2", "variance_ratio", *OTHER_COLUMNS)), "n (n_eff)"]
+ALIKE = 1.5  # a factor between standard deviations, up to which absolute limits say something
 TIER_TONES = {"excellent": "good", "good": "good", "minimum": "fair", "none": "bad"}
 IDENTITY = (
     f"R² = r² - (s - r)² - (bias/std)², with r the correlation and {S_IS}: r² is the ceiling of "
@@ -27,10 +30,15 @@ def score_cells(name: str, found: Mapping[str, Any]) -> list[str]:
     return [
         name,
         f"{COLUMNS['r2'].text(found['r2'])}{interval(found, 'r2')}",
-        f"{COLUMNS['variance_ratio'].text(s)}{' inflated' if defined and s > r + INFLATED else ''}",
+        f"{COLUMNS['variance_ratio'].text(s)}{excess_tag(s) if defined and s > r + INFLATED else ''}",
         *texts({**found, "spread_cost": (s - r) ** 2 if defined else None}, OTHER_COLUMNS),
         f"{found['n']}{effective}",
     ]
+
+
+def excess_tag(s: float) -> str:
+    """The words behind an s that is over r by more than `INFLATED`: wider than the labels, or than the skill alone."""
+    return " inflated" if s > 1 else " s above r"
 
 
 def interval(found: Mapping[str, Any], key: str) -> str:
@@ -59,17 +67,49 @@ def print_scores(console: Console, metrics: dict[str, Any], part: str = "test") 
 
 
 def verdict(metrics: dict[str, Any]) -> list[str]:
-    """The tier and the acceptance in words."""
-    lines = []
+    """Whether a baseline is better, the tier and the acceptance, in words."""
+    lines = below_baseline(metrics)
     if "tier" in metrics:
         tier = metrics["tier"]
         above = f"; for {tier['next']}: {'; '.join(tier['failed'])}" if tier["failed"] else ""
         lines.append(f"tier: {tier['name']}{above}")
         lines += absolute_limits(metrics)
     if "phase3" in metrics:
-        accepted = metrics["phase3"]
-        lines.append("acceptance: " + ("passed" if accepted["passed"] else "; ".join(accepted["failed"])))
+        failed = metrics["phase3"]["failed"]
+        lines.append("acceptance: " + ("; ".join(failed) if failed else acceptance(metrics)))
     return lines + _few_blocks(metrics)
+
+
+def acceptance(metrics: dict[str, Any]) -> str:
+    """Passed, failed, or not judged."""
+    passed = metrics["phase3"]["passed"]
+    if passed is None:
+        count = metrics["training"]["epochs"]
+        return f"not judged ({count} epoch{'' if count == 1 else 's'})"
+    return "passed" if passed else "failed"
+
+
+def below_baseline(metrics: dict[str, Any], part: str = "test") -> list[str]:
+    """A line that names the best baseline of the table, where its R² is above the network's."""
+    rows = {name: found[part] for name, found in metrics.get("baselines", {}).items() if part in found}
+    known = {name: found for name, found in rows.items() if found["r2"] is not None and np.isfinite(found["r2"])}
+    own = metrics[part]
+    if not known or own["r2"] is None:
+        return []
+    name, best = max(known.items(), key=lambda row: row[1]["r2"])
+    texts_of = [COLUMNS["r2"].text(found["r2"]) for found in (best, own)]
+    if not best["r2"] > own["r2"] or texts_of[0] == texts_of[1]:
+        return []
+    text = f"network below the best baseline: {name} {texts_of[0]}, network {texts_of[1]}"
+    return [f"{text}{_overlap(own.get('ci95', {}).get('r2'), best.get('ci95', {}).get('r2'))}"]
+
+
+def _overlap(own: Sequence[float | None] | None, best: Sequence[float | None] | None) -> str:
+    """Whether two 95 % intervals of R² overlap, in brackets; nothing where one is unknown."""
+    if own is None or best is None or None in (*own, *best):
+        return ""
+    overlap = own[1] >= best[0]  # type: ignore[operator]
+    return f" (R²; 95 % intervals {'overlap' if overlap else 'do not overlap'})"
 
 
 def _few_blocks(metrics: dict[str, Any]) -> list[str]:
@@ -79,16 +119,21 @@ def _few_blocks(metrics: dict[str, Any]) -> list[str]:
 def reasons(metrics: dict[str, Any]) -> list[str]:
     """What the badges of the tier and the acceptance leave out."""
     tier, accepted = metrics.get("tier", {}), metrics.get("phase3", {})
-    lines = [f"For the tier {tier['next']}: {'; '.join(tier['failed'])}."] if tier.get("failed") else []
+    lines = [f"{line[0].upper()}{line[1:]}." for line in below_baseline(metrics)]
+    lines += [f"For the tier {tier['next']}: {'; '.join(tier['failed'])}."] if tier.get("failed") else []
     lines += [f"Acceptance: {'; '.join(accepted['failed'])}."] if accepted.get("failed") else []
     return lines + [f"{line[0].upper()}{line[1:]}." for line in [*absolute_limits(metrics), *_few_blocks(metrics)]]
 
 
 def absolute_limits(metrics: dict[str, Any]) -> list[str]:
-    """The reference recipe's absolute limits beside the relative ones, for an optical depth without transform."""
-    if metrics["space"]["loss"] != "optical_depth":
-        return []
+    """The reference recipe's absolute limits beside the relative ones, for an optical depth without transform.
+
+    They say nothing of labels whose spread is far from that of the recipe's.
+    """
     found = metrics["test"]
+    near = scores.SEED_STD / ALIKE < found["target_std"] < scores.SEED_STD * ALIKE
+    if metrics["space"]["loss"] != "optical_depth" or not near:
+        return []
     kept = []
     for name, limits in scores.ABSOLUTE_LIMITS.items():
         fails = [

@@ -114,14 +114,14 @@ def minutes(seconds: float) -> str:
     return f"{whole}m{rest:02d}s"
 
 
-ROW = "{epoch:>8} {loss:>8} {val_loss:>8} {r2:>7} {s:>5} {r:>6} {bias:>7} {lr:>7} {time:>7} {left:>7}"  # 79 wide
+ROW = "{epoch:>7} {loss:>8} {val_loss:>8} {r2:>7} {s:>5} {r:>6} {bias:>8} {lr:>7} {time:>7} {left:>7}"  # 79 wide
 NUMBERS = {  # name in the row -> key in the log, form, head of the column
     "loss": ("loss", ".4f", "loss"),
     "val_loss": ("val_loss", ".4f", "val loss"),
     "r2": ("val_r2", ".3f", "val R²"),
     "s": ("val_variance_ratio", ".0%", "s"),
     "r": ("val_correlation", ".3f", "r"),
-    "bias": ("val_bias", "+.3f", "bias"),
+    "bias": ("val_bias", "+.3f", "bias/std"),
     "lr": ("learning_rate", ".1e", "rate"),
 }
 

@@ -120,6 +120,19 @@ def _swapped(new: Path, path: Path) -> bool:
     return done == 0
 
 
+def check_place(path: Path) -> None:
+    """Refuse a destination that cannot be written, before the work that is to be written there. Raises `RunError`."""
+    folder = path.parent
+    while not folder.exists():
+        folder = folder.parent
+    if path.is_dir():
+        raise RunError(f"{path}: is a folder. Name a file.")
+    if not folder.is_dir():
+        raise RunError(f"{path}: cannot be written, since {folder} is a file. Choose another place.")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise RunError(f"{path}: cannot be written, since nothing may be written in {folder}. Choose another place.")
+
+
 def write_text(path: Path, text: str) -> None:
     """Write a text file, whole or not at all."""
     with whole_file(path) as temporary:

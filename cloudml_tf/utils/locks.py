@@ -41,8 +41,10 @@ def alone_in(folder: Path, doing: str, below: bool = True, patience_s: float = P
 def alone_at(path: Path, doing: str, patience_s: float = 3600.0) -> Iterator[None]:
     """Lock a path that is replaced as a whole: the lock lies beside it, and the call waits for another holder to
     end."""
-    with contextlib.suppress(OSError):  # a folder that cannot be made cannot be written either, which is reported below
+    try:
         path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RunError(f"{path.parent}: the folder cannot be made ({error.strerror}); choose another.") from None
     with _held(path.parent / f"{NAME}-{path.name}", f"{path}: {doing} is running there", patience_s):
         name, some = glob.escape(path.name), "?" * 8  # `tempfile` draws eight characters
         patterns = (f"{WRITING}{some}-{name}", f"{WRITING}{name}-{some}", f"{OLD}{name}-{some}")
@@ -79,7 +81,7 @@ def _taken(path: Path, problem: str, end: float) -> int:
             handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
         except OSError as error:
             reason = f"cannot be written ({error.strerror}). Choose a writable folder or free some space."
-            raise RunError(f"{path}: {reason}") from None
+            raise RunError(f"{path.parent}: the folder {reason}") from None
         if _lock(handle):
             if _is_at(handle, path):
                 with contextlib.suppress(OSError):  # a full disk is reported by whatever needs the space

@@ -314,6 +314,12 @@ def near_names(file: h5py.File, name: str) -> str:
     return f"It has: {', '.join(map(_plain, known[:12])) or 'no dataset'}."
 
 
+def meant_name(file: h5py.File, name: str) -> str:
+    """The dataset whose name shortens that of a missing one, as " (perhaps 'lat')"; nothing where there is none."""
+    short = [key for key in names(file) if len(_last(key)) > 1 and _last(name).startswith(_last(key))]
+    return f" (perhaps {_plain(short[0])!r})" if short else ""
+
+
 def _plain(name: str) -> str:
     """Shorten a name, and remove the lone surrogates that h5py makes of invalid UTF-8."""
     return name[:200].encode(errors="replace").decode()

@@ -124,7 +124,7 @@ def read_positions(
 
 
 def why_no_positions(files: FlightFiles, navigation: Navigation) -> str:
-    """Which datasets were expected, and the nearest ones that the file has."""
+    """Which datasets of the navigation file were expected, and those that it has under a name like theirs."""
     names = {key: getattr(navigation, key) for key in ("latitude", "longitude")}
     if files.navigation is None:
         return "the flight has no navigation file"
@@ -132,9 +132,11 @@ def why_no_positions(files: FlightFiles, navigation: Navigation) -> str:
         return "data.navigation.latitude or longitude is null"
     with hdf5.open_file(Path(files.navigation)) as file:
         missing = {key: name for key, name in names.items() if not hdf5.has(file, name)}
-        found = [f"no dataset '{n}' (data.navigation.{key}). {hdf5.near_names(file, n)}" for key, n in missing.items()]
+        found = [f"'{name}'{hdf5.meant_name(file, name)}" for name in missing.values()]
+    if found:
+        return f"{files.navigation} has no dataset {' and no '.join(found)}"
     known = "' and '".join(names.values())
-    return f"{files.navigation}: " + (" ".join(found) or f"'{known}' have no number near a frame.")
+    return f"'{known}' of {files.navigation} have no number near a frame"
 
 
 def _computed_sun(files: FlightFiles, time_s: np.ndarray, position: np.ndarray, heading: np.ndarray) -> np.ndarray:

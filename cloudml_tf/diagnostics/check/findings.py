@@ -5,14 +5,15 @@ Those of the sun, of scenes and of trials stand in modules of their own beside t
 """
 
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 
-from cloudml_tf.config.data import FlightSplit, LeaveOneOut, TimeBlocks
+from cloudml_tf.config.data import FlightFiles, FlightSplit, LeaveOneOut, TimeBlocks
 from cloudml_tf.config.schema import Config
 from cloudml_tf.data.readers import hdf5
 from cloudml_tf.data.readers.flights import Flight
@@ -85,6 +86,35 @@ def refused(flight: str, error: Exception, advice: Advice) -> Finding:
     return Finding("problem", f"flight {flight}", str(error), f"fix it as described, {advice.leave_out(flight)}")
 
 
+def together(found: Sequence[Finding], files: Mapping[str, FlightFiles]) -> list[Finding]:
+    """The same findings, where flights that are refused for the same fault have one."""
+    alike: dict[tuple[str, str], dict[str, Finding]] = {}
+    for finding in found:
+        name = finding.name.removeprefix("flight ")
+        key = (finding.level, _without_names(finding.evidence, name, files[name]) if name in files else "")
+        if name != finding.name and key[1]:
+            alike.setdefault(key, {})[name] = finding
+    several = [group for group in alike.values() if len(group) > 1]
+    first = {id(next(iter(group.values()))): _of_several(group) for group in several}
+    other = {id(finding) for group in several for finding in group.values()}
+    return [first.get(id(finding), finding) for finding in found if id(finding) in first or id(finding) not in other]
+
+
+def _without_names(text: str, name: str, files: FlightFiles) -> str:
+    """A fault without what differs from flight to flight: paths, the flight's name, counts by reason, and numbers."""
+    paths = {str(path) for path in files.model_dump().values() if path is not None}
+    for path in sorted({*paths, *(str(Path(path).parent) for path in paths)}, key=len, reverse=True):
+        text = text.replace(path, "")
+    return re.sub(r"\d+ (profiles|frames)[^.,]*(, )?|\d+", "", text.replace(f"flight {name}", ""))
+
+
+def _of_several(group: Mapping[str, Finding]) -> Finding:
+    """One finding for flights with the same fault: the words are the first's."""
+    one, (_, *others) = next(iter(group.values())), group
+    evidence = f"{one.evidence.rstrip('.')}. The same fault: {', '.join(others)}"
+    return replace(one, name=f"{len(group)} flights", evidence=evidence, action="fix them as described")
+
+
 def same_file(first: Flight, second: Flight) -> Finding:
     """One camera file under two names, which a training refuses."""
     evidence = f"{first.name} and {second.name} have the same camera file, {first.camera_path} and {second.camera_path}"
@@ -118,8 +148,8 @@ def label_range(flights: Sequence[Flight], config: Config) -> list[Finding]:
         return []
     out, opaque = total["profiles out of range"] / usable, total["profiles opaque"] / usable
     evidence = (
-        f"{total['profiles labelled']} of {usable} profiles with cloud: {out:.0%} are outside of "
-        f"{config.target.minimum} to {config.target.maximum}, {opaque:.0%} are opaque"
+        f"{total['profiles labelled']} of {usable} profiles with cloud: {out:.0%} are not between "
+        f"{config.target.limits}, {opaque:.0%} are opaque"
     )
     if out > 0.5:
         action = "widen target.minimum and target.maximum, or check the unit"

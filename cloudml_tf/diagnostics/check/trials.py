@@ -187,7 +187,8 @@ def judge_reach(reach: Reach) -> Iterator[Finding]:
     pretended = reach.random_r2[name] - best["r2"]
     evidence = f"{title} R² {reach.random_r2[name]:.2f} on a random split, {best['r2']:.2f} on this one"
     pretends = pretended > 0.1 and reach.random_r2[name] > LEAST_SIGNAL
-    yield Finding("note" if pretends else "ok", "random split", f"{evidence}: it would pretend {pretended:+.2f}")
+    said = f"look better by {pretended:.2f}" if pretended >= 0.005 else "look no better"
+    yield Finding("note" if pretends else "ok", "random split", f"{evidence}: it would {said}")
     shuffled = ", ".join(f"{n.replace('_', ' ')} {r2:+.2f}" for n, r2 in reach.shuffled_r2.items())
     if max(reach.shuffled_r2.values()) > MOST_BY_CHANCE:
         action = "labels or flights of the test split are known in training; look for copies and shared features"

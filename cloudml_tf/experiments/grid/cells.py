@@ -104,7 +104,7 @@ class Cell:
 
 def load_grid(path: Path, overrides: dict[str, Any]) -> Grid:
     """Read a grid file. `overrides` are applied to every cell's base."""
-    grid = validated(Grid, read_content(path), str(path))
+    grid = validated(Grid, read_content(path, "grid"), str(path))
     base = read_content(path.parent / grid.base) if isinstance(grid.base, str) else grid.base
     return grid.model_copy(update={"base": base, "set": {**grid.set, **overrides}})
 

@@ -14,7 +14,8 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, ValidationError, model_validator
 
 from cloudml_tf.config.data import Settings
-from cloudml_tf.config.load import explain, parse_config, read_content, set_by_path, validated
+from cloudml_tf.config.load import parse_config, read_content, set_by_path, validated
+from cloudml_tf.config.mistakes import explain
 from cloudml_tf.config.schema import Config
 from cloudml_tf.train.devices import refuse_workers
 from cloudml_tf.utils.errors import ConfigError
@@ -131,21 +132,21 @@ class Search(Settings):
 def load_search(path: str | Path, overrides: Mapping[str, Any] | None = None) -> Search:
     """Read and check a search; overrides of `tuner.*` and `space.*` apply to the search, all others to the base."""
     path = Path(path)
-    content = read_content(path)
+    content = read_content(path, "search")
     if "base" not in content and "split" in content:
         raise ConfigError(
             f"{path}: is the configuration of one training. A search is a file that names it as its `base`, with the "
-            "values to try in its `space`: see configs/search.json."
+            "values to try in its `space`: see `cloudml search --help`."
         )
     own = ("tuner.", "space.")
     for key, value in (overrides or {}).items():
         if f"{key}." in own:
             raise ConfigError(f"--set {key}: is a section; set one of its fields, such as tuner.trials=20.")
         if key.startswith("tuner."):
-            set_by_path(content, key, value)
+            set_by_path(content, key, value, Search)
         elif key.startswith("space.") and isinstance(content.get("space"), dict):
             content["space"][key.removeprefix("space.")] = value
-    search = validated(Search, content, str(path))
+    search = validated(Search, content, str(path), [key for key in overrides or {} if key.startswith(own)])
     base = read_content(path.parent / search.base) if isinstance(search.base, str) else dict(search.base)
     for key, value in {**search.set, **(overrides or {})}.items():
         if not key.startswith(own):

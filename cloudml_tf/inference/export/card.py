@@ -158,7 +158,7 @@ def _limits(config: Config, description: dict[str, Any]) -> str:
     lines = [
         (bool(ends), f"Trained on labels {' '.join(ends)} alone: beyond them nothing is known."),
         (lidar.clear_sky == "unlabelled", "Clear sky was left out: over it the prediction means nothing."),
-        (column, "Clouds that the lidar cannot see through were left out."),
+        (column, _opaque(description)),
         (simulated, "Trained and tested on simulated flights; not tried on a real camera."),
         (True, "Not tried on a camera, gain, frame size, altitude, season or surface other than those of its flights."),
         (ranges is None, "The ranges of the training inputs are not recorded: the run is of an older version."),
@@ -169,6 +169,21 @@ def _limits(config: Config, description: dict[str, Any]) -> str:
     if ranges is None:
         return text
     return f"{text}\n\nRanges in training, beyond which nothing is known:\n\n{_ranges(config, ranges)}"
+
+
+def _opaque(description: dict[str, Any]) -> str:
+    """What became of columns that the lidar cannot see through, by the counts of the run."""
+    counts = [
+        found["profiles opaque"] for found in description.get("counts", {}).values() if "profiles opaque" in found
+    ]
+    if not counts:
+        return "Clouds that the lidar cannot see through were left out where its files mark them."
+    if not any(counts):
+        return (
+            "No column was marked as one that the lidar cannot see through: if there are any, their labels are lower "
+            "limits, and were trained on."
+        )
+    return f"Clouds that the lidar cannot see through were left out: {sum(counts):,} profiles."
 
 
 def _limits_of_maps(config: Config) -> str:
