@@ -32,8 +32,9 @@ lint: .venv/.tested
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+# Two workers on two cores: further threads of each would wait for one another.
 quick: .venv/.tested
-	$(BIN)/pytest -n 2 --dist worksteal -m "not slow" --cov --cov-report=term --cov-fail-under=95 --durations=30
+	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist worksteal -m "not slow" --cov --cov-report=term --cov-fail-under=95 --durations=30
 
 test-all: test
 	$(BIN)/pytest -m slow

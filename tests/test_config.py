@@ -87,7 +87,8 @@ def test_tier1_is_the_originals_phase_3() -> None:
 
 def test_tier1_base_differs_in_the_target_alone() -> None:
     first, second = (load_config(ROOT / f"configs/{name}.json").model_dump() for name in ("tier1", "tier1_base"))
-    assert {key for key in first if first[key] != second[key]} == {"experiment_name", "target"}
+    assert {key for key in first if first[key] != second[key]} == {"experiment_name", "target", "data"}
+    assert {**second["data"], "geometry": None} == first["data"]  # of a height it is read by default
     assert second["target"]["name"] == "cloud_base_km"
 
 
