@@ -124,6 +124,7 @@ def test_a_healthy_run_is_called_healthy_during_training_and_after(healthy: Path
     assert read(healthy / "metrics.json")["diagnosis"]["verdict"] == "healthy"
 
 
+@pytest.mark.slow
 def test_no_correlation(start: Callable[..., Path], capsys) -> None:
     """A fast aircraft sees more independent clouds: on few, a correlation could not be ruled out."""
     run = start(data={"simulation": {"preset": "no_signal", "ground_speed_m_s": 400.0}}, training={"max_epochs": 3})
@@ -134,6 +135,7 @@ def test_no_correlation(start: Callable[..., Path], capsys) -> None:
     assert read(run / "metrics.json")["diagnosis"]["verdict"] == "no correlation"
 
 
+@pytest.mark.slow
 def test_collapse_of_a_training_that_was_aborted(cache: Path, tmp_path: Path, capsys) -> None:
     """The training itself says it, with the change to try."""
     collapsing = {

@@ -52,6 +52,7 @@ def test_the_smeared_target_is_a_distribution_around_the_target() -> None:
         (HistogramHead(), HistogramLoss(base="mse", weight=0.1, target_variance=1.0)),
     ],
 )
+@pytest.mark.slow
 def test_they_learn_and_metrics_look_at_the_first_column(head: keras.layers.Layer, loss: keras.losses.Loss) -> None:
     keras.utils.set_random_seed(3)
     x = np.random.default_rng(1).normal(size=(512, 4)).astype("float32")

@@ -49,7 +49,7 @@ def joined(pair: list[Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of their ensemble, with report and export."""
     home = tmp_path_factory.mktemp("joined")
     places = ["output.export=true", "output.report=true", f"output.savedmodels={home}"]
-    places.append('output.export_formats=["savedmodel", "onnx", "litert"]')
+    places.append('output.export_formats=["savedmodel", "onnx"]')
     options = [part for place in places for part in ("--set", place)]
     assert main(["ensemble", *map(str, pair), *options, "--run-dir", str(home / "ensemble")]) == 0
     return home / "ensemble"
@@ -118,6 +118,7 @@ def test_the_export_answers_as_the_report_says(pair: list[Path], joined: Path, t
     assert again["rmse"] == pytest.approx(metrics_of(joined)["test"]["rmse"], rel=1e-4)
 
 
+@pytest.mark.slow
 def test_calibration_on_further_flights(pair: list[Path], tmp_path: Path, capsys) -> None:
     options = [
         "--calibrate",
@@ -219,6 +220,7 @@ def test_one_run_with_dropout_is_an_ensemble_without_export(pair: list[Path], tm
     assert np.load(tmp_path / "e" / "predictions.npz")["test_members"].shape[0] == 3
 
 
+@pytest.mark.slow
 def test_an_ensemble_without_export_says_how_it_is_exported(pair: list[Path], tmp_path: Path, capsys) -> None:
     assert main(["ensemble", *map(str, pair), "--run-dir", str(tmp_path / "e")]) == 0
     assert "export" not in metrics_of(tmp_path / "e")

@@ -66,6 +66,7 @@ def test_the_export_says_how_to_use_it(exported: Path, finished: Path) -> None:
     assert json.loads((finished / "metrics.json").read_text())["export"]["parity"] == record["parity"]
 
 
+@pytest.mark.slow
 def test_export_again_and_replace(finished: Path, tmp_path: Path, capsys) -> None:
     for _ in range(2):  # the second takes the place of the first
         assert main(["export", str(finished), "--run-dir", str(tmp_path / "model"), "--json"]) == 0

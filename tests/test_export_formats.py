@@ -307,6 +307,7 @@ def test_training_writes_the_configured_formats(tiny_file, tmp_path: Path, capsy
     assert "| **this model** |" in (Path(written["folder"]) / "model_card.md").read_text()
 
 
+@pytest.mark.slow
 def test_an_older_run_without_ranges_has_a_card_too(finished: Path, tmp_path: Path) -> None:
     for name in ("config.json", "best.weights.h5"):
         (tmp_path / name).write_bytes((finished / name).read_bytes())

@@ -109,6 +109,7 @@ def test_labels_lie_on_the_nadir_line_and_are_what_is_seen_there(tiny, tmp_path:
     assert np.corrcoef(np.roll(truth, 3, axis=2)[seen], label[seen])[0, 1] < 0.8
 
 
+@pytest.mark.slow
 def test_flights_become_scenes_that_a_network_is_trained_on_and_asked_of(
     content, config_file, tmp_path: Path, capsys
 ) -> None:

@@ -170,10 +170,8 @@ def test_an_ensemble_brings_its_interval(finished: Path, bare: Path, tmp_path: P
     assert faults(tmp_path / "out.nc") == []
 
 
-@pytest.mark.parametrize(
-    ("head", "target"),
-    [("quantile", {}), pytest.param("histogram", {"transform": "log", "smearing": True}, marks=pytest.mark.slow)],
-)
+@pytest.mark.parametrize(("head", "target"), [("quantile", {}), ("histogram", {"transform": "log", "smearing": True})])
+@pytest.mark.slow
 def test_a_head_with_a_distribution_brings_an_interval(
     cache: Path, bare: Path, tmp_path: Path, head: str, target: dict[str, Any]
 ) -> None:

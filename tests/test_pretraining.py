@@ -376,7 +376,8 @@ def test_a_folder_without_a_pretraining_is_named(tiny_file, tmp_path: Path, caps
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.parametrize("options", [pytest.param({}, marks=pytest.mark.slow), {"contrast_boxes": (3,)}])
+@pytest.mark.parametrize("options", [{}, {"contrast_boxes": (3,)}])
+@pytest.mark.slow
 def test_a_reconstruction_is_kept_in_a_file_cloned_and_goes_on(options: dict, tmp_path: Path) -> None:
     # Without dropout: Keras keeps no state of random generators in a file.
     model = reconstruction(regressor(dropout=0.0, **options), frames="random", focus=np.float32(2.0))

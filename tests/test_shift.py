@@ -173,6 +173,7 @@ def test_another_gain_is_seen_in_flights_from_files(tmp_path: Path, gain: float)
     assert (found["meaning"] != "") == (found["warnings"] != []) == (gain != 1.0)
 
 
+@pytest.mark.slow
 def test_evaluate_warns_and_shows(finished: Path, tmp_path: Path, capsys: Any) -> None:
     flights = copies(finished, tmp_path / "flights", "a")
     lidar = lidar_file(campaign(finished) / "sim03")
@@ -191,6 +192,7 @@ def test_evaluate_warns_and_shows(finished: Path, tmp_path: Path, capsys: Any) -
     assert "median, std" in report
 
 
+@pytest.mark.slow
 def test_an_older_model_says_that_it_cannot_compare(finished: Path, tmp_path: Path, capsys: Any) -> None:
     import shutil
 

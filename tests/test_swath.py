@@ -91,6 +91,7 @@ def test_an_evaluation_gives_the_scores_of_the_run(home, model, tmp_path) -> Non
     assert ours == pytest.approx(theirs)
 
 
+@pytest.mark.slow
 def test_a_run_is_exported_again(home, tmp_path) -> None:
     assert main(["export", str(home / "run"), "-o", str(tmp_path / "again")]) == 0
     assert (tmp_path / "again/saved_model.pb").is_file()

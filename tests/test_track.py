@@ -125,7 +125,7 @@ def test_a_training_along_the_track_resumes(tiny_file, tmp_path: Path, more: dic
 
 
 @pytest.mark.parametrize(
-    "more", [pytest.param({}, id="apart", marks=pytest.mark.slow), pytest.param(SHARED, id="shared")]
+    "more", [pytest.param({}, id="apart"), pytest.param(SHARED, id="shared", marks=pytest.mark.slow)]
 )
 def test_a_training_along_the_track_validates_nadir_and_exports(tiny_file, tmp_path: Path, more: dict) -> None:
     path, whole = tiny_file(target=TRACK, training=more, model={"mirror_average": True}), tmp_path / "whole"

@@ -216,6 +216,7 @@ def test_the_table_of_epochs_ends_with_the_epoch_that_was_kept(program) -> None:
     assert rows[2] == f"all 2 epochs; kept: epoch {metrics_of(run)['training']['best_epoch']}"
 
 
+@pytest.mark.slow
 def test_json_output_is_one_document(tiny_file, tmp_path: Path, capsys) -> None:
     arguments = ["train", str(tiny_file()), "--json", "--seed", "9", "--set", "training.max_epochs=1"]
     assert main([*arguments, "--run-dir", str(tmp_path / "run")]) == 0
@@ -279,12 +280,15 @@ def test_a_log_target_with_smearing_is_a_mean_in_physical_units(tiny, tmp_path: 
             "target": {"name": "cloud_base_km"},
             "data": {"sun_angles": False, "features": [{"name": "roll", "file": "navigation", "dataset": "nav/roll"}]},
         },
-        {
-            "preprocessing": {"log_offset": 0.01, "flat_field": True},
-            "temporal_frames": 1,
-            "model": {"nadir_linear": True, "contrast_boxes": [3], "mirror_average": True},
-            "split": {"kind": "time_blocks", "gap_s": 10},
-        },
+        pytest.param(
+            {
+                "preprocessing": {"log_offset": 0.01, "flat_field": True},
+                "temporal_frames": 1,
+                "model": {"nadir_linear": True, "contrast_boxes": [3], "mirror_average": True},
+                "split": {"kind": "time_blocks", "gap_s": 10},
+            },
+            marks=pytest.mark.slow,
+        ),
         pytest.param(
             {
                 "preprocessing": {"per_frame": True},
