@@ -82,6 +82,7 @@ def edit(folder: Path, pattern: str, dataset: str, change: Callable[[np.ndarray]
 # --- nothing is wrong
 
 
+@pytest.mark.no_cover
 def test_healthy_flights_are_ready(flights: Path) -> None:
     found = checked(flights, evaluation={"baselines": True})
     assert blamed(found) == set()
@@ -97,6 +98,7 @@ def test_blocks_of_time_are_ready(flights: Path) -> None:
     assert blamed(checked(flights, split={"kind": "time_blocks"})) == set()
 
 
+@pytest.mark.no_cover
 def test_the_seeds_simulation_is_ready(cache: Path) -> None:
     """configs/tier1.json with shorter flights."""
     changes = {"data.cache": str(cache), "data.simulation.frames_per_flight": 900, "evaluation.baselines": False}
@@ -105,6 +107,7 @@ def test_the_seeds_simulation_is_ready(cache: Path) -> None:
 
 
 @pytest.mark.skipif(not (SHARED / "data/les/flights").is_dir(), reason="needs the LES flights: set CLOUDML_SHARED")
+@pytest.mark.no_cover
 def test_third_party_imagery_is_ready(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("CLOUDML_SHARED", str(SHARED))
     split = {"kind": "leave_one_out", "test": "les03", "exclude": ["les08", "les09", "les10"]}

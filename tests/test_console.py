@@ -187,6 +187,7 @@ def test_the_row_of_an_epoch_fits_80_columns() -> None:
 
 @pytest.mark.tensorflow("the log is TensorFlow's")
 @pytest.mark.skipif(expects_gpu(), reason="here a GPU may fail, and has to be heard")
+@pytest.mark.slow
 def test_no_error_of_a_gpu_where_there_is_none() -> None:
     code = (
         "from cloudml_tf.utils.tf_logging import quiet_tensorflow; quiet_tensorflow()\n"

@@ -54,6 +54,7 @@ def test_the_border_of_an_image_that_ends_is_its_own() -> None:
 
 
 @pytest.mark.parametrize(("axis", "number"), [("rows", 1), ("columns", 2)])
+@pytest.mark.no_cover
 def test_the_mirror_average_of_a_mirror_image_is_mirrored(axis: str, number: int) -> None:
     model, plain = small(mirror_average=axis), small()
     mirrored = np.flip(IMAGES, axis=number)
@@ -95,6 +96,7 @@ def test_each_pixel_reaches_its_own_answer_at_full_resolution() -> None:
         {"frame_scaler": Standardize([0.5, 0.5], [0.1, 0.1])},
     ],
 )
+@pytest.mark.no_cover
 def test_every_knob_turns_something(change: dict, plain: np.ndarray) -> None:
     assert not np.allclose(plain, out(small(**change)), atol=1e-4)
 

@@ -97,6 +97,7 @@ def test_its_folder_and_what_it_says_of_its_intervals(joined: Path) -> None:
     assert "one calibration flight cannot show how much flights differ" in page
 
 
+@pytest.mark.slow
 def test_the_export_answers_as_the_report_says(pair: list[Path], joined: Path, tmp_path: Path, capsys) -> None:
     home = joined.parent / "tiny_ensemble"
     record, arrays = json.loads((home / "cloudml.json").read_text()), np.load(joined / "predictions.npz")

@@ -165,6 +165,7 @@ def everything(finished: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
     return folder
 
 
+@pytest.mark.no_cover
 def test_all_formats_answer_as_the_run_did(finished: Path, everything: Path) -> None:
     test = prepare(load_config(finished / "config.json")).parts["test"]
     expected = np.load(finished / "predictions.npz")["test_prediction"]
@@ -248,6 +249,7 @@ def test_evaluate_takes_a_folder_without_a_savedmodel(finished: Path, everything
     assert json.loads(capsys.readouterr().out)["metrics"]["test"]["rmse"] == pytest.approx(trained, rel=1e-4)
 
 
+@pytest.mark.slow
 def test_a_file_that_answers_otherwise_is_refused_with_its_own_exit_code(
     finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
 ) -> None:

@@ -51,6 +51,7 @@ def small_disk(tmp_path: Path):
 # --- checkpoints
 
 
+@pytest.mark.no_cover
 def test_no_flipped_bit_and_no_cut_of_a_checkpoint_gives_another_content(tmp_path: Path) -> None:
     """The arrays and the JSON are checked as they are read; of the zip's own fields, those that lead to them."""
     path = tmp_path / CHECKPOINT

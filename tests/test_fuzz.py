@@ -28,6 +28,7 @@ def configs(tmp_path_factory: pytest.TempPathFactory) -> ConfigTarget:
 
 @settings(max_examples=100, **STEADY)
 @given(data=BYTES)
+@pytest.mark.no_cover
 def test_any_flight_is_used_or_refused(flights: FlightTarget, data: bytes) -> None:
     flights.one(data)
 
@@ -53,6 +54,7 @@ def test_many_configurations_are_used_or_refused(configs: ConfigTarget, data: by
 
 
 @pytest.mark.parametrize("name", TARGETS)
+@pytest.mark.no_cover
 def test_spoilt_inputs_are_neither_all_good_nor_all_bad(tmp_path: Path, name: str) -> None:
     target = TARGETS[name](tmp_path)
     count = {"flights": 40, "config": 200}[name]

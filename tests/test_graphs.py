@@ -52,6 +52,7 @@ def test_no_graph_of_a_training_or_a_prediction_outlives_it(tiny, tmp_path: Path
     assert graphs() <= before
 
 
+@pytest.mark.no_cover
 def test_a_training_leaves_no_names_and_no_functions_behind(tiny, tmp_path: Path) -> None:
     from tensorflow.python.framework import ops
 

@@ -299,6 +299,7 @@ LAYOUTS: dict[Callable[[Path], None], dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("layout", LAYOUTS, ids=lambda layout: layout.__name__)
+@pytest.mark.no_cover
 def test_a_layout_is_mapped_and_its_flights_are_prepared(tmp_path: Path, capsys: Any, layout: Any) -> None:
     layout(tmp_path / "data")
     found = proposed(capsys, tmp_path / "mine", "--from", tmp_path / "data")

@@ -64,6 +64,7 @@ def test_scaling_and_fingerprint_follow_the_kept_labels(tiny, whole: Prepared) -
     np.testing.assert_array_equal(few.parts["test"].label, whole.parts["test"].label)
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_from_another_with_its_scaling(finished: Path, tiny_file, tmp_path: Path, capsys) -> None:
     """At a learning rate of next to nothing the answers are the old run's, whatever the labels are."""
     path = tiny_file(data={"labels": 12}, model={"dropout": 0.0})

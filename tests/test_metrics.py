@@ -55,6 +55,7 @@ def test_against_scikit_learn_and_numpy() -> None:
 
 @pytest.mark.parametrize(("metric", "key"), list(zip(ALL, KEYS, strict=True)))
 @pytest.mark.parametrize("size", [1, 13, 501])
+@pytest.mark.no_cover
 def test_the_log_and_the_report_are_the_same_number(metric: type, key: str, size: int) -> None:
     t, p = data()
     precision = 1e-6 if m.widest_float() == "float64" else 1e-5

@@ -166,6 +166,7 @@ def test_the_output_layer_starts_as_configured() -> None:
         {"frame_scaler": own.Standardize([1.0, 1.0], [2.0, 2.0])},
     ],
 )
+@pytest.mark.no_cover
 def test_every_knob_moves_something(change: dict, plain: keras.Model) -> None:
     x = inputs()
     if change.get("sun_angles") is False:
@@ -316,6 +317,7 @@ def test_without_attention_there_are_no_weights() -> None:
 
 @pytest.mark.parametrize("along", ["columns", "rows"])
 @pytest.mark.parametrize("changes", [{}, {"nadir_linear": True, "contrast_boxes": (3,), "features": 1}])
+@pytest.mark.no_cover
 def test_along_the_track_the_network_answers_as_the_one_at_nadir_moved_there(along: str, changes: dict) -> None:
     """The same weights; another place of the image is nadir."""
     offsets, axis = (0, 2, -2, 4, -4), 0 if along == "rows" else 1

@@ -205,6 +205,7 @@ def test_a_comparison_is_the_old_one(tmp_path: Path) -> None:
 # --- trainings that go on from what is old
 
 
+@pytest.mark.slow
 def test_an_interrupted_training_ends_as_it_would_have(home: Path) -> None:
     shutil.copytree("interrupted", "resumed")
     assert cloudml("train", "nadir.json", "--run-dir", "resumed", "--resume") == 0

@@ -58,6 +58,7 @@ def bare(finished: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("exported", [False, True])
+@pytest.mark.no_cover
 def test_the_numbers_are_those_of_evaluate_and_of_the_training(
     finished: Path, bare: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], exported: bool
 ) -> None:

@@ -59,6 +59,7 @@ def taken(tree: ast.Module) -> set[str]:
     return {name for name in found if not name.startswith("__")}
 
 
+@pytest.mark.no_cover
 def test_the_table_names_every_private_part_that_is_used() -> None:
     used = {name for _, tree in modules() for name in taken(tree) - defined(tree)} - PUBLIC
     own = {name for _, tree in modules() for name in defined(tree)}

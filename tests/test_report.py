@@ -274,6 +274,7 @@ def judged(samples: Samples, z: np.ndarray) -> dict:
     "kind",
     ["good", "constant", *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("two labels", "many labels"))],
 )
+@pytest.mark.no_cover
 def test_any_evaluation_gives_a_page(kind: str, tmp_path: Path) -> None:
     count = {"two labels": 2, "many labels": 6000}.get(kind, 40)
     samples, _ = scene(count=count, step=1)

@@ -64,6 +64,7 @@ VARIANTS = [
     [pytest.param(each, marks=[] if n in (0, 2) else pytest.mark.slow) for n, each in enumerate(VARIANTS)],
     ids=lambda changes: str(list(changes.values())),
 )
+@pytest.mark.no_cover
 def test_answers_are_those_of_the_network_itself(changes: dict[str, Any]) -> None:
     data, model = samples(), regressor(**changes)
     shared = models.share_frames(model)

@@ -45,6 +45,7 @@ def chance(training: Series, others: Series) -> float:
 
 
 @pytest.mark.parametrize("flights", [1, 4])
+@pytest.mark.no_cover
 def test_flights_that_differ_as_those_of_the_training_do_are_no_shift(flights: int) -> None:
     """Means differ by half a standard deviation, the hardest case: a test on frames calls most of them a shift."""
     rng = np.random.default_rng(1)

@@ -202,6 +202,7 @@ def test_optical_depth_keeps_fraction_median_and_cap() -> None:
     assert depth.max() < 4.0 * (1 + 0.9 / 4.0)
 
 
+@pytest.mark.no_cover
 def test_default_labels_have_the_statistics_of_the_seed() -> None:
     settings = SimulationConfig()
     flights = []

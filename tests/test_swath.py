@@ -81,6 +81,7 @@ def test_the_export_answers_as_the_run_does_also_for_scenes_of_another_size(home
 
 
 @pytest.mark.parametrize("model", [pytest.param("run", marks=pytest.mark.slow), "savedmodels/tiny-swath"])
+@pytest.mark.no_cover
 def test_an_evaluation_gives_the_scores_of_the_run(home, model, tmp_path) -> None:
     command = ["evaluate", str(home / model), "--flights", "7", "8", "--run-dir", str(tmp_path / "judged")]
     assert main(command) == 0

@@ -124,9 +124,8 @@ def test_a_training_along_the_track_resumes(tiny_file, tmp_path: Path, more: dic
     assert (cut / "history.csv").read_text() == (whole / "history.csv").read_text()
 
 
-@pytest.mark.parametrize(
-    "more", [pytest.param({}, id="apart"), pytest.param(SHARED, id="shared", marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("more", [{}, SHARED], ids=["apart", "shared"])
 def test_a_training_along_the_track_validates_nadir_and_exports(tiny_file, tmp_path: Path, more: dict) -> None:
     path, whole = tiny_file(target=TRACK, training=more, model={"mirror_average": True}), tmp_path / "whole"
     assert main(["train", str(path), "--run-dir", str(whole), "--set", "output.export=true"]) == 0

@@ -99,6 +99,7 @@ class Stop(Exception):
     pass
 
 
+@pytest.mark.no_cover
 def test_equal_seeds_give_equal_runs_and_a_resumed_run_is_the_uninterrupted_one(
     tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -185,6 +186,7 @@ def test_a_collapse_has_its_own_exit_code_and_leaves_a_report(tiny_file, tmp_pat
     assert "--set model.output_init=default" in (tmp_path / "run" / "report.html").read_text()
 
 
+@pytest.mark.no_cover
 def test_a_loss_that_is_no_number_has_its_own_exit_code(tiny_file, tmp_path: Path, capsys) -> None:
     path = tiny_file(
         training={"learning_rate": 10, "gradient_clip_norm": None, "warmup_epochs": 0},
