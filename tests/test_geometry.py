@@ -26,6 +26,8 @@ from cloudml_tf.data.readers.flights import Flight, load_flight
 from cloudml_tf.data.readers.folders import flight_files
 from cloudml_tf.data.samples import Samples, build_samples
 from cloudml_tf.data.scaling import TargetScaling
+from cloudml_tf.diagnostics.check.findings import Finding, of_heights
+from cloudml_tf.diagnostics.check.geometry import judge_geometry
 from cloudml_tf.evaluation.baselines import fit_predict
 from cloudml_tf.utils.errors import ConfigError, DataError
 
@@ -99,9 +101,9 @@ def written(
 
 def height(samples: Samples) -> float:
     """The median of the heights that the sweep finds."""
-    found = samples.swept_heights()
+    found = samples.swept()
     assert found is not None
-    return float(np.median(found))
+    return float(np.median(found[0]))
 
 
 WANDER = np.array([0.3, -0.2, 0.1, 0.4, 0.0, -0.3, 0.2, -0.1, 0.3])
@@ -315,7 +317,7 @@ def test_the_sweep_is_a_baseline_that_no_gain_moves(tmp_path):
     _, one = written(tmp_path / "a", planted(1.0))
     _, other = written(tmp_path / "b", 0.5 * planted(3.0))
     label = {"train": np.array([1.0, 1.0, 1.0, 3.0, 3.0, 3.0])}
-    both = np.concatenate([one.swept_heights(), other.swept_heights()])
+    both = np.concatenate([each.baseline_features(None)["plane_sweep"][:, 0] for each in (one, other)])
     assert both == pytest.approx(label["train"], abs=0.06)
     assert one.baseline_features(None)["plane_sweep"].shape == (len(one), 1)
 
@@ -342,3 +344,39 @@ def test_a_straight_line_on_the_sweep_stands_beside_the_others(tmp_path):
     parts = {"train": samples["a"], "val": samples["b"], "test": samples["c"]}
     found = fit_predict(parts, TargetScaling(1.0, 1.0, False), None, seed=0)
     assert set(found) == {"mean", "ridge", "gradient_boosting", "plane_sweep"}
+
+
+def judged(samples: Samples, flight: Flight) -> dict[str, Finding]:
+    """The findings of `check` on the geometry of one flight."""
+    config = parse_config(tiny_content(Path("/nowhere"), {"target.name": "cloud_top_km", "temporal_frames": 7}))
+    return {finding.name: finding for finding in judge_geometry([flight], {"train": samples}, config)}
+
+
+def test_check_says_what_geometry_can_give(tmp_path):
+    flight, samples = written(tmp_path / "a", planted(2.0), **wind_of(0.0, 0.0))
+    found = judged(samples, flight)
+    assert found["geometry"].level == "note"  # roll and pitch are not there
+    assert "100 m of height move a cloud by 0.19 px in the 6 s of a sequence; wind known" in found["geometry"].evidence
+    assert "no pitch and roll, taken for level" in found["geometry"].evidence
+    assert found["texture"].level == "ok"
+    assert "100%" in found["texture"].evidence
+    calm, samples = written(tmp_path / "b", planted(2.0), roll=np.zeros(FRAMES), pitch=np.zeros(FRAMES))
+    assert "the wind is unknown (a), about 0.09 km for each m/s" in judged(samples, calm)["geometry"].evidence
+    wrong, samples = written(tmp_path / "c", planted(2.0, wind=(0.0, 90.0)))
+    assert judged(samples, wrong)["texture"].level == "warning"
+
+
+def test_check_names_what_is_missing_for_a_height(tmp_path):
+    folder = write_flight(tmp_path / "flights" / "a")
+    config = parse_config(tiny_content(tmp_path, {"target.name": "cloud_top_km"}))
+    flight = load_flight("a", flight_files(folder, config.data), config.data, config.target)
+    (found,) = judge_geometry([flight], {}, config)
+    assert (found.level, found.name) == ("warning", "geometry")
+    assert "unknown on a" in found.evidence
+    assert "no dataset 'nav/altitude'" in found.evidence
+
+
+def test_an_offset_of_one_flight_is_a_hint_where_the_label_is_a_height():
+    problem = Finding("problem", "boresight", "b: 8 rows", "set it")
+    assert (of_heights(problem).level, "optical_depth" in of_heights(problem).action) == ("note", True)
+    assert of_heights(Finding("ok", "clock", "fine")) == Finding("ok", "clock", "fine")

@@ -18,6 +18,7 @@ from cloudml_tf.data.prepare import reads_scenes
 from cloudml_tf.data.scaling import fit_scaling
 from cloudml_tf.diagnostics.check import scenes, survey
 from cloudml_tf.diagnostics.check.findings import Finding, together
+from cloudml_tf.diagnostics.check.geometry import judge_geometry
 from cloudml_tf.diagnostics.check.sun import judge_sun
 from cloudml_tf.diagnostics.check.survey import Checked
 from cloudml_tf.utils.console import Console
@@ -50,6 +51,7 @@ def _look_at_flights(found: Checked, console: Console) -> None:
     survey.judge_parts_of_flights(found, advice)
     parts = survey.cut(found, advice, console)
     found.findings += judge_sun(found.flights, parts, found.config)
+    found.findings += judge_geometry(found.flights, parts, found.config)
     survey.describe_flights(found, advice)
 
 

@@ -250,20 +250,23 @@ class Samples:
                 columns += [*np.sin(angles).T, *np.cos(angles).T]
             chunks.append(np.stack([*columns, *self.features[index[:, middle]].T], axis=1))
         found = {"image_statistics": np.concatenate(chunks).astype("float32")}
-        swept = self.swept_heights()
-        return found if swept is None else {**found, "plane_sweep": swept[:, None]}
+        swept = self.swept()
+        return found if swept is None else {**found, "plane_sweep": swept[0][:, None]}
 
-    def swept_heights(self) -> np.ndarray | None:
-        """(n,) the height of the cloud at nadir by geometry alone, km; None where that is unknown."""
+    def swept(self) -> tuple[np.ndarray, np.ndarray] | None:
+        """The height of the cloud at nadir by geometry alone, km, and how well frames agree there, (n,) each.
+
+        None where the geometry is unknown, or nothing can be compared.
+        """
         if self.sight is None or self.index.shape[1] < 2:
             return None
-        found = np.full(len(self), np.nan)
+        found = np.full((2, len(self)), np.nan)
         for first in range(0, len(self), MOST_SEQUENCES):
             here = slice(first, first + MOST_SEQUENCES)
             index = self.index[here]
             frames, nadir = self.sight.axes.upright(self.table[index], self.nadir)
-            found[here] = sweep(frames, self.sight.geometry[index], nadir, self.sight.height_km)[0]
-        return found if np.isfinite(found).any() else None
+            found[:, here] = sweep(frames, self.sight.geometry[index], nadir, self.sight.height_km)
+        return (found[0], found[1]) if np.isfinite(found[0]).any() else None
 
 
 def sequences(flight: Flight, temporal_frames: int) -> np.ndarray:

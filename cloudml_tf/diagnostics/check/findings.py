@@ -284,6 +284,14 @@ def parts_apart(splits: Mapping[str, Sequence[str]]) -> Finding:
     return Finding("warning", "parts of one flight", f"files that continue one another: {evidence}", action)
 
 
+def of_heights(finding: Finding) -> Finding:
+    """An offset of one flight that was found with heights, which brightness follows loosely: a hint."""
+    if finding.level != "problem":
+        return finding
+    action = "brightness follows heights loosely: look with --set target.name=optical_depth"
+    return replace(finding, level="note", action=action)
+
+
 def far_clock(found: FarOffset, advice: Advice) -> Finding:
     """The lidar's clock is another time scale, or another zone."""
     evidence = (

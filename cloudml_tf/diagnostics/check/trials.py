@@ -7,7 +7,6 @@ batch that the configured network has to overfit.
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -32,7 +31,7 @@ TIER_CORRELATION = {"minimum": 0.69, **{name: TIERS[name]["correlation"] for nam
 
 @dataclass(frozen=True)
 class Reach:
-    """Scores (R², r, s, …) of ridge and gradient boosting on the test split; R² where it is a number alone."""
+    """Scores (R², r, s, …) of the baselines on the test split; R² where it is a number alone."""
 
     given: dict[str, dict[str, float]]
     random_r2: dict[str, float]  # trained and tested on a random split of the same sizes
@@ -51,29 +50,36 @@ def try_baselines(
     """Fit the baselines four times; calls `progress(fits done, of all)`."""
     rng = np.random.default_rng(config.seed)
     seen = {part: parts[part].baseline_features(config.preprocessing.log_offset) for part in ("train", "test")}
-    kind = next(iter(seen["train"]))
-    x = {part: features[kind] for part, features in seen.items()}
+    kinds = [kind for kind in baselines.MODELS if all(kind in features for features in seen.values())]
+    x = {part: {kind: features[kind] for kind in kinds} for part, features in seen.items()}
     z = {part: scaling.standardise(parts[part].label[parts[part].known]) for part in x}
-    all_x, all_z = np.concatenate(list(x.values())), np.concatenate(list(z.values()))
-    done = iter(range(1, SHUFFLES + 3))
+    all_x = {kind: np.concatenate([x[part][kind] for part in x]) for kind in kinds}
+    all_z, done = np.concatenate(list(z.values())), iter(range(1, SHUFFLES + 3))
 
-    def fitted(rows: np.ndarray, target: np.ndarray) -> dict[str, Any]:
-        few = rng.permutation(len(rows))[:MOST_ROWS]
-        models = baselines.fit(rows[few], target[few], None, config.seed, kind)
+    def scored(
+        train: dict[str, np.ndarray], target: np.ndarray, test: dict[str, np.ndarray], truth: np.ndarray
+    ) -> dict[str, dict[str, float]]:
+        few = rng.permutation(len(target))[:MOST_ROWS]
+        found: dict[str, dict[str, float]] = {}
+        for kind in kinds:
+            models = baselines.fit(train[kind][few], target[few], None, config.seed, kind)
+            found |= {name: scores(truth, model.predict(test[kind])) for name, model in models.items()}
         if progress is not None:
             progress(next(done), SHUFFLES + 2)
-        return models
+        return found
 
-    given = {n: scores(z["test"], m.predict(x["test"])) for n, m in fitted(x["train"], z["train"]).items()}
+    given = scored(x["train"], z["train"], x["test"], z["test"])
     order = rng.permutation(len(all_z))
     train, test = order[: len(z["train"])], order[len(z["train"]) :]
-    models = fitted(all_x[train], all_z[train])
-    random = {n: scores(all_z[test], m.predict(all_x[test]))["r2"] for n, m in models.items()}
-    shuffled: dict[str, list[float]] = {name: [] for name in given}
-    for _ in range(SHUFFLES):
-        for name, model in fitted(x["train"], rng.permutation(z["train"])).items():
-            shuffled[name].append(scores(z["test"], model.predict(x["test"]))["r2"])
-    return Reach(given, random, {name: float(np.mean(found)) for name, found in shuffled.items()})
+    random = scored(
+        {k: v[train] for k, v in all_x.items()}, all_z[train], {k: v[test] for k, v in all_x.items()}, all_z[test]
+    )
+    shuffled = [scored(x["train"], rng.permutation(z["train"]), x["test"], z["test"]) for _ in range(SHUFFLES)]
+    return Reach(
+        given,
+        {name: found["r2"] for name, found in random.items()},
+        {name: float(np.mean([one[name]["r2"] for one in shuffled])) for name in given},
+    )
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,73 @@
+"""Geometry in `cloudml check`: what the motion of clouds through the images can say of their height."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from cloudml_tf.config.schema import Config
+from cloudml_tf.data.plane_sweep import Sight, positions_px
+from cloudml_tf.data.readers.flights import Flight
+from cloudml_tf.data.samples import Samples
+from cloudml_tf.diagnostics.check.findings import Finding
+
+KM_OF_WIND = 0.09  # that 1 m/s of wind along the track looks like, at 20 km and 200 m/s
+LEAST_PX = 0.05  # of 100 m of height, between the outermost frames: below, hundreds of metres are one pixel's tenth
+ALIKE, LEAST_ALIKE = 0.5, 0.5  # the correlation of a window that can be followed, and the share of labels with one
+
+
+def judge_geometry(flights: Sequence[Flight], parts: Mapping[str, Samples], config: Config) -> list[Finding]:
+    """Check the geometry of a height; empty where none is read."""
+    if config.data.geometry is None:
+        return []
+    unknown = [flight for flight in flights if flight.motion.columns is None]
+    if unknown:
+        return [_unknown(unknown)]
+    train = parts.get("train")
+    if train is None or train.sight is None or not len(train):
+        return []
+    return [_parallax(flights, train, train.sight), _texture(train)]
+
+
+def _unknown(flights: Sequence[Flight]) -> Finding:
+    first, names = flights[0], ", ".join(flight.name for flight in flights)
+    why = "; ".join(f"{field}: {reason}" for field, reason in first.motion.missing.items())
+    evidence = (
+        f"unknown on {names}, so that only the looks of a cloud can say its height, and they differ by flight. {why}"
+    )
+    return Finding("warning", "geometry", evidence, "name data.geometry.altitude, ground_speed and pixel_m")
+
+
+def _parallax(flights: Sequence[Flight], train: Samples, sight: Sight) -> Finding:
+    """How far 100 m of height move a cloud between the outermost frames, and what the wind adds."""
+    assert train.sight is not None
+    chosen = np.linspace(0, len(train) - 1, min(len(train), 200)).astype(int)
+    geometry = sight.geometry[train.index[chosen]]
+    height = np.array([0.95, 1.05]) * float(np.median(train.label[chosen]))
+    right, ahead = positions_px(geometry, height)  # (n,T,2)
+    apart = np.hypot(right[:, -1] - right[:, 0], ahead[:, -1] - ahead[:, 0])
+    per_100_m = float(np.nanmedian(np.abs(apart[:, 1] - apart[:, 0]) / (height[1] - height[0]) * 0.1))
+    seconds = float(np.median(geometry[:, -1, 0] - geometry[:, 0, 0]))
+    calm = [flight.name for flight in flights if not flight.motion.wind_known]
+    level = sorted({field for flight in flights for field in flight.motion.missing} & {"roll", "pitch"})
+    evidence = f"100 m of height move a cloud by {per_100_m:.2f} px in the {seconds:.3g} s of a sequence"
+    evidence += (
+        f"; the wind is unknown ({', '.join(calm)}), about {KM_OF_WIND:g} km for each m/s" if calm else "; wind known"
+    )
+    evidence += f"; no {' and '.join(level)}, taken for level" if level else ""
+    if per_100_m < LEAST_PX:
+        return Finding("warning", "geometry", evidence, "use more frames (temporal_frames): the outermost ones decide")
+    action = "name data.geometry.wind_along and wind_across, or expect a bias of each flight" if calm else ""
+    return Finding("note" if calm or level else "ok", "geometry", evidence, action)
+
+
+def _texture(train: Samples) -> Finding:
+    """How many labels have something around nadir that can be followed from frame to frame."""
+    found = train.swept()
+    alike = found[1] >= ALIKE if found is not None else np.zeros(len(train), bool)
+    evidence = f"around {alike.mean():.0%} of the training labels a window can be followed through its sequence"
+    evidence += f" (correlation of {ALIKE:g} or more at the best height)"
+    if alike.mean() < LEAST_ALIKE:
+        return Finding(
+            "warning", "texture", evidence, "expect no height where there is no texture, or check the geometry's signs"
+        )
+    return Finding("ok", "texture", evidence)
