@@ -196,6 +196,7 @@ def main() -> int:
         size = {"frames_per_flight": args.frames or 3600}
         flights = make_archive(home / f"long_{args.frames or 3600}", 24, size)
         make_model(home)
+        print(f"flights and model: {flights}")
         fine &= args.prepare or timed(home, flights, args.seconds)
     if args.kill or not (args.prepare or args.timed):
         size = {**SMALL, "frames_per_flight": args.frames or 120}

@@ -28,7 +28,7 @@ import numpy as np
 from keras import ops
 
 from cloudml_tf.nn.arguments import as_number, is_text, is_true, number, whole
-from cloudml_tf.nn.backend import sum_over_replicas
+from cloudml_tf.nn.backend import keras_mask, sum_over_replicas
 from cloudml_tf.nn.heads import POINT, quantile_levels
 from cloudml_tf.nn.saved import Saved, register
 
@@ -346,11 +346,6 @@ class _Pool:
         self.count.assign(ops.where(self.open > 0, counts, self.count))
         pairs = zip(pooled, m, strict=True)
         return Spread(*(here + ops.cast(all_ - ops.stop_gradient(here), here.dtype) for all_, here in pairs))
-
-
-def keras_mask(values: Any) -> Any:
-    """The mask that layers such as `Masking` leave on their output, (B, T); None without."""
-    return getattr(values, "_keras_mask", None)
 
 
 def flat_samples(values: Any, like: Any = None) -> Any:

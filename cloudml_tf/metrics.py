@@ -20,7 +20,7 @@ from keras import ops
 
 from cloudml_tf.nn import moments as formulas
 from cloudml_tf.nn.arguments import number, whole
-from cloudml_tf.nn.backend import replica_count, replica_index
+from cloudml_tf.nn.backend import keras_mask, replica_count, replica_index
 from cloudml_tf.nn.moments import Moments, per_sample
 from cloudml_tf.nn.saved import Saved
 
@@ -35,7 +35,7 @@ def _flatten(y_true: Any, y_pred: Any, sample_weight: Any = None, column: int | 
 
     A weight per sample, or per step of it, applies to all its values; Keras's mask of `y_pred` is a weight of 0 or 1.
     """
-    wide, mask = widest_float(), getattr(y_pred, "_keras_mask", None)
+    wide, mask = widest_float(), keras_mask(y_pred)
     y_pred = ops.cast(ops.convert_to_tensor(y_pred), wide)
     y_pred = y_pred if column is None else y_pred[:, column : column + 1]
     y_true = ops.reshape(ops.cast(ops.convert_to_tensor(y_true), wide), ops.shape(y_pred))

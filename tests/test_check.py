@@ -138,7 +138,8 @@ def test_one_fault_of_all_flights_is_one_finding(flights: Path) -> None:
     """A height label that is fill alone, and a misspelt channel."""
     for folder in flights.iterdir():
         edit(folder, "CPL*", HEIGHTS[0], lambda heights: np.full_like(heights, -9999.0))
-    finding = only(checked(flights, target={"name": "cloud_base_km", "maximum": None}))
+    heights = {"target": {"name": "cloud_base_km", "maximum": None}, "data": {"geometry": None}}
+    finding = only(checked(flights, **heights))
     assert finding.name == "4 flights"
     cause = f"data.lidar.base '{HEIGHTS[0]}' holds no usable value in "
     assert cause in finding.evidence

@@ -74,6 +74,7 @@ def values_of(rng: np.random.Generator, dtype: np.dtype, attributes: dict[str, A
 
 
 @pytest.mark.parametrize("count", SAMPLES)
+@pytest.mark.filterwarnings("ignore:NumPy will stop allowing conversion:DeprecationWarning")  # netCDF4 on NumPy 1.26
 def test_packings_are_read_as_netcdf4_and_xarray_read_them(tmp_path: Path, count: int) -> None:
     rng, path = np.random.default_rng(count), tmp_path / "packed.nc"
     raw: dict[str, np.ndarray] = {}

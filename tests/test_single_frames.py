@@ -145,7 +145,7 @@ def test_times_of_exif_with_fractions_and_zones(
         exif = Image.Exif()
         for key, value in zone.items():
             exif[key] = value.format(number)
-        exif.get_ifd(0x8769).update({key: value.format(number) for key, value in tags.items()})
+        exif[0x8769] = {key: value.format(number) for key, value in tags.items()}  # type: ignore[assignment]
         Image.fromarray(counts(1, 8)[0]).save(tmp_path / "cam" / f"{number}.jpg", exif=exif)
     with hdf5.open_file(tmp_path / "cam") as file:
         np.testing.assert_allclose(hdf5.read(file, "time", 1), NOON + expected_s + np.arange(9.0))

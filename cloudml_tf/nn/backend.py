@@ -9,6 +9,7 @@ from typing import Any
 
 import keras
 import numpy as np
+from keras.src.backend.common.masking import get_keras_mask
 
 
 def compiled(function: Callable[..., None]) -> Callable[..., None]:
@@ -19,6 +20,14 @@ def compiled(function: Callable[..., None]) -> Callable[..., None]:
     import tensorflow as tf
 
     return tf.function(function, autograph=False)
+
+
+def keras_mask(values: Any) -> Any:
+    """The mask that layers such as `Masking` leave on their output, (B, T); None without.
+
+    JAX's arrays have no room for an attribute: Keras keeps their masks elsewhere.
+    """
+    return get_keras_mask(values)
 
 
 LossTerm = Callable[[Any, Any], Any]  # (targets, output) -> scalar, in `keras.ops`

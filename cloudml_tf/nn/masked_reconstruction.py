@@ -107,9 +107,9 @@ def build_decoder(encoder: keras.Model, channels: int, width: int = 32) -> keras
     The encoder's context maps return at their own resolution (Ronneberger et al. 2015) and its nadir convolutions run
     over the whole frame.
     """
-    frame = keras.Input(encoder.input.shape[1:], name="frame")
+    frame = keras.Input(encoder.inputs[0].shape[1:], name="frame")
     names = sorted(layer.name for layer in encoder.layers if layer.name.startswith("context_"))
-    found = keras.Model(encoder.input, [encoder.get_layer(name).output for name in names])(frame)
+    found = keras.Model(encoder.inputs[0], [encoder.get_layer(name).output for name in names])(frame)
     maps = found if isinstance(found, list) else [found]
     x = layers.Conv2D(width, 3, padding="same")(maps[-1])
     for finer in [*maps[-2::-1], _fine_maps(encoder, frame)]:
@@ -132,7 +132,7 @@ def build_painter(encoder: keras.Model) -> keras.Model | None:
     flat = layers.Dense(shape[0] * shape[1] * shape[2], dtype="float32", name="painter")(encoder.output)
     painted = layers.Reshape(shape, dtype="float32")(flat)
     outputs = {"vector": encoder.output, "window": window, "painted": painted}
-    made = keras.Model(encoder.input, outputs, name="window_painter")
+    made = keras.Model(encoder.inputs[0], outputs, name="window_painter")
     made.recipe = Recipe.of(build_painter, encoder)
     return made
 
