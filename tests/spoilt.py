@@ -189,7 +189,7 @@ def retype(contents: Contents, choices: Choices) -> None:
         warnings.simplefilter("ignore")
         try:
             content.values = np.asarray(content.values).astype(dtype)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             content.values = np.zeros(np.shape(content.values), dtype)
     content.dtype = dtype
 

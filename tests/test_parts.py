@@ -11,17 +11,17 @@ import h5py
 import netCDF4
 import numpy as np
 import pytest
-from flight_files import tiny_config, utc
+from flight_files import ZENITH, camera_file, lidar_file, navigation_file, tiny_config, tiny_content, utc, write_flight
 from icartt_files import write_icartt
 
 from cloudml_tf.commands.main import main
 from cloudml_tf.config.data import Camera, FlightFiles, Lidar, Limits
-from cloudml_tf.config.load import load_config
+from cloudml_tf.config.load import load_config, parse_config
 from cloudml_tf.config.schema import Config
 from cloudml_tf.data.readers import hdf5
 from cloudml_tf.data.readers.clocks import read_times
 from cloudml_tf.data.readers.flights import Flight, load_flight
-from cloudml_tf.data.readers.folders import find_flights
+from cloudml_tf.data.readers.folders import find_flights, flight_files
 from cloudml_tf.data.readers.formats.part_names import by_number, numbered_together, without_parts
 from cloudml_tf.data.readers.frames import build_table, camera_fingerprint
 from cloudml_tf.data.readers.lidar import read_profiles
@@ -421,3 +421,27 @@ def test_parts_that_no_pattern_matches_alone_are_left_apart_and_told(tmp_path: P
     assert "cam_1.h5, cam_2.h5 continue one another up to 1 s apart, and are left apart" in note
     assert "the pattern cam_*.h5 matches cam_3.h5 too" in note
     assert config.split.kind == "time_blocks"
+
+
+def test_a_group_where_navigation_should_be_is_named(tmp_path: Path) -> None:
+    folder = write_flight(tmp_path / "a", navigation={ZENITH: None})
+    with h5py.File(navigation_file(folder), "a") as file:
+        file.create_group(ZENITH)
+    config = parse_config(tiny_content(tmp_path))
+    with pytest.raises(DataError, match=f"no dataset '{ZENITH}'"):
+        load_flight("a", flight_files(folder, config.data), config.data, config.target)
+
+
+def test_a_part_that_lacks_the_navigations_first_dataset_is_named(tmp_path: Path) -> None:
+    folder = write_flight(tmp_path / "a")
+    path = navigation_file(folder)
+    for part in (1, 2):
+        shutil.copy(path, path.with_name(f"NAV_part{part}.h5"))
+    path.unlink()
+    with h5py.File(folder / "NAV_part2.h5", "a") as file:
+        del file[ZENITH]
+    config = parse_config(tiny_content(tmp_path))
+    files = {"camera": str(camera_file(folder)), "lidar": str(lidar_file(folder))}
+    files["navigation"] = str(folder / "NAV_part*.h5")
+    with pytest.raises(DataError, match="lacks 'nav/solarZenith'"):
+        load_flight("a", FlightFiles.model_validate(files), config.data, config.target)

@@ -118,8 +118,11 @@ def parts(file: h5py.File) -> Iterator[Any]:
 
 
 def rows_of_parts(file: h5py.File, name: str) -> tuple[int, ...]:
-    """How many rows of a dataset along time lie in each part; of one file all of them."""
-    return file.lengths(name) if isinstance(file, Parts) else (math.prod(file[name].shape),)
+    """How many rows of a dataset along time lie in each part; of one file all of them; none of what has no rows."""
+    if isinstance(file, Parts):
+        return file.lengths(name)
+    shape = getattr(_found(file, name), "shape", None)  # a group has none
+    return () if shape is None else (math.prod(shape),)
 
 
 def dataset(file: h5py.File, name: str, rank: int | tuple[int, ...] | None = None, field: str = "") -> h5py.Dataset:

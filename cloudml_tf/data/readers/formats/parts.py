@@ -197,8 +197,10 @@ class Parts(ArrayFile):
             yield self._part(number)
 
     def lengths(self, name: str) -> tuple[int, ...]:
-        """The rows of a dataset along time in each part."""
-        entries = [part.entries[name.strip("/")] for part in self._parts]
+        """The rows of a dataset along time in each part; none of one that a part lacks."""
+        entries = [part.entries[name.strip("/")] for part in self._parts if name.strip("/") in part.entries]
+        if len(entries) < len(self._parts):
+            return ()
         axis = self._axis(entries)
         return _rows(entries, axis or 0)
 
