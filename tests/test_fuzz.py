@@ -28,7 +28,6 @@ def configs(tmp_path_factory: pytest.TempPathFactory) -> ConfigTarget:
 
 @settings(max_examples=100, **STEADY)
 @given(data=BYTES)
-@pytest.mark.no_cover
 def test_any_flight_is_used_or_refused(flights: FlightTarget, data: bytes) -> None:
     flights.one(data)
 
