@@ -354,9 +354,9 @@ def test_an_interrupted_pretraining_goes_on_as_if_it_had_not_been(
     found = [json.loads((tmp_path / name / "pretraining.json").read_text()) for name in ("whole", "cut")]
     assert found[0]["history"] == found[1]["history"]
     assert found[0]["errors"] == found[1]["errors"]
-    weights = [np.load(tmp_path / name / "encoder.npz") for name in ("whole", "cut")]
-    for key in weights[0].files:
-        np.testing.assert_array_equal(weights[0][key], weights[1][key])
+    with np.load(tmp_path / "whole/encoder.npz") as whole, np.load(tmp_path / "cut/encoder.npz") as cut:
+        for key in whole.files:
+            np.testing.assert_array_equal(whole[key], cut[key])
 
 
 def test_without_a_focus_hidden_patches_are_the_only_task(tiny) -> None:
