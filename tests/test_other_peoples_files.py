@@ -361,6 +361,8 @@ def test_what_is_far_but_measured_stays() -> None:
     values = np.array([100.0, 200.0, 999.0, 1200.0])
     assert not impossible(values, np.array(FILLS_NOT_DECLARED)).any()
     assert impossible(np.array([1.0, 2.0, 999.0]), np.array(FILLS_NOT_DECLARED)).tolist() == [False, False, True]
+    huge = np.array([3e37, 2e37, -9999.0], "float32")  # the limit itself is beyond the type
+    assert impossible(huge, np.array(FILLS_NOT_DECLARED)).tolist() == [False, False, False]
 
 
 @pytest.mark.parametrize(("missing", "zero"), [(np.nan, 0), (-9999.0, 0), (0.0, 20)])

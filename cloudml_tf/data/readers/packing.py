@@ -209,6 +209,7 @@ FILLS_NOT_DECLARED = (  # numbers that files use for "missing" without saying so
 APART, HUGE = 3.0, 1e6  # how far a fill lies beyond the other numbers, in their spread; and a size that no light has
 
 
+@np.errstate(over="ignore")  # a limit beyond the type is infinite, which is right
 def impossible(values: np.ndarray, fills: np.ndarray) -> np.ndarray:
     """Which numbers, any shape, are finite and cannot be measured: a fill that stands apart, or far too large.
 
