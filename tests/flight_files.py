@@ -53,6 +53,23 @@ def day_of_year(time_s: np.ndarray, year: int) -> np.ndarray:
     return 1.0 + (np.asarray(time_s) - calendar.timegm((year, 1, 1, 0, 0, 0))) / 86400.0
 
 
+def put(file: h5py.File, name: str, values: Any, **attributes: Any) -> None:
+    """Write a dataset anew."""
+    if name in file:
+        del file[name]
+    file[name] = values
+    file[name].attrs.update(attributes)
+
+
+def strip_of_cloud(frames: int, side: int, seed: int = 0) -> np.ndarray:
+    """Optical depth along a strip of cloud, (frames + side, side)."""
+    rng = np.random.default_rng(seed)
+    waves = np.hypot(np.fft.fftfreq(frames + side)[:, None], np.fft.rfftfreq(side)[None, :])
+    field = np.fft.rfft2(rng.normal(size=(frames + side, side))) / (0.02 + waves) ** 1.7
+    field = np.fft.irfft2(field, s=(frames + side, side))
+    return np.asarray(np.exp(0.5 * (field - field.mean()) / field.std() - 0.3))
+
+
 def images(frames: int = FRAMES, height: int = HEIGHT, width: int = WIDTH, seed: int = 0) -> np.ndarray:
     """(frames, height, width) counts, none of them black or saturated."""
     return np.random.default_rng(seed).integers(1000, 9000, (frames, height, width)).astype("uint16")

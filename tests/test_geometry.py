@@ -26,7 +26,7 @@ from cloudml_tf.data.readers.flights import Flight, load_flight
 from cloudml_tf.data.readers.folders import flight_files
 from cloudml_tf.data.samples import Samples, build_samples
 from cloudml_tf.data.scaling import TargetScaling
-from cloudml_tf.diagnostics.check.findings import Finding, of_heights
+from cloudml_tf.diagnostics.check.findings import Finding, as_hint
 from cloudml_tf.diagnostics.check.geometry import judge_geometry
 from cloudml_tf.evaluation.baselines import fit_predict
 from cloudml_tf.utils.errors import ConfigError, DataError
@@ -262,12 +262,22 @@ def test_units_are_converted(tmp_path):
         "nav/groundSpeed": np.full(40, 400.0),
         "nav/roll": np.full(40, 0.1),
     }
-    units = {"nav/altitude": {"units": "km"}, "nav/groundSpeed": {"units": "knots"}, "nav/roll": {"units": "rad"}}
+    navigation |= {"nav/pixel": np.array([0.002])}
+    units = {
+        "nav/pixel": {"units": "rad"},
+        "nav/altitude": {"units": "km"},
+        "nav/groundSpeed": {"units": "knots"},
+        "nav/roll": {"units": "rad"},
+    }
     folder = write_flight(tmp_path / "flights" / "a", navigation=navigation, attributes=units)
-    config = parse_config(tiny_content(tmp_path, {"target.name": "cloud_base_km", "data.geometry": {"pixel_m": 40.0}}))
+    config = parse_config(
+        tiny_content(
+            tmp_path, {"target.name": "cloud_base_km", "data.geometry": {"pixel_mrad": "navigation:nav/pixel"}}
+        )
+    )
     found = load_flight("a", flight_files(folder, config.data), config.data, config.target).motion.columns
     assert found is not None
-    assert found[0, [1, 3, 5]] == pytest.approx([20.0, np.rad2deg(0.1), 400.0 * 0.514444], rel=1e-5)
+    assert found[0, [1, 2, 3, 5]] == pytest.approx([20.0, 500.0, np.rad2deg(0.1), 400.0 * 0.514444], rel=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -278,7 +288,7 @@ def test_units_are_converted(tmp_path):
         ({"altitude": "navigation:nav/h"}, {"nav/h": np.full(40, 20.0)}, "must lie between 100 and 100000"),
         ({"altitude": "navigation:nav/h"}, {"nav/h": np.full(7, 2e4)}, "must have 40 rows"),
         ({"roll": "navigation:nav/r"}, {"nav/r": np.full(40, np.nan)}, "holds no number"),
-        ({"wind_speed": 5.0}, {}, "needs data.geometry.wind_speed, wind_from and"),
+        ({"pixel_m": None, "pixel_mrad": "navigation:nav/p"}, {"nav/p": np.full(40, 500.0)}, "between 0.001 and 100"),
     ],
 )
 def test_a_source_that_is_named_must_be_right(tmp_path, geometry, navigation, told):
@@ -302,6 +312,37 @@ def test_a_default_source_that_is_impossible_is_told_and_costs_no_flight(tmp_pat
 def test_a_word_that_is_no_source_is_refused(tmp_path):
     with pytest.raises(ConfigError, match="needs a number, `navigation:DATASET`"):
         parse_config(tiny_content(tmp_path, {"data.geometry": {"altitude": "nav/altitude"}}))
+
+
+@pytest.mark.parametrize(
+    ("geometry", "told"),
+    [
+        ({"pixel_m": 40.0, "pixel_mrad": 2.0}, "pixel_m and pixel_mrad say the same"),
+        ({"drift": 3.0, "course": 33.0}, "drift and course say the same"),
+        ({"wind_speed": 5.0}, "wind_speed and wind_from belong together"),
+        ({"wind_speed": 5.0, "wind_from": 90.0, "wind_along": 1.0, "wind_across": 0.0}, "keep one pair"),
+        ({"wind_across": None}, "wind_along and wind_across belong together"),
+    ],
+)
+def test_what_says_the_same_twice_or_half_is_refused(tmp_path, geometry, told):
+    with pytest.raises(ConfigError, match=told):
+        parse_config(tiny_content(tmp_path, {"data.geometry": geometry}))
+
+
+@pytest.mark.parametrize("geometry", [{"course": 33.0}, {"wind_speed": 5.0, "wind_from": 90.0}])
+def test_a_direction_from_north_needs_the_heading(tmp_path, geometry):
+    level = {"nav/altitude": np.full(40, 2e4), "nav/groundSpeed": np.full(40, 200.0)}
+    folder = write_flight(tmp_path / "flights" / "a", navigation=level)
+    changes = {"target.name": "cloud_base_km", "data.geometry": {"pixel_m": 40.0, **geometry}}
+    config = parse_config(tiny_content(tmp_path, {**changes, "data.navigation.heading": None}))
+    with pytest.raises(DataError, match=r"needs data\.navigation\.heading, which is null"):
+        load_flight("a", flight_files(folder, config.data), config.data, config.target)
+
+
+def test_labels_above_the_sweep_are_told(tmp_path):
+    flight, samples = written(tmp_path / "a", planted(2.0), {"sweep_top_km": 0.5})
+    assert "plane sweep" in judged(samples, flight)
+    assert "data.geometry.sweep_top_km=" in judged(samples, flight)["plane sweep"].action
 
 
 def test_an_optical_depth_reads_no_geometry(tmp_path):
@@ -356,12 +397,15 @@ def test_check_says_what_geometry_can_give(tmp_path):
     flight, samples = written(tmp_path / "a", planted(2.0), **wind_of(0.0, 0.0))
     found = judged(samples, flight)
     assert found["geometry"].level == "note"  # roll and pitch are not there
-    assert "100 m of height move a cloud by 0.19 px in the 6 s of a sequence; wind known" in found["geometry"].evidence
+    assert (
+        "100 m of height move a cloud by 0.19 px in the 6 s of a sequence; the wind is known to 1 m/s, which is 0.09 km"
+        in found["geometry"].evidence
+    )
     assert "no pitch and roll, taken for level" in found["geometry"].evidence
     assert found["texture"].level == "ok"
     assert "100%" in found["texture"].evidence
     calm, samples = written(tmp_path / "b", planted(2.0), roll=np.zeros(FRAMES), pitch=np.zeros(FRAMES))
-    assert "the wind is unknown (a), about 0.09 km for each m/s" in judged(samples, calm)["geometry"].evidence
+    assert "the wind is unknown (a), 0.09 km for each m/s" in judged(samples, calm)["geometry"].evidence
     wrong, samples = written(tmp_path / "c", planted(2.0, wind=(0.0, 90.0)))
     assert judged(samples, wrong)["texture"].level == "warning"
 
@@ -378,5 +422,5 @@ def test_check_names_what_is_missing_for_a_height(tmp_path):
 
 def test_an_offset_of_one_flight_is_a_hint_where_the_label_is_a_height():
     problem = Finding("problem", "boresight", "b: 8 rows", "set it")
-    assert (of_heights(problem).level, "optical_depth" in of_heights(problem).action) == ("note", True)
-    assert of_heights(Finding("ok", "clock", "fine")) == Finding("ok", "clock", "fine")
+    assert (as_hint(problem).level, "optical_depth" in as_hint(problem).action) == ("note", True)
+    assert as_hint(Finding("ok", "clock", "fine")) == Finding("ok", "clock", "fine")

@@ -9,6 +9,7 @@ from typing import Any
 import h5py
 import numpy as np
 import pytest
+from flight_files import put, strip_of_cloud
 
 from cloudml_tf.commands.main import main
 from cloudml_tf.config.data import Camera, Lidar, Target
@@ -28,25 +29,9 @@ T0, FRAMES, SIDE = float(calendar.timegm((2024, 6, 3, 14, 0, 0))), 120, 16
 Spoil = Callable[[h5py.File], Any]
 
 
-def put(file: h5py.File, name: str, values: Any, **attributes: Any) -> None:
-    if name in file:
-        del file[name]
-    file[name] = values
-    file[name].attrs.update(attributes)
-
-
-def strip(seed: int = 0, frames: int = FRAMES) -> np.ndarray:
-    rng = np.random.default_rng(seed)
-    waves = np.hypot(np.fft.fftfreq(frames + SIDE)[:, None], np.fft.rfftfreq(SIDE)[None, :])
-    field = np.fft.irfft2(
-        np.fft.rfft2(rng.normal(size=(frames + SIDE, SIDE))) / (0.02 + waves) ** 1.7, s=(frames + SIDE, SIDE)
-    )
-    return np.exp(0.5 * (field - field.mean()) / field.std() - 0.3)
-
-
 def write(folder: Path, camera: Spoil | None = None, lidar: Spoil | None = None, tag: str = "20240603") -> Path:
     folder.mkdir(parents=True, exist_ok=True)
-    depth, seen = strip(), np.arange(0, FRAMES, 2)
+    depth, seen = strip_of_cloud(FRAMES, SIDE), np.arange(0, FRAMES, 2)
     with h5py.File(folder / f"cam_{tag}.h5", "w") as file:
         scene = depth / (depth + 7)
         put(file, "reflectance", np.stack([scene[n : n + SIDE] for n in range(FRAMES)]).astype("f4"))

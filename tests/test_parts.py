@@ -11,7 +11,18 @@ import h5py
 import netCDF4
 import numpy as np
 import pytest
-from flight_files import ZENITH, camera_file, lidar_file, navigation_file, tiny_config, tiny_content, utc, write_flight
+from flight_files import (
+    ZENITH,
+    camera_file,
+    lidar_file,
+    navigation_file,
+    put,
+    strip_of_cloud,
+    tiny_config,
+    tiny_content,
+    utc,
+    write_flight,
+)
 from icartt_files import write_icartt
 
 from cloudml_tf.commands.main import main
@@ -37,22 +48,10 @@ SINCE_1970 = "seconds since 1970-01-01"
 Spoil = Callable[[h5py.File], Any]
 
 
-def put(file: h5py.File, name: str, values: Any, **attributes: Any) -> None:
-    """Write a dataset anew."""
-    if name in file:
-        del file[name]
-    file[name] = values
-    file[name].attrs.update(attributes)
-
-
 def write(folder: Path, start_s: float = T0, seed: int = 0) -> Path:
     """cam.h5, lidar.h5 and nav.h5 of one flight over a strip of cloud."""
     folder.mkdir(parents=True, exist_ok=True)
-    rng, seen = np.random.default_rng(seed), np.arange(0, FRAMES, 2)
-    waves = np.hypot(np.fft.fftfreq(FRAMES + SIDE)[:, None], np.fft.rfftfreq(SIDE)[None, :])
-    field = np.fft.rfft2(rng.normal(size=(FRAMES + SIDE, SIDE))) / (0.02 + waves) ** 1.7
-    field = np.fft.irfft2(field, s=(FRAMES + SIDE, SIDE))
-    depth = np.exp(0.5 * (field - field.mean()) / field.std() - 0.3)
+    depth, seen = strip_of_cloud(FRAMES, SIDE, seed), np.arange(0, FRAMES, 2)
     with h5py.File(folder / "cam.h5", "w") as file:
         images = np.stack([(depth / (depth + 7))[n : n + SIDE] for n in range(FRAMES)])
         put(file, "reflectance", np.round(1e4 * images).astype("u2"), scale_factor=1e-4)

@@ -1,9 +1,9 @@
 """The geometry of a camera that moves: what turns the motion of a cloud through the images into its height."""
 
 import re
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 SOURCE = "a number, `navigation:DATASET`, `camera:DATASET`, or `camera:@ATTRIBUTE` of the file"
 
@@ -44,7 +44,9 @@ class Geometry(BaseModel):
         "navigation:weather/windAcrossTrack",
         description="The clouds' wind across the track, m/s; to the right is positive.",
     )
-    wind_error_m_s: float = Field(1.0, ge=0, description="Standard error of that wind: about 0.09 km for each m/s.")
+    wind_error_m_s: float = Field(
+        1.0, ge=0, description="Standard error of that wind, m/s; `check` says what it makes of a height."
+    )
     wind_speed: Source = Field(
         None,
         description="Speed of the clouds' wind, m/s, with wind_from; instead of wind_along and wind_across. An "
@@ -65,3 +67,22 @@ class Geometry(BaseModel):
     )
     sweep_top_km: float = Field(6.0, gt=0, le=25, description="Highest height that is tried.")
     sweep_step_km: float = Field(0.1, gt=0, le=1, description="Step of the heights that are tried.")
+
+    @model_validator(mode="after")
+    def _one_of_each(self) -> Self:
+        named = {name for name in type(self).model_fields if self._is_named(name)}
+        for one, other in (("pixel_m", "pixel_mrad"), ("drift", "course")):
+            if {one, other} <= named:
+                raise ValueError(f"{one} and {other} say the same; keep one")
+        if len(named & {"wind_speed", "wind_from"}) == 1:
+            raise ValueError("wind_speed and wind_from belong together; name both")
+        if {"wind_speed", "wind_from"} <= named and named & {"wind_along", "wind_across"}:
+            raise ValueError("wind_along with wind_across, and wind_speed with wind_from, say the same; keep one pair")
+        if (self.wind_along is None) != (self.wind_across is None):
+            raise ValueError("wind_along and wind_across belong together; name both, or set both to null")
+        return self
+
+    def _is_named(self, name: str) -> bool:
+        """Whether a source is given, and other than the default."""
+        given = getattr(self, name)
+        return given is not None and given != type(self).model_fields[name].default

@@ -31,6 +31,21 @@ class Quantity:
         return self.unit == "km"
 
 
+def _height(part: str) -> Quantity:
+    """The height of a part of a cloud, "base" or "top"."""
+    return Quantity(
+        lidar=part,
+        unit="km",
+        of_column=False,
+        usual=(0.05, 20.0),
+        largest=30.0,
+        variable=f"cloud_{part}_altitude",
+        standard_name=f"cloud_{part}_altitude",
+        long_name=f"cloud {part} altitude",
+        meaning=f"height of the cloud's {part}",
+    )
+
+
 QUANTITIES: dict[str, Quantity] = {
     "optical_depth": Quantity(
         lidar="optical_depth",
@@ -43,26 +58,6 @@ QUANTITIES: dict[str, Quantity] = {
         long_name="cloud optical depth",
         meaning="cloud optical depth at the lidar's wavelength, of the whole column",
     ),
-    "cloud_base_km": Quantity(
-        lidar="base",
-        unit="km",
-        of_column=False,
-        usual=(0.05, 20.0),
-        largest=30.0,
-        variable="cloud_base_altitude",
-        standard_name="cloud_base_altitude",
-        long_name="cloud base altitude",
-        meaning="height of the cloud's base",
-    ),
-    "cloud_top_km": Quantity(
-        lidar="top",
-        unit="km",
-        of_column=False,
-        usual=(0.05, 20.0),
-        largest=30.0,
-        variable="cloud_top_altitude",
-        standard_name="cloud_top_altitude",
-        long_name="cloud top altitude",
-        meaning="height of the cloud's top",
-    ),
+    "cloud_base_km": _height("base"),
+    "cloud_top_km": _height("top"),
 }

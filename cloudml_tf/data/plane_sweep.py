@@ -47,11 +47,10 @@ class Sight:
     height_km: np.ndarray  # (K,)
 
 
-def axes_of(data: Data) -> Axes:
+def axes_of(data: Data, geometry: Geometry) -> Axes:
     """How the images of a configuration lie."""
-    geometry, along = data.geometry or Geometry(), 1 if data.camera.across_track_axis == "rows" else 0
     forward, right = (1 if way == "increasing" else -1 for way in (geometry.forward, geometry.right))
-    return Axes(along, forward, right)
+    return Axes(1 if data.camera.across_track_axis == "rows" else 0, forward, right)
 
 
 def heights_km(top: float, step: float) -> np.ndarray:

@@ -376,7 +376,7 @@ def sight_of(flights: Sequence[Flight], frames: Mapping[str, np.ndarray], data: 
     if len(known) < len(flights) or data.geometry is None:
         return None
     height = heights_km(data.geometry.sweep_top_km, data.geometry.sweep_step_km)
-    return Sight(np.concatenate(known), axes_of(data), height)
+    return Sight(np.concatenate(known), axes_of(data, data.geometry), height)
 
 
 def check_same_frames(flights: list[Flight]) -> None:

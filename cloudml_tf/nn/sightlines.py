@@ -18,8 +18,6 @@ GEOMETRY = (
 )  # fmt: skip
 TIME, ALTITUDE, SCALE, ROLL, PITCH, FORWARD, RIGHT, WIND_FORWARD, WIND_RIGHT = range(len(GEOMETRY))
 RADIANS = 3.141592653589793 / 180.0
-# Columns that change sign with a mirror image across the track, and along it.
-MIRRORED_ACROSS, MIRRORED_ALONG = (ROLL, RIGHT, WIND_RIGHT), (PITCH, TIME)
 
 
 def nadir_px(geometry: Any) -> tuple[Any, Any]:

@@ -70,6 +70,9 @@ def load_flight(name: str, files: FlightFiles, data: Data, target: Target, label
     latitude, longitude = read_positions(files, data, time_s, total, beside, position)
     place = np.stack([latitude, longitude])
     sun, navigation_columns = read_navigation(files, data, time_s, total, beside, counts, place)
+    motion = UNKNOWN
+    if data.geometry is not None:
+        motion = read_geometry(data.geometry, files, data, time_s, total, row, beside)
     by_name = {key[1]: values for key, values in {**columns, **navigation_columns}.items()}
     features = [by_name[f.name] for f in data.features]
     return Flight(
@@ -84,7 +87,7 @@ def load_flight(name: str, files: FlightFiles, data: Data, target: Target, label
         features=np.stack(features, axis=1) if features else np.zeros((len(time_s), 0)),
         latitude_deg=latitude,
         longitude_deg=longitude,
-        motion=UNKNOWN if data.geometry is None else read_geometry(files, data, time_s, total, row, beside),
+        motion=motion,
         counts=counts,
         limits=data.limits,
     )

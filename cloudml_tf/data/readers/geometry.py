@@ -3,8 +3,9 @@
 N frames. What the files do not have is unknown, and said; what a setting names and a file lacks is an error.
 """
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+import contextlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import h5py
@@ -20,7 +21,8 @@ from cloudml_tf.utils.errors import DataError
 UNITS: dict[str, tuple[Wanted, float]] = {  # the unit of a dataset that writes one, and its factor to the field's own
     **dict.fromkeys(("altitude", "pixel_m"), ("km", 1000.0)),
     **dict.fromkeys(("ground_speed", "wind_along", "wind_across", "wind_speed"), ("m s-1", 1.0)),
-    **dict.fromkeys(("roll", "pitch", "drift", "course", "wind_from"), ("degree", 1.0)),
+    **dict.fromkeys(("roll", "pitch", "drift", "course", "wind_from", "heading"), ("degree", 1.0)),
+    "pixel_mrad": ("degree", 1000.0 * np.pi / 180.0),
 }
 LIMITS = {  # what is possible; beyond, another unit or another quantity was read
     "altitude": (100.0, 100_000.0),
@@ -43,160 +45,171 @@ class CameraMotion:
 
 
 UNKNOWN = CameraMotion(None, {}, False)
-Read = Callable[[str], np.ndarray | None]  # a field of data.geometry -> (N,), None where the files lack it
 
 
 def read_geometry(
-    files: FlightFiles, data: Data, time_s: np.ndarray, total: int, row: np.ndarray, beside: np.ndarray
+    geometry: Geometry,
+    files: FlightFiles,
+    data: Data,
+    time_s: np.ndarray,
+    total: int,
+    row: np.ndarray,
+    beside: np.ndarray,
 ) -> CameraMotion:
     """The geometry of each frame. `row` is its row in the camera file, `beside` that in a navigation without a clock.
 
     Raises `DataError` for a source that was named and is missing or impossible; a default one is told in `missing`.
     """
-    geometry = data.geometry or Geometry()
-    found: dict[str, np.ndarray | None] = {}
-    missing: dict[str, str] = {}
+    with contextlib.ExitStack() as open_files:
+        sources = _Sources(geometry, files, data, time_s, total, row, beside, open_files)
+        return _motion(sources)
 
-    def read(field: str) -> np.ndarray | None:
-        if field not in found:
-            found[field] = None
-            try:
-                found[field] = _read(field, files, data, time_s, total, row, beside)
-            except DataError as error:
-                if _is_named(field, geometry):
-                    raise
-                missing[field] = str(error)
-        return found[field]
 
+def _motion(sources: "_Sources") -> CameraMotion:
+    geometry, read, zero = sources.geometry, sources.read, np.zeros(len(sources.time_s))
     pixel = "pixel_m" if geometry.pixel_mrad is None else "pixel_mrad"
     size, altitude, speed = read(pixel), read("altitude"), read("ground_speed")
     if size is None or altitude is None or speed is None:
-        return CameraMotion(None, missing, False)
-    scale = (altitude / size if pixel == "pixel_m" else 1000.0 / size) / data.camera.downsample
-    zero = np.zeros(len(time_s))
+        return CameraMotion(None, sources.missing, False)
+    scale = (altitude / size if pixel == "pixel_m" else 1000.0 / size) / sources.data.camera.downsample
     roll, pitch = (zero if (angle := read(field)) is None else angle for field in ("roll", "pitch"))
     roll = roll if geometry.roll_positive == "right wing down" else -roll
     pitch = pitch if geometry.pitch_positive == "nose up" else -pitch
-    drift = _drift(read, zero)
-    wind = _wind(read, drift, geometry, files)
+    drift = _drift(sources, zero)
+    wind = _wind(sources, drift)
     ahead, aside = (zero, zero) if wind is None else wind
     forward, right = speed * np.cos(drift), speed * np.sin(drift)
-    columns = (time_s, altitude / 1000.0, scale, roll, pitch, forward, right, ahead, aside)
-    return CameraMotion(np.stack(columns, axis=1), missing, wind is not None)
+    columns = (sources.time_s, altitude / 1000.0, scale, roll, pitch, forward, right, ahead, aside)
+    return CameraMotion(np.stack(columns, axis=1), sources.missing, wind is not None)
 
 
-def _is_named(field: str, geometry: Geometry) -> bool:
-    """Whether a source is other than the default."""
-    return field != "heading" and getattr(geometry, field) != Geometry.model_fields[field].default
-
-
-def _drift(read: Read, zero: np.ndarray) -> np.ndarray:
+def _drift(sources: "_Sources", zero: np.ndarray) -> np.ndarray:
     """Course over ground minus heading, radians: the camera looks along the heading and moves along the course."""
-    drift, course = read("drift"), read("course")
+    drift, course = sources.read("drift"), sources.read("course")
     if drift is None and course is not None:
-        heading = read("heading")
-        drift = None if heading is None else course - heading
+        drift = course - sources.heading("data.geometry.course")
     return zero if drift is None else np.deg2rad((drift + 180.0) % 360.0 - 180.0)
 
 
-def _wind(
-    read: Read, drift: np.ndarray, geometry: Geometry, files: FlightFiles
-) -> tuple[np.ndarray, np.ndarray] | None:
+def _wind(sources: "_Sources", drift: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
     """The clouds' wind forward and to the right of the camera, m/s; None where it is unknown."""
-    if geometry.wind_speed is not None or geometry.wind_from is not None:
-        speed, blows_from, heading = read("wind_speed"), read("wind_from"), read("heading")
-        if speed is None or blows_from is None or heading is None:
-            raise DataError(
-                f"{files.camera}: the clouds' wind needs data.geometry.wind_speed, wind_from and "
-                "data.navigation.heading. Name all three, or leave wind_speed and wind_from out."
-            )
-        to = np.deg2rad(blows_from + 180.0 - heading)  # where it blows to, from the camera's axis to the right
+    speed, blows_from = sources.read("wind_speed"), sources.read("wind_from")
+    if speed is not None and blows_from is not None:
+        # where it blows to, from the camera's axis to the right
+        to = np.deg2rad(blows_from + 180.0 - sources.heading("data.geometry.wind_from"))
         return speed * np.cos(to), speed * np.sin(to)
-    along, across = read("wind_along"), read("wind_across")
+    along, across = sources.read("wind_along"), sources.read("wind_across")
     if along is None or across is None:
         return None
     return along * np.cos(drift) - across * np.sin(drift), along * np.sin(drift) + across * np.cos(drift)
 
 
-def _read(
-    field: str, files: FlightFiles, data: Data, time_s: np.ndarray, total: int, row: np.ndarray, beside: np.ndarray
-) -> np.ndarray | None:
-    """One quantity of each frame, (N,), in the field's unit; None where no file has it."""
-    source = (
-        f"navigation:{data.navigation.heading}" if field == "heading" else getattr(data.geometry or Geometry(), field)
-    )
-    if source is None or source == "navigation:None":
-        return None
-    if isinstance(source, int | float):
-        return _possible(field, np.full(len(time_s), float(source)), f"data.geometry.{field}")
-    role, _, name = source.partition(":")
-    path = files.camera if role == "camera" else files.navigation
-    if path is None:
-        raise DataError(f"{files.camera}: data.geometry.{field} is '{source}', and the flight has no {role} file.")
-    with hdf5.open_file(Path(path), data.limits) as file:
-        if name.startswith("@"):
-            rows = np.full(len(time_s), _attribute(file, name[1:], field))
-        else:
-            rows = _rows(file, field, name, data, role, time_s, total, row if role == "camera" else beside)
-    return _possible(field, rows, f"{path}: '{name}'")
+@dataclass(frozen=True)
+class _Sources:
+    """Reads fields of `data.geometry` for the N frames of a flight; each file is opened once."""
+
+    geometry: Geometry
+    files: FlightFiles
+    data: Data
+    time_s: np.ndarray  # (N,)
+    total: int  # frames in the camera file
+    row: np.ndarray  # (N,) in the camera file
+    beside: np.ndarray  # (N,) in a navigation file without a clock
+    open_files: contextlib.ExitStack
+    missing: dict[str, str] = field(default_factory=dict)
+    opened: dict[str, h5py.File] = field(default_factory=dict)
+
+    def read(self, name: str) -> np.ndarray | None:
+        """One quantity of each frame, (N,), in the field's unit; None where it is null, or missing at its default."""
+        source = getattr(self.geometry, name)
+        try:
+            return None if source is None else self.of_source(name, source)
+        except DataError as error:
+            if source != Geometry.model_fields[name].default:
+                raise
+            self.missing[name] = str(error)
+            return None
+
+    def heading(self, needed_by: str) -> np.ndarray:
+        """The heading of each frame, degrees from north. Raises `DataError` where there is none."""
+        name = self.data.navigation.heading
+        if name is None:
+            raise DataError(f"{self.files.camera}: {needed_by} needs data.navigation.heading, which is null. Name it.")
+        return self.of_source("heading", f"navigation:{name}")
+
+    def of_source(self, name: str, source: float | str) -> np.ndarray:
+        """A number, an attribute or a dataset for each frame. Raises `DataError`."""
+        where = "data.navigation.heading" if name == "heading" else f"data.geometry.{name}"
+        if isinstance(source, int | float):
+            return _possible(name, np.full(len(self.time_s), float(source)), where)
+        role, _, place = source.partition(":")
+        file = self.file(role, where, source)
+        rows = self.attribute(file, place[1:], where) if place.startswith("@") else self.rows(file, name, place, role)
+        return _possible(name, rows, f"{file.filename}: '{place}' ({where})")
+
+    def file(self, role: str, where: str, source: str) -> h5py.File:
+        """The camera or navigation file, open."""
+        path = self.files.camera if role == "camera" else self.files.navigation
+        if path is None:
+            raise DataError(f"{self.files.camera}: {where} is '{source}', and the flight has no {role} file.")
+        if role not in self.opened:
+            self.opened[role] = self.open_files.enter_context(hdf5.open_file(Path(path), self.data.limits))
+        return self.opened[role]
+
+    def attribute(self, file: h5py.File, key: str, where: str) -> np.ndarray:
+        """A number of the whole file."""
+        with hdf5.library(file, f"attribute {key}"):
+            value = file.attrs.get(key)
+        try:
+            return np.full(len(self.time_s), float(np.ravel(np.asarray("" if value is None else value, "float64"))[0]))
+        except (TypeError, ValueError, IndexError):
+            raise DataError(
+                f"{file.filename}: {where} needs a number in the attribute '{key}'. Received: {value!r}."
+            ) from None
+
+    def rows(self, file: h5py.File, name: str, place: str, role: str) -> np.ndarray:
+        """A dataset's number of each frame: one a frame, one for all, or of the navigation row that is nearest."""
+        values = _dataset(file, name, place)
+        if values.size == 1:
+            return np.full(len(self.time_s), values.ravel()[0])
+        count, index, near = self.total, self.row, np.ones(len(self.row), bool)
+        if role == "navigation":
+            count, index, near = rows_of_frames(file, self.data.navigation, self.time_s, self.total, self.beside)
+        if len(values) != count:
+            raise DataError(
+                f"{file.filename}: '{place}' (data.geometry.{name}) must have {count} rows, one a frame or a time. "
+                f"Received: {len(values)}."
+            )
+        return np.where(near, values[index], np.nan)
 
 
-def _rows(
-    file: h5py.File, field: str, name: str, data: Data, role: str, time_s: np.ndarray, total: int, row: np.ndarray
-) -> np.ndarray:
-    """A dataset's number of each frame, (N,): one a frame, one for all, or of the navigation row that is nearest."""
-    values = _dataset(file, field, name)
-    if values.size == 1:
-        return np.full(len(time_s), values.ravel()[0])
-    count, index, near = total, row, np.ones(len(row), bool)
-    if role == "navigation":
-        count, index, near = rows_of_frames(file, data.navigation, time_s, total, row)
-    if len(values) != count:
-        raise DataError(
-            f"{file.filename}: '{name}' (data.geometry.{field}) must have {count} rows, one a frame or a time. "
-            f"Received: {len(values)}."
-        )
-    return np.where(near, values[index], np.nan)
-
-
-def _attribute(file: h5py.File, key: str, field: str) -> float:
-    with hdf5.library(file, f"attribute {key}"):
-        value = file.attrs.get(key)
-    try:
-        return float(np.ravel(np.asarray(value if value is not None else "", "float64"))[0])
-    except (TypeError, ValueError, IndexError):
-        raise DataError(
-            f"{file.filename}: data.geometry.{field} needs a number in the attribute '{key}'. Received: {value!r}."
-        ) from None
-
-
-def _dataset(file: h5py.File, field: str, name: str) -> np.ndarray:
+def _dataset(file: h5py.File, name: str, place: str) -> np.ndarray:
     """The numbers of a dataset, in the field's unit where it writes one."""
-    values = hdf5.read(file, name, (0, 1), f"data.geometry.{field}")
-    unit = hdf5.unit(file[name])
-    wanted, factor = UNITS.get(field, ("degree", 1.0))
-    if not unit or field == "pixel_mrad":
+    values = hdf5.read(file, place, (0, 1), f"data.geometry.{name}")
+    unit = hdf5.unit(file[place])
+    if not unit:
         return values
+    wanted, factor = UNITS[name]
     try:
         return factor * convert(values, unit, wanted)
     except ValueError as error:
         raise DataError(
-            f"{file.filename}: '{name}' (data.geometry.{field}): {error}. Name another dataset, or give a number."
+            f"{file.filename}: '{place}' (data.geometry.{name}): {error}. Name another dataset, or give a number."
         ) from None
 
 
-def _possible(field: str, values: np.ndarray, what: str) -> np.ndarray:
+def _possible(name: str, values: np.ndarray, what: str) -> np.ndarray:
     """The values, NaN where they are none. Raises `DataError` where most are impossible: another unit was read."""
-    low, high = LIMITS.get(field, (-3600.0, 3600.0))
+    low, high = LIMITS.get(name, (-3600.0, 3600.0))
     with np.errstate(invalid="ignore"):
         fits = (values >= low) & (values <= high)
     known = np.isfinite(values)
     if not known.any():
-        raise DataError(f"{what} (data.geometry.{field}): holds no number. Name another dataset.")
+        raise DataError(f"{what}: holds no number. Name another dataset.")
     if fits[known].mean() < 0.5:
         middle = float(np.median(values[known]))
         raise DataError(
-            f"{what} (data.geometry.{field}): values must lie between {low:g} and {high:g}. Received: {middle:g} in "
+            f"{what}: values must lie between {low:g} and {high:g}. Received: {middle:g} in "
             "the middle. Name a dataset with its unit, or another one."
         )
     return np.where(fits, values, np.nan)

@@ -284,7 +284,7 @@ def parts_apart(splits: Mapping[str, Sequence[str]]) -> Finding:
     return Finding("warning", "parts of one flight", f"files that continue one another: {evidence}", action)
 
 
-def of_heights(finding: Finding) -> Finding:
+def as_hint(finding: Finding) -> Finding:
     """An offset of one flight that was found with heights, which brightness follows loosely: a hint."""
     if finding.level != "problem":
         return finding

@@ -8,9 +8,11 @@ from cloudml_tf.config.schema import Config
 from cloudml_tf.data.plane_sweep import Sight, positions_px
 from cloudml_tf.data.readers.flights import Flight
 from cloudml_tf.data.samples import Samples
-from cloudml_tf.diagnostics.check.findings import Finding
+from cloudml_tf.diagnostics.check.findings import Finding, setting
+from cloudml_tf.nn.sightlines import ALTITUDE, FORWARD, TIME
 
-KM_OF_WIND = 0.09  # that 1 m/s of wind along the track looks like, at 20 km and 200 m/s
+LOOKED_AT = 200  # labels, spread evenly
+TOO_HIGH = 0.01  # share of labels above the highest height that is tried
 LEAST_PX = 0.05  # of 100 m of height, between the outermost frames: below, hundreds of metres are one pixel's tenth
 ALIKE, LEAST_ALIKE = 0.5, 0.5  # the correlation of a window that can be followed, and the share of labels with one
 
@@ -25,7 +27,9 @@ def judge_geometry(flights: Sequence[Flight], parts: Mapping[str, Samples], conf
     train = parts.get("train")
     if train is None or train.sight is None or not len(train):
         return []
-    return [_parallax(flights, train, train.sight), _texture(train)]
+    few = train.take(np.linspace(0, len(train) - 1, min(len(train), LOOKED_AT)).astype(int))
+    found = [_parallax(flights, few, train.sight, config.data.geometry.wind_error_m_s), _texture(few)]
+    return found + _above_the_sweep(train.label, float(train.sight.height_km[-1]))
 
 
 def _unknown(flights: Sequence[Flight]) -> Finding:
@@ -37,33 +41,43 @@ def _unknown(flights: Sequence[Flight]) -> Finding:
     return Finding("warning", "geometry", evidence, "name data.geometry.altitude, ground_speed and pixel_m")
 
 
-def _parallax(flights: Sequence[Flight], train: Samples, sight: Sight) -> Finding:
+def _parallax(flights: Sequence[Flight], few: Samples, sight: Sight, wind_error_m_s: float) -> Finding:
     """How far 100 m of height move a cloud between the outermost frames, and what the wind adds."""
-    assert train.sight is not None
-    chosen = np.linspace(0, len(train) - 1, min(len(train), 200)).astype(int)
-    geometry = sight.geometry[train.index[chosen]]
-    height = np.array([0.95, 1.05]) * float(np.median(train.label[chosen]))
+    geometry = sight.geometry[few.index]
+    middle = geometry[:, geometry.shape[1] // 2]
+    height = np.array([0.95, 1.05]) * float(np.median(few.label))
     right, ahead = positions_px(geometry, height)  # (n,T,2)
     apart = np.hypot(right[:, -1] - right[:, 0], ahead[:, -1] - ahead[:, 0])
     per_100_m = float(np.nanmedian(np.abs(apart[:, 1] - apart[:, 0]) / (height[1] - height[0]) * 0.1))
-    seconds = float(np.median(geometry[:, -1, 0] - geometry[:, 0, 0]))
+    seconds = float(np.median(geometry[:, -1, TIME] - geometry[:, 0, TIME]))
+    of_wind = float(np.nanmedian((middle[:, ALTITUDE] - height.mean()) / middle[:, FORWARD]))  # km for each m/s
     calm = [flight.name for flight in flights if not flight.motion.wind_known]
     level = sorted({field for flight in flights for field in flight.motion.missing} & {"roll", "pitch"})
-    evidence = f"100 m of height move a cloud by {per_100_m:.2f} px in the {seconds:.3g} s of a sequence"
-    evidence += (
-        f"; the wind is unknown ({', '.join(calm)}), about {KM_OF_WIND:g} km for each m/s" if calm else "; wind known"
-    )
-    evidence += f"; no {' and '.join(level)}, taken for level" if level else ""
+    wind = f"the wind is unknown ({', '.join(calm)}), {of_wind:.2f} km for each m/s"
+    known = f"the wind is known to {wind_error_m_s:g} m/s, which is {of_wind * wind_error_m_s:.2f} km"
+    evidence = f"100 m of height move a cloud by {per_100_m:.2f} px in the {seconds:.3g} s of a sequence; "
+    evidence += (wind if calm else known) + (f"; no {' and '.join(level)}, taken for level" if level else "")
     if per_100_m < LEAST_PX:
         return Finding("warning", "geometry", evidence, "use more frames (temporal_frames): the outermost ones decide")
     action = "name data.geometry.wind_along and wind_across, or expect a bias of each flight" if calm else ""
     return Finding("note" if calm or level else "ok", "geometry", evidence, action)
 
 
-def _texture(train: Samples) -> Finding:
+def _above_the_sweep(label: np.ndarray, top_km: float) -> list[Finding]:
+    """Labels at heights that the plane sweep does not try."""
+    share = float((label > top_km).mean())
+    if share < TOO_HIGH:
+        return []
+    evidence = f"{share:.0%} of the training labels are above {top_km:g} km, the highest height of the plane sweep"
+    return [
+        Finding("warning", "plane sweep", evidence, setting("data.geometry.sweep_top_km", float(np.ceil(label.max()))))
+    ]
+
+
+def _texture(few: Samples) -> Finding:
     """How many labels have something around nadir that can be followed from frame to frame."""
-    found = train.swept()
-    alike = found[1] >= ALIKE if found is not None else np.zeros(len(train), bool)
+    found = few.swept()
+    alike = found[1] >= ALIKE if found is not None else np.zeros(len(few), bool)
     evidence = f"around {alike.mean():.0%} of the training labels a window can be followed through its sequence"
     evidence += f" (correlation of {ALIKE:g} or more at the best height)"
     if alike.mean() < LEAST_ALIKE:

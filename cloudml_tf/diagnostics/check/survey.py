@@ -174,7 +174,7 @@ def judge_offsets(found: Checked, advice: Advice, console: Console) -> None:
     far = alignment.far_offset(found.flights, {name: (scan.frames, scan.nadir) for name, scan in found.scans.items()})
     offsets = say.offsets(pooled, single, advice) if far is None else [say.far_clock(far, advice)]
     if far is None and found.config.target.quantity.is_height and not pooled.certain:
-        offsets = [say.of_heights(finding) for finding in offsets]
+        offsets = [say.as_hint(finding) for finding in offsets]
     found.findings += offsets
     found.numbers["alignment"] = {"all": asdict(pooled), **{name: asdict(one) for name, one in single.items()}}
     _judge_gain(found, {name for name in single if not (pooled.certain or single[name].certain)}, advice)
