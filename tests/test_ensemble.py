@@ -46,10 +46,14 @@ def pair(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 
 @pytest.fixture(scope="module")
 def joined(pair: list[Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of their ensemble, with report and export."""
-    home = tmp_path_factory.mktemp("joined")
+    """The folder of their ensemble, with report and SavedModel."""
+    return combined(pair, tmp_path_factory.mktemp("joined"), ["savedmodel"])
+
+
+def combined(pair: list[Path], home: Path, formats: list[str]) -> Path:
+    """The folder of the runs' ensemble inside of `home`, its export beside it."""
     places = ["output.export=true", "output.report=true", f"output.savedmodels={home}"]
-    places.append('output.export_formats=["savedmodel", "onnx"]')
+    places.append(f"output.export_formats={json.dumps(formats)}")
     options = [part for place in places for part in ("--set", place)]
     assert main(["ensemble", *map(str, pair), *options, "--run-dir", str(home / "ensemble")]) == 0
     return home / "ensemble"
@@ -98,7 +102,8 @@ def test_its_folder_and_what_it_says_of_its_intervals(joined: Path) -> None:
 
 
 @pytest.mark.slow
-def test_the_export_answers_as_the_report_says(pair: list[Path], joined: Path, tmp_path: Path, capsys) -> None:
+def test_the_export_answers_as_the_report_says(pair: list[Path], tmp_path: Path, capsys) -> None:
+    joined = combined(pair, tmp_path, ["savedmodel", "onnx"])
     home = joined.parent / "tiny_ensemble"
     record, arrays = json.loads((home / "cloudml.json").read_text()), np.load(joined / "predictions.npz")
     assert [found["within"] for found in record["parity"]["formats"].values()] == [True] * 2
