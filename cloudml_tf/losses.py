@@ -272,7 +272,7 @@ class VariancePreservingLoss(keras.losses.Loss):
             weight = weight * flat_weights(part, y_pred, point)  # (B, 1) or (B, K)
         if weights:
             # Before anything is computed: 0 · NaN is NaN, and so would be the gradient.
-            target, output = without_absent(target, weight), without_absent(output, weight)
+            target, output = without_absent(target, weight), without_absent(output, self.weight_of(output, weight))
             point = self.point(output)
         t, p, w = (ops.reshape(x, (-1,)) for x in (target, point, weight))  # (B·K,)
         counted = w if self.weighted_moments else ops.cast(w > 0, w.dtype)
@@ -288,6 +288,10 @@ class VariancePreservingLoss(keras.losses.Loss):
     def point(self, output: Any) -> Any:
         """The prediction in the model's output. (B, ·) -> (B, K)."""
         return output
+
+    def weight_of(self, output: Any, weight: Any) -> Any:
+        """The weight of each column of the output, or one for all, from those of the predictions (B, K)."""
+        return weight
 
     def base_terms(self, target: Any, output: Any) -> Any:
         """The base loss, element-wise. (B, K), (B, ·) -> (B, K)."""
@@ -456,6 +460,9 @@ class HistogramLoss(Saved, _HeadLoss):
         base: "cross_entropy", or any base of `VariancePreservingLoss` on the expectation.
         low, high: the range of the head's bins.
         smoothing: std of the Gaussian, in bin widths.
+        further: E, quantities beside the target, whose predictions follow the expectation.
+        distributions: D, how many of the first quantities have a distribution, with as many bins each: outputs are
+            (B, 1+E+D·K). A quantity without one adds its absolute error.
         kwargs: those of `VariancePreservingLoss`; the penalty is on the expectation.
     """
 
@@ -467,6 +474,8 @@ class HistogramLoss(Saved, _HeadLoss):
         low: float = -4.0,
         high: float = 4.0,
         smoothing: float = 0.75,
+        further: int = 0,
+        distributions: int = 1,
         name: str = "histogram_loss",
         **kwargs: Any,
     ) -> None:
@@ -478,12 +487,33 @@ class HistogramLoss(Saved, _HeadLoss):
                 f"Received: low={low}, high={high}, smoothing={smoothing}"
             )
         self.low, self.high, self.smoothing = map(float, found)
+        self.further = whole("HistogramLoss", "further", further, 0, "to be 0 or more")
+        self.distributions = whole("HistogramLoss", "distributions", distributions, 1, "to be 1 or more")
+
+    def point(self, output: Any) -> Any:
+        """The expectation, and the further quantities: (B, 1+E)."""
+        return output[:, : 1 + self.further]
+
+    def weight_of(self, output: Any, weight: Any) -> Any:
+        """(B, 1+E) -> (B, 1+E+D·K): bins count as their quantity does."""
+        if not self.further:
+            return weight
+        bins = (output.shape[1] - weight.shape[1]) // self.distributions
+        return ops.concatenate([weight, ops.repeat(weight[:, : self.distributions], bins, axis=1)], axis=1)
 
     def base_terms(self, target: Any, output: Any) -> Any:
-        """(B, 1), (B, 1+K) -> (B, 1)."""
+        """(B, 1+E), (B, 1+E+D·K) -> (B, 1+E)."""
         if self.base != "cross_entropy":
             return super().base_terms(target, self.point(output))
-        shares = output[:, 1:]
+        count = self.distributions
+        shares = ops.split(output[:, 1 + self.further :], count, axis=1)
+        terms = [self._crossed(target[:, i : i + 1], shares[i]) for i in range(count)]
+        if self.further >= count:
+            terms.append(ops.abs(output[:, count : 1 + self.further] - target[:, count:]))
+        return ops.concatenate(terms, axis=1)
+
+    def _crossed(self, target: Any, shares: Any) -> Any:
+        """Cross-entropy of (B, 1) and (B, K), (B, 1)."""
         logs = ops.log(ops.maximum(shares, 1e-7))
         return -ops.sum(self.smeared(target, shares.shape[-1]) * logs, axis=1, keepdims=True)
 

@@ -38,11 +38,11 @@ def _flatten(y_true: Any, y_pred: Any, sample_weight: Any = None, column: int | 
     wide, mask = widest_float(), keras_mask(y_pred)
     y_pred = ops.cast(ops.convert_to_tensor(y_pred), wide)
     y_pred = y_pred if column is None else y_pred[:, column : column + 1]
-    y_true = ops.reshape(ops.cast(ops.convert_to_tensor(y_true), wide), ops.shape(y_pred))
+    y_true = ops.reshape(_column(ops.cast(ops.convert_to_tensor(y_true), wide), column), ops.shape(y_pred))
     weight = ops.ones_like(y_pred)
     for part in (sample_weight, mask):
         if part is not None:
-            part = ops.cast(ops.convert_to_tensor(part), wide)
+            part = _column(ops.cast(ops.convert_to_tensor(part), wide), column)
             missing = len(y_pred.shape) - len(part.shape)
             shape = ops.shape(y_pred) if missing < 0 else (*ops.shape(part), *(1,) * missing)
             weight = weight * ops.reshape(part, shape)
@@ -50,6 +50,13 @@ def _flatten(y_true: Any, y_pred: Any, sample_weight: Any = None, column: int | 
         # What has weight 0 is absent, whatever its numbers are: 0 · NaN is NaN.
         y_true, y_pred = (ops.where(ops.equal(weight, 0), ops.zeros_like(x), x) for x in (y_true, y_pred))
     return ops.reshape(y_true, (-1,)), ops.reshape(y_pred, (-1,)), ops.reshape(weight, (-1,))
+
+
+def _column(values: Any, column: int | None) -> Any:
+    """The scored column of targets or weights that have one for each quantity; others as they are."""
+    if column is None or len(values.shape) != 2 or values.shape[1] in (None, 1):
+        return values
+    return values[:, column : column + 1]
 
 
 class MomentMetric(Saved, keras.metrics.Metric):
@@ -61,7 +68,8 @@ class MomentMetric(Saved, keras.metrics.Metric):
             where float64 is not available.
         source: another `MomentMetric` whose sums this one reads instead of keeping its own (it then ignores
             updates, so both must be compiled together). Not kept by `get_config`: a reloaded metric keeps its own.
-        column: which column of (B, K) predictions is scored, where the others are a distribution (`nn.heads`).
+        column: which column of (B, K) predictions is scored, where the others are a distribution (`nn.heads`) or
+            further quantities, which targets and weights may have too.
     """
 
     formula: Callable[..., Any]

@@ -8,7 +8,8 @@
 Optional: contrasts to the neighbourhood as further channels, a linear path from the nadir pixels to the prediction,
 and the mean over mirror images. Where sequences overlap, `share_frames` encodes each frame once.
 
-Networks of scenes are in `nn.unet`. Names of layers are looked up by `nn.introspection`.
+The frame encoder is in `nn.frame_encoder`, the network of heights in `nn.height_network`, that of scenes in `nn.unet`.
+Names of layers are looked up by `nn.introspection`.
 
 Letters: B batch, T time, H rows, W columns, C channels, D and F features. Everything is plain arguments and
 `keras.ops`, so it runs on every Keras backend. Inputs are raw (radiance, degrees); the regressor's output is in units
@@ -24,87 +25,15 @@ from keras import layers
 
 from cloudml_tf.nn import layers as own
 from cloudml_tf.nn.arguments import with_plain_numbers
+from cloudml_tf.nn.frame_encoder import build_frame_encoder
 from cloudml_tf.nn.heads import POINT, HistogramHead, QuantileHead
 from cloudml_tf.nn.introspection import core_of, last_of, mirror_average
 from cloudml_tf.nn.layers import CHOSEN, FEATURES, FRAMES, SUN, FoldedTime, MiddleFrame, MirrorAverage, gelu
-from cloudml_tf.nn.nadir import AlongTrack, Around, FootprintSums, NadirCrop
+from cloudml_tf.nn.nadir import AlongTrack, Around
 
 Architecture = Literal["attention", "no_attention", "single_frame", "simple_cnn"]
 Head = Literal["point", "quantile", "histogram"]
 TOKEN, PIXELS = "token", "pixels"  # the outputs of the frame model
-
-
-def build_frame_encoder(
-    frame_shape: tuple[int, int, int],
-    nadir: tuple[int, int],
-    widths: Sequence[int] = (24, 32, 48),
-    footprint: int = 11,
-    features: int = 64,
-    dropout: float = 0.0,
-    offsets: Sequence[int] = (0,),
-    along: Literal["rows", "columns"] = "columns",
-) -> keras.Model:
-    """One standardised frame (H,W,C) to a vector (D = `features`), keeping the nadir pixels at full resolution.
-
-    Three paths. The *footprint* path convolves the pixels around nadir at full resolution and takes learned weighted
-    sums over `footprint` x `footprint` of them, a channel at a time: the lidar's kilometre is a line of pixels, and
-    pooling it away costs more than any loss repairs. From the same convolutions the *nadir* path keeps what is around
-    nadir after each convolution, and the pixels themselves. The *context* path averages over the whole frame:
-    clear-sky level, sun side, cloud type.
-
-    With several `offsets` (even numbers of pixels on the axis `along` the track) it gives the vectors (P,D) of the
-    locations that far from nadir, with the same weights.
-    """
-    frame = keras.Input(frame_shape, name="frame")
-    axis = 1 if along == "rows" else 2
-    parts = _near_nadir(frame, nadir, widths, footprint, offsets, axis)
-    context = _context(frame, widths)
-    parts.append(context if len(offsets) == 1 else layers.RepeatVector(len(offsets))(context))
-    learned = layers.Dropout(dropout)(layers.Concatenate()(parts))
-    pixels = Around(min(3, *frame_shape[:2]), offsets, axis, nadir)(frame)
-    joined = layers.Concatenate()([learned, pixels])  # the radiance itself is never dropped
-    vector = layers.Dropout(dropout)(layers.Dense(features, activation=gelu, name="vector")(joined))
-    return keras.Model(frame, vector, name="frame_encoder")
-
-
-def _near_nadir(
-    frame: Any, nadir: tuple[int, int], widths: Sequence[int], footprint: int, offsets: Sequence[int], axis: int
-) -> list[Any]:
-    """Footprint sums (B,[P,]2·D0), and the features around each location at each resolution.
-
-    A window that is wide enough lets valid convolutions see real neighbours where padding would put zeros.
-    """
-    reach = max(footprint + 4, 19)  # two convolutions lose 4; 19 leaves 15, 7 and 5 pixels
-    sides = [min(reach, side) for side in frame.shape[1:3]]
-    sides[axis - 1] += 2 * max(offsets)
-    x = NadirCrop(nadir, *sides, name="nadir_window")(frame)
-    for i in range(2):
-        x = layers.Conv2D(widths[0], 3, activation=gelu, name=f"near_{i}")(x)
-    shorter = [x.shape[1], x.shape[2]]
-    shorter[axis - 1] -= 2 * max(offsets)
-    footprint = min(footprint, *shorter)
-    strip = [footprint, footprint]
-    strip[axis - 1] += 2 * max(offsets)
-    middle = (x.shape[1] // 2, x.shape[2] // 2)
-    mixed = layers.Conv2D(widths[0], 1, activation=gelu, name="mix")(NadirCrop(middle, *strip)(x))
-    sums = FootprintSums(widths[0], name="footprint_sums")(Around(footprint, offsets, axis)(mixed))
-    parts = [sums, Around(3, offsets, axis)(x)]
-    for i, channels in enumerate(widths[1:]):
-        if min(x.shape[1:3]) < 3:
-            break
-        x = layers.Conv2D(channels, 3, strides=1 if i else 2, activation=gelu, name=f"coarser_{i}")(x)
-        last = i == len(widths) - 2
-        halved = [offset // 2 for offset in offsets]  # the first of these convolutions has stride 2
-        parts.append(Around(5 if last else 3, halved, axis)(x))
-    return parts
-
-
-def _context(frame: Any, widths: Sequence[int]) -> Any:
-    """(B,H,W,C) -> (B,Dn): the whole frame at half resolution and less, averaged."""
-    x = layers.AveragePooling2D(2, padding="same")(frame)
-    for i, channels in enumerate(widths):
-        x = layers.Conv2D(channels, 3, strides=2 if i else 1, padding="same", activation=gelu, name=f"context_{i}")(x)
-    return layers.GlobalAveragePooling2D()(x)
 
 
 def build_simple_encoder(
@@ -170,6 +99,7 @@ def build_regressor(
     mirror_average: Literal["rows", "columns"] | None = None,
     output_init: str | float = "default",
     output_bias: float = 0.0,
+    further: int = 0,
     offsets: Sequence[int] = (0,),
     along: Literal["rows", "columns"] = "columns",
 ) -> keras.Model:
@@ -197,6 +127,7 @@ def build_regressor(
         nadir_linear: add a linear path from the 5 x 5 nadir pixels of the middle frame to the prediction.
         mirror_average: the across-track axis of the image, to average over mirror images outside of training.
         output_init, output_bias: see `output_layer`.
+        further: E, quantities that are learned beside the target; with a point head the output is then (B,1+E).
         offsets: even numbers of pixels from nadir along the track, 0 first; with a point head, not for "simple_cnn".
         along: the image axis along the track.
     """
@@ -218,7 +149,7 @@ def build_regressor(
     )
     known = frame_model(inputs)
     alone = architecture == "single_frame" or temporal_frames == 1
-    units = {"point": 1, "quantile": quantiles, "histogram": bins}[head]
+    units = {"point": 1 + further, "quantile": quantiles, "histogram": bins}[head]
     sequence_model = build_sequence_model(
         {name: (temporal_frames, x.shape[-1]) for name, x in known.items()},
         mix="alone" if alone else "mean" if architecture == "no_attention" else "attention",
@@ -263,7 +194,7 @@ def build_frame_model(
         maps = own.LocalContrast(contrast_boxes, name="local_contrast")(maps)  # (B,T,H,W,C')
     encoder = build_encoder(maps.shape[2:])
     x = FoldedTime(encoder, name="encode_frames")(maps)
-    numbers = _numbers(inputs, feature_scaler)  # each (B,T,·)
+    numbers = own.numbers(inputs, feature_scaler)  # each (B,T,·)
     if len(x.shape) == 4:
         numbers = [FoldedTime(layers.RepeatVector(x.shape[2]))(each) for each in numbers]  # (B,T,P,·)
     x = layers.Concatenate()([x, *numbers]) if numbers else x
@@ -303,7 +234,8 @@ def build_sequence_model(
     if distribution is not None:
         prediction = distribution(prediction)  # (B,1+K)
     if PIXELS in inputs:
-        linear = layers.Dense(1, use_bias=False, dtype="float32", name="nadir_linear")
+        units = prediction.shape[-1] if distribution is None else 1
+        linear = layers.Dense(units, use_bias=False, dtype="float32", name="nadir_linear")
         prediction = layers.Add(dtype="float32")([prediction, linear(MiddleFrame()(inputs[PIXELS]))])
     return keras.Model(inputs, prediction, name="sequence_model")
 
@@ -312,14 +244,6 @@ def _distribution(head: Head, bin_range: tuple[float, float]) -> layers.Layer | 
     if head == "histogram":
         return HistogramHead(*bin_range, dtype="float32", name="distribution")
     return QuantileHead(dtype="float32", name="distribution") if head == "quantile" else None
-
-
-def _numbers(inputs: dict[str, Any], feature_scaler: layers.Layer | None) -> list[Any]:
-    """The inputs of each frame besides its pixels, each (B,T,·)."""
-    found = [own.SunVector()(inputs[SUN])] if SUN in inputs else []  # (B,T,4)
-    if FEATURES in inputs:
-        found.append(feature_scaler(inputs[FEATURES]) if feature_scaler is not None else inputs[FEATURES])
-    return found
 
 
 def share_frames(regressor: keras.Model) -> keras.Model:
@@ -348,9 +272,13 @@ def shares_frames(model: keras.Model) -> bool:
     return any(x.name == CHOSEN for x in model.inputs)
 
 
-def physical_model(regressor: keras.Model, units: own.PhysicalUnits) -> keras.Model:
-    """Build the model that is exported: raw radiance and degrees in, physical units out."""
+def physical_model(regressor: keras.Model, units: own.PhysicalUnits, *further: own.PhysicalUnits) -> keras.Model:
+    """Build the model that is exported: raw radiance and degrees in, physical units out; with `further` units a list of
+    outputs, of the target and of each further quantity."""
     answer = regressor.outputs[0]  # (B,1), (B,1+K) of a distribution, or a map (B,H,W)
     distribution = len(answer.shape) == 2 and answer.shape[-1] != 1
     point = answer[:, POINT : POINT + 1] if distribution else answer
-    return keras.Model(regressor.inputs, units(point), name="cloudml")
+    if not further:
+        return keras.Model(regressor.inputs, units(point), name="cloudml")
+    beside = [convert(answer[:, column : column + 1]) for column, convert in enumerate(further, POINT + 1)]
+    return keras.Model(regressor.inputs, [units(point), *beside], name="cloudml")

@@ -14,9 +14,9 @@ import pytest
 from test_les import SHARED
 
 ROOT = Path(__file__).parent.parent
-EXAMPLE = str(ROOT / "configs/example.json")
+EXAMPLE, LES3D = str(ROOT / "configs/example.json"), str(ROOT / "configs/les3d.json")
 SHORT = "data.simulation.frames_per_flight"
-LES, LES_SCENES = "data/les/flights", "data/les/scenes_200m.h5"
+LES, LES_SCENES, HEIGHTS = "data/les/flights", "data/les/scenes_200m.h5", "data/les3d/flights"
 SWATH = ["training.max_epochs=1", "training.sequences_per_epoch=8", "model.widths=[4,4]"]
 
 
@@ -46,6 +46,7 @@ COMMANDS: dict[str, list[list[str]]] = {  # script: arguments of one call after 
     "flight_swath": [["--variants", "line, windows", "--folder", "runs", "--set", *SWATH]],
     "fuzz": [["--target", name, "--cases", "20", "--without-atheris"] for name in ("config", "flights")],
     "gpu_step": [["--estimate"], ["--tiny", "--rounds", "1", "--steps", "2"]],
+    "heights": [[LES3D, "--home", "heights", "--flights", "cu01", "--set", "training.max_epochs=1"]],
     "inference": [[EXAMPLE, "--sequences", "32", "--batch-size", "16", "--rounds", "1"]],
     "input": [[EXAMPLE, "--rounds", "1", "--steps", "2"]],
     "lambda_sweep": [["--out", "pictures", "--home", "runs", *ONE_EPOCH]],
@@ -78,6 +79,7 @@ NEEDS = {  # what a call needs besides this package: a module to import, or a fi
     ("step", 0): ("torch",),
     ("time_to_tier", 1): ("torch",),
     ("parity_r2", 1): ("tensorflow_addons",),
+    ("heights", 0): (HEIGHTS,),
     ("les_pretraining", 0): (LES,),
     ("les_table", 0): (LES_SCENES,),
     ("les_failures", 0): (LES_SCENES,),

@@ -164,6 +164,9 @@ def test_each_flag_for_its_own_reason(tmp_path: Path) -> None:
         "opaque": [25],
         "below_training_labels": [26],
         "invalid_pixels": [],
+        "geometry_outside_training": [],
+        "wind_unknown": [],
+        "little_texture": [],
     }
     no_value = predicted.flags & MASKS[:4].sum() > 0
     np.testing.assert_array_equal(predicted.valid, ~no_value)

@@ -65,6 +65,11 @@ class Target(Settings):
     """The quantity that the network predicts."""
 
     name: TargetName = Field("optical_depth", description="Which lidar quantity is the label.")
+    further: tuple[TargetName, ...] = Field(
+        (),
+        description="Lidar quantities that the network learns beside it where they are known, each within its usual "
+        "range: what they teach of a cloud serves the target too. For nadir and a point head.",
+    )
     coverage: Literal["nadir", "track", "swath"] = Field(
         "nadir",
         description="Which locations have labels: nadir; for training also the lidar's track inside the frame; or "
@@ -95,6 +100,10 @@ class Target(Settings):
         """What is known of the quantity."""
         return QUANTITIES[self.name]
 
+    def of_further(self) -> "list[Target]":
+        """A target for each further quantity."""
+        return [Target(name=name) for name in self.further]
+
     @property
     def limits(self) -> str:
         """The range of labels in words, behind "between"."""
@@ -123,6 +132,10 @@ class Target(Settings):
                 "a log target needs minimum above 0: the logarithm of 0 does not exist. For a swath log_offset "
                 "may lift it: minimum 0 with log_offset 0.01"
             )
+        if self.further and self.coverage != "nadir":
+            raise ValueError(f"further quantities are learned at nadir; coverage '{self.coverage}' has none. Drop them")
+        if len({self.name, *self.further}) < 1 + len(self.further):
+            raise ValueError(f"further quantities must differ from one another and from {self.name}")
         if self.smearing and self.transform != "log":
             raise ValueError("smearing belongs to the log transform; set transform to 'log' or smearing to false")
         return self

@@ -65,7 +65,12 @@ class Geometry(BaseModel):
     right: Literal["increasing", "decreasing"] = Field(
         "increasing", description="Whether the image's index across the track grows to the right."
     )
-    sweep_top_km: float = Field(6.0, gt=0, le=25, description="Highest height that is tried.")
+    network_input: bool = Field(
+        False, description="Whether the network reads it; model.architecture 'cost_volume' does, and sets it."
+    )
+    sweep_top_km: float = Field(
+        6.0, gt=0, le=25, description="Highest height that is tried, by the plane sweep and by a cost volume."
+    )
     sweep_step_km: float = Field(0.1, gt=0, le=1, description="Step of the heights that are tried.")
 
     @model_validator(mode="after")

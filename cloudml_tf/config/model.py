@@ -7,17 +7,27 @@ from pydantic import Field, field_validator, model_validator
 from cloudml_tf.config.data import REPRODUCTION, Positive, Settings, UnitInterval
 
 MOST_WIDTH = 4096  # channels
+Architecture = Literal[
+    "attention", "no_attention", "single_frame", "simple_cnn", "cost_volume", "cost_volume_no_attention"
+]
 
 
 class Model(Settings):
     """The network's sizes; see `cloudml_tf.models.build_regressor`, for a swath `cloudml_tf.nn.unet`."""
 
-    architecture: Literal["attention", "no_attention", "single_frame", "simple_cnn"] = "attention"
+    architecture: Architecture = Field(
+        "attention",
+        description="How frames are combined: by attention, by their mean, or the middle one alone; simple_cnn pools "
+        "whole frames. For heights, cost_volume compares the frames at each height, by attention over their pairs or "
+        "by their mean.",
+    )
     widths: tuple[int, ...] = Field((24, 32, 48), min_length=1, description="Channels of successive convolutions.")
     footprint: int = Field(
         11, ge=1, le=512, description="Side of the nadir neighbourhood kept at full resolution, pixels."
     )
-    encoder_features: int = Field(64, ge=1, le=4096, description="Size of the vector that encodes a frame.")
+    encoder_features: int = Field(
+        64, ge=1, le=4096, description="Size of the vector that encodes a frame; of a cost volume, a pixel."
+    )
     heads: int = Field(4, ge=1, le=64, description="Attention heads.")
     head_units: int = Field(64, ge=1, le=4096, description="Size of the hidden layer before the output.")
     dropout: float = Field(0.1, ge=0, lt=1, description="Dropout inside the network.")
@@ -46,6 +56,11 @@ class Model(Settings):
         json_schema_extra=REPRODUCTION,
     )
     output_bias: float = Field(0.0, description="Initial output bias, in standard deviations of the target.")
+
+    @property
+    def sees_heights(self) -> bool:
+        """Whether the network compares frames at candidate heights, and so reads the geometry."""
+        return self.architecture.startswith("cost_volume")
 
     @field_validator("widths")
     @classmethod

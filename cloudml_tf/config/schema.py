@@ -85,11 +85,17 @@ class Config(Settings):
     @model_validator(mode="before")
     @classmethod
     def _geometry_of_heights(cls, content: Any) -> Any:
-        """A height is seen by geometry, so that it is read where nothing is said of it."""
+        """A height is seen by geometry, so that it is read where nothing is said of it; by a cost volume too."""
         if not isinstance(content, dict) or not _is_height(content.get("target")):
             return content
-        data = content.get("data", {})
-        return {**content, "data": {"geometry": {}, **data}} if isinstance(data, dict) else content
+        data, model = content.get("data", {}), content.get("model", {})
+        if not isinstance(data, dict):
+            return content
+        data = {"geometry": {}, **data}
+        reads = isinstance(model, dict) and str(model.get("architecture")).startswith("cost_volume")
+        if reads and isinstance(data["geometry"], dict):
+            data["geometry"] = {"network_input": True, **data["geometry"]}
+        return {**content, "data": data}
 
     @model_validator(mode="after")
     def _contracts(self) -> "Config":
@@ -110,6 +116,7 @@ class Config(Settings):
             yield "loss.target_variance 'batch' needs training.batch_size of 2 or more: one has no variance"
         yield from self._faults_of_head()
         yield from self._faults_of_track()
+        yield from self._faults_of_heights()
         check_swath(self)
         if self.pretraining.enabled and self.training.init_from is not None:
             yield "pretraining.enabled and training.init_from both set the initial weights; keep one"
@@ -141,6 +148,42 @@ class Config(Settings):
             if value not in allowed:
                 yield f"target.coverage 'track' needs {field} of {' or '.join(map(str, allowed))}. Received: {value}"
 
+    def _faults_of_heights(self) -> Iterator[str]:
+        """Settings that a network which compares frames at heights cannot have."""
+        model, geometry = self.model, self.data.geometry
+        if geometry is not None and geometry.network_input != model.sees_heights:
+            yield (
+                "data.geometry.network_input belongs to model.architecture 'cost_volume', which sets it. "
+                f"Received: {geometry.network_input} and '{model.architecture}'"
+            )
+        if not model.sees_heights:
+            if self.augmentation.height_shift_km:
+                yield "augmentation.height_shift_km needs model.architecture 'cost_volume'; set it to 0"
+            return
+        for field, value, fits, needed in (
+            (
+                "target.name",
+                self.target.name,
+                self.target.quantity.is_height,
+                "a height, cloud_base_km or cloud_top_km",
+            ),
+            ("target.coverage", self.target.coverage, self.target.coverage == "nadir", "nadir"),
+            ("target.transform", self.target.transform, self.target.transform == "none", "none"),
+            ("data.geometry", geometry, geometry is not None, "a value"),
+            ("temporal_frames", self.temporal_frames, self.temporal_frames >= 3, "3 or more"),
+            ("model.head", model.head, model.head != "quantile", "point or histogram"),
+            ("model.contrast_boxes", model.contrast_boxes, not model.contrast_boxes, "[]"),
+            ("model.nadir_linear", model.nadir_linear, not model.nadir_linear, "false"),
+            ("target.further", self.target.further, self._heights_come_first(), "heights before other quantities"),
+            ("pretraining.enabled", self.pretraining.enabled, not self.pretraining.enabled, "false"),
+        ):
+            if not fits:
+                yield f"model.architecture '{model.architecture}' needs {field} of {needed}. Received: {value}"
+
+    def _heights_come_first(self) -> bool:
+        heights = [target.quantity.is_height for target in self.target.of_further()]
+        return heights == sorted(heights, reverse=True)
+
     def _faults_of_head(self) -> Iterator[str]:
         head, base = self.model.head, self.loss.base
         if (head == "quantile") != (base == "pinball"):
@@ -148,10 +191,18 @@ class Config(Settings):
                 f"model.head '{head}' and loss.base '{base}' do not fit: the quantile head needs 'pinball', "
                 "and no other head takes it. Change one of the two"
             )
+        if self.target.further and head != "point" and not (head == "histogram" and self.model.sees_heights):
+            yield f"target.further needs model.head 'point', or 'histogram' of a cost volume. Received: '{head}'"
         if base == "cross_entropy" and head != "histogram":
             yield f"loss.base 'cross_entropy' needs model.head 'histogram'. Received: '{head}'"
         if head == "histogram" and self.model.nadir_linear:
             yield "model.nadir_linear adds to a number; the histogram head predicts probabilities of bins. Drop one"
+
+    @property
+    def distributions(self) -> int:
+        """How many quantities a histogram head gives a distribution of: the heights of a cost volume, or the target."""
+        heights = [target.quantity.is_height for target in (self.target, *self.target.of_further())]
+        return sum(heights) if self.model.sees_heights else 1
 
     def warnings(self) -> list[str]:
         """Warnings about settings that the reference recipe names as causes of collapse."""
@@ -163,7 +214,7 @@ class Config(Settings):
             yield f"model.output_init {init}: under 0.1 it made the reference recipe's collapse worse; use 'default'"
         if self.temporal_frames > 7:
             yield f"temporal_frames {self.temporal_frames}: more than 7 frames smooth the signal away; use 3"
-        if self.loss.weight == 0:
+        if self.loss.weight == 0 and self.model.head == "point":  # a distribution keeps the spread in itself
             yield "loss.weight 0: nothing keeps the variance of the predictions"
         if self.training.early_stopping_monitor == "val_loss":
             yield "training.early_stopping_monitor val_loss: it cannot tell a good run from a collapsed one; use val_r2"

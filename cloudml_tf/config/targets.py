@@ -24,6 +24,7 @@ class Quantity:
     standard_name: str  # of the CF conventions
     long_name: str
     meaning: str  # in a sentence of the model card
+    of_layer: Literal["top", "base"] | None = None  # which end of a cloud's layer it is, if it is one
 
     @property
     def is_height(self) -> bool:
@@ -31,7 +32,7 @@ class Quantity:
         return self.unit == "km"
 
 
-def _height(part: str) -> Quantity:
+def _height(part: Literal["top", "base"]) -> Quantity:
     """The height of a part of a cloud, "base" or "top"."""
     return Quantity(
         lidar=part,
@@ -43,6 +44,7 @@ def _height(part: str) -> Quantity:
         standard_name=f"cloud_{part}_altitude",
         long_name=f"cloud {part} altitude",
         meaning=f"height of the cloud's {part}",
+        of_layer=part,
     )
 
 

@@ -19,6 +19,13 @@ class Augmentation(Settings):
     window: Share | None = Field(None, description="Random-crop size as a fraction of each side (non-periodic scenes).")
     gain_std: float = Field(0.0, ge=0, le=0.5, description="Std of a random factor on a sequence's radiance.")
     noise_std: float = Field(0.0, ge=0, le=1, description="Std of pixel noise, in the channel's training std.")
+    height_shift_km: float = Field(
+        0.0,
+        ge=0,
+        le=20,
+        description="Largest random shift of camera and cloud together, which leaves images as they are; for a cost "
+        "volume, so that it learns no level by heart.",
+    )
 
 
 class Training(Settings):
@@ -30,6 +37,11 @@ class Training(Settings):
         "val_r2",
         description="R², the reference recipe's composite val_loss - 2 R², or the loss (warned about).",
         json_schema_extra=REPRODUCTION,
+    )
+    keep: Literal["best", "last"] = Field(
+        "best",
+        description="The weights that are kept: those of the epoch with the best score, or the last ones, where one "
+        "validation flight says little about other flights.",
     )
     batch_size: int = Field(32, ge=1, le=65_536, description="Sequences of a step; for a swath, scenes.")
     order: Literal["shuffled", "flight"] = Field(

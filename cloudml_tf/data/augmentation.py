@@ -3,12 +3,13 @@
 NumPy only. `SequenceAugmentation` changes sequences about nadir, `MapAugmentation` scenes together with their labels.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from cloudml_tf.config.training import Augmentation
+from cloudml_tf.nn.sightlines import ALTITUDE, MIRRORED_ACROSS, MIRRORED_ALONG, signs
 
 Inputs = dict[str, np.ndarray]
 Batch = tuple[Inputs, np.ndarray, np.ndarray]  # inputs, target, weight
@@ -24,18 +25,52 @@ class SequenceAugmentation:
         nadir: (row, column), about which images are mirrored.
         frame_std: (C,) the training std of raw radiance, the unit of `noise_std`.
         across_track_axis: "rows" or "columns" of the image.
+        heights: mean and std in km of each target that is a height, by its column.
+        top_km: the highest height that a network compares frames at.
     """
 
     settings: Augmentation
     nadir: tuple[int, int]
     frame_std: np.ndarray | None = None
     across_track_axis: str = "rows"
+    heights: Mapping[int, tuple[float, float]] = field(default_factory=dict)
+    top_km: float = 0.0
 
     def __call__(
         self, inputs: Inputs, target: np.ndarray, weight: np.ndarray, rng: np.random.Generator, run: np.ndarray
     ) -> Batch:
-        """Change the inputs; sequences of one `run` (b,) change together."""
-        return self.changed(inputs, rng, run), target, weight
+        """Change the inputs; sequences of one `run` (b,) change together. A shift of heights changes the target too."""
+        changed = self.changed(inputs, rng, run)
+        if self.settings.height_shift_km and "geometry" in inputs:
+            changed, target = self._shifted(changed, target, weight, rng, run)
+        return changed, target, weight
+
+    def _shifted(
+        self, inputs: Inputs, target: np.ndarray, weight: np.ndarray, rng: np.random.Generator, run: np.ndarray
+    ) -> tuple[Inputs, np.ndarray]:
+        """Lift or lower camera and clouds together: the images stay, since motion depends on their distance alone.
+
+        Heights stay between the ground and `top_km`.
+        """
+        chosen, most = inputs.get("chosen_frames"), self.settings.height_shift_km
+        unit = np.arange(len(target)) if chosen is None else np.unique(run, return_inverse=True)[1]
+        lowest, highest = np.full(int(unit.max()) + 1, np.inf), np.full(int(unit.max()) + 1, -np.inf)
+        for column, (mean, std) in self.heights.items():
+            known = weight[:, column] > 0
+            height = target[known, column] * std + mean
+            np.minimum.at(lowest, unit[known], height)
+            np.maximum.at(highest, unit[known], height)
+        low, high = np.maximum(-most, -lowest), np.minimum(most, self.top_km - highest)
+        shift = rng.uniform(np.minimum(low, 0.0), np.maximum(high, 0.0))[unit]  # (b,) km
+        geometry = inputs["geometry"]
+        if chosen is None:
+            geometry[..., ALTITUDE] += shift[:, None].astype("float32")
+        else:
+            moved = np.zeros(len(geometry), "float32")
+            moved[chosen] = shift[:, None]
+            geometry[:, ALTITUDE] += moved
+        scale = [1.0 / self.heights[column][1] if column in self.heights else 0.0 for column in range(target.shape[1])]
+        return {**inputs, "geometry": geometry}, target + (shift[:, None] * scale).astype("float32")
 
     def changed(self, inputs: Inputs, rng: np.random.Generator, run: np.ndarray | None = None) -> Inputs:
         """Change a batch at random; the given arrays may be changed in place.
@@ -59,8 +94,7 @@ class SequenceAugmentation:
     def _changed(self, inputs: Inputs, unit: np.ndarray, rng: np.random.Generator) -> tuple[Inputs, np.ndarray]:
         """Sequences (n,T,...) that change together within a `unit` (n,); and which units were reversed."""
         settings, frames = self.settings, inputs["frames"]  # (n,T,H,W,C)
-        sun = inputs.get("sun_angles_deg")
-        features = inputs.get("features")
+        sun, features, geometry = (inputs.get(name) for name in ("sun_angles_deg", "features", "geometry"))
         count = int(unit.max()) + 1
         turned = np.zeros(count, bool)
         across = 2 if self.across_track_axis == "rows" else 3
@@ -69,6 +103,8 @@ class SequenceAugmentation:
             frames = _mirrored(frames, flip, across, self.nadir[across - 2])
             if sun is not None:
                 sun[flip, :, 1] *= -1.0
+            if geometry is not None:
+                geometry[flip] *= signs(MIRRORED_ACROSS)
         if settings.mirror_along_track:
             turned = rng.random(count) < 0.5
             flip = turned[unit]
@@ -80,13 +116,15 @@ class SequenceAugmentation:
                 sun[flip] = sun[flip, ::-1]
             if features is not None:
                 features[flip] = features[flip, ::-1]
+            if geometry is not None:
+                geometry[flip] = geometry[flip, ::-1] * signs(MIRRORED_ALONG)
         if settings.gain_std:
             gain = np.exp(settings.gain_std * rng.standard_normal((count, 1, 1, 1, 1)))
             frames = frames * gain.astype("float32")[unit]
         if settings.noise_std and self.frame_std is not None:
             noise = rng.standard_normal(frames.shape, dtype="float32")
             frames = frames + noise * np.asarray(settings.noise_std * self.frame_std, "float32")
-        changed = {"frames": frames, "sun_angles_deg": sun, "features": features}
+        changed = {"frames": frames, "sun_angles_deg": sun, "features": features, "geometry": geometry}
         return {**inputs, **{name: values for name, values in changed.items() if values is not None}}, turned
 
 

@@ -73,7 +73,7 @@ def _network(config: Config, description: dict[str, Any]) -> dict[str, Any]:
     content = config.model_dump(mode="json")
     found = {
         "temporal_frames": content["temporal_frames"],
-        "target": {key: content["target"][key] for key in ("name", "transform")},
+        "target": {key: content["target"][key] for key in ("name", "further", "transform")},
         "data": {key: content["data"][key] for key in SAME_OF_DATA},
         "preprocessing": content["preprocessing"],
         "model": {key: value for key, value in content["model"].items() if key not in FREE_OF_MODEL},

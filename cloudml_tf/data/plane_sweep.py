@@ -11,9 +11,10 @@ import numpy as np
 
 from cloudml_tf.config.data import Data
 from cloudml_tf.config.geometry import Geometry
-from cloudml_tf.nn.sightlines import ALTITUDE, motion_px_km, nadir_px
+from cloudml_tf.nn.sightlines import ALTITUDE, TIME, motion_px_km, nadir_px
 
 WINDOW, SIGMA_PX = 7, 2.0
+LEAST_CONTRAST = 0.02  # spread over mean around nadir, below which there is little to compare
 FLATTEST = 1e-12  # variance below which a window has no texture
 LEAST_BELOW_KM = 0.5  # heights nearer to the camera are not tried
 
@@ -42,15 +43,32 @@ class Axes:
 class Sight:
     """From where M frames were taken, and the heights at which clouds are looked for."""
 
-    geometry: np.ndarray  # (M,9), the columns of `nn.sightlines.GEOMETRY`
+    geometry: np.ndarray  # (M,9), the columns of `nn.sightlines.GEOMETRY`; times count from the flight's first frame
     axes: Axes
     height_km: np.ndarray  # (K,)
+    network_input: bool = False  # whether the network reads it
+
+    def inputs(self, rows: np.ndarray) -> np.ndarray:
+        """The geometry of frames (F,), or of sequences (n,T) with times from the middle frame: float32."""
+        found = self.geometry[rows]  # (...,9)
+        if rows.ndim == 2:
+            found[..., TIME] -= found[:, found.shape[1] // 2, TIME][:, None]
+        return found.astype("float32")
 
 
 def axes_of(data: Data, geometry: Geometry) -> Axes:
     """How the images of a configuration lie."""
     forward, right = (1 if way == "increasing" else -1 for way in (geometry.forward, geometry.right))
     return Axes(1 if data.camera.across_track_axis == "rows" else 0, forward, right)
+
+
+def contrast(frames: np.ndarray, nadir: tuple[int, int]) -> np.ndarray:
+    """The spread of grey values around nadir over their mean, the largest of the channels: (n,H,W,C) -> (n,)."""
+    reach = WINDOW
+    rows, columns = (slice(max(place - reach, 0), place + reach + 1) for place in nadir)
+    near = frames[:, rows, columns].astype("float64")
+    spread = near.std(axis=(1, 2)) / np.maximum(np.abs(near.mean(axis=(1, 2))), 1e-9)
+    return spread.max(axis=-1)
 
 
 def heights_km(top: float, step: float) -> np.ndarray:

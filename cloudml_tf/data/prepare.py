@@ -251,9 +251,13 @@ def _fingerprint(flights: list[Flight], parts: dict[str, Samples]) -> str:
         with of_flight(flight.name):
             digest.update(f"{flight.name} {camera_fingerprint(flight.camera_path)}".encode())
     for part in PARTS:
-        rows = parts[part].index
-        sun = parts[part].sun_angles_deg
-        seen = (parts[part].features[rows], rows if sun is None else sun[rows])
-        for array in (parts[part].label, parts[part].weight, parts[part].time_s, rows, *seen):
+        examples = parts[part]
+        rows, sun, sight = examples.index, examples.sun_angles_deg, examples.sight
+        seen = [examples.features[rows], rows if sun is None else sun[rows]]
+        if sight is not None and sight.network_input:
+            seen.append(sight.geometry[rows])
+        if examples.further is not None:
+            seen.append(examples.further)
+        for array in (examples.label, examples.weight, examples.time_s, rows, *seen):
             digest.update(np.ascontiguousarray(array).tobytes())
     return digest.hexdigest()[:16]

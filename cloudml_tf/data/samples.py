@@ -21,6 +21,7 @@ from cloudml_tf.data.plane_sweep import Sight, axes_of, heights_km, sweep
 from cloudml_tf.data.readers.flights import Flight
 from cloudml_tf.data.readers.frames import FrameTable, Progress, build_table, camera_fingerprint
 from cloudml_tf.data.statistics import image_statistics
+from cloudml_tf.nn.sightlines import TIME
 from cloudml_tf.utils.errors import DataError, FlightError, of_flight
 
 
@@ -95,6 +96,9 @@ class Examples(Protocol):
     def frame_features(self) -> np.ndarray:
         """(k,F) the further features of these frames; F is 0 where there are none."""
 
+    def further_labels(self) -> np.ndarray:
+        """(n,E) labels of target.further, NaN where unknown; E is 0 where there are none."""
+
     def radiance_at_labels(self) -> np.ndarray:
         """(k,C) mean radiance of 3 x 3 pixels around each of the k known labels."""
 
@@ -104,8 +108,9 @@ class Examples(Protocol):
     def effective_size(self, target: np.ndarray) -> float:
         """How many independent numbers the known labels are worth; `target` (k,) are these in the loss's space."""
 
-    def augmentation(self, config: Config) -> Augment:
-        """Random changes of training batches that keep the labels true."""
+    def augmentation(self, config: Config, heights: Mapping[int, tuple[float, float]]) -> Augment:
+        """Random changes of training batches that keep the labels true; `heights` are the mean and std in
+        km of each target that is a height, by its column."""
 
     def baseline_features(self, log_offset: float | None) -> Mapping[str, np.ndarray]:
         """What baselines see: by kind, (k,S) for the k known labels, or (n, *P) of another method."""
@@ -131,6 +136,7 @@ class Samples:
     nadir: tuple[int, int]  # (row, column) of the lidar's footprint
     offsets: tuple[int, ...] = (0,)  # (P,) the labels' locations, pixels ahead of nadir
     sight: Sight | None = None  # of the frames of the table, where their geometry is known
+    further: np.ndarray | None = None  # (n,E) labels of target.further, NaN where unknown
     single: ClassVar[tuple[int, ...]] = ()  # every channel is an image
 
     def __len__(self) -> int:
@@ -139,10 +145,11 @@ class Samples:
     def take(self, chosen: Any) -> Self:
         """A part of the sequences, by a mask or indices; the table stays shared."""
         names = ("index", "label", "weight", "time_s", "flight", "piece")
-        return replace(self, **{name: getattr(self, name)[chosen] for name in names})
+        further = None if self.further is None else self.further[chosen]
+        return replace(self, further=further, **{name: getattr(self, name)[chosen] for name in names})
 
     def inputs(self, chosen: Any = slice(None)) -> dict[str, np.ndarray]:
-        """What the network takes: frames (n,T,H,W,C), sun_angles_deg (n,T,2), features (n,T,F)."""
+        """What the network takes: frames (n,T,H,W,C), sun_angles_deg (n,T,2), features (n,T,F), geometry (n,T,9)."""
         return self._of_frames(self.index[chosen])
 
     def _of_frames(self, rows: np.ndarray) -> dict[str, np.ndarray]:
@@ -151,12 +158,14 @@ class Samples:
             found["sun_angles_deg"] = self.sun_angles_deg[rows]
         if self.features.shape[1]:
             found["features"] = self.features[rows]
+        if self.sight is not None and self.sight.network_input:
+            found["geometry"] = self.sight.inputs(rows)
         return found
 
     def shared_inputs(self, chosen: Any = slice(None), run: np.ndarray | None = None) -> dict[str, np.ndarray]:
         """The same with each frame once: what a network of `models.share_frames` takes.
 
-        frames (F,H,W,C), sun_angles_deg (F,2), features (F,·), chosen_frames (n,T) of these frames. Sequences
+        frames (F,H,W,C), sun_angles_deg (F,2), features (F,·), geometry (F,9), chosen_frames (n,T) of them. Sequences
         share frames within a `run` (n,) only; without it, all do.
         """
         index = self.index[chosen]  # (n,T)
@@ -218,6 +227,10 @@ class Samples:
         """(k,F) of the same frames."""
         return self.features[np.unique(self.index)]
 
+    def further_labels(self) -> np.ndarray:
+        """(n,E) of the further targets."""
+        return np.zeros((len(self), 0)) if self.further is None else self.further
+
     def radiance_at_labels(self) -> np.ndarray:
         """(n,C) around nadir in the middle frames."""
         rows, columns = (slice(max(i - 1, 0), i + 2) for i in self.nadir)
@@ -232,12 +245,15 @@ class Samples:
         """By the autocorrelation of the labels along each flight."""
         return effective_size(target, self.flight)
 
-    def augmentation(self, config: Config) -> SequenceAugmentation:
-        """Mirror images about nadir, gain and noise."""
+    def augmentation(self, config: Config, heights: Mapping[int, tuple[float, float]]) -> SequenceAugmentation:
+        """Mirror images about nadir, gain and noise; shifts of heights."""
         rows = np.unique(self.index)
         rows = rows[:: max(len(rows) // self.rows_at_once(), 1)]
         frame_std = self.table[rows].std(axis=(0, 1, 2), dtype="float64")  # of raw radiance: the unit of the noise
-        return SequenceAugmentation(config.augmentation, self.nadir, frame_std, config.data.camera.across_track_axis)
+        top_km = 0.0 if self.sight is None else float(self.sight.height_km[-1])
+        return SequenceAugmentation(
+            config.augmentation, self.nadir, frame_std, config.data.camera.across_track_axis, heights, top_km
+        )
 
     def baseline_features(self, log_offset: float | None) -> dict[str, np.ndarray]:
         """Image statistics, sine and cosine of the sun's angles, and the features of the middle frame, (n,S)."""
@@ -284,8 +300,8 @@ def sequences_around(flight: Flight, middle: np.ndarray, temporal_frames: int) -
 
 
 def known_inputs(flight: Flight) -> np.ndarray:
-    """(N,) whether a frame has its sun angles and features."""
-    known: np.ndarray = np.isfinite(flight.features).all(axis=1)
+    """(N,) whether a frame has its sun angles, its features, and the geometry where the network reads it."""
+    known: np.ndarray = np.isfinite(flight.features).all(axis=1) & flight.motion.usable
     return known if flight.sun_angles_deg is None else known & np.isfinite(flight.sun_angles_deg).all(axis=1)
 
 
@@ -350,8 +366,10 @@ def samples_of_table(
         good = ~table.bad[index].any(axis=1)
         middle = windows[flight.name][good, index.shape[1] // 2]
         which = np.full(len(middle), number)
-        parts.append((index[good], flight.label[middle], flight.time_s[middle], which, flight.piece[middle]))
-    index, label, time_s, which, piece = (np.concatenate(column) for column in zip(*parts, strict=True))
+        further = np.zeros((len(flight), 0)) if flight.further is None else flight.further
+        labels = (flight.label[middle], further[middle])
+        parts.append((index[good], *labels, flight.time_s[middle], which, flight.piece[middle]))
+    index, label, further, time_s, which, piece = (np.concatenate(column) for column in zip(*parts, strict=True))
     named = [number for number, flight in enumerate(flights) if flight.name in config.overweight.flights]
     return Samples(
         table=table.radiance,
@@ -366,17 +384,22 @@ def samples_of_table(
         flight_names=tuple(flight.name for flight in flights),
         nadir=nadir_pixel(flights[0].frame_shape, config.data),
         sight=sight_of(flights, table.frames, config.data),
+        further=further if further.shape[1] else None,
     )
 
 
 def sight_of(flights: Sequence[Flight], frames: Mapping[str, np.ndarray], data: Data) -> Sight | None:
     """From where these frames of the flights were taken; None where the geometry of one flight is unknown."""
-    columns = [flight.motion.columns for flight in flights]
-    known = [rows[frames[flight.name]] for flight, rows in zip(flights, columns, strict=True) if rows is not None]
+    known = []
+    for flight in flights:
+        if flight.motion.columns is not None:
+            rows = flight.motion.columns[frames[flight.name]]
+            rows[:, TIME] -= flight.time_s[0]
+            known.append(rows)
     if len(known) < len(flights) or data.geometry is None:
         return None
     height = heights_km(data.geometry.sweep_top_km, data.geometry.sweep_step_km)
-    return Sight(np.concatenate(known), axes_of(data, data.geometry), height)
+    return Sight(np.concatenate(known), axes_of(data, data.geometry), height, data.geometry.network_input)
 
 
 def check_same_frames(flights: list[Flight]) -> None:

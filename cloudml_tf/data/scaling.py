@@ -1,6 +1,6 @@
 """Means and standard deviations of the training split, and of nothing else."""
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -62,6 +62,7 @@ class Scaling:
     flat_field: list[Any] | None  # (H, W, C), mean 1
     feature_mean: list[float]
     feature_std: list[float]
+    further: list[TargetScaling] = field(default_factory=list)  # of target.further
 
     def to_json(self) -> dict[str, Any]:
         """Convert to a dictionary for a file."""
@@ -70,7 +71,8 @@ class Scaling:
     @classmethod
     def from_json(cls, content: dict[str, Any]) -> "Scaling":
         """The inverse of `to_json`."""
-        return cls(**{**content, "target": TargetScaling(**content["target"])})
+        further = [TargetScaling(**each) for each in content.get("further", [])]
+        return cls(**{**content, "target": TargetScaling(**content["target"]), "further": further})
 
 
 def fit_scaling(train: Examples, target: Target, preprocessing: Preprocessing) -> Scaling:
@@ -87,7 +89,16 @@ def fit_scaling(train: Examples, target: Target, preprocessing: Preprocessing) -
         flat_field=None if flat_field is None else flat_field.tolist(),
         feature_mean=features.mean(axis=0).tolist() if features.size else [],
         feature_std=_safe_std(features) if features.size else [],
+        further=[_scaling_of_further(column) for column in train.further_labels().T],
     )
+
+
+def _scaling_of_further(label: np.ndarray) -> TargetScaling:
+    """Fit it to labels with NaN where there is none; a quantity without labels is not learned, and keeps its unit."""
+    known = label[np.isfinite(label)]
+    if len(known) < 2 or not known.std() > 0:
+        return TargetScaling(0.0, 1.0, False)
+    return TargetScaling(float(known.mean()), float(known.std()), False)
 
 
 def _safe_std(features: np.ndarray) -> list[float]:

@@ -108,6 +108,10 @@ class Scenes:
         """None: numbers of a whole scene are channels."""
         return np.zeros((len(self), 0))
 
+    def further_labels(self) -> np.ndarray:
+        """None: scenes have one quantity."""
+        return np.zeros((len(self), 0))
+
     def radiance_at_labels(self) -> np.ndarray:
         """(k,C) around each labelled pixel, in the middle of several frames."""
         middle = self.frames if self.frames.ndim == 4 else self.frames[:, self.frames.shape[1] // 2]
@@ -121,7 +125,7 @@ class Scenes:
         """How many scenes, or groups of them, are drawn."""
         return len(np.unique(self.blocks(0.0)[self.known]))
 
-    def augmentation(self, config: Config) -> MapAugmentation:
+    def augmentation(self, config: Config, heights: Mapping[int, tuple[float, float]]) -> MapAugmentation:
         """Mirror images, shifts or windows, gain and noise."""
         scenes = scene_settings(config)
         return MapAugmentation(

@@ -5,7 +5,7 @@ flights whose sun or brightness the training does not cover.
 """
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,7 @@ from pydantic import TypeAdapter
 from cloudml_tf.config.schema import Config
 from cloudml_tf.config.training import Augmentation
 from cloudml_tf.data.samples import Samples
+from cloudml_tf.nn.sightlines import GEOMETRY
 
 TAIL = 0.001  # share of the values below `low`, and above `high`
 
@@ -61,6 +62,9 @@ class TrainingRanges:
     relative_azimuth_deg: Range | None  # an arc of `folded` directions
     features: list[Range]
     label: Range  # in the target's own unit
+    geometry: list[Range] = field(
+        default_factory=list
+    )  # of `nn.sightlines.GEOMETRY` without the time, where it is read
 
     def to_json(self) -> dict[str, Any]:
         """Convert to a dictionary for a file."""
@@ -83,6 +87,9 @@ def fit_ranges(train: Samples, config: Config) -> TrainingRanges:
         relative_azimuth_deg=None if sun is None else Range.of_arc(folded(sun[:, 1], config.augmentation)),
         features=_columns(train.features[rows]),
         label=Range.of(train.label),
+        geometry=[]
+        if train.sight is None or not train.sight.network_input
+        else _columns(train.sight.geometry[rows, 1:]),
     )
 
 
@@ -105,6 +112,9 @@ def _columns(values: np.ndarray) -> list[Range]:
     return [Range.of(column) for column in values.T]
 
 
+# How far outside of the training a column of the geometry is flagged: a share of the range's ends, and in its own unit.
+GEOMETRY_SLACK = {"altitude_km": (0.05, 0.0), "pixels_per_radian": (0.05, 0.0), "forward_m_s": (0.05, 0.0)}
+OTHER_SLACK = (0.0, 3.0)  # degrees, and m/s across the track and of the wind
 SUN_SLACK_DEG = 1.0  # a sun this little outside the training range is not flagged
 FAR_SUN_DEG = 10.0  # a sun this far outside is worth a warning about the flight
 MOST = 0.5  # share of the frames
@@ -121,6 +131,15 @@ def outside_sun(
     if ranges.solar_zenith_deg and ranges.relative_azimuth_deg:
         found[:, 0] = ranges.solar_zenith_deg.outside(sun_deg[:, 0], slack_deg)
         found[:, 1] = ranges.relative_azimuth_deg.outside_arc(folded(sun_deg[:, 1], augmentation), slack_deg)
+    return found
+
+
+def outside_geometry(geometry: np.ndarray, ranges: TrainingRanges) -> np.ndarray:
+    """Which frames (n,9) have a geometry outside the training range, (n,); NaN is False."""
+    found = np.zeros(len(geometry), bool)
+    for name, values, trained in zip(GEOMETRY[1:], geometry[:, 1:].T, ranges.geometry, strict=False):
+        share, own = GEOMETRY_SLACK.get(name, OTHER_SLACK)
+        found |= trained.outside(values, own + share * max(abs(trained.low), abs(trained.high)))
     return found
 
 

@@ -102,6 +102,20 @@ def collect_baselines(parts: Mapping[str, Examples], scaling: TargetScaling, con
     return {name: _score_splits(parts, z, scaling, config) for name, z in predictions.items()}
 
 
+def collect_further(
+    parts: Mapping[str, Examples], predictions: Mapping[str, np.ndarray], config: Config
+) -> dict[str, dict[str, dict[str, float]]]:
+    """Scores of the quantities beside the target where they are known, in their own units: by name, then by split."""
+    found: dict[str, dict[str, dict[str, float]]] = {name: {} for name in config.target.further}
+    for part, examples in parts.items():
+        labels = examples.further_labels()
+        for column, name in enumerate(config.target.further):
+            known = np.isfinite(labels[:, column])
+            if known.sum() > 1:
+                found[name][part] = scores(labels[known, column], predictions[part][known, column])
+    return found
+
+
 def collect_oracle(prepared: Prepared, config: Config) -> dict[str, Any] | None:
     """Scores of the oracle on each split; None where there is no truth."""
     scaling = prepared.scaling.target

@@ -104,13 +104,17 @@ def _fit_and_evaluate(
     metrics = collect.collect_scores(prepared.parts, predictions, prepared.scaling.target, config)
     metrics["phase3"] = phase3(metrics["test"], fitted.history, fitted.best_epoch)
     metrics["training"] = summary_of(fitted)
+    further = {}
+    if config.target.further:
+        further = {p: network.predict_further(fitted.model, e, prepared.scaling) for p, e in prepared.parts.items()}
+        metrics["further"] = collect.collect_further(prepared.parts, further, config)
     if prepared.left_out:
         metrics["left_out"] = prepared.left_out
     if pretrained is not None:
         metrics["pretraining"] = transfer.collect(pretrained, config, prepared, folder, console)
     _add_references(metrics, prepared, config)
     metrics["diagnosis"] = diagnose_training(metrics, fitted.history, config, prepared)
-    _save_predictions(folder, prepared, predictions)
+    _save_predictions(folder, prepared, predictions, further, config)
     if config.output.report:
         _write_report(folder, metrics, prepared, predictions, fitted, config)
     _finish(fitted, config, metrics, prepared, folder, console)
@@ -223,13 +227,17 @@ def _add_references(metrics: dict[str, Any], prepared: Prepared, config: Config)
         metrics["oracle"] = oracle
 
 
-def _save_predictions(folder: Path, prepared: Prepared, predictions: Arrays) -> None:
-    """predictions.npz: label and prediction (n, *P) in physical units of each split, and what identifies an example."""
+def _save_predictions(folder: Path, prepared: Prepared, predictions: Arrays, further: Arrays, config: Config) -> None:
+    """predictions.npz: label and prediction (n, *P) in physical units of each split, and what identifies an example;
+    for further quantities (n,) each, by name."""
     arrays: Arrays = {}
     for part, examples in prepared.parts.items():
         arrays |= {f"{part}_{key}": values for key, values in examples.keys().items()}
         arrays[f"{part}_label"] = np.where(examples.known, examples.label, np.nan)
         arrays[f"{part}_prediction"] = prepared.scaling.target.physical(predictions[part])
+        for column, name in enumerate(config.target.further):
+            arrays[f"{part}_{name}_label"] = examples.further_labels()[:, column]
+            arrays[f"{part}_{name}_prediction"] = further[part][:, column]
     write_npz(folder / "predictions.npz", **arrays)
 
 

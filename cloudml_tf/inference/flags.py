@@ -5,9 +5,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from cloudml_tf.config.schema import Config
+from cloudml_tf.data.plane_sweep import LEAST_CONTRAST
 from cloudml_tf.data.readers.flights import Flight
 from cloudml_tf.data.samples import known_inputs
-from cloudml_tf.data.training_ranges import TrainingRanges, outside_sun
+from cloudml_tf.data.training_ranges import TrainingRanges, outside_geometry, outside_sun
 
 FLAGS = (  # written files hold the bits of these places: add new ones at the end
     "black_frame",
@@ -21,6 +22,9 @@ FLAGS = (  # written files hold the bits of these places: add new ones at the en
     "opaque",
     "below_training_labels",
     "invalid_pixels",
+    "geometry_outside_training",
+    "wind_unknown",
+    "little_texture",
 )
 MASKS = np.array([1 << bit for bit in range(len(FLAGS))], "int16")  # which holds 15 flags at most
 # Frames with one of these have no value; the quick look greys them. `inference.flight.good_sequences` withholds it.
@@ -36,6 +40,7 @@ class Frames:
     invalid: np.ndarray  # (N,) bool, with pixels that are no numbers or impossible
     light: np.ndarray  # (N,C) mean radiance
     value: np.ndarray  # (N,) predictions, NaN where there is none
+    texture: np.ndarray | float = np.inf  # (N,) contrast around nadir, of `plane_sweep.contrast`
 
 
 def quality_flags(flight: Flight, frames: Frames, config: Config, ranges: TrainingRanges | None) -> np.ndarray:
@@ -55,6 +60,9 @@ def quality_flags(flight: Flight, frames: Frames, config: Config, ranges: Traini
         "opaque": opaque(frames.value, config, ranges),
         "below_training_labels": below_labels(frames.value, config, ranges),
     }
+    if flight.motion.network_input:
+        raised["little_texture"] = frames.texture < LEAST_CONTRAST
+        raised["wind_unknown"] = np.full(len(flight), not flight.motion.wind_known)
     if ranges is not None:
         raised |= _outside_training(flight, frames, config, ranges)
     flags = np.zeros(len(flight), "int16")
@@ -108,6 +116,8 @@ def _outside_training(flight: Flight, frames: Frames, config: Config, ranges: Tr
         found["feature_outside_training"] = np.any(others, axis=0)
     if flight.sun_angles_deg is not None:
         found["sun_outside_training"] = outside_sun(flight.sun_angles_deg, ranges, config.augmentation).any(axis=1)
+    if ranges.geometry and flight.motion.columns is not None:
+        found["geometry_outside_training"] = outside_geometry(flight.motion.columns, ranges)
     return found
 
 

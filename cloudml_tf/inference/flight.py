@@ -7,6 +7,7 @@ import numpy as np
 
 from cloudml_tf.config.schema import Config
 from cloudml_tf.data.blocks import Block, read_blocks, samples_of_block
+from cloudml_tf.data.plane_sweep import contrast
 from cloudml_tf.data.readers.flights import Flight
 from cloudml_tf.data.samples import nadir_pixel, sequences_around
 from cloudml_tf.data.training_ranges import frame_means
@@ -39,13 +40,15 @@ def predict_flight(model: Model, flight: Flight, progress: Callable[[int, int], 
     sequences = sequences_around(flight, np.arange(count), config.temporal_frames)
     values: Values = {"value": np.full(count, np.nan)}
     saturated, no_image, invalid = np.zeros((3, count), bool)
-    light = np.full((count, flight.frame_shape[2]), np.nan)
+    light, texture = np.full((count, flight.frame_shape[2]), np.nan), np.full(count, np.nan)
+    nadir = nadir_pixel(flight.frame_shape, config.data)
     strip = np.full((count, _strip_pixels(flight, config)), np.nan, "float32")
     for block in read_blocks(flight, config.data, config.temporal_frames):
         new, rows = slice(block.known, None), slice(block.first + block.known, block.end)
         saturated[rows], no_image[rows] = block.saturated[new], block.no_image[new]
         invalid[rows] = block.invalid[new]
         light[rows] = frame_means(block.radiance[new])
+        texture[rows] = contrast(block.radiance[new], nadir)
         strip[rows] = _nadir_line(block, flight, config)[new]
         good = block.good_sequences(sequences)
         if len(good):
@@ -53,12 +56,11 @@ def predict_flight(model: Model, flight: Flight, progress: Callable[[int, int], 
                 values.setdefault(key, np.full(count, np.nan))[good[:, good.shape[1] // 2]] = found
         if progress is not None:
             progress(block.end, count)
-    frames = Frames(saturated, no_image, invalid, light, values["value"])
+    frames = Frames(saturated, no_image, invalid, light, values["value"], texture)
     flags = quality_flags(flight, frames, config, model.ranges)
     across = _across(config)
-    nadir = (nadir_pixel(flight.frame_shape, config.data)[across] + 0.5) / flight.frame_shape[across]
     light[no_image] = np.nan
-    return Predicted(flight, values, flags, strip, light, nadir)
+    return Predicted(flight, values, flags, strip, light, (nadir[across] + 0.5) / flight.frame_shape[across])
 
 
 def _across(config: Config) -> int:

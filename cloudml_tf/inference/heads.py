@@ -18,12 +18,21 @@ class MemberHead:
     std: float
     head: str = "point"
     bin_range: tuple[float, float] = (0.0, 0.0)
+    further: int = 0  # predictions of other quantities behind the point
+    distributions: int = 1  # of which the first is the target's
 
     @classmethod
     def of(cls, config: Config, description: dict[str, Any]) -> "MemberHead":
         """The head of a run, from its configuration and data description."""
         target = description["scaling"]["target"]
-        return cls(target["mean"], target["std"], config.model.head, config.model.bin_range)
+        return cls(
+            target["mean"],
+            target["std"],
+            config.model.head,
+            config.model.bin_range,
+            len(config.target.further),
+            config.distributions,
+        )
 
     def point(self, output: Any) -> Any:
         """The prediction in the loss's space, (n,·) -> (n,)."""
@@ -31,7 +40,8 @@ class MemberHead:
 
     def quantile(self, output: Any, level: float, xp: Any = np) -> Any:
         """A quantile of the head's distribution in the loss's space, (n,1+K) -> (n,)."""
-        columns = output[:, POINT + 1 :]
+        columns = output[:, POINT + 1 + self.further :]
+        columns = columns[:, : columns.shape[-1] // self.distributions]
         if self.head == "histogram":
             return quantile_of_shares(columns, level, *self.bin_range, xp=xp) * self.std + self.mean
         return quantile_of_quantiles(columns, level, quantile_levels(columns.shape[-1]), xp) * self.std + self.mean

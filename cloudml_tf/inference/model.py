@@ -18,7 +18,8 @@ from cloudml_tf.data.training_ranges import TrainingRanges
 from cloudml_tf.inference.export.formats import FORMATS, SavedModel, formats_in, joined_outputs, open_export
 from cloudml_tf.utils.errors import NotFiniteError
 
-Values = dict[str, np.ndarray]  # "value", and what the model knows of "lower", "upper" and "spread"; (n, *P) each
+# "value", what the model knows of "lower", "upper" and "spread", and further quantities by name; (n, *P) each
+Values = dict[str, np.ndarray]
 Attend = Callable[[dict[str, np.ndarray]], Any]  # inputs of k sequences -> (k,T), see `introspection.attention_weights`
 
 
@@ -88,13 +89,15 @@ def _run(record: ModelRecord) -> tuple[Callable[[Examples], Values], Attend]:
     from cloudml_tf.data.scaling import Scaling
     from cloudml_tf.inference.heads import MemberHead
     from cloudml_tf.models import share_frames, shares_frames
+    from cloudml_tf.nn.heads import POINT
     from cloudml_tf.nn.introspection import attention_weights, reads_sequences
     from cloudml_tf.train.batches import Inputs, point_values
     from cloudml_tf.train.network import load_regressor
     from cloudml_tf.train.tf_dataset import predict_batches
 
     config, description = record.config, record.description
-    head, target = MemberHead.of(config, description), Scaling.from_json(description["scaling"]).target
+    head, scaling = MemberHead.of(config, description), Scaling.from_json(description["scaling"])
+    target = scaling.target
     tail = 0.5 * (1.0 - config.prediction.level)
 
     @cache
@@ -112,6 +115,8 @@ def _run(record: ModelRecord) -> tuple[Callable[[Examples], Values], Attend]:
         model = sharing(tuple(examples.frame_shape))
         output = predict_batches(model, Inputs(examples, shared=shares_frames(model)))  # (n,1), (n,1+K) or (n,H,W)
         found = {"value": target.physical(point_values(output, examples))}
+        beside = zip(config.target.further, scaling.further, output[:, POINT + 1 :].T, strict=False)
+        found |= {name: each.physical(column) for name, each, column in beside}
         if head.head != "point":  # a logarithm keeps order, so that quantiles need no smearing
             ends = {"lower": head.quantile(output, tail), "upper": head.quantile(output, 1.0 - tail)}
             found |= {key: target.untransform(end) for key, end in ends.items()}
@@ -131,6 +136,7 @@ def _exported(record: ModelRecord, threads: int | None) -> Callable[[Examples], 
         else:
             joined = joined_outputs(model.outputs(examples.inputs(piece)) for piece in pieces)
         found = {"value": joined[name], **{key: joined.get(f"{name}_{key}") for key in ("lower", "upper", "spread")}}
+        found |= {further: joined.get(further) for further in record.config.target.further}
         return _finite({key: v.reshape(examples.label.shape) for key, v in found.items() if v is not None})
 
     return predict

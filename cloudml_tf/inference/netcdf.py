@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from cloudml_tf.config.targets import Quantity
+from cloudml_tf.config.targets import QUANTITIES, Quantity
 from cloudml_tf.data.scenes import Scenes
 from cloudml_tf.inference.flags import FLAGS, MASKS
 from cloudml_tf.inference.flight import Predicted
@@ -107,6 +107,10 @@ def variables(
             about["comment"] = f"interval {model.interval}"
         found[f"{quantity.variable}_{key}"] = (dimensions, values[key].astype("float32"), about)
     ancillary = [*list(found)[1:], *further]
+    for name in (name for name in model.config.target.further if name in values):
+        other = QUANTITIES[name]
+        about = {"standard_name": other.standard_name, "long_name": other.long_name, "units": other.unit}
+        found[other.variable] = (dimensions, values[name].astype("float32"), about)
     if ancillary:
         attributes["ancillary_variables"] = " ".join(ancillary)
     return found

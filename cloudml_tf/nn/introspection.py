@@ -7,7 +7,6 @@ regressor ─ [MirrorAverage] ─ core ─┬─ frame model ─ frame encoder
 from typing import Any
 
 import keras
-from keras import layers
 
 from cloudml_tf.nn.layers import MirrorAverage
 from cloudml_tf.nn.nadir import AlongTrack
@@ -79,7 +78,7 @@ def attention_weights(model: keras.Model, inputs: dict[str, Any]) -> Any:
     """
     wrapped = mirror_average(model)
     frame_model, sequence_model = frame_model_of(model), sequence_model_of(model)
-    attention = next((layer for layer in sequence_model.layers if isinstance(layer, layers.MultiHeadAttention)), None)
+    attention = next((layer for layer in sequence_model.layers if layer.name == "attention"), None)  # over time
     if attention is None:
         return None
     attended = keras.Model(sequence_model.inputs, attention.input[0])

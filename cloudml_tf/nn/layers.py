@@ -13,8 +13,10 @@ from keras import layers, ops
 
 from cloudml_tf.nn.arguments import is_true, number
 from cloudml_tf.nn.saved import Saved, register
+from cloudml_tf.nn.sightlines import MIRRORED_ACROSS, signs
 
-FRAMES, SUN, FEATURES = "frames", "sun_angles_deg", "features"  # the names of a model's inputs
+# The names of a model's inputs.
+FRAMES, SUN, FEATURES, GEOMETRY = "frames", "sun_angles_deg", "features", "geometry"
 # Which frames make a sequence, where sequences share frames. Keras takes the first input in the order of the alphabet
 # for the number of samples, so this one has to come before the others (`models.share_frames` asks for it).
 CHOSEN = "chosen_frames"
@@ -119,6 +121,14 @@ class SunVector(Saved, layers.Layer):
         return (*input_shape[:-1], 4)
 
 
+def numbers(inputs: dict[str, Any], feature_scaler: layers.Layer | None) -> list[Any]:
+    """The numbers of each frame that a network reads beside its pixels, each (B,T,·)."""
+    found = [SunVector()(inputs[SUN])] if SUN in inputs else []  # (B,T,4)
+    if FEATURES in inputs:
+        found.append(feature_scaler(inputs[FEATURES]) if feature_scaler is not None else inputs[FEATURES])
+    return found
+
+
 class LocalContrast(Saved, layers.Layer):
     """Appends each channel minus its mean over squares of several sizes. (B,T,H,W,C) -> (B,T,H,W,C·(1 + boxes)).
 
@@ -181,7 +191,7 @@ class MirrorAverage(AverageOverMirror):
     """Averages a model's predictions for a sequence and for its across-track mirror image, outside of training.
 
     Args:
-        layer: a model of the inputs {frames, sun_angles_deg, features}, with the output (B,1) or (B,1+K).
+        layer: a model of the inputs {frames, sun_angles_deg, features, geometry}, with the output (B,1) or (B,1+K).
         nadir: index of the nadir pixel on the across-track axis, about which the image is mirrored.
         axis: the across-track axis of `frames`: of (B,T,H,W,C), 2 for rows, 3 for columns.
     """
@@ -191,13 +201,19 @@ class MirrorAverage(AverageOverMirror):
         self.nadir, self.axis = int(nadir), int(axis)
 
     def mirrored(self, inputs: dict[str, Any]) -> dict[str, Any]:
-        """Mirror rows (or columns) about nadir, repeating border pixels, and change the sign of the sun's azimuth."""
+        """Mirror rows (or columns) about nadir, repeating border pixels.
+
+        The sun's azimuth, roll, and motion and wind across the track change their signs.
+        """
         length = inputs[FRAMES].shape[self.axis]
         source = np.clip(2 * self.nadir - np.arange(length), 0, length - 1)
         found = {**inputs, FRAMES: ops.take(inputs[FRAMES], source, axis=self.axis)}
         if SUN in inputs:
             angles = ops.convert_to_tensor(inputs[SUN])  # an array times a tensor of PyTorch is an error
             found[SUN] = angles * ops.convert_to_tensor([1.0, -1.0], dtype=angles.dtype)
+        if GEOMETRY in inputs:
+            columns = ops.convert_to_tensor(inputs[GEOMETRY])
+            found[GEOMETRY] = columns * ops.convert_to_tensor(signs(MIRRORED_ACROSS), dtype=columns.dtype)
         return found
 
     def compute_output_shape(self, input_shape: Any) -> Any:

@@ -11,13 +11,22 @@ moving camera, Kölling et al. (2019), Atmos. Meas. Tech. 12, 1155.
 
 from typing import Any
 
-# What is known of each frame, in this order. The axes are those of the image: forward and right of the camera.
+# What is known of each frame, in this order. The axes are those of the image: forward and right of the camera. Time
+# counts from any moment, the same for the frames of a sequence.
 GEOMETRY = (
     "time_s", "altitude_km", "pixels_per_radian", "roll_deg", "pitch_deg",
     "forward_m_s", "right_m_s", "wind_forward_m_s", "wind_right_m_s",
 )  # fmt: skip
 TIME, ALTITUDE, SCALE, ROLL, PITCH, FORWARD, RIGHT, WIND_FORWARD, WIND_RIGHT = range(len(GEOMETRY))
+# The columns that change sign in a mirror image across the track; and in one along the track, where the flight is also
+# reversed in time.
+MIRRORED_ACROSS, MIRRORED_ALONG = (ROLL, RIGHT, WIND_RIGHT), (TIME, PITCH, RIGHT, WIND_RIGHT)
 RADIANS = 3.141592653589793 / 180.0
+
+
+def signs(mirrored: tuple[int, ...]) -> tuple[float, ...]:
+    """A factor for each of the 9 columns: -1 for those that a mirror image turns round, else 1."""
+    return tuple(-1.0 if column in mirrored else 1.0 for column in range(len(GEOMETRY)))
 
 
 def nadir_px(geometry: Any) -> tuple[Any, Any]:

@@ -63,7 +63,18 @@ def print_scores(console: Console, metrics: dict[str, Any], part: str = "test") 
     """Print the table and the verdict."""
     rows = [score_cells(name, found) for name, found in table_rows(metrics, part)]
     console.table(f"{part}, {metrics['space']['loss']}, 95 % intervals by block bootstrap; {S_IS}", HEAD, rows)
-    console.say(*verdict(metrics))
+    console.say(*further_lines(metrics, part), *verdict(metrics))
+
+
+def further_lines(metrics: dict[str, Any], part: str = "test") -> list[str]:
+    """A line for each quantity that was learned beside the target."""
+    found = {name: splits[part] for name, splits in metrics.get("further", {}).items() if part in splits}
+    keys = ("r2", "correlation", "bias", "mae")
+    return [f"beside it, {name}: " + ", ".join(map(str, _named_scores(each, keys))) for name, each in found.items()]
+
+
+def _named_scores(found: dict[str, Any], keys: tuple[str, ...]) -> list[str]:
+    return [f"{COLUMNS[key].label} {COLUMNS[key].text(found[key])}" for key in keys]
 
 
 def verdict(metrics: dict[str, Any]) -> list[str]:

@@ -35,7 +35,7 @@ class Fitted:
 
     model: keras.Model
     history: list[dict[str, float]]
-    best_epoch: int | None  # 0-based
+    best_epoch: int | None  # 0-based, whose weights are kept
     seconds: float
     ending: str
     collapsed: bool = False
@@ -94,11 +94,12 @@ def fit(
         tracking = [] if tracker is None else tracker.callbacks(guards.snapshots)
         callbacks = [*looking, *tracking, epoch_rows(progress), ended, last]
         checkpoint.continue_fit(trained, last, callbacks, training.max_epochs, run)
-    _keep_weights(model, trained, ended, guards, folder, devices.chief)
+    last_kept = training.keep == "last" and not guards.collapse.collapsed
+    _keep_weights(model, trained, ended, guards, folder, devices.chief, last_kept)
     return Fitted(
         model=model,
         history=last.history,
-        best_epoch=guards.stopping.best_epoch,
+        best_epoch=len(last.history) - 1 if last_kept else guards.stopping.best_epoch,
         seconds=last.seconds,
         ending=_ending(guards.stopping, guards.collapse, last.history),
         collapsed=guards.collapse.collapsed,
@@ -113,7 +114,8 @@ def _compiled(
     batches, validation, weighted = loaders.batches, loaders.validation, loaders.validation.weighted
     replicas = None if devices.strategy is None else devices.replicas
     optimizer = make_optimizer(config.training, len(batches), replicas)
-    metrics = regression_metrics(None if config.model.head == "point" else POINT)
+    alone = config.model.head == "point" and not config.target.further
+    metrics = regression_metrics(None if alone else POINT)
     judged = {"weighted_metrics" if weighted else "metrics": metrics} if devices.strategy is None else {}
     trained.compile(optimizer=optimizer, loss=loss, **judged)
     optimizer.build(trained.trainable_variables)
@@ -123,9 +125,15 @@ def _compiled(
 
 
 def _keep_weights(
-    model: keras.Model, trained: keras.Model, ended: LastWeights, guards: TrainingCallbacks, folder: Path, writes: bool
+    model: keras.Model,
+    trained: keras.Model,
+    ended: LastWeights,
+    guards: TrainingCallbacks,
+    folder: Path,
+    writes: bool,
+    last_kept: bool,
 ) -> None:
-    """Write the last weights and the best ones, with which the model ends. Raises `NotFiniteError`."""
+    """Write the last weights and those that are kept, with which the model ends. Raises `NotFiniteError`."""
     message = guards.not_finite.message
     if ended.weights is not None:
         trained.set_weights(ended.weights)
@@ -133,8 +141,9 @@ def _keep_weights(
     copy_weights(trained, model)
     if writes:
         _save_weights(model, folder / "last.weights.h5")
-    guards.stopping.restore_best()
-    copy_weights(trained, model)
+    if message or not last_kept:
+        guards.stopping.restore_best()
+        copy_weights(trained, model)
     if message and guards.stopping.best_epoch is None:
         raise NotFiniteError(f"{message} No epoch ended before that.")
     if writes:

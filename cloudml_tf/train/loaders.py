@@ -7,6 +7,7 @@ import numpy as np
 
 from cloudml_tf.config.schema import Config
 from cloudml_tf.data.prepare import Prepared
+from cloudml_tf.data.samples import Examples
 from cloudml_tf.train.batches import Batches, Inputs, point_values, with_locations
 
 VALIDATION_BATCH = 256  # examples at most: the loss's variance term is taken over a batch
@@ -40,24 +41,26 @@ class Loaders:
 def training_batches(config: Config, prepared: Prepared) -> Batches:
     """Shuffled, augmented batches of what the network is fitted to."""
     train, fitted, training = prepared.parts["train"], prepared.fitted, config.training
-    several = with_locations(fitted.label).shape[1:] != (1,)
+    target, weight = _learned(fitted, prepared)
+    several = target.shape[1:] != (1,)
     return Batches(
         fitted,
-        targets(fitted.label, fitted.weight, prepared),
+        target,
         training.batch_size,
         seed=config.seed,
-        augment=train.augmentation(config),
+        augment=train.augmentation(config, heights_of(config, prepared)),
         neighbours=training.order == "flight",
         run_length=training.run_length,
-        weight=fitted.weight if several or np.any(fitted.weight != 1.0) else None,
+        weight=weight if several or np.any(weight != 1.0) else None,
         per_epoch=training.sequences_per_epoch or len(train),
         workers=training.data_threads,
     )
 
 
 def validation_batches(config: Config, prepared: Prepared) -> Batches:
-    """The validation split in one order. Along the track, only nadir, which is the first location, is validated."""
-    val, locations = prepared.parts["val"], with_locations(prepared.fitted.label).shape[1:]
+    """The validation split in one order. Only the target itself is validated: of a track nadir, which is its first
+    location, and no further quantity."""
+    val, locations = prepared.parts["val"], _learned(prepared.fitted, prepared)[0].shape[1:]
     label, weight = with_locations(val.label), with_locations(val.known).astype("float32")
     if label.shape[1:] == (1,) and locations != (1,):
         beside = np.zeros((len(val), locations[0] - 1), "float32")
@@ -69,6 +72,28 @@ def validation_batches(config: Config, prepared: Prepared) -> Batches:
         run_length=config.training.run_length,
         weight=None if locations == (1,) else weight,
     )
+
+
+def heights_of(config: Config, prepared: Prepared) -> dict[int, tuple[float, float]]:
+    """Mean and std in km of each target that is a height, by its column of what the network is fitted to."""
+    targets, scalings = (
+        [config.target, *config.target.of_further()],
+        [prepared.scaling.target, *prepared.scaling.further],
+    )
+    pairs = enumerate(zip(targets, scalings, strict=True))
+    return {column: (scaling.mean, scaling.std) for column, (target, scaling) in pairs if target.quantity.is_height}
+
+
+def _learned(examples: Examples, prepared: Prepared) -> tuple[np.ndarray, np.ndarray]:
+    """What the network is fitted to, and its weights: (n,1), (n,P) or (n,H,W); with E further quantities (n,1+E)."""
+    target = with_locations(targets(examples.label, examples.weight, prepared))
+    weight, further = with_locations(examples.weight), examples.further_labels()
+    for label, scaling in zip(further.T, prepared.scaling.further, strict=True):
+        known = np.isfinite(label)
+        beside = np.where(known, scaling.standardise(np.where(known, label, 0.0)), 0.0).astype("float32")
+        target = np.concatenate([target, beside[:, None]], axis=1)
+        weight = np.concatenate([weight, (weight[:, 0] * known)[:, None].astype(weight.dtype)], axis=1)
+    return target, weight
 
 
 def targets(label: np.ndarray, weight: np.ndarray, prepared: Prepared) -> np.ndarray:

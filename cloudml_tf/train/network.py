@@ -10,8 +10,10 @@ import keras
 import numpy as np
 
 from cloudml_tf.config.coverage import scene_settings
+from cloudml_tf.config.geometry import Geometry
 from cloudml_tf.config.schema import Config
 from cloudml_tf.config.training import Training
+from cloudml_tf.data.plane_sweep import axes_of, heights_km
 from cloudml_tf.data.prepare import Prepared
 from cloudml_tf.data.readers.arrays import check_weights
 from cloudml_tf.data.samples import Examples
@@ -19,6 +21,8 @@ from cloudml_tf.data.scaling import Scaling
 from cloudml_tf.data.scenes import across_sun
 from cloudml_tf.losses import HistogramLoss, QuantileLoss, VariancePreservingLoss
 from cloudml_tf.models import build_regressor, physical_model, shares_frames
+from cloudml_tf.nn.heads import POINT
+from cloudml_tf.nn.height_network import build_height_network
 from cloudml_tf.nn.layers import PhysicalUnits, Standardize
 from cloudml_tf.nn.optimizers import UNDECAYED, adamw
 from cloudml_tf.nn.unet import build_swath_network
@@ -81,18 +85,44 @@ def make_model(
     if config.target.coverage == "swath":
         return _swath_network(config, scaling, frame_shape)
     feature_scaler = Standardize(scaling.feature_mean, scaling.feature_std, name="standardize_features")
+    shared: dict[str, Any] = {
+        "frame_shape": (frame_shape[0], frame_shape[1], frame_shape[2]),
+        "temporal_frames": config.temporal_frames,
+        "nadir": None if nadir is None else (nadir[0], nadir[1]),
+        "sun_angles": config.data.sun_angles,
+        "features": len(config.data.features),
+        "frame_scaler": _frame_scaler(config, scaling),
+        "feature_scaler": feature_scaler if config.data.features else None,
+        "mirror_average": config.data.camera.across_track_axis if config.model.mirror_average else None,
+        "along": "columns" if config.data.camera.across_track_axis == "rows" else "rows",
+    }
+    if config.data.geometry is not None and config.model.sees_heights:
+        return _height_network(config, config.data.geometry, scaling, shared)
     return build_regressor(
-        (frame_shape[0], frame_shape[1], frame_shape[2]),
-        temporal_frames=config.temporal_frames,
-        nadir=None if nadir is None else (nadir[0], nadir[1]),
-        sun_angles=config.data.sun_angles,
-        features=len(config.data.features),
-        frame_scaler=_frame_scaler(config, scaling),
-        feature_scaler=feature_scaler if config.data.features else None,
-        mirror_average=config.data.camera.across_track_axis if config.model.mirror_average else None,
+        **shared,
+        further=len(config.target.further),
         offsets=offsets,
-        along="columns" if config.data.camera.across_track_axis == "rows" else "rows",
         **config.model.model_dump(exclude={"mirror_average", "shift_average"}),
+    )
+
+
+def _height_network(config: Config, geometry: Geometry, scaling: Scaling, shared: dict[str, Any]) -> keras.Model:
+    """The network that compares frames at candidate heights."""
+    axes, model = axes_of(config.data, geometry), config.model
+    targets = [config.target, *config.target.of_further()]
+    scalings = [scaling.target, *scaling.further]
+    sizes = {"widths", "footprint", "encoder_features", "heads", "head_units", "dropout", "head_dropout", "bin_range"}
+    return build_height_network(
+        **shared,
+        height_km=heights_km(geometry.sweep_top_km, geometry.sweep_step_km).tolist(),
+        quantities=[target.quantity.of_layer or target.name for target in targets],
+        means=[each.mean for each in scalings],
+        stds=[each.std for each in scalings],
+        attention=model.architecture == "cost_volume",
+        bins=model.bins if model.head == "histogram" else 0,
+        forward_sign=axes.forward,
+        right_sign=axes.right,
+        **model.model_dump(include={*sizes, "output_init", "output_bias"}),
     )
 
 
@@ -124,10 +154,16 @@ def _swath_network(config: Config, scaling: Scaling, frame_shape: Sequence[int |
 
 
 def with_units(model: keras.Model, scaling: Scaling) -> keras.Model:
-    """The model that gives physical units."""
-    target = scaling.target
-    units = PhysicalUnits(target.mean, target.std, target.log, target.smearing, target.log_offset, name="physical")
-    return physical_model(model, units)
+    """The model that gives physical units: of the target, and of each further quantity."""
+    targets, names = (
+        [scaling.target, *scaling.further],
+        ["physical", *(f"further_{n}" for n in range(len(scaling.further)))],
+    )
+    units = [
+        PhysicalUnits(each.mean, each.std, each.log, each.smearing, each.log_offset, name=name)
+        for each, name in zip(targets, names, strict=True)
+    ]
+    return physical_model(model, *units)
 
 
 def exported_twin(model: keras.Model, config: Config, description: dict[str, Any]) -> keras.Model:
@@ -159,7 +195,9 @@ def make_loss(config: Config, training_variance: float = 1.0) -> VariancePreserv
         return QuantileLoss(**options)
     if config.model.head == "histogram":
         low, high = config.model.bin_range
-        return HistogramLoss(**options, low=low, high=high)
+        return HistogramLoss(
+            **options, low=low, high=high, further=len(config.target.further), distributions=config.distributions
+        )
     return VariancePreservingLoss(**options)
 
 
@@ -191,6 +229,13 @@ def predict(model: keras.Model, examples: Examples) -> np.ndarray:
     if not np.isfinite(values).all():
         raise NotFiniteError("the model predicts values that are not finite; its weights or inputs are not finite.")
     return values
+
+
+def predict_further(model: keras.Model, examples: Examples, scaling: Scaling) -> np.ndarray:
+    """(n,E) predictions of the quantities beside the target, each in its own unit."""
+    output = predict_batches(model, Inputs(examples, shared=shares_frames(model)))
+    columns = enumerate(scaling.further, POINT + 1)
+    return np.stack([each.physical(output[:, column]) for column, each in columns], axis=1)
 
 
 def load_regressor(folder: Path, config: Config, description: dict[str, Any]) -> keras.Model:

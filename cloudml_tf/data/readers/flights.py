@@ -35,6 +35,7 @@ class Flight:
     latitude_deg: np.ndarray  # (N,) from the navigation file, else from the nearest profile; NaN where unknown
     longitude_deg: np.ndarray  # (N,)
     motion: CameraMotion = UNKNOWN
+    further: np.ndarray | None = None  # (N, E) labels of target.further; NaN where unknown
     counts: dict[str, int] = field(default_factory=dict)  # frames and profiles left out, by reason
     limits: Limits = field(default_factory=Limits)  # for its files
 
@@ -65,6 +66,7 @@ def load_flight(name: str, files: FlightFiles, data: Data, target: Target, label
         label, matched = _label_frames(time_s, profiles, data)
         position = np.stack([profiles.latitude_deg[matched], profiles.longitude_deg[matched]])
         columns |= _lidar_features(files, data, time_s, profiles)
+    further = [_further_label(time_s, files, data, each) for each in target.of_further()] if labels else []
     counts["frames labelled"] = int(np.isfinite(label).sum())
     check_parts(files, data, lengths)
     latitude, longitude = read_positions(files, data, time_s, total, beside, position)
@@ -88,6 +90,7 @@ def load_flight(name: str, files: FlightFiles, data: Data, target: Target, label
         latitude_deg=latitude,
         longitude_deg=longitude,
         motion=motion,
+        further=np.stack(further, axis=1) if further else None,
         counts=counts,
         limits=data.limits,
     )
@@ -160,6 +163,11 @@ def _label_frames(time_s: np.ndarray, profiles: Profiles, data: Data) -> tuple[n
         spans = (profiles.start_s[labelled], profiles.end_s[labelled], profiles.label[labelled])
         label = times.average_over_spans(time_s, *spans, lidar.tolerance_s)
     return label, times.nearest(profiles.middle_s, time_s)[0]
+
+
+def _further_label(time_s: np.ndarray, files: FlightFiles, data: Data, target: Target) -> np.ndarray:
+    """(N,) labels of a further quantity."""
+    return _label_frames(time_s, read_profiles(files.lidar_path(), data.lidar, target, data.limits), data)[0]
 
 
 def _lidar_features(

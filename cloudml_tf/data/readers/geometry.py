@@ -5,7 +5,7 @@ N frames. What the files do not have is unknown, and said; what a setting names 
 
 import contextlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import h5py
@@ -42,6 +42,12 @@ class CameraMotion:
     columns: np.ndarray | None  # (N, 9), `GEOMETRY`; NaN where a frame lacks something
     missing: Mapping[str, str]  # field of data.geometry -> why no file gives it
     wind_known: bool
+    network_input: bool = False  # whether a frame without it is useless
+
+    @property
+    def usable(self) -> np.ndarray | bool:
+        """(N,) the frames that have what a network reads of it; True where it reads nothing."""
+        return np.isfinite(self.columns).all(axis=1) if self.network_input and self.columns is not None else True
 
 
 UNKNOWN = CameraMotion(None, {}, False)
@@ -61,8 +67,11 @@ def read_geometry(
     Raises `DataError` for a source that was named and is missing or impossible; a default one is told in `missing`.
     """
     with contextlib.ExitStack() as open_files:
-        sources = _Sources(geometry, files, data, time_s, total, row, beside, open_files)
-        return _motion(sources)
+        motion = _motion(_Sources(geometry, files, data, time_s, total, row, beside, open_files))
+    if geometry.network_input and motion.columns is None:
+        why = "; ".join(f"data.geometry.{name}: {reason}" for name, reason in motion.missing.items())
+        raise DataError(f"{files.camera}: the network needs the camera's geometry, which is unknown: {why}")
+    return replace(motion, network_input=geometry.network_input)
 
 
 def _motion(sources: "_Sources") -> CameraMotion:

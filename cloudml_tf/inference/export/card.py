@@ -5,9 +5,11 @@ from typing import Any
 
 from cloudml_tf.config.coverage import scene_settings
 from cloudml_tf.config.schema import Config
+from cloudml_tf.config.targets import QUANTITIES
 from cloudml_tf.evaluation.scores import COLUMNS, S_IS, labels, number, texts
 from cloudml_tf.inference.export import parity
 from cloudml_tf.inference.export.formats import FORMATS
+from cloudml_tf.nn.sightlines import GEOMETRY
 
 PART = {"train": "training", "val": "validation (stops the training)", "test": "test (never seen)"}
 
@@ -68,15 +70,18 @@ def _signature(config: Config, record: dict[str, Any], maps: bool) -> str:
         "frames": ("as in the files", f"(n, {axes}): {channels or 'radiance or reflectance'}"),
         "sun_angles_deg": ("degrees", "solar zenith; solar azimuth minus heading: (n, frame, angle)"),
         "features": ("as in the files", f"{names}: (n, frame, feature)"),
+        "geometry": ("as named", f"{', '.join(GEOMETRY)}: (n, frame, number)"),
     }
     rows = [
         [f"input `{name}`", "(n, " + ", ".join(str(size or "any") for size in shape[1:]) + ")", *what[name]]
         for name, shape in record["inputs"].items()
     ]
-    unit = config.target.quantity.unit.replace("1", "none")
     more = {"_spread": "std between the members", "_lower": "lower end of the interval", "_upper": "its upper end"}
     for name in record["outputs"]:
         meaning = next((text for ending, text in more.items() if name.endswith(ending)), "the prediction")
+        quantity = QUANTITIES.get(name, config.target.quantity)
+        meaning = f"{quantity.long_name}, learned beside it" if name in config.target.further else meaning
+        unit = quantity.unit.replace("1", "none")
         rows.append([f"output `{name}`", "(n, row, column)" if maps else "(n, 1)", unit, meaning])
     text = table(["", "shape", "unit", ""], rows) + "\n\nAll are float32; n is any number of "
     if not maps:

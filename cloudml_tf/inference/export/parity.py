@@ -12,6 +12,7 @@ from cloudml_tf.config.schema import Config
 from cloudml_tf.data.samples import Examples
 from cloudml_tf.data.scaling import Scaling, TargetScaling
 from cloudml_tf.inference.export.formats import FORMATS, Reader, flat, joined_outputs
+from cloudml_tf.nn.sightlines import ALTITUDE, FORWARD, PITCH, ROLL, SCALE, TIME
 from cloudml_tf.utils.console import Console
 from cloudml_tf.utils.errors import DataError, ParityError
 
@@ -76,6 +77,9 @@ def drawn_sequences(
         if name == "sun_angles_deg":
             inputs[name] = rng.uniform((10.0, -180.0), (70.0, 180.0), shape).astype("float32")
             continue
+        if name == "geometry":
+            inputs[name] = _drawn_geometry(rng, shape)
+            continue
         frames = name == "frames"
         mean, std = (scaling.frame_mean, scaling.frame_std) if frames else (scaling.feature_mean, scaling.feature_std)
         values = np.asarray(mean) + np.asarray(std) * rng.standard_normal(shape)
@@ -84,6 +88,16 @@ def drawn_sequences(
             values = values if scaling.flat_field is None else values * np.asarray(scaling.flat_field)
         inputs[name] = values.astype("float32")
     return Sequences(inputs, "drawn from the training statistics")
+
+
+def _drawn_geometry(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+    """Sequences (n,T,9) of frames a second apart, from 15 to 20 km and at 150 to 220 m/s, with pixels of 40 m."""
+    found = np.zeros(shape)
+    count, steps, _ = shape
+    found[..., TIME], found[..., ALTITUDE] = np.arange(steps) - steps // 2, rng.uniform(15.0, 20.0, (count, 1))
+    found[..., SCALE], found[..., FORWARD] = found[..., ALTITUDE] / 0.04, rng.uniform(150.0, 220.0, (count, 1))
+    found[..., ROLL], found[..., PITCH] = rng.normal(0.0, 0.1, (2, count, steps))
+    return found.astype("float32")
 
 
 @contextmanager

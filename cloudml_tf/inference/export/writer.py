@@ -124,7 +124,9 @@ def source_of(
         physical = with_units(keras.Model(models[0].inputs, mean), scaling)
 
         def answer(inputs: dict[str, Any]) -> dict[str, Any]:
-            return {config.target.name: physical(inputs, training=False)}
+            found = physical(inputs, training=False)
+            names = (config.target.name, *config.target.further)
+            return dict(zip(names, found if len(names) > 1 else [found], strict=True))
 
         return physical, answer
 

@@ -1,0 +1,97 @@
+"""Heights of clouds, each flight left out in turn, validation on the next: `python benchmarks/heights.py`.
+
+Per flight the mean absolute error and the bias of base and top, km, beside the plane sweep's; then pooled. "Within" is
+pooled over flights after each flight's own mean was taken from truth and prediction. The last column predicts the top
+less the mean thickness of the training, which a base has to beat. A fold that is finished is not trained again.
+"""
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+from tools.overrides import add_set
+from tools.rounds import machine
+
+from cloudml_tf.config.load import load_config, parse_overrides
+from cloudml_tf.config.run_folder import read_json
+from cloudml_tf.data.sources import available_flights
+from cloudml_tf.experiments.run import train
+from cloudml_tf.utils.console import Console
+
+TARGETS = ("cloud_base_km", "cloud_top_km")
+Fold = dict[str, np.ndarray]
+
+
+def main() -> None:
+    """Train the folds, and print the tables."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("config", nargs="?", default="configs/les3d.json")
+    parser.add_argument("--home", default="runs/heights", help="the folder of the folds")
+    parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--flights", nargs="*", help="left out in turn; all by default")
+    add_set(parser)
+    args = parser.parse_args()
+    changes = {"output.export": False, "output.report": False, **parse_overrides(args.set)}
+    config = load_config(args.config, changes)
+    names = sorted(available_flights(config))
+    print(f"{machine()}\n")
+    for seed in range(1, args.seeds + 1):
+        chosen = args.flights or names
+        folds = {name: fold(args.config, changes, names, name, seed, Path(args.home)) for name in chosen}
+        print(f"seed {seed}\n{table(folds)}\n")
+
+
+def fold(config_path: str, changes: dict, names: list[str], test: str, seed: int, home: Path) -> Fold:
+    """The predictions of the flight that is left out, and the sweep's error."""
+    folder = home / f"{test}_{seed}"
+    val = names[(names.index(test) + 1) % len(names)]
+    split = {"kind": "flights", "train": [n for n in names if n not in (test, val)], "val": [val], "test": [test]}
+    if not (folder / "metrics.json").is_file():
+        config = load_config(config_path, {**changes, "split": split, "seed": seed})
+        train(config, Console(machine=True), str(folder))
+    metrics, arrays = read_json(folder / "metrics.json"), np.load(folder / "predictions.npz")
+    found = {"base": arrays["test_prediction"] - arrays["test_label"], "base_label": arrays["test_label"]}
+    if "test_cloud_top_km_label" in arrays:
+        found["top_label"] = arrays["test_cloud_top_km_label"]
+        found["top"] = arrays["test_cloud_top_km_prediction"] - found["top_label"]
+        thick = np.concatenate([arrays[f"train_{TARGETS[1]}_label"] - arrays["train_label"]])
+        found["thickness"] = np.asarray(np.nanmean(thick))
+    sweep = metrics.get("baselines", {}).get("plane_sweep", {}).get("test", {}).get("mae", np.nan)
+    return {**found, "sweep": np.asarray(sweep)}
+
+
+def table(folds: dict[str, Fold]) -> str:
+    """A line a flight, then the pooled ones."""
+    lines = [
+        "| flight | n | base MAE | bias | sweep | top MAE | bias | top - mean thickness |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for name, found in folds.items():
+        numbers = [np.abs(found["base"]).mean(), found["base"].mean(), float(found["sweep"])]
+        if "top" in found:
+            plain = found["top"] + found["top_label"] - found["thickness"] - found["base_label"]
+            numbers += [np.nanmean(np.abs(found["top"])), np.nanmean(found["top"]), np.nanmean(np.abs(plain))]
+        lines.append(f"| {name} | {len(found['base'])} | " + " | ".join(f"{number:.3f}" for number in numbers) + " |")
+    for key in ("base", "top"):
+        if all(key in found for found in folds.values()):
+            lines.append(pooled(key, list(folds.values())))
+    return "\n".join(lines)
+
+
+def pooled(key: str, folds: list[Fold]) -> str:
+    """The error over all flights, and the correlation and R² within flights."""
+    error = np.concatenate([found[key][np.isfinite(found[key])] for found in folds])
+    truth, answer = [], []
+    for found in folds:
+        known = np.isfinite(found[key])
+        label, value = found[f"{key}_label"][known], (found[f"{key}_label"] + found[key])[known]
+        truth.append(label - label.mean())
+        answer.append(value - value.mean())
+    t, p = np.concatenate(truth), np.concatenate(answer)
+    r2 = 1.0 - ((t - p) ** 2).sum() / (t**2).sum()
+    numbers = f"MAE {np.abs(error).mean():.3f}; within flights r {np.corrcoef(t, p)[0, 1]:.3f}, R² {r2:.3f}"
+    return f"\n{key}, {len(error)} columns: {numbers}, s {p.std() / t.std():.2f}"
+
+
+if __name__ == "__main__":
+    main()
