@@ -8,12 +8,14 @@ less the mean thickness of the training, which a base has to beat. A fold that i
 import argparse
 from pathlib import Path
 
+import matplotlib.pyplot as plt
 import numpy as np
 from tools.overrides import add_set
 from tools.rounds import machine
 
 from cloudml_tf.config.load import load_config, parse_overrides
-from cloudml_tf.config.run_folder import read_json
+from cloudml_tf.config.run_folder import read_json, read_run
+from cloudml_tf.data.named import samples_of_run
 from cloudml_tf.data.sources import available_flights
 from cloudml_tf.experiments.run import train
 from cloudml_tf.utils.console import Console
@@ -28,6 +30,7 @@ def main() -> None:
     parser.add_argument("config", nargs="?", default="configs/les3d.json")
     parser.add_argument("--home", default="runs/heights", help="the folder of the folds")
     parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--out", help="draws a picture of each flight that is left out into this folder")
     parser.add_argument("--flights", nargs="*", help="left out in turn; all by default")
     add_set(parser)
     args = parser.parse_args()
@@ -39,6 +42,8 @@ def main() -> None:
         chosen = args.flights or names
         folds = {name: fold(args.config, changes, names, name, seed, Path(args.home)) for name in chosen}
         print(f"seed {seed}\n{table(folds)}\n")
+        for name in chosen if args.out is not None else ():
+            picture(Path(args.home) / f"{name}_{seed}", Path(args.out) / f"{name}.png")
 
 
 def fold(config_path: str, changes: dict, names: list[str], test: str, seed: int, home: Path) -> Fold:
@@ -91,6 +96,50 @@ def pooled(key: str, folds: list[Fold]) -> str:
     r2 = 1.0 - ((t - p) ** 2).sum() / (t**2).sum()
     numbers = f"MAE {np.abs(error).mean():.3f}; within flights r {np.corrcoef(t, p)[0, 1]:.3f}, R² {r2:.3f}"
     return f"\n{key}, {len(error)} columns: {numbers}, s {p.std() / t.std():.2f}"
+
+
+def picture(run: Path, path: Path) -> None:
+    """The distribution of the top along the flight that is left out, with what the lidar measured and the answers."""
+    time_s, share, height_km = distribution(run)
+    arrays = np.load(run / "predictions.npz")
+    minutes = (time_s - time_s[0]) / 60.0
+    figure, axes = plt.subplots(2, 1, figsize=(10, 7), sharex=True, layout="constrained")
+    grid = np.full((int(time_s[-1] - time_s[0]) + 1, len(height_km)), np.nan)
+    grid[(time_s - time_s[0]).astype(int)] = share
+    image = axes[0].imshow(
+        grid.T, origin="lower", aspect="auto", cmap="Blues", vmax=0.3,
+        extent=(0.0, minutes[-1], height_km[0], height_km[-1]),
+    )  # fmt: skip
+    figure.colorbar(image, ax=axes[0], label="share of each height")
+    axes[0].plot(minutes, arrays["test_cloud_top_km_label"], ".", ms=2, color="black", label="top, lidar")
+    axes[0].set(title=f"{run.name.split('_')[0]}: where the network sees the top", ylabel="height, km")
+    for name, label, color in (("test", "base", "tab:orange"), ("test_cloud_top_km", "top", "tab:blue")):
+        axes[1].plot(minutes, arrays[f"{name}_label"], ".", ms=2, color="black")
+        axes[1].plot(minutes, arrays[f"{name}_prediction"], ".", ms=3, color=color, label=f"{label}, network")
+    axes[1].set(xlabel="minutes", ylabel="height, km", title="base and top: the lidar in black")
+    for axis in axes:
+        axis.legend(loc="upper right", markerscale=4)
+        axis.set_ylim(0.0, 1.2 * np.nanmax(arrays["test_cloud_top_km_label"]) + 0.5)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=110)
+    plt.close(figure)
+
+
+def distribution(run: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Times (n,), shares (n,K) of the heights (K,) of the test flight."""
+    import keras
+
+    from cloudml_tf.nn.introspection import frame_model_of, sequence_model_of
+    from cloudml_tf.train.network import load_regressor
+
+    config, description = read_run(run)
+    model, examples = load_regressor(run, config, description), samples_of_run(config, description, "test")
+    frame_model, sequence_model = frame_model_of(model), sequence_model_of(model)
+    seen = keras.Model(sequence_model.inputs, sequence_model.get_layer("share").output)
+    pieces = [slice(first, first + 64) for first in range(0, len(examples), 64)]
+    shares = [np.asarray(seen(frame_model(examples.inputs(piece), training=False))) for piece in pieces]
+    height_km = np.asarray(sequence_model.get_layer("answer").height_km)
+    return examples.time_s, np.concatenate(shares), height_km
 
 
 if __name__ == "__main__":

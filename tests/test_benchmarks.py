@@ -46,7 +46,7 @@ COMMANDS: dict[str, list[list[str]]] = {  # script: arguments of one call after 
     "flight_swath": [["--variants", "line, windows", "--folder", "runs", "--set", *SWATH]],
     "fuzz": [["--target", name, "--cases", "20", "--without-atheris"] for name in ("config", "flights")],
     "gpu_step": [["--estimate"], ["--tiny", "--rounds", "1", "--steps", "2"]],
-    "heights": [[LES3D, "--home", "heights", "--flights", "cu01", "--set", "training.max_epochs=1"]],
+    "heights": [[LES3D, "--home", "heights", "--out", "out", "--flights", "cu01", "--set", "training.max_epochs=1"]],
     "inference": [[EXAMPLE, "--sequences", "32", "--batch-size", "16", "--rounds", "1"]],
     "input": [[EXAMPLE, "--rounds", "1", "--steps", "2"]],
     "lambda_sweep": [["--out", "pictures", "--home", "runs", *ONE_EPOCH]],

@@ -6,6 +6,7 @@ import pytest
 from flight_files import tiny_content
 from test_geometry import ALTITUDE_KM, SCALE, SPEED, texture
 
+from cloudml_tf.config.coverage import can_set
 from cloudml_tf.config.load import parse_config
 from cloudml_tf.config.training import Augmentation
 from cloudml_tf.data.augmentation import SequenceAugmentation
@@ -229,6 +230,14 @@ def test_what_a_network_of_heights_cannot_be_is_refused(tmp_path, changes, text)
     content = tiny_content(tmp_path, {"target.name": "cloud_top_km", "model": dict(HEIGHT_MODEL), **changes})
     with pytest.raises(ConfigError, match=text.replace("[", r"\[")):
         parse_config(content)
+
+
+def test_a_diagnosis_does_not_take_its_frames_away(tmp_path):
+    content = tiny_content(tmp_path, {"target.name": "cloud_top_km", "model": dict(HEIGHT_MODEL)})
+    config = parse_config(content)
+    assert not can_set(config, "model.architecture")
+    assert not can_set(config, "temporal_frames")
+    assert can_set(config, "loss.weight")
 
 
 def moving(height_km: np.ndarray, pitch=0.0, roll=0.0, wind=(0.0, 0.0), seed: int = 0) -> np.ndarray:

@@ -96,8 +96,14 @@ def _check_scenes(config: Any, scenes: SceneFile) -> None:
         )
 
 
+# What a network of heights would no longer see them with: the remedies of other networks.
+OF_OTHER_NETWORKS = ("model.architecture", "temporal_frames", "model.contrast_boxes", "model.nadir_linear")
+
+
 def can_set(config: Any, path: str) -> bool:
     """Whether a field has a meaning for the target of a `schema.Config`, so that a diagnosis may suggest it."""
+    if config.model.sees_heights and path in OF_OTHER_NETWORKS:
+        return False
     if config.target.coverage != "swath":
         return True
     return path not in SWATH_CANNOT and not (config.data.scenes is not None and path.startswith("data.lidar."))
