@@ -94,7 +94,9 @@ def pooled(key: str, folds: list[Fold]) -> str:
         answer.append(value - value.mean())
     t, p = np.concatenate(truth), np.concatenate(answer)
     r2 = 1.0 - ((t - p) ** 2).sum() / (t**2).sum()
-    numbers = f"MAE {np.abs(error).mean():.3f}; within flights r {np.corrcoef(t, p)[0, 1]:.3f}, R² {r2:.3f}"
+    sweep = np.average([float(found["sweep"]) for found in folds], weights=[len(found["base"]) for found in folds])
+    beside = f" (sweep {sweep:.3f})" if key == "base" else ""
+    numbers = f"MAE {np.abs(error).mean():.3f}{beside}; within flights r {np.corrcoef(t, p)[0, 1]:.3f}, R² {r2:.3f}"
     return f"\n{key}, {len(error)} columns: {numbers}, s {p.std() / t.std():.2f}"
 
 
