@@ -28,7 +28,7 @@ from cloudml_tf.nn.arguments import with_plain_numbers
 from cloudml_tf.nn.frame_encoder import build_frame_encoder
 from cloudml_tf.nn.heads import POINT, HistogramHead, QuantileHead
 from cloudml_tf.nn.introspection import core_of, last_of, mirror_average
-from cloudml_tf.nn.layers import CHOSEN, FEATURES, FRAMES, SUN, FoldedTime, MiddleFrame, MirrorAverage, gelu
+from cloudml_tf.nn.layers import CHOSEN, FRAMES, FoldedTime, MiddleFrame, MirrorAverage, gelu
 from cloudml_tf.nn.nadir import AlongTrack, Around
 
 Architecture = Literal["attention", "no_attention", "single_frame", "simple_cnn"]
@@ -132,11 +132,7 @@ def build_regressor(
         along: the image axis along the track.
     """
     nadir = nadir or (frame_shape[0] // 2, frame_shape[1] // 2)
-    inputs: dict[str, Any] = {FRAMES: keras.Input((temporal_frames, *frame_shape), name=FRAMES)}
-    if sun_angles:
-        inputs[SUN] = keras.Input((temporal_frames, 2), name=SUN)
-    if features:
-        inputs[FEATURES] = keras.Input((temporal_frames, features), name=FEATURES)
+    inputs = own.sequence_inputs(frame_shape, temporal_frames, sun_angles, features)
     encoder: Callable[..., keras.Model] = partial(
         build_frame_encoder, nadir=nadir, footprint=footprint, offsets=offsets, along=along
     )
@@ -163,11 +159,7 @@ def build_regressor(
     several = len(known[TOKEN].shape) == 4  # sequences (B,T,P,D) of P locations give (B,P), others (B,1)
     predict = AlongTrack(sequence_model, TOKEN, name="along_track") if several else sequence_model
     core = keras.Model(inputs, predict(known), name="regressor")
-    if mirror_average is None:
-        return core
-    axis = 2 if mirror_average == "rows" else 3
-    averaged = MirrorAverage(core, nadir[axis - 2], axis, name="mirror_average")(inputs)
-    return keras.Model(inputs, averaged, name="regressor")
+    return own.averaged_over_mirror(core, inputs, nadir, mirror_average)
 
 
 def build_frame_model(

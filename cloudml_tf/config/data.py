@@ -68,7 +68,7 @@ class Target(Settings):
     further: tuple[TargetName, ...] = Field(
         (),
         description="Lidar quantities that the network learns beside it where they are known, each within its usual "
-        "range: what they teach of a cloud serves the target too. For nadir and a point head.",
+        "range: what they teach of a cloud serves the target too. For nadir; with a point head, or a cost volume.",
     )
     coverage: Literal["nadir", "track", "swath"] = Field(
         "nadir",

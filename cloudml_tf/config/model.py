@@ -13,7 +13,7 @@ Architecture = Literal[
 
 
 class Model(Settings):
-    """The network's sizes; see `cloudml_tf.models.build_regressor`, for a swath `cloudml_tf.nn.unet`."""
+    """The network's sizes; see `models.build_regressor`, for heights `nn.height_network`, for a swath `nn.unet`."""
 
     architecture: Architecture = Field(
         "attention",
@@ -25,9 +25,7 @@ class Model(Settings):
     footprint: int = Field(
         11, ge=1, le=512, description="Side of the nadir neighbourhood kept at full resolution, pixels."
     )
-    encoder_features: int = Field(
-        64, ge=1, le=4096, description="Size of the vector that encodes a frame; of a cost volume, a pixel."
-    )
+    encoder_features: int = Field(64, ge=1, le=4096, description="Size of the vector that encodes a frame.")
     heads: int = Field(4, ge=1, le=64, description="Attention heads.")
     head_units: int = Field(64, ge=1, le=4096, description="Size of the hidden layer before the output.")
     dropout: float = Field(0.1, ge=0, lt=1, description="Dropout inside the network.")

@@ -201,8 +201,12 @@ class Config(Settings):
     @property
     def distributions(self) -> int:
         """How many quantities a histogram head gives a distribution of: the heights of a cost volume, or the target."""
-        heights = [target.quantity.is_height for target in (self.target, *self.target.of_further())]
-        return sum(heights) if self.model.sees_heights else 1
+        return sum(each.quantity.is_height for each in self.targets) if self.model.sees_heights else 1
+
+    @property
+    def targets(self) -> list[Target]:
+        """The target, and one for each further quantity: the columns of a network's output."""
+        return [self.target, *self.target.of_further()]
 
     def warnings(self) -> list[str]:
         """Warnings about settings that the reference recipe names as causes of collapse."""

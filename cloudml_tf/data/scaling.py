@@ -64,6 +64,11 @@ class Scaling:
     feature_std: list[float]
     further: list[TargetScaling] = field(default_factory=list)  # of target.further
 
+    @property
+    def targets(self) -> list[TargetScaling]:
+        """The target's scaling, and that of each further quantity, in the order of `Config.targets`."""
+        return [self.target, *self.further]
+
     def to_json(self) -> dict[str, Any]:
         """Convert to a dictionary for a file."""
         return asdict(self)

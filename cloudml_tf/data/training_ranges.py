@@ -62,9 +62,8 @@ class TrainingRanges:
     relative_azimuth_deg: Range | None  # an arc of `folded` directions
     features: list[Range]
     label: Range  # in the target's own unit
-    geometry: list[Range] = field(
-        default_factory=list
-    )  # of `nn.sightlines.GEOMETRY` without the time, where it is read
+    # Of `nn.sightlines.GEOMETRY` without the time, where the network reads it.
+    geometry: list[Range] = field(default_factory=list)
 
     def to_json(self) -> dict[str, Any]:
         """Convert to a dictionary for a file."""
@@ -81,15 +80,14 @@ def fit_ranges(train: Samples, config: Config) -> TrainingRanges:
     rows = np.unique(train.index)
     light = np.concatenate([frame_means(frames) for frames in train.training_frames()])  # (m,C)
     sun = None if train.sun_angles_deg is None else train.sun_angles_deg[rows].astype("float64")
+    sight = train.sight
     return TrainingRanges(
         radiance=_columns(light),
         solar_zenith_deg=None if sun is None else Range.of(sun[:, 0]),
         relative_azimuth_deg=None if sun is None else Range.of_arc(folded(sun[:, 1], config.augmentation)),
         features=_columns(train.features[rows]),
         label=Range.of(train.label),
-        geometry=[]
-        if train.sight is None or not train.sight.network_input
-        else _columns(train.sight.geometry[rows, 1:]),
+        geometry=_columns(sight.geometry[rows, 1:]) if sight is not None and sight.network_input else [],
     )
 
 

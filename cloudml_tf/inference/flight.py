@@ -48,7 +48,8 @@ def predict_flight(model: Model, flight: Flight, progress: Callable[[int, int], 
         saturated[rows], no_image[rows] = block.saturated[new], block.no_image[new]
         invalid[rows] = block.invalid[new]
         light[rows] = frame_means(block.radiance[new])
-        texture[rows] = contrast(block.radiance[new], nadir)
+        if flight.motion.network_input:
+            texture[rows] = contrast(block.radiance[new], nadir)
         strip[rows] = _nadir_line(block, flight, config)[new]
         good = block.good_sequences(sequences)
         if len(good):

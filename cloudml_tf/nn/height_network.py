@@ -25,7 +25,7 @@ from cloudml_tf.nn import layers as own
 from cloudml_tf.nn.arguments import with_plain_numbers
 from cloudml_tf.nn.frame_encoder import build_frame_encoder
 from cloudml_tf.nn.heads import bin_centres
-from cloudml_tf.nn.layers import FEATURES, FRAMES, GEOMETRY, SUN, FoldedTime, MiddleFrame, MirrorAverage, gelu
+from cloudml_tf.nn.layers import FRAMES, GEOMETRY, FoldedTime, MiddleFrame, gelu
 from cloudml_tf.nn.parallax import CostVolume, LevelStrip, LocalNormalization, WindowAgreement
 from cloudml_tf.nn.saved import Saved
 from cloudml_tf.nn.sightlines import GEOMETRY as COLUMNS
@@ -195,14 +195,7 @@ def build_height_network(
         text = "a cost volume compares frames: temporal_frames must be 3 or more."
         raise ValueError(f"{text} Received: {temporal_frames}")
     nadir = nadir or (frame_shape[0] // 2, frame_shape[1] // 2)
-    inputs: dict[str, Any] = {
-        FRAMES: keras.Input((temporal_frames, *frame_shape), name=FRAMES),
-        GEOMETRY: keras.Input((temporal_frames, len(COLUMNS)), name=GEOMETRY),
-    }
-    if sun_angles:
-        inputs[SUN] = keras.Input((temporal_frames, 2), name=SUN)
-    if features:
-        inputs[FEATURES] = keras.Input((temporal_frames, features), name=FEATURES)
+    inputs = own.sequence_inputs(frame_shape, temporal_frames, sun_angles, features, len(COLUMNS))
     level = LevelStrip(nadir, STRIP_ROWS, 0 if along == "rows" else 1, forward_sign, right_sign, name="level_strip")
     shapes = {name: tuple(x.shape[2:]) for name, x in inputs.items()}
     frame_model = _frame_model(shapes, level, frame_scaler, feature_scaler)
@@ -225,11 +218,7 @@ def build_height_network(
         answer,
     )
     core = keras.Model(inputs, sequence_model(known), name="regressor")
-    if mirror_average is None:
-        return core
-    axis = 2 if mirror_average == "rows" else 3
-    averaged = MirrorAverage(core, nadir[axis - 2], axis, name="mirror_average")(inputs)
-    return keras.Model(inputs, averaged, name="regressor")
+    return own.averaged_over_mirror(core, inputs, nadir, mirror_average)
 
 
 def _frame_model(

@@ -221,6 +221,26 @@ class MirrorAverage(AverageOverMirror):
         return (input_shape[FRAMES][0], *self.layer.output.shape[1:])
 
 
+def sequence_inputs(
+    frame_shape: Sequence[int], temporal_frames: int, sun_angles: bool, features: int, geometry: int = 0
+) -> dict[str, Any]:
+    """The inputs of a network of sequences by name; `features` and `geometry` are columns, 0 for no such input."""
+    columns = {GEOMETRY: geometry, SUN: 2 * sun_angles, FEATURES: features}
+    shapes = {FRAMES: tuple(frame_shape), **{name: (count,) for name, count in columns.items() if count}}
+    return {name: keras.Input((temporal_frames, *shape), name=name) for name, shape in shapes.items()}
+
+
+def averaged_over_mirror(
+    core: keras.Model, inputs: dict[str, Any], nadir: Sequence[int], across: str | None
+) -> keras.Model:
+    """The network, averaged over mirror images along the image axis `across` the track; itself where that is None."""
+    if across is None:
+        return core
+    axis = 2 if across == "rows" else 3
+    averaged = MirrorAverage(core, nadir[axis - 2], axis, name="mirror_average")(inputs)
+    return keras.Model(inputs, averaged, name="regressor")
+
+
 class MiddleFrame(Saved, layers.Layer):
     """The labelled frame of a sequence. (B,T,...) -> (B,...)."""
 

@@ -60,7 +60,8 @@ def training_batches(config: Config, prepared: Prepared) -> Batches:
 def validation_batches(config: Config, prepared: Prepared) -> Batches:
     """The validation split in one order. Only the target itself is validated: of a track nadir, which is its first
     location, and no further quantity."""
-    val, locations = prepared.parts["val"], _learned(prepared.fitted, prepared)[0].shape[1:]
+    val, further = prepared.parts["val"], len(prepared.scaling.further)
+    locations = (1 + further,) if further else with_locations(prepared.fitted.label).shape[1:]
     label, weight = with_locations(val.label), with_locations(val.known).astype("float32")
     if label.shape[1:] == (1,) and locations != (1,):
         beside = np.zeros((len(val), locations[0] - 1), "float32")
@@ -76,11 +77,7 @@ def validation_batches(config: Config, prepared: Prepared) -> Batches:
 
 def heights_of(config: Config, prepared: Prepared) -> dict[int, tuple[float, float]]:
     """Mean and std in km of each target that is a height, by its column of what the network is fitted to."""
-    targets, scalings = (
-        [config.target, *config.target.of_further()],
-        [prepared.scaling.target, *prepared.scaling.further],
-    )
-    pairs = enumerate(zip(targets, scalings, strict=True))
+    pairs = enumerate(zip(config.targets, prepared.scaling.targets, strict=True))
     return {column: (scaling.mean, scaling.std) for column, (target, scaling) in pairs if target.quantity.is_height}
 
 

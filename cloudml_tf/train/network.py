@@ -109,15 +109,13 @@ def make_model(
 def _height_network(config: Config, geometry: Geometry, scaling: Scaling, shared: dict[str, Any]) -> keras.Model:
     """The network that compares frames at candidate heights."""
     axes, model = axes_of(config.data, geometry), config.model
-    targets = [config.target, *config.target.of_further()]
-    scalings = [scaling.target, *scaling.further]
     sizes = {"widths", "footprint", "encoder_features", "heads", "head_units", "dropout", "head_dropout", "bin_range"}
     return build_height_network(
         **shared,
         height_km=heights_km(geometry.sweep_top_km, geometry.sweep_step_km).tolist(),
-        quantities=[target.quantity.of_layer or target.name for target in targets],
-        means=[each.mean for each in scalings],
-        stds=[each.std for each in scalings],
+        quantities=[target.quantity.of_layer or target.name for target in config.targets],
+        means=[each.mean for each in scaling.targets],
+        stds=[each.std for each in scaling.targets],
         attention=model.architecture == "cost_volume",
         bins=model.bins if model.head == "histogram" else 0,
         forward_sign=axes.forward,
@@ -155,13 +153,11 @@ def _swath_network(config: Config, scaling: Scaling, frame_shape: Sequence[int |
 
 def with_units(model: keras.Model, scaling: Scaling) -> keras.Model:
     """The model that gives physical units: of the target, and of each further quantity."""
-    targets, names = (
-        [scaling.target, *scaling.further],
-        ["physical", *(f"further_{n}" for n in range(len(scaling.further)))],
-    )
     units = [
-        PhysicalUnits(each.mean, each.std, each.log, each.smearing, each.log_offset, name=name)
-        for each, name in zip(targets, names, strict=True)
+        PhysicalUnits(
+            each.mean, each.std, each.log, each.smearing, each.log_offset, name=f"further_{n}" if n else "physical"
+        )
+        for n, each in enumerate(scaling.targets)
     ]
     return physical_model(model, *units)
 
