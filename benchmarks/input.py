@@ -91,7 +91,7 @@ def streaming(config: Config, rounds: int) -> str:
     def blocks() -> float:
         count = 0
         for flight in flights:
-            for block in read_blocks(flight, config.data, config.temporal_frames):
+            for block in read_blocks(flight, config.data, config.temporal_frames - 1):
                 count += len(block.radiance) - block.known
         return float(count)
 

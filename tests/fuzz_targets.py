@@ -21,7 +21,8 @@ from cloudml_tf.data.blocks import read_blocks, samples_of_block
 from cloudml_tf.data.discovery.datasets import read_content
 from cloudml_tf.data.readers.navigation import why_no_positions
 from cloudml_tf.data.readers.sandbox import read_flight, try_file
-from cloudml_tf.data.samples import build_samples, sequences_around
+from cloudml_tf.data.samples import build_samples
+from cloudml_tf.data.sequences import sequences_around
 from cloudml_tf.data.splits import check_labels, flights_needed
 from cloudml_tf.diagnostics.frames import scan_frames
 from cloudml_tf.diagnostics.labels import height_unit
@@ -91,8 +92,8 @@ class FlightTarget:
 
     def _predict(self, files: FlightFiles, config: Config) -> None:
         flight = read_flight("a", files, config.data, config.target, labels=False)
-        sequences = sequences_around(flight, np.arange(len(flight)), config.temporal_frames)
-        for block in read_blocks(flight, config.data, config.temporal_frames):
+        sequences = sequences_around(flight, np.arange(len(flight)), config)
+        for block in read_blocks(flight, config.data, config.temporal_frames - 1):
             good = block.good_sequences(sequences)
             frames = samples_of_block(block, good, flight, config.data).inputs()["frames"]
             assert np.isfinite(frames).all()

@@ -23,7 +23,8 @@ from predictions import POSITION, brightness, model_of, raised, unlabelled
 from cloudml_tf.data import blocks
 from cloudml_tf.data.readers.flights import load_flight
 from cloudml_tf.data.readers.folders import flight_files
-from cloudml_tf.data.samples import Samples, sequences_around
+from cloudml_tf.data.samples import Samples
+from cloudml_tf.data.sequences import sequences_around
 from cloudml_tf.data.training_ranges import Range, TrainingRanges
 from cloudml_tf.inference.flags import FLAGS, MASKS, Frames, quality_flags
 from cloudml_tf.inference.flight import predict_flight
@@ -108,7 +109,7 @@ def test_the_size_of_a_block_changes_nothing(
     config = tiny_config(tmp_path, {"temporal_frames": temporal_frames})
     flight = unlabelled(folder, config)
     monkeypatch.setattr(blocks, "BLOCK_BYTES", block_bytes)
-    sizes = [len(block.radiance) for block in blocks.read_blocks(flight, config.data, temporal_frames)]
+    sizes = [len(block.radiance) for block in blocks.read_blocks(flight, config.data, temporal_frames - 1)]
     if block_bytes < 2**26:
         assert max(sizes) <= max(7, temporal_frames) + temporal_frames - 1
     predicted = predict_flight(model_of(config, brightness), flight)
@@ -219,7 +220,7 @@ def test_frames_with_a_value_are_those_with_a_whole_sequence(tmp_path: Path) -> 
     config = tiny_config(tmp_path, {"temporal_frames": 5})
     folder = write_flight(tmp_path / "a", navigation={HEADING: np.r_[np.full(12, np.nan), np.full(28, 90.0)]})
     flight = unlabelled(folder, config)
-    middles = sequences_around(flight, np.arange(FRAMES), 5)[:, 2]
+    middles = sequences_around(flight, np.arange(FRAMES), config)[:, 2]
     predicted = predict_flight(model_of(config, brightness), flight)
     np.testing.assert_array_equal(np.flatnonzero(predicted.valid), middles)
     assert middles[0] == 14

@@ -1,5 +1,6 @@
 """Sequences of frames: never across a gap, never with a bad frame; weights, nadir, and what is left out and why."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,8 @@ from flight_files import (
 from cloudml_tf.data.prepare import prepare
 from cloudml_tf.data.readers import times
 from cloudml_tf.data.readers.flights import Flight
-from cloudml_tf.data.samples import Samples, build_samples, sequences
+from cloudml_tf.data.samples import Samples, build_samples, check_sequences
+from cloudml_tf.data.sequences import frames_around, sequences
 from cloudml_tf.data.sources import available_flights, read_flights
 from cloudml_tf.utils.errors import DataError
 
@@ -56,7 +58,7 @@ def test_no_sequence_crosses_a_gap_or_an_end(temporal_frames: int, seed: int) ->
     rng = np.random.default_rng(seed)
     steps = np.where(rng.random(199) < 0.1, rng.integers(2, 30, 199), 1).astype(float)
     flight = bare_flight(np.concatenate([[0.0], np.cumsum(steps)]), np.where(rng.random(200) < 0.5, 1.0, np.nan))
-    found = sequences(flight, temporal_frames)
+    found = sequences(flight, tiny_config(Path("x"), {"temporal_frames": temporal_frames}))
     half = temporal_frames // 2
     # Brute force: a labelled frame whose neighbours are all there, one second apart.
     expected = [
@@ -67,6 +69,31 @@ def test_no_sequence_crosses_a_gap_or_an_end(temporal_frames: int, seed: int) ->
     np.testing.assert_array_equal(found[:, half] if len(found) else [], expected)
     assert (np.diff(found, axis=1) == 1).all()
     assert (np.ptp(flight.time_s[found], axis=1) == temporal_frames - 1).all()
+
+
+@pytest.mark.parametrize("spacing_s", [1.0, 2.0, 2.5, 6.0])
+def test_frames_of_a_sequence_are_so_many_seconds_apart(spacing_s: float) -> None:
+    rng = np.random.default_rng(3)
+    time_s = np.delete(np.arange(300.0), rng.choice(300, 20, replace=False)) + 0.02 * rng.standard_normal(280)
+    flight = bare_flight(time_s, np.ones(280))
+    flight = replace(flight, piece=(time_s > 150.0).astype(int))
+    config = tiny_config(Path("x"), {"temporal_frames": 5, "frame_spacing_s": spacing_s})
+    around = frames_around(flight, config)
+    for middle, found in enumerate(around):
+        for step, frame in zip(range(-2, 3), found, strict=True):
+            same = np.flatnonzero(flight.piece == flight.piece[middle])
+            away = np.abs(time_s[same] - time_s[middle] - step * spacing_s)
+            best = same[away.argmin()]
+            if frame < 0:
+                assert away.min() > 0.49 or flight.piece[best] != flight.piece[middle]
+            else:
+                assert away[same == frame] == pytest.approx(away.min())
+                assert away.min() <= 0.51
+    found = sequences(flight, config)
+    assert len(found) > 100
+    assert (np.diff(found, axis=1) > 0).all()
+    with pytest.raises(DataError, match=r"frame_spacing_s = 0.3 s apart.*frames are 1 s apart.*multiple"):
+        check_sequences(flight, found[:0], config.model_copy(update={"frame_spacing_s": 0.3}))
 
 
 def test_first_and_last_frames_have_no_neighbours(tmp_path: Path) -> None:

@@ -97,7 +97,13 @@ def _check_scenes(config: Any, scenes: SceneFile) -> None:
 
 
 # What a network of heights would no longer see them with: the remedies of other networks.
-OF_OTHER_NETWORKS = ("model.architecture", "temporal_frames", "model.contrast_boxes", "model.nadir_linear")
+OF_OTHER_NETWORKS = (
+    "model.architecture",
+    "temporal_frames",
+    "frame_spacing_s",
+    "model.contrast_boxes",
+    "model.nadir_linear",
+)
 
 
 def can_set(config: Any, path: str) -> bool:

@@ -61,6 +61,13 @@ class Config(Settings):
     experiment_name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="Name of the run's folders.")
     seed: int = Field(1, ge=0, le=2**31 - 1, description="Seed of every random choice.")
     temporal_frames: Literal[1, 3, 5, 7, 9, 11, 13, 15] = Field(3, description="Number of frames in a sequence, odd.")
+    frame_spacing_s: float | None = Field(
+        None,
+        gt=0,
+        le=600,
+        description="Seconds between the frames of a sequence, found by their times; null takes "
+        "neighbours, whatever their interval.",
+    )
     overweight: Overweight = Overweight()
     label_density: LabelDensity = LabelDensity()
     target: Target = Target()
@@ -114,6 +121,8 @@ class Config(Settings):
                 )
         if self.loss.target_variance == "batch" and self.training.batch_size < 2:
             yield "loss.target_variance 'batch' needs training.batch_size of 2 or more: one has no variance"
+        if self.frame_spacing_s is not None and self.data.scenes is not None:
+            yield "frame_spacing_s chooses frames of flights; frames of data.scenes are named in its channels"
         yield from self._faults_of_head()
         yield from self._faults_of_track()
         yield from self._faults_of_heights()
@@ -157,9 +166,12 @@ class Config(Settings):
                 f"Received: {geometry.network_input} and '{model.architecture}'"
             )
         if not model.sees_heights:
-            if self.augmentation.height_shift_km:
-                yield "augmentation.height_shift_km needs model.architecture 'cost_volume'; set it to 0"
+            for name in ("height_shift_km", "second_layer"):
+                if getattr(self.augmentation, name):
+                    yield f"augmentation.{name} needs model.architecture 'cost_volume'; set it to 0"
             return
+        if self.augmentation.second_layer and self.training.run_length > 1:
+            yield "augmentation.second_layer changes each sequence alone; it needs training.run_length 1"
         for field, value, fits, needed in (
             (
                 "target.name",

@@ -42,15 +42,20 @@ class Block:
         return here[~self.bad[here - self.first].any(axis=1)]
 
 
-def read_blocks(flight: Flight, data: Data, temporal_frames: int) -> Iterator[Block]:
-    """Yield every frame once, except for an overlap of T - 1: each sequence of T frames is complete in one block."""
+def reach(sequences: np.ndarray) -> int:
+    """From the first to the last frame of the longest of some sequences (n,T)."""
+    return int(np.ptp(sequences, axis=1).max(initial=0))
+
+
+def read_blocks(flight: Flight, data: Data, overlap: int) -> Iterator[Block]:
+    """Yield every frame once, except for an overlap: each sequence whose `reach` it is lies in one block as a whole."""
     frame_bytes = 4 * int(np.prod(flight.frame_shape))
-    count = int(np.clip(BLOCK_BYTES // frame_bytes, temporal_frames, MOST_FRAMES))
+    count = int(np.clip(BLOCK_BYTES // frame_bytes, overlap + 1, max(MOST_FRAMES, overlap + 1)))
     pieces = [np.arange(first, min(first + count, len(flight))) for first in range(0, len(flight), count)]
     slabs = read_pieces(flight, pieces, data.camera)
     before: Block | None = None
     for number, group in itertools.groupby(slabs, key=lambda item: item[0]):
-        kept = 0 if before is None else min(temporal_frames - 1, len(before.radiance))
+        kept = 0 if before is None else min(overlap, len(before.radiance))
         length = kept + len(pieces[number])
         radiance, flags = np.empty((length, *flight.frame_shape), "float32"), np.zeros((3, length), bool)
         if before is not None and kept:

@@ -16,8 +16,9 @@ from cloudml_tf.config.schema import Config
 from cloudml_tf.data.readers import hdf5
 from cloudml_tf.data.readers.flights import Flight
 from cloudml_tf.data.readers.frames import Progress, build_table, downsample
-from cloudml_tf.data.samples import check_sequences, nadir_pixel, samples_of_table, sequences, sequences_around
+from cloudml_tf.data.samples import check_sequences, nadir_pixel, samples_of_table
 from cloudml_tf.data.scenes import Scenes
+from cloudml_tf.data.sequences import sequences, sequences_around
 from cloudml_tf.data.track import along_track, pixels_per_s, seen_labels
 from cloudml_tf.utils.errors import ConfigError, DataError, of_flight
 
@@ -53,8 +54,8 @@ def scenes_of_flight(
     Raises `DataError` for a flight without labels, without two good frames, or whose motion cannot be seen.
     """
     if labels:
-        check_sequences(flight, sequences(flight, 1), config)
-    windows = sequences_around(flight, np.arange(len(flight)), config.temporal_frames)
+        check_sequences(flight, sequences(flight, config.model_copy(update={"temporal_frames": 1})), config)
+    windows = sequences_around(flight, np.arange(len(flight)), config)
     table = build_table([flight], {flight.name: np.unique(windows)}, config.data, progress)
     samples = samples_of_table([flight], {flight.name: windows}, table, config)
     if len(samples) < 2:

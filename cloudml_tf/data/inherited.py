@@ -73,6 +73,7 @@ def _network(config: Config, description: dict[str, Any]) -> dict[str, Any]:
     content = config.model_dump(mode="json")
     found = {
         "temporal_frames": content["temporal_frames"],
+        "frame_spacing_s": content["frame_spacing_s"],
         "target": {key: content["target"][key] for key in ("name", "further", "transform")},
         "data": {key: content["data"][key] for key in SAME_OF_DATA},
         "preprocessing": content["preprocessing"],

@@ -20,6 +20,8 @@ from cloudml_tf.data.label_weights import overweight
 from cloudml_tf.data.plane_sweep import Sight, axes_of, heights_km, sweep
 from cloudml_tf.data.readers.flights import Flight
 from cloudml_tf.data.readers.frames import FrameTable, Progress, build_table, camera_fingerprint
+from cloudml_tf.data.second_layer import SecondLayer
+from cloudml_tf.data.sequences import frames_around, sequences
 from cloudml_tf.data.statistics import image_statistics
 from cloudml_tf.nn.sightlines import TIME
 from cloudml_tf.utils.errors import DataError, FlightError, of_flight
@@ -116,6 +118,7 @@ class Examples(Protocol):
         """What baselines see: by kind, (k,S) for the k known labels, or (n, *P) of another method."""
 
 
+DARK, BRIGHT = 2.0, 99.5  # percentiles of radiance that stand for the surface, and for the brightest clouds
 MOST_SEQUENCES = 512  # that are predicted at once
 
 
@@ -250,10 +253,13 @@ class Samples:
         rows = np.unique(self.index)
         rows = rows[:: max(len(rows) // self.rows_at_once(), 1)]
         frame_std = self.table[rows].std(axis=(0, 1, 2), dtype="float64")  # of raw radiance: the unit of the noise
-        top_km = 0.0 if self.sight is None else float(self.sight.height_km[-1])
-        return SequenceAugmentation(
-            config.augmentation, self.nadir, frame_std, config.data.camera.across_track_axis, heights, top_km
-        )
+        across = config.data.camera.across_track_axis
+        if self.sight is None or not self.sight.network_input:
+            return SequenceAugmentation(config.augmentation, self.nadir, frame_std, across)
+        dark, bright = np.percentile(self.table[rows], (DARK, BRIGHT), axis=(0, 1, 2)).astype("float32")
+        below = SecondLayer(self.sight.axes, self.nadir, dark, np.maximum(bright, dark + 1e-6))
+        top_km = float(self.sight.height_km[-1])
+        return SequenceAugmentation(config.augmentation, self.nadir, frame_std, across, heights, top_km, below)
 
     def baseline_features(self, log_offset: float | None) -> dict[str, np.ndarray]:
         """Image statistics, sine and cosine of the sun's angles, and the features of the middle frame, (n,S)."""
@@ -285,26 +291,6 @@ class Samples:
         return (found[0], found[1]) if np.isfinite(found[0]).any() else None
 
 
-def sequences(flight: Flight, temporal_frames: int) -> np.ndarray:
-    """(n, T) frame indices around each labelled frame: no gap inside, every frame with its angles and features."""
-    return sequences_around(flight, np.flatnonzero(np.isfinite(flight.label)), temporal_frames)
-
-
-def sequences_around(flight: Flight, middle: np.ndarray, temporal_frames: int) -> np.ndarray:
-    """(n, T) frame indices around those of the given frames (m,) where a whole sequence is."""
-    half = temporal_frames // 2
-    middle = middle[(middle >= half) & (middle + half < len(flight))]
-    found = middle[:, None] + np.arange(-half, half + 1)[None, :]  # (n,T)
-    whole = flight.piece[found[:, 0]] == flight.piece[found[:, -1]]
-    return found[whole & known_inputs(flight)[found].all(axis=1)]
-
-
-def known_inputs(flight: Flight) -> np.ndarray:
-    """(N,) whether a frame has its sun angles, its features, and the geometry where the network reads it."""
-    known: np.ndarray = np.isfinite(flight.features).all(axis=1) & flight.motion.usable
-    return known if flight.sun_angles_deg is None else known & np.isfinite(flight.sun_angles_deg).all(axis=1)
-
-
 def build_samples(
     flights: list[Flight], config: Config, progress: Progress | None = None
 ) -> tuple[Samples, dict[str, dict[str, int]]]:
@@ -317,7 +303,7 @@ def build_samples(
 def labelled_windows(flights: list[Flight], config: Config) -> dict[str, np.ndarray]:
     """Flight -> (n,T) frame indices around each labelled frame. Raises `DataError` for a flight without any."""
     check_same_frames(flights)
-    found = {flight.name: sequences(flight, config.temporal_frames) for flight in flights}
+    found = {flight.name: sequences(flight, config) for flight in flights}
     for flight in flights:
         with of_flight(flight.name):
             check_sequences(flight, found[flight.name], config)
@@ -428,7 +414,15 @@ def check_sequences(flight: Flight, windows: np.ndarray, config: Config) -> None
         return
     if not np.isfinite(flight.label).any():
         raise DataError(f"{flight.camera_path.parent}: flight {flight.name} has {_no_label(flight, config)}")
-    longest = int(np.bincount(flight.piece).max())
+    longest, apart_s = int(np.bincount(flight.piece).max()), config.frame_spacing_s
+    if apart_s is not None and not (frames_around(flight, config) >= 0).all(axis=1).any():
+        interval_s = float(np.median(np.diff(flight.time_s))) if len(flight) > 1 else np.nan
+        raise DataError(
+            f"{flight.camera_path}: no frame of flight {flight.name} has temporal_frames = {config.temporal_frames} "
+            f"frames around it that are frame_spacing_s = {apart_s:g} s apart, without a gap. Its frames are "
+            f"{interval_s:.3g} s apart, and {longest} are in its longest piece. Set frame_spacing_s to a multiple of "
+            "that interval, or to null; or lower temporal_frames."
+        )
     if longest >= config.temporal_frames:
         raise DataError(
             f"{flight.camera_path}: no labelled frame of flight {flight.name} has temporal_frames = "

@@ -15,7 +15,8 @@ from cloudml_tf.config.schema import Config
 from cloudml_tf.data.motion import fine_shift
 from cloudml_tf.data.readers.flights import Flight
 from cloudml_tf.data.readers.frames import FrameTable
-from cloudml_tf.data.samples import Samples, samples_of_table, sequences_around
+from cloudml_tf.data.samples import Samples, samples_of_table
+from cloudml_tf.data.sequences import sequences_around
 from cloudml_tf.utils.errors import DataError
 
 STEP_PX = 2  # between places: the network's second resolution is half of the first
@@ -59,7 +60,7 @@ def offsets_of(frame_shape: tuple[int, int, int], config: Config) -> tuple[int, 
 def track_windows(flights: list[Flight], names: Sequence[str], config: Config) -> dict[str, np.ndarray]:
     """Flight -> (n,T) frame indices around every frame of these training flights, labelled or not."""
     used = [flight for flight in flights if flight.name in names]
-    return {flight.name: sequences_around(flight, np.arange(len(flight)), config.temporal_frames) for flight in used}
+    return {flight.name: sequences_around(flight, np.arange(len(flight)), config) for flight in used}
 
 
 def track_samples(

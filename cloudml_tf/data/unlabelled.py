@@ -71,7 +71,7 @@ def _by_part(flight: Flight, needed: dict[str, list[str]], config: Config) -> di
     if not isinstance(config.split, TimeBlocks):
         names = {"train": (*needed["train"], *config.pretraining.extra_flights), "val": needed["val"]}
         return {part: found if flight.name in wanted else found[:0] for part, wanted in names.items()}
-    labelled = sequences(flight, config.temporal_frames)
+    labelled = sequences(flight, config)
     middle_s = flight.time_s[labelled[:, labelled.shape[1] // 2]]
     spans = block_spans(middle_s, config.split)
     first, last = flight.time_s[found[:, 0]], flight.time_s[found[:, -1]]

@@ -68,7 +68,8 @@ def warnings_of(predicted: Predicted, model: Model, files: FlightFiles) -> list[
         found.append(f"{flight.name}: no positions: the file will have no latitude and longitude, as {why}; {remedy}.")
     if not predicted.valid.any():
         found.append(f"{flight.name}: no frame has a complete sequence around it; the flags give the reasons.")
-    found += other_interval(flight, model.record.description, config.temporal_frames)
+    if config.frame_spacing_s is None:
+        found += other_interval(flight, model.record.description, config.temporal_frames)
     if model.ranges is None:
         return found
     sun, light = flight.sun_angles_deg, predicted.light

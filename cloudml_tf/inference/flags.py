@@ -7,7 +7,7 @@ import numpy as np
 from cloudml_tf.config.schema import Config
 from cloudml_tf.data.plane_sweep import LEAST_CONTRAST
 from cloudml_tf.data.readers.flights import Flight
-from cloudml_tf.data.samples import known_inputs
+from cloudml_tf.data.sequences import frames_around, known_inputs
 from cloudml_tf.data.training_ranges import TrainingRanges, outside_geometry, outside_sun
 
 FLAGS = (  # written files hold the bits of these places: add new ones at the end
@@ -54,7 +54,7 @@ def quality_flags(flight: Flight, frames: Frames, config: Config, ranges: Traini
         "black_frame": frames.no_image & ~frames.saturated & ~frames.invalid,
         "invalid_pixels": frames.invalid,
         "saturated_frame": frames.saturated,
-        "gap": ~whole_around(flight.piece, known & ~bad, config.temporal_frames),
+        "gap": ~whole_around(frames_around(flight, config), known & ~bad),
         "missing_angles": ~known,
         "glint": glint_possible(flight, config.prediction.glint_angle_deg),
         "opaque": opaque(frames.value, config, ranges),
@@ -71,13 +71,10 @@ def quality_flags(flight: Flight, frames: Frames, config: Config, ranges: Traini
     return flags
 
 
-def whole_around(piece: np.ndarray, usable: np.ndarray, temporal_frames: int) -> np.ndarray:
-    """Whether all other frames of the sequence around a frame exist, are usable and in its segment. (N,), (N,) ->
-    (N,)."""
-    whole, half, here = np.ones(len(piece), bool), temporal_frames // 2, np.arange(len(piece))
-    for step in (step for step in range(-half, half + 1) if step):
-        other = np.clip(here + step, 0, len(piece) - 1)
-        whole &= (other == here + step) & usable[other] & (piece[other] == piece)
+def whole_around(frames: np.ndarray, usable: np.ndarray) -> np.ndarray:
+    """Whether all other frames of the sequence around a frame exist and are usable: (N,T), (N,) -> (N,)."""
+    other = np.delete(frames, frames.shape[1] // 2, axis=1)
+    whole: np.ndarray = ((other >= 0) & usable[other]).all(axis=1)
     return whole
 
 

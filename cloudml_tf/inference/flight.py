@@ -6,10 +6,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from cloudml_tf.config.schema import Config
-from cloudml_tf.data.blocks import Block, read_blocks, samples_of_block
+from cloudml_tf.data.blocks import Block, reach, read_blocks, samples_of_block
 from cloudml_tf.data.plane_sweep import contrast
 from cloudml_tf.data.readers.flights import Flight
-from cloudml_tf.data.samples import nadir_pixel, sequences_around
+from cloudml_tf.data.samples import nadir_pixel
+from cloudml_tf.data.sequences import sequences_around
 from cloudml_tf.data.training_ranges import frame_means
 from cloudml_tf.inference.flags import Frames, quality_flags
 from cloudml_tf.inference.model import Model, Values
@@ -37,13 +38,13 @@ class Predicted:
 def predict_flight(model: Model, flight: Flight, progress: Callable[[int, int], None] | None = None) -> Predicted:
     """Predict every frame of the flight; calls `progress(frames done, of all)`."""
     count, config = len(flight), model.config
-    sequences = sequences_around(flight, np.arange(count), config.temporal_frames)
+    sequences = sequences_around(flight, np.arange(count), config)
     values: Values = {"value": np.full(count, np.nan)}
     saturated, no_image, invalid = np.zeros((3, count), bool)
     light, texture = np.full((count, flight.frame_shape[2]), np.nan), np.full(count, np.nan)
     nadir = nadir_pixel(flight.frame_shape, config.data)
     strip = np.full((count, _strip_pixels(flight, config)), np.nan, "float32")
-    for block in read_blocks(flight, config.data, config.temporal_frames):
+    for block in read_blocks(flight, config.data, reach(sequences)):
         new, rows = slice(block.known, None), slice(block.first + block.known, block.end)
         saturated[rows], no_image[rows] = block.saturated[new], block.no_image[new]
         invalid[rows] = block.invalid[new]

@@ -25,7 +25,7 @@ def read_one_flight(config: Config) -> dict[str, Any]:
         "flight": name,
         "flights": sorted(files),
         "frame_shape": list(flight.frame_shape),
-        "sequences": len(sequences(flight, config.temporal_frames)) if labels else len(flight),
+        "sequences": len(sequences(flight, config)) if labels else len(flight),
     }
     if not labels:
         for _ in read_frames(flight, np.arange(min(len(flight), LABELS_LOOKED_AT)), config.data.camera):

@@ -250,7 +250,7 @@ def _judge_cut(found: Checked, parts: dict[str, Samples], kept: set[str], advice
 
 def _whole_sequences(flight: Flight, found: Checked) -> np.ndarray:
     """The sequences (n,T) in which every frame is an image."""
-    windows = sequences(flight, found.config.temporal_frames)
+    windows = sequences(flight, found.config)
     scan = found.scans[flight.name]
     bad = np.zeros(len(flight), bool)
     bad[scan.frames] = scan.black | scan.not_finite | scan.saturated

@@ -53,6 +53,7 @@ def question(config: Config, description: dict[str, Any]) -> dict[str, Any]:
     shared = {
         "target": content["target"],
         "temporal_frames": content["temporal_frames"],
+        "frame_spacing_s": content["frame_spacing_s"],
         "data": data,
         "split": content["split"] if content["split"]["kind"] == "time_blocks" else {"kind": "flights"},
         "test_flights": description["split"]["test"]["flights"],
