@@ -460,6 +460,8 @@ class HistogramLoss(Saved, _HeadLoss):
         base: "cross_entropy", or any base of `VariancePreservingLoss` on the expectation.
         low, high: the range of the head's bins.
         smoothing: std of the Gaussian, in bin widths.
+        robustness: q, 0 to below 1: the sum of target · (1 - share^q) / q over the bins (Zhang & Sabuncu 2018), of which
+            0 is the cross-entropy. Towards 1, labels that the input cannot explain count less and less.
         further: E, quantities beside the target, whose predictions follow the expectation.
         distributions: D, how many of the first quantities have a distribution, with as many bins each: outputs are
             (B, 1+E+D·K). A quantity without one adds its absolute error.
@@ -474,6 +476,7 @@ class HistogramLoss(Saved, _HeadLoss):
         low: float = -4.0,
         high: float = 4.0,
         smoothing: float = 0.75,
+        robustness: float = 0.0,
         further: int = 0,
         distributions: int = 1,
         name: str = "histogram_loss",
@@ -487,6 +490,9 @@ class HistogramLoss(Saved, _HeadLoss):
                 f"Received: low={low}, high={high}, smoothing={smoothing}"
             )
         self.low, self.high, self.smoothing = map(float, found)
+        self.robustness = as_number(robustness)
+        if self.robustness is None or not 0.0 <= self.robustness < 1.0:
+            raise ValueError(f"HistogramLoss needs `robustness` of 0 to below 1. Received: {robustness}")
         self.further = whole("HistogramLoss", "further", further, 0, "to be 0 or more")
         self.distributions = whole("HistogramLoss", "distributions", distributions, 1, "to be 1 or more")
 
@@ -514,8 +520,9 @@ class HistogramLoss(Saved, _HeadLoss):
 
     def _crossed(self, target: Any, shares: Any) -> Any:
         """Cross-entropy of (B, 1) and (B, K), (B, 1)."""
-        logs = ops.log(ops.maximum(shares, 1e-7))
-        return -ops.sum(self.smeared(target, shares.shape[-1]) * logs, axis=1, keepdims=True)
+        shares, power = ops.maximum(shares, 1e-7), self.robustness
+        cost = (1.0 - shares**power) / power if power else -ops.log(shares)
+        return ops.sum(self.smeared(target, shares.shape[-1]) * cost, axis=1, keepdims=True)
 
     def smeared(self, target: Any, count: int) -> Any:
         """Spread each target over the bins as a Gaussian, (B, 1) -> (B, K); beyond the range it falls into the

@@ -64,6 +64,23 @@ def test_they_learn_and_metrics_look_at_the_first_column(head: keras.layers.Laye
     assert history["pred_spread"][-1] == pytest.approx(np.ptp(y), rel=0.4)
 
 
+def test_robustness_bounds_the_cost_of_a_label_that_does_not_fit():
+    head = np.linspace(-4.0, 4.0, 41)
+    centre = 0.5 * (head[1:] + head[:-1])
+    share = np.exp(-0.5 * ((centre - 1.0) / 0.3) ** 2)
+    share = (share / share.sum()).astype("float32")
+    output = np.concatenate([[1.0], share]).astype("float32")[None]
+    for target in (1.0, -3.0):
+        truth = np.array([[target]], "float32")
+        cost = {q: float(HistogramLoss(robustness=q, weight=0.0)(truth, output)) for q in (0.0, 1e-3, 0.7)}
+        smeared = keras.ops.convert_to_numpy(HistogramLoss().smeared(truth, 40))[0]
+        assert cost[0.7] == pytest.approx(float((smeared * (1.0 - np.maximum(share, 1e-7) ** 0.7) / 0.7).sum()), rel=1e-4)
+        assert cost[1e-3] == pytest.approx(cost[0.0], rel=0.02)  # 0 is the limit
+        assert cost[0.7] <= 1.0 / 0.7
+    with pytest.raises(ValueError, match="robustness"):
+        HistogramLoss(robustness=1.0)
+
+
 @pytest.mark.parametrize("loss", [QuantileLoss(weight=0.2, form="ccc"), HistogramLoss(low=-3.0, smoothing=1.0)])
 def test_losses_round_trip(loss: keras.losses.Loss) -> None:
     again = type(loss).from_config(json.loads(json.dumps(loss.get_config())))

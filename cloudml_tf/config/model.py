@@ -102,6 +102,12 @@ class Loss(Settings):
     )
     delta: Positive = Field(1.0, description="Error at which huber turns linear.")
     mae_fraction: UnitInterval = Field(0.5, description="Share of |e| in mse_mae.")
+    robustness: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="cross_entropy: 0 is the plain one; towards 1, labels that the images cannot explain count less.",
+    )
     gamma: float = Field(1.0, gt=0, le=2, description="The ratio s at which hinge ends.")
     clip: Positive | None = Field(None, description="Highest penalty of a batch.")
     pooled_batches: int = Field(

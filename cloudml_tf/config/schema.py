@@ -205,6 +205,8 @@ class Config(Settings):
             )
         if self.target.further and head != "point" and not (head == "histogram" and self.model.sees_heights):
             yield f"target.further needs model.head 'point', or 'histogram' of a cost volume. Received: '{head}'"
+        if self.loss.robustness and base != "cross_entropy":
+            yield f"loss.robustness belongs to loss.base 'cross_entropy'; set it to 0. Received base: '{base}'"
         if base == "cross_entropy" and head != "histogram":
             yield f"loss.base 'cross_entropy' needs model.head 'histogram'. Received: '{head}'"
         if head == "histogram" and self.model.nadir_linear:

@@ -184,15 +184,20 @@ def exported_twin(model: keras.Model, config: Config, description: dict[str, Any
 
 def make_loss(config: Config, training_variance: float = 1.0) -> VariancePreservingLoss:
     """The loss on the standardised target, whose training variance is 1 unless samples are weighted."""
-    schedule = {"schedule", "ramp_epochs", "gate_correlation"}
-    options = config.loss.model_dump(exclude=schedule)
+    apart = {"schedule", "ramp_epochs", "gate_correlation", "robustness"}
+    options = config.loss.model_dump(exclude=apart)
     options["target_variance"] = "batch" if config.loss.target_variance == "batch" else training_variance
     if config.model.head == "quantile":
         return QuantileLoss(**options)
     if config.model.head == "histogram":
         low, high = config.model.bin_range
         return HistogramLoss(
-            **options, low=low, high=high, further=len(config.target.further), distributions=config.distributions
+            **options,
+            low=low,
+            high=high,
+            robustness=config.loss.robustness,
+            further=len(config.target.further),
+            distributions=config.distributions,
         )
     return VariancePreservingLoss(**options)
 
