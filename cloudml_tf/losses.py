@@ -460,8 +460,8 @@ class HistogramLoss(Saved, _HeadLoss):
         base: "cross_entropy", or any base of `VariancePreservingLoss` on the expectation.
         low, high: the range of the head's bins.
         smoothing: std of the Gaussian, in bin widths.
-        robustness: q, 0 to below 1: the sum of target · (1 - share^q) / q over the bins (Zhang & Sabuncu 2018), of which
-            0 is the cross-entropy. Towards 1, labels that the input cannot explain count less and less.
+        robustness: q, 0 to below 1: the sum over bins of target · (1 - share^q) / q (Zhang & Sabuncu 2018). 0 is the
+            cross-entropy; towards 1, labels that the input cannot explain count less and less.
         further: E, quantities beside the target, whose predictions follow the expectation.
         distributions: D, how many of the first quantities have a distribution, with as many bins each: outputs are
             (B, 1+E+D·K). A quantity without one adds its absolute error.

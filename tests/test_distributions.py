@@ -74,7 +74,8 @@ def test_robustness_bounds_the_cost_of_a_label_that_does_not_fit():
         truth = np.array([[target]], "float32")
         cost = {q: float(HistogramLoss(robustness=q, weight=0.0)(truth, output)) for q in (0.0, 1e-3, 0.7)}
         smeared = keras.ops.convert_to_numpy(HistogramLoss().smeared(truth, 40))[0]
-        assert cost[0.7] == pytest.approx(float((smeared * (1.0 - np.maximum(share, 1e-7) ** 0.7) / 0.7).sum()), rel=1e-4)
+        expected = (smeared * (1.0 - np.maximum(share, 1e-7) ** 0.7) / 0.7).sum()
+        assert cost[0.7] == pytest.approx(float(expected), rel=1e-4)
         assert cost[1e-3] == pytest.approx(cost[0.0], rel=0.02)  # 0 is the limit
         assert cost[0.7] <= 1.0 / 0.7
     with pytest.raises(ValueError, match="robustness"):

@@ -50,8 +50,9 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
 def _predicts(config: Config, record: dict[str, Any], maps: bool) -> str:
     quantity = config.target.quantity
     frames, members = config.temporal_frames, record.get("members")
-    apart = "successive camera frames" if config.frame_spacing_s is None else f"frames {config.frame_spacing_s:g} s apart"
-    seen = "one camera frame" if frames == 1 else f"{frames} {apart}, for the middle one"
+    spacing = config.frame_spacing_s
+    which = "successive camera frames" if spacing is None else f"camera frames {spacing:g} s apart"
+    seen = "one camera frame" if frames == 1 else f"{frames} {which}, for the middle one"
     where = "at every pixel of an image" if maps else "straight below the aircraft, as the lidar would have measured it"
     text = f"Predicts the {quantity.meaning}{' in km' * quantity.is_height}, {where}, from {seen}."
     if config.target.transform == "log":
