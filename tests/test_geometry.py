@@ -24,6 +24,7 @@ from cloudml_tf.config.load import parse_config
 from cloudml_tf.data.plane_sweep import Axes, heights_km, sweep
 from cloudml_tf.data.readers.flights import Flight, load_flight
 from cloudml_tf.data.readers.folders import flight_files
+from cloudml_tf.data.readers.ground_track import ground_speed
 from cloudml_tf.data.samples import Samples, build_samples
 from cloudml_tf.data.scaling import TargetScaling
 from cloudml_tf.diagnostics.check.findings import Finding, as_hint
@@ -193,6 +194,41 @@ def test_a_drifting_aircraft_moves_aside_too(tmp_path, settings):
     assert height(samples) == pytest.approx(2.0, abs=0.04)
     assert agreement(samples) > 0.98
     assert agreement(written(tmp_path / "b", images)[1]) < 0.9
+
+
+def test_a_camera_that_is_mounted_askew(tmp_path):
+    roll, pitch = 2.0 * WANDER, 0.02 * np.arange(FRAMES)
+    images = planted(2.0, roll=roll + 0.4, pitch=pitch - 0.3, drift_deg=6.0)
+    mounted = {"camera_roll_deg": 0.4, "camera_pitch_deg": -0.3, "camera_yaw_deg": -6.0}
+    samples = written(tmp_path / "a", images, mounted, roll=roll, pitch=pitch)[1]
+    assert height(samples) == pytest.approx(2.0, abs=0.05)
+    assert agreement(samples) > 0.98
+    assert samples.sight.geometry[0, 3:5] == pytest.approx([roll[0] + 0.4, pitch[0] - 0.3])
+    # The camera looks along 24 degrees: a wind from 204 comes from behind.
+    behind = {"camera_yaw_deg": -6.0, "drift": -6.0, "wind_speed": 8.0, "wind_from": 204.0}
+    assert height(written(tmp_path / "b", planted(2.0, wind=(8.0, 0.0)), behind)[1]) == pytest.approx(2.0, abs=0.05)
+
+
+def test_speed_and_course_follow_from_positions(tmp_path):
+    metres = SPEED * np.arange(FRAMES)
+    north, east = (metres * way(np.deg2rad(36.0)) / 111_195.0 for way in (np.cos, np.sin))
+    places = {"latitude": 60.0 + north, "longitude": -30.0 + east / np.cos(np.deg2rad(60.0))}
+    images = planted(2.0, drift_deg=6.0)
+    _, samples = written(tmp_path / "a", images, {"ground_speed": "positions", "course": "positions"}, **places)
+    assert samples.sight.geometry[:, 5:7] == pytest.approx(
+        np.tile(SPEED * np.array([np.cos(np.deg2rad(6.0)), np.sin(np.deg2rad(6.0))]), (len(samples.sight.geometry), 1)),
+        rel=2e-3,
+    )
+    assert height(samples) == pytest.approx(2.0, abs=0.05)
+    # A default source that is missing is replaced, and that is said; without positions the geometry is unknown.
+    folder = write_flight(tmp_path / "flights" / "b", navigation={"nav/altitude": np.full(40, 2e4)})
+    config = parse_config(tiny_content(tmp_path, {"target.name": "cloud_top_km", "data.geometry": {"pixel_m": 40.0}}))
+    flight = load_flight("b", flight_files(folder, config.data), config.data, config.target)
+    assert flight.motion.columns is not None
+    assert "no dataset" in flight.motion.missing["ground_speed"]
+    assert flight.motion.columns[:, 5] == pytest.approx(
+        ground_speed(flight.time_s, flight.latitude_deg, flight.longitude_deg)
+    )
 
 
 def test_images_that_lie_otherwise(tmp_path):

@@ -19,9 +19,10 @@ from cloudml_tf.data.readers.clocks import read_times
 from cloudml_tf.data.readers.flag_values import read_flags
 from cloudml_tf.data.readers.flights import Flight, load_flight
 from cloudml_tf.data.readers.frames import read_frames
+from cloudml_tf.data.readers.ground_track import course
 from cloudml_tf.data.readers.lidar import read_profiles
 from cloudml_tf.data.readers.packing import FILLS_NOT_DECLARED, impossible, packing_of
-from cloudml_tf.data.readers.sun import course, sun_position
+from cloudml_tf.data.readers.sun import sun_position
 from cloudml_tf.data.sources import available_flights
 from cloudml_tf.utils.errors import DataError
 

@@ -5,6 +5,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
+POSITIONS = "positions"  # the source of what follows from the positions of the frames
 SOURCE = "a number, `navigation:DATASET`, `camera:DATASET`, or `camera:@ATTRIBUTE` of the file"
 
 
@@ -14,7 +15,12 @@ def _source(given: float | str | None) -> float | str | None:
     return given
 
 
+def _track(given: float | str | None) -> float | str | None:
+    return given if given == POSITIONS else _source(given)
+
+
 Source = Annotated[float | str | None, AfterValidator(_source)]
+Track = Annotated[float | str | None, AfterValidator(_track)]  # what follows from positions too
 
 
 class Geometry(BaseModel):
@@ -27,7 +33,10 @@ class Geometry(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     altitude: Source = Field("navigation:nav/altitude", description=f"Camera above sea level, m: {SOURCE}.")
-    ground_speed: Source = Field("navigation:nav/groundSpeed", description="Speed over ground, m/s.")
+    ground_speed: Track = Field(
+        "navigation:nav/groundSpeed",
+        description="Speed over ground, m/s; `positions` takes it from latitude and longitude, as a missing one is.",
+    )
     pixel_m: Source = Field("camera:@pixel_m", description="Side of a pixel at sea level straight below, m.")
     pixel_mrad: Source = Field(None, description="The same as an angle, mrad: set this one or pixel_m.")
     roll: Source = Field("navigation:nav/roll", description="Degrees; missing is 0, level.")
@@ -35,7 +44,19 @@ class Geometry(BaseModel):
     drift: Source = Field(
         None, description="Course over ground minus heading, degrees; where it is null, from `course`, else 0."
     )
-    course: Source = Field(None, description="Course over ground, degrees from north; with data.navigation.heading.")
+    course: Track = Field(
+        None, description="Course over ground, degrees from north, or `positions`; with data.navigation.heading."
+    )
+    camera_roll_deg: float = Field(
+        0.0, ge=-45, le=45, description="The camera's own tilt in the aircraft, added to roll: its boresight."
+    )
+    camera_pitch_deg: float = Field(0.0, ge=-45, le=45, description="The same for pitch.")
+    camera_yaw_deg: float = Field(
+        0.0,
+        ge=-180,
+        le=180,
+        description="How far the camera's forward direction is turned to the right of the heading.",
+    )
     wind_along: Source = Field(
         "navigation:weather/windAlongTrack",
         description="The clouds' wind along the track, m/s; from behind is positive.",

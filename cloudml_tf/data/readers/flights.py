@@ -74,7 +74,7 @@ def load_flight(name: str, files: FlightFiles, data: Data, target: Target, label
     sun, navigation_columns = read_navigation(files, data, time_s, total, beside, counts, place)
     motion = UNKNOWN
     if data.geometry is not None:
-        motion = read_geometry(data.geometry, files, data, time_s, total, row, beside)
+        motion = read_geometry(data.geometry, files, data, time_s, total, row, beside, place)
     by_name = {key[1]: values for key, values in {**columns, **navigation_columns}.items()}
     features = [by_name[f.name] for f in data.features]
     return Flight(

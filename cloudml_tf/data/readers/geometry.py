@@ -12,8 +12,9 @@ import h5py
 import numpy as np
 
 from cloudml_tf.config.data import Data, FlightFiles
-from cloudml_tf.config.geometry import Geometry
+from cloudml_tf.config.geometry import POSITIONS, Geometry
 from cloudml_tf.data.readers import hdf5
+from cloudml_tf.data.readers.ground_track import course, ground_speed
 from cloudml_tf.data.readers.navigation import rows_of_frames
 from cloudml_tf.data.readers.units import Wanted, convert
 from cloudml_tf.utils.errors import DataError
@@ -61,13 +62,16 @@ def read_geometry(
     total: int,
     row: np.ndarray,
     beside: np.ndarray,
+    place: np.ndarray,
 ) -> CameraMotion:
     """The geometry of each frame. `row` is its row in the camera file, `beside` that in a navigation without a clock.
+
+    `place` is its latitude and longitude, (2,N), NaN where unknown.
 
     Raises `DataError` for a source that was named and is missing or impossible; a default one is told in `missing`.
     """
     with contextlib.ExitStack() as open_files:
-        motion = _motion(_Sources(geometry, files, data, time_s, total, row, beside, open_files))
+        motion = _motion(_Sources(geometry, files, data, time_s, total, row, beside, place, open_files))
     if geometry.network_input and motion.columns is None:
         why = "; ".join(f"data.geometry.{name}: {reason}" for name, reason in motion.missing.items())
         raise DataError(f"{files.camera}: the network needs the camera's geometry, which is unknown: {why}")
@@ -78,12 +82,15 @@ def _motion(sources: "_Sources") -> CameraMotion:
     geometry, read, zero = sources.geometry, sources.read, np.zeros(len(sources.time_s))
     pixel = "pixel_m" if geometry.pixel_mrad is None else "pixel_mrad"
     size, altitude, speed = read(pixel), read("altitude"), read("ground_speed")
+    if speed is None and geometry.ground_speed is not None:
+        speed = sources.of_positions("ground_speed")
     if size is None or altitude is None or speed is None:
         return CameraMotion(None, sources.missing, False)
     scale = (altitude / size if pixel == "pixel_m" else 1000.0 / size) / sources.data.camera.downsample
     roll, pitch = (zero if (angle := read(field)) is None else angle for field in ("roll", "pitch"))
     roll = roll if geometry.roll_positive == "right wing down" else -roll
     pitch = pitch if geometry.pitch_positive == "nose up" else -pitch
+    roll, pitch = roll + geometry.camera_roll_deg, pitch + geometry.camera_pitch_deg
     drift = _drift(sources, zero)
     wind = _wind(sources, drift)
     ahead, aside = (zero, zero) if wind is None else wind
@@ -93,11 +100,12 @@ def _motion(sources: "_Sources") -> CameraMotion:
 
 
 def _drift(sources: "_Sources", zero: np.ndarray) -> np.ndarray:
-    """Course over ground minus heading, radians: the camera looks along the heading and moves along the course."""
+    """From where the camera looks to where it moves, radians: the course over ground, less heading and camera's yaw."""
     drift, course = sources.read("drift"), sources.read("course")
     if drift is None and course is not None:
         drift = course - sources.heading("data.geometry.course")
-    return zero if drift is None else np.deg2rad((drift + 180.0) % 360.0 - 180.0)
+    drift = (zero if drift is None else drift) - sources.geometry.camera_yaw_deg
+    return np.deg2rad((drift + 180.0) % 360.0 - 180.0)
 
 
 def _wind(sources: "_Sources", drift: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
@@ -105,7 +113,8 @@ def _wind(sources: "_Sources", drift: np.ndarray) -> tuple[np.ndarray, np.ndarra
     speed, blows_from = sources.read("wind_speed"), sources.read("wind_from")
     if speed is not None and blows_from is not None:
         # where it blows to, from the camera's axis to the right
-        to = np.deg2rad(blows_from + 180.0 - sources.heading("data.geometry.wind_from"))
+        looks = sources.heading("data.geometry.wind_from") + sources.geometry.camera_yaw_deg
+        to = np.deg2rad(blows_from + 180.0 - looks)
         return speed * np.cos(to), speed * np.sin(to)
     along, across = sources.read("wind_along"), sources.read("wind_across")
     if along is None or across is None:
@@ -124,6 +133,7 @@ class _Sources:
     total: int  # frames in the camera file
     row: np.ndarray  # (N,) in the camera file
     beside: np.ndarray  # (N,) in a navigation file without a clock
+    place: np.ndarray  # (2,N) latitude and longitude
     open_files: contextlib.ExitStack
     missing: dict[str, str] = field(default_factory=dict)
     opened: dict[str, h5py.File] = field(default_factory=dict)
@@ -149,12 +159,25 @@ class _Sources:
     def of_source(self, name: str, source: float | str) -> np.ndarray:
         """A number, an attribute or a dataset for each frame. Raises `DataError`."""
         where = "data.navigation.heading" if name == "heading" else f"data.geometry.{name}"
+        if source == POSITIONS:
+            found = self.of_positions(name)
+            if found is None:
+                raise DataError(f"{self.files.camera}: {where} is '{POSITIONS}', and the flight has none.")
+            return found
         if isinstance(source, int | float):
             return _possible(name, np.full(len(self.time_s), float(source)), where)
         role, _, place = source.partition(":")
         file = self.file(role, where, source)
         rows = self.attribute(file, place[1:], where) if place.startswith("@") else self.rows(file, name, place, role)
         return _possible(name, rows, f"{file.filename}: '{place}' ({where})")
+
+    def of_positions(self, name: str) -> np.ndarray | None:
+        """Speed or course of each frame from its positions; None without them."""
+        found = (course if name == "course" else ground_speed)(self.time_s, *self.place)
+        low, high = LIMITS.get(name, (0.0, 360.0))
+        with np.errstate(invalid="ignore"):
+            fits = (found >= low) & (found <= high)
+        return np.where(fits, found, np.nan) if fits.any() else None
 
     def file(self, role: str, where: str, source: str) -> h5py.File:
         """The camera or navigation file, open."""

@@ -11,8 +11,9 @@ import numpy as np
 
 from cloudml_tf.config.data import Data, Feature, FlightFiles, Navigation
 from cloudml_tf.data.readers import clocks, hdf5, times
+from cloudml_tf.data.readers.ground_track import course
 from cloudml_tf.data.readers.packing import FILLS_NOT_DECLARED, impossible
-from cloudml_tf.data.readers.sun import course, sun_position
+from cloudml_tf.data.readers.sun import sun_position
 from cloudml_tf.data.readers.units import convert
 from cloudml_tf.utils.errors import DataError
 

@@ -1,9 +1,6 @@
-"""The sun's place in the sky from time and position, and the course from positions. NumPy only."""
+"""The sun's place in the sky from time and position. NumPy only."""
 
 import numpy as np
-
-LEAST_STEP_DEG = 1e-5  # about a metre: positions closer than that give no course
-SMOOTHED_S = 10.0  # the course is that over this time: positions are rounded
 
 
 def sun_position(time_s: np.ndarray, latitude_deg: np.ndarray, longitude_deg: np.ndarray) -> np.ndarray:
@@ -27,23 +24,3 @@ def sun_position(time_s: np.ndarray, latitude_deg: np.ndarray, longitude_deg: np
     east = -np.cos(declination) * np.sin(hour_angle)
     zenith = np.rad2deg(np.arccos(np.clip(up, -1.0, 1.0)))
     return np.stack([zenith, np.rad2deg(np.arctan2(east, north)) % 360.0], axis=-1)
-
-
-def course(time_s: np.ndarray, latitude_deg: np.ndarray, longitude_deg: np.ndarray) -> np.ndarray:
-    """The direction of flight over ground, (N,) degrees from north, from positions; NaN where it is unknown.
-
-    In a cross wind an aircraft heads into the wind: its heading, which the image turns with, is then another.
-    """
-    found = np.full(len(time_s), np.nan)
-    known = np.flatnonzero(np.isfinite(latitude_deg) & np.isfinite(longitude_deg))
-    if len(known) < 2:
-        return found
-    seconds = time_s[known]
-    before, after = (np.interp(seconds + half, seconds, np.arange(len(known))) for half in (-SMOOTHED_S, SMOOTHED_S))
-    first, last = known[np.floor(before).astype(int)], known[np.ceil(after).astype(int)]
-    north = latitude_deg[last] - latitude_deg[first]
-    east = (longitude_deg[last] - longitude_deg[first] + 180.0) % 360.0 - 180.0
-    east = east * np.cos(np.deg2rad(latitude_deg[known]))
-    moved = np.hypot(north, east) > LEAST_STEP_DEG
-    found[known[moved]] = np.rad2deg(np.arctan2(east, north))[moved] % 360.0
-    return found

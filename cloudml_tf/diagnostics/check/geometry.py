@@ -57,6 +57,8 @@ def _parallax(flights: Sequence[Flight], few: Samples, sight: Sight, wind_error_
     known = f"the wind is known to {wind_error_m_s:g} m/s, which is {of_wind * wind_error_m_s:.2f} km"
     evidence = f"100 m of height move a cloud by {per_100_m:.2f} px in the {seconds:.3g} s of a sequence; "
     evidence += (wind if calm else known) + (f"; no {' and '.join(level)}, taken for level" if level else "")
+    if any("ground_speed" in flight.motion.missing for flight in flights):
+        evidence += "; no ground speed, taken from positions"
     if per_100_m < LEAST_PX:
         return Finding("warning", "geometry", evidence, "use more frames (temporal_frames): the outermost ones decide")
     action = "name data.geometry.wind_along and wind_across, or expect a bias of each flight" if calm else ""
