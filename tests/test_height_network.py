@@ -258,9 +258,10 @@ def test_flags_of_a_flight_that_is_unlike_the_training():
     geometry[:, ALTITUDE], geometry[:, 2], geometry[:, 5] = ALTITUDE_KM, SCALE, SPEED
     trained = [Range.of(column) for column in geometry[:, 1:].T]
     anything = Range(-1e9, -1e9, 1e9, 1e9)
-    ranges = TrainingRanges([anything], None, None, [], anything, trained)
+    ranges = TrainingRanges([anything], None, None, [], anything, trained, Range.of(np.full(4, 6.0)))
     geometry[1, ALTITUDE], geometry[2, 5], geometry[3, ROLL], geometry[4, 7] = 18.5, 215.0, 4.0, 2.5
-    assert outside_geometry(geometry, ranges).tolist() == [False, True, True, True, False, False]
+    span_s = np.array([6.1, 6.0, 6.0, np.nan, 6.0, 12.0])
+    assert outside_geometry(geometry, span_s, ranges).tolist() == [False, True, True, True, False, True]
     assert TrainingRanges.from_json(ranges.to_json()) == ranges
     plain = np.full((2, ROWS, COLUMNS, 1), 0.3)
     plain[1, ROWS // 2 - 3 :, :, 0] = 0.4

@@ -14,7 +14,7 @@ from pydantic import TypeAdapter
 from cloudml_tf.config.schema import Config
 from cloudml_tf.config.training import Augmentation
 from cloudml_tf.data.samples import Samples
-from cloudml_tf.nn.sightlines import GEOMETRY
+from cloudml_tf.nn.sightlines import GEOMETRY, TIME
 
 TAIL = 0.001  # share of the values below `low`, and above `high`
 
@@ -64,6 +64,7 @@ class TrainingRanges:
     label: Range  # in the target's own unit
     # Of `nn.sightlines.GEOMETRY` without the time, where the network reads it.
     geometry: list[Range] = field(default_factory=list)
+    span_s: Range | None = None  # from the first to the last frame of a sequence, with that geometry
 
     def to_json(self) -> dict[str, Any]:
         """Convert to a dictionary for a file."""
@@ -88,6 +89,9 @@ def fit_ranges(train: Samples, config: Config) -> TrainingRanges:
         features=_columns(train.features[rows]),
         label=Range.of(train.label),
         geometry=_columns(sight.geometry[rows, 1:]) if sight is not None and sight.network_input else [],
+        span_s=Range.of(np.ptp(sight.geometry[train.index, TIME], axis=1))
+        if sight is not None and sight.network_input
+        else None,
     )
 
 
@@ -112,6 +116,7 @@ def _columns(values: np.ndarray) -> list[Range]:
 
 # How far outside of the training a column of the geometry is flagged: a share of the range's ends, and in its own unit.
 GEOMETRY_SLACK = {"altitude_km": (0.05, 0.0), "pixels_per_radian": (0.05, 0.0), "forward_m_s": (0.05, 0.0)}
+SPAN_SLACK = 0.1  # share of the duration of a sequence
 OTHER_SLACK = (0.0, 3.0)  # degrees, and m/s across the track and of the wind
 SUN_SLACK_DEG = 1.0  # a sun this little outside the training range is not flagged
 FAR_SUN_DEG = 10.0  # a sun this far outside is worth a warning about the flight
@@ -132,9 +137,14 @@ def outside_sun(
     return found
 
 
-def outside_geometry(geometry: np.ndarray, ranges: TrainingRanges) -> np.ndarray:
-    """Which frames (n,9) have a geometry outside the training range, (n,); NaN is False."""
+def outside_geometry(geometry: np.ndarray, span_s: np.ndarray, ranges: TrainingRanges) -> np.ndarray:
+    """Which frames (n,9), whose sequences last so many seconds (n,), have a geometry outside the training range, (n,).
+
+    NaN is False.
+    """
     found = np.zeros(len(geometry), bool)
+    if ranges.span_s is not None:
+        found |= ranges.span_s.outside(span_s, SPAN_SLACK * ranges.span_s.high)
     for name, values, trained in zip(GEOMETRY[1:], geometry[:, 1:].T, ranges.geometry, strict=False):
         share, own = GEOMETRY_SLACK.get(name, OTHER_SLACK)
         found |= trained.outside(values, own + share * max(abs(trained.low), abs(trained.high)))

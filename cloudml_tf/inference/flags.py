@@ -114,7 +114,10 @@ def _outside_training(flight: Flight, frames: Frames, config: Config, ranges: Tr
     if flight.sun_angles_deg is not None:
         found["sun_outside_training"] = outside_sun(flight.sun_angles_deg, ranges, config.augmentation).any(axis=1)
     if ranges.geometry and flight.motion.columns is not None:
-        found["geometry_outside_training"] = outside_geometry(flight.motion.columns, ranges)
+        around = frames_around(flight, config)
+        whole, ends = (around >= 0).all(axis=1), flight.time_s[around[:, [0, -1]]]
+        span_s = np.where(whole, ends[:, 1] - ends[:, 0], np.nan)
+        found["geometry_outside_training"] = outside_geometry(flight.motion.columns, span_s, ranges)
     return found
 
 
