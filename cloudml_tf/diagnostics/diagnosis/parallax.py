@@ -14,7 +14,18 @@ from cloudml_tf.config.schema import Config
 from cloudml_tf.data.plane_sweep import positions_px, residual_px
 from cloudml_tf.data.samples import Samples
 from cloudml_tf.diagnostics.diagnosis.evidence import Attitude, Parallax
-from cloudml_tf.nn.sightlines import ALTITUDE, FORWARD, PITCH, RIGHT, ROLL, SCALE, TIME, WIND_FORWARD, WIND_RIGHT
+from cloudml_tf.nn.sightlines import (
+    ALTITUDE,
+    FORWARD,
+    PITCH,
+    RIGHT,
+    ROLL,
+    SCALE,
+    TIME,
+    WIND_FORWARD,
+    WIND_RIGHT,
+    km_per_wind,
+)
 
 LOOKED_AT, ASKED, AT_ONCE = 1000, 192, 32  # labels, spread evenly; those that the network is asked about, at once
 MOTION = [ROLL, PITCH, FORWARD, RIGHT, WIND_FORWARD, WIND_RIGHT]
@@ -55,7 +66,7 @@ def parallax_of(samples: Samples) -> Parallax:
         return Parallax(
             px_per_km=float(np.nanmedian(np.abs(apart[:, 1] - apart[:, 0]))) / 0.1,
             followed=float(np.isfinite(aside[:, others]).mean()),
-            km_per_m_s=float(np.nanmedian(below / (geometry[:, middle, FORWARD] - geometry[:, middle, WIND_FORWARD]))),
+            km_per_m_s=float(np.nanmedian(km_per_wind(geometry[:, middle], few.label))),
             calm=tuple(
                 few.flight_names[number] for number in np.unique(few.flight) if calm[few.flight == number].all()
             ),
