@@ -88,6 +88,12 @@ def test_a_flight_over_layers_of_other_heights_is_read_right(heights_file: Path,
     assert metrics["further"]["cloud_top_km"]["test"]["mae"] < 0.3
     assert metrics["training"]["best_epoch"] == 6
     arrays = np.load(run / "predictions.npz")
+    for name in ("test", "test_cloud_top_km"):
+        inside = (arrays[f"{name}_lower"] <= arrays[f"{name}_label"]) & (
+            arrays[f"{name}_label"] <= arrays[f"{name}_upper"]
+        )
+        of = {"test": "cloud_base_km"}.get(name, "cloud_top_km")
+        assert metrics["coverage"]["test"][of]["coverage"] == pytest.approx(inside.mean())
     thickness = arrays["test_cloud_top_km_prediction"] - arrays["test_prediction"]
     assert thickness.mean() == pytest.approx(0.3, abs=0.2)
     exported = metrics["export"]
@@ -107,6 +113,9 @@ def test_a_flight_over_layers_of_other_heights_is_read_right(heights_file: Path,
         assert (
             (found["cloud_base_altitude_lower"] <= found["cloud_base_altitude_upper"]).where(base.notnull(), True).all()
         )
+        assert top.attrs["ancillary_variables"] == "cloud_top_altitude_lower cloud_top_altitude_upper"
+        ends = [found[f"cloud_top_altitude_{end}"].where(top.notnull(), drop=True) for end in ("lower", "upper")]
+        assert (ends[0] <= ends[1]).all()
         np.testing.assert_allclose(again["cloud_top_altitude"], top, atol=1e-3)
         flags = found["quality_flag"].values
     assert (flags & MASKS[FLAGS.index("wind_unknown")]).all()

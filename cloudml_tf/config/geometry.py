@@ -65,8 +65,12 @@ class Geometry(BaseModel):
         "navigation:weather/windAcrossTrack",
         description="The clouds' wind across the track, m/s; to the right is positive.",
     )
-    wind_error_m_s: float = Field(
-        1.0, ge=0, description="Standard error of that wind, m/s; `check` says what it makes of a height."
+    wind_error_m_s: float | None = Field(
+        None,
+        ge=0,
+        le=50,
+        description="Standard error of that wind, m/s, beyond that of the training's wind: it widens the intervals of "
+        "heights, and `check` says by how much.",
     )
     wind_speed: Source = Field(
         None,

@@ -16,9 +16,11 @@ from cloudml_tf.config.schema import Config
 from cloudml_tf.data.samples import Examples
 from cloudml_tf.data.training_ranges import TrainingRanges
 from cloudml_tf.inference.export.formats import FORMATS, SavedModel, formats_in, joined_outputs, open_export
+from cloudml_tf.inference.intervals import Interval, head_intervals
 from cloudml_tf.utils.errors import NotFiniteError
 
-# "value", what the model knows of "lower", "upper" and "spread", and further quantities by name; (n, *P) each
+# "value", what the model knows of "lower", "upper" and "spread", and further quantities by name, with their ends behind
+# it ("cloud_top_km", "cloud_top_km_lower", …); (n, *P) each
 Values = dict[str, np.ndarray]
 Attend = Callable[[dict[str, np.ndarray]], Any]  # inputs of k sequences -> (k,T), see `introspection.attention_weights`
 
@@ -81,13 +83,15 @@ def open_record(record: ModelRecord, threads: int | None = None) -> Model:
         return Model(record, _exported(record, threads), intervals["level"], words)
     head, level = record.config.model.head, record.config.prediction.level
     words = "" if head == "point" else f"of the {head} head, not calibrated"
+    geometry = record.config.data.geometry
+    if words and geometry is not None and geometry.wind_error_m_s:
+        words += f", widened for a wind that is known to {geometry.wind_error_m_s:g} m/s"
     predict, attend = _run(record)
     return Model(record, predict, level if words else None, words, attend)
 
 
 def _run(record: ModelRecord) -> tuple[Callable[[Examples], Values], Attend]:
     from cloudml_tf.data.scaling import Scaling
-    from cloudml_tf.inference.heads import MemberHead
     from cloudml_tf.models import share_frames, shares_frames
     from cloudml_tf.nn.heads import POINT
     from cloudml_tf.nn.introspection import attention_weights, reads_sequences
@@ -96,9 +100,8 @@ def _run(record: ModelRecord) -> tuple[Callable[[Examples], Values], Attend]:
     from cloudml_tf.train.tf_dataset import predict_batches
 
     config, description = record.config, record.description
-    head, scaling = MemberHead.of(config, description), Scaling.from_json(description["scaling"])
+    scaling = Scaling.from_json(description["scaling"])
     target = scaling.target
-    tail = 0.5 * (1.0 - config.prediction.level)
 
     @cache
     def network(frame_shape: tuple[int, ...]) -> Any:
@@ -117,12 +120,22 @@ def _run(record: ModelRecord) -> tuple[Callable[[Examples], Values], Attend]:
         found = {"value": target.physical(point_values(output, examples))}
         beside = zip(config.target.further, scaling.further, output[:, POINT + 1 :].T, strict=False)
         found |= {name: each.physical(column) for name, each, column in beside}
-        if head.head != "point":  # a logarithm keeps order, so that quantiles need no smearing
-            ends = {"lower": head.quantile(output, tail), "upper": head.quantile(output, 1.0 - tail)}
-            found |= {key: target.untransform(end) for key, end in ends.items()}
+        for name, ends in head_intervals(output, examples, config, scaling).items():
+            before = "" if name == config.target.name else f"{name}_"
+            found |= {f"{before}{end}": values for end, values in zip(("lower", "upper"), ends, strict=True)}
         return _finite(found)
 
     return predict, lambda inputs: attention_weights(network(tuple(description["frame_shape"])), inputs)
+
+
+def intervals_of(values: Values, config: Config) -> dict[str, Interval]:
+    """The ends of the intervals among values, by the name of the quantity."""
+    before = {config.target.name: "", **{name: f"{name}_" for name in config.target.further}}
+    return {
+        name: (values[f"{start}lower"], values[f"{start}upper"])
+        for name, start in before.items()
+        if f"{start}lower" in values
+    }
 
 
 def _exported(record: ModelRecord, threads: int | None) -> Callable[[Examples], Values]:

@@ -111,6 +111,13 @@ def variables(
         other = QUANTITIES[name]
         about = {"standard_name": other.standard_name, "long_name": other.long_name, "units": other.unit}
         found[other.variable] = (dimensions, values[name].astype("float32"), about)
+        ends = [end for end in ("lower", "upper") if f"{name}_{end}" in values]
+        for end in ends:
+            of_end = {"long_name": f"{other.long_name}, {meanings[end]}", "units": other.unit}
+            of_end["comment"] = f"interval {model.interval}"
+            found[f"{other.variable}_{end}"] = (dimensions, values[f"{name}_{end}"].astype("float32"), of_end)
+        if ends:
+            about["ancillary_variables"] = " ".join(f"{other.variable}_{end}" for end in ends)
     if ancillary:
         attributes["ancillary_variables"] = " ".join(ancillary)
     return found

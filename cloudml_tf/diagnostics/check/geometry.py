@@ -9,7 +9,7 @@ from cloudml_tf.data.plane_sweep import Sight, positions_px
 from cloudml_tf.data.readers.flights import Flight
 from cloudml_tf.data.samples import Samples
 from cloudml_tf.diagnostics.check.findings import Finding, setting
-from cloudml_tf.nn.sightlines import ALTITUDE, FORWARD, TIME
+from cloudml_tf.nn.sightlines import TIME, km_per_wind
 
 LOOKED_AT = 200  # labels, spread evenly
 TOO_HIGH = 0.01  # share of labels above the highest height that is tried
@@ -41,7 +41,7 @@ def _unknown(flights: Sequence[Flight]) -> Finding:
     return Finding("warning", "geometry", evidence, "name data.geometry.altitude, ground_speed and pixel_m")
 
 
-def _parallax(flights: Sequence[Flight], few: Samples, sight: Sight, wind_error_m_s: float) -> Finding:
+def _parallax(flights: Sequence[Flight], few: Samples, sight: Sight, wind_error_m_s: float | None) -> Finding:
     """How far 100 m of height move a cloud between the outermost frames, and what the wind adds."""
     geometry = sight.geometry[few.index]
     middle = geometry[:, geometry.shape[1] // 2]
@@ -50,11 +50,13 @@ def _parallax(flights: Sequence[Flight], few: Samples, sight: Sight, wind_error_
     apart = np.hypot(right[:, -1] - right[:, 0], ahead[:, -1] - ahead[:, 0])
     per_100_m = float(np.nanmedian(np.abs(apart[:, 1] - apart[:, 0]) / (height[1] - height[0]) * 0.1))
     seconds = float(np.median(geometry[:, -1, TIME] - geometry[:, 0, TIME]))
-    of_wind = float(np.nanmedian((middle[:, ALTITUDE] - height.mean()) / middle[:, FORWARD]))  # km for each m/s
+    of_wind = float(np.nanmedian(km_per_wind(middle, height.mean())))  # km for each m/s
     calm = [flight.name for flight in flights if not flight.motion.wind_known]
     level = sorted({field for flight in flights for field in flight.motion.missing} & {"roll", "pitch"})
     wind = f"the wind is unknown ({', '.join(calm)}), {of_wind:.2f} km for each m/s"
-    known = f"the wind is known to {wind_error_m_s:g} m/s, which is {of_wind * wind_error_m_s:.2f} km"
+    known = f"each m/s that the wind is wrong is {of_wind:.2f} km"
+    if wind_error_m_s is not None:
+        known = f"the wind is known to {wind_error_m_s:g} m/s, which is {of_wind * wind_error_m_s:.2f} km"
     evidence = f"100 m of height move a cloud by {per_100_m:.2f} px in the {seconds:.3g} s of a sequence; "
     evidence += (wind if calm else known) + (f"; no {' and '.join(level)}, taken for level" if level else "")
     if any("ground_speed" in flight.motion.missing for flight in flights):
