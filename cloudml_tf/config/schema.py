@@ -166,12 +166,9 @@ class Config(Settings):
                 f"Received: {geometry.network_input} and '{model.architecture}'"
             )
         if not model.sees_heights:
-            for name in ("height_shift_km", "second_layer"):
-                if getattr(self.augmentation, name):
-                    yield f"augmentation.{name} needs model.architecture 'cost_volume'; set it to 0"
+            if self.augmentation.height_shift_km:
+                yield "augmentation.height_shift_km needs model.architecture 'cost_volume'; set it to 0"
             return
-        if self.augmentation.second_layer and self.training.run_length > 1:
-            yield "augmentation.second_layer changes each sequence alone; it needs training.run_length 1"
         for field, value, fits, needed in (
             (
                 "target.name",
