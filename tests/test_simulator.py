@@ -104,6 +104,10 @@ CHANGES: dict[str, Any] = {
     "roll_std_deg": 1.0,
     "pitch_std_deg": 1.0,
     "attitude_time_s": 10.0,
+    "attitude_error_deg": 0.01,
+    "wind_along_m_s": 8.0,
+    "wind_across_m_s": -8.0,
+    "wind_error_m_s": 0.5,
     "regimes": DEFAULT_REGIMES[2:],
     "regime_spread": 0.5,
     "grid_m": 200.0,
@@ -119,6 +123,9 @@ CHANGES: dict[str, Any] = {
     "upper_layer_height_km": 9.0,
     "upper_layer_thickness_km": 0.3,
     "upper_layer_scale_m": 5000.0,
+    "lower_layer_fraction": 0.9,
+    "lower_layer_height_km": 0.6,
+    "lower_layer_optical_depth": 0.5,
     "aerosol_fraction": 0.6,
     "aerosol_optical_depth": 0.2,
     "aerosol_base_km": 0.1,
@@ -130,6 +137,7 @@ CHANGES: dict[str, Any] = {
     "sun_side_brightening": 0.9,
     "shadow_strength": 0.1,
     "diffusion_scale": 1.5,
+    "clouds_hide": True,
     "image_sees_lidar_cloud": False,
     "psf_sigma_px": 1.5,
     "read_noise": 0.02,
@@ -147,6 +155,7 @@ CHANGES: dict[str, Any] = {
     "lidar_saturation": 1.0,
     "lidar_detection_limit": 0.5,
     "clock_offset_s": 1.0,
+    "lidar_at_nadir": True,
     "boresight_rows_px": 3.0,
     "boresight_columns_px": 3.0,
     "swath_truth": True,
@@ -160,7 +169,7 @@ def reference() -> SimulatedFlight:
     return simulator.simulate_flight(tiny(**LAYERED), 0)
 
 
-LAYERED: dict[str, Any] = {"upper_layer_fraction": 0.4, "aerosol_fraction": 0.4}
+LAYERED: dict[str, Any] = {"upper_layer_fraction": 0.4, "lower_layer_fraction": 0.4, "aerosol_fraction": 0.4}
 
 
 def test_every_field_has_a_change_to_test() -> None:

@@ -51,6 +51,9 @@ def dataset_attributes(settings: SimulationConfig) -> dict[str, dict[str, Any]]:
     degrees = ("solarZenith", "sunAzGrd", "heading", "roll", "pitch", "latitude", "longitude")
     named: dict[str, dict[str, Any]] = {f"nav/{name}": {"units": "degrees"} for name in degrees}
     named["nav/altitude"] = {"units": "m"}
+    named["nav/groundSpeed"] = {"units": "m s-1"}
+    named["weather/windAlongTrack"] = {"units": "m s-1", "long_name": "wind at the clouds, from behind, forecast"}
+    named["weather/windAcrossTrack"] = {"units": "m s-1", "long_name": "wind at the clouds, to the right, forecast"}
     named["terrain/surfaceAlbedo"] = {"units": "1", "long_name": "surface albedo, map of 1 km"}
     named["weather/liftingCondensationLevel"] = {"units": "km", "long_name": "lifting condensation level, forecast"}
     named["Time/TimeUTC"] = {"units": "seconds since 1970-01-01 00:00:00 UTC"}

@@ -29,7 +29,9 @@ __all__ = ["SimulatedFlight", "simulate_flight", "simulate_flights", "write_flig
 METRES_PER_DEGREE = 111_195.0
 MAP_M = 1000.0  # resolution of the map of surface albedo
 FORECAST_ERROR_KM, FORECAST_MEMORY_S = 0.2, 120.0
+# The random streams of a flight.
 IMAGE_SCENE, LABEL_SCENE, SURFACE, ATTITUDE, CAMERA_NOISE, LIDAR_NOISE, FAULTS, INSTRUMENT, FORECAST = range(9)
+WIND, ATTITUDE_ERROR = range(9, 11)
 
 
 def wander(rng: np.random.Generator, count: int, std: float, memory: float) -> FloatField:
@@ -41,13 +43,16 @@ def wander(rng: np.random.Generator, count: int, std: float, memory: float) -> F
 
 
 def fly(settings: SimulationConfig, seed: list[int]) -> Track:
-    """The track of one flight: straight and level except for roll and pitch."""
+    """The track of one flight: straight and level except for roll and pitch; and how the wind moves the clouds."""
     rng = np.random.default_rng(seed)
     count = settings.frames_per_flight
     memory = settings.attitude_time_s / settings.frame_interval_s
     distance_m = settings.ground_speed_m_s * settings.frame_interval_s * np.arange(count)
-    roll_deg = wander(rng, count, settings.roll_std_deg, memory)
-    return Track(distance_m, roll_deg, wander(rng, count, settings.pitch_std_deg, memory))
+    roll_deg = -wander(rng, count, settings.roll_std_deg, memory)
+    pitch_deg = wander(rng, count, settings.pitch_std_deg, memory)
+    times_s = settings.frame_interval_s * np.arange(count)
+    ahead_m, right_m = distance_m - settings.wind_along_m_s * times_s, -settings.wind_across_m_s * times_s
+    return Track(distance_m, roll_deg, pitch_deg, ahead_m, right_m)
 
 
 def place(settings: SimulationConfig, regime: FlightRegime, times_s: FloatField) -> tuple[FloatField, FloatField]:
@@ -67,8 +72,9 @@ def day_of_year(start: datetime, times_s: FloatField) -> FloatField:
     return 1 + days % days_in_year
 
 
-def navigation_datasets(settings: SimulationConfig, regime: FlightRegime, track: Track) -> dict[str, np.ndarray]:
-    """Datasets (T,) of the navigation file, by path, for every exposure."""
+def navigation_datasets(leg: "Leg") -> dict[str, np.ndarray]:
+    """Datasets (T,) of the navigation file, by path, for every exposure; roll and pitch with their error."""
+    settings, regime, track = leg.settings, leg.regime, leg.track
     count = len(track.distance_m)
     latitude, longitude = place(settings, regime, settings.frame_interval_s * np.arange(count))
     constants = {
@@ -76,17 +82,20 @@ def navigation_datasets(settings: SimulationConfig, regime: FlightRegime, track:
         "sunAzGrd": regime.sun_azimuth_deg,
         "heading": regime.heading_deg,
         "altitude": settings.altitude_km * 1000,
+        "groundSpeed": settings.ground_speed_m_s,
     }
     single = {name: np.full(count, value, np.float32) for name, value in constants.items()}
-    single |= {"roll": track.roll_deg.astype(np.float32), "pitch": track.pitch_deg.astype(np.float32)}
+    error_deg = settings.attitude_error_deg * leg.random(ATTITUDE_ERROR).standard_normal((2, count))
+    attitude = {"roll": track.roll_deg + error_deg[0], "pitch": track.pitch_deg + error_deg[1]}
+    single |= {name: values.astype(np.float32) for name, values in attitude.items()}
     return {f"nav/{name}": value for name, value in {**single, "latitude": latitude, "longitude": longitude}.items()}
 
 
 def ancillary_datasets(leg: "Leg", scene: CloudScene) -> dict[str, np.ndarray]:
     """Datasets (T,) of the navigation file that come from maps and forecasts, by path.
 
-    The surface albedo below the aircraft from a one-kilometre map, and the cloud-base level from a forecast, in km,
-    with an error that lasts for minutes.
+    The surface albedo below the aircraft from a one-kilometre map; and from a forecast, with errors that last for
+    minutes, the cloud-base level in km, and the wind that carries the clouds in m/s: from behind, and to the right.
     """
     settings = leg.settings
     albedo = radiance.surface_albedo(scene, settings, leg.seed(SURFACE))
@@ -94,10 +103,14 @@ def ancillary_datasets(leg: "Leg", scene: CloudScene) -> dict[str, np.ndarray]:
     sampler = camera.StripSampler((albedo.shape[0], albedo.shape[1]), scene.grid_m)
     below = sampler.corners(leg.track.distance_m, np.zeros_like(leg.track.distance_m))
     memory = FORECAST_MEMORY_S / settings.frame_interval_s
-    error_km = wander(leg.random(FORECAST), len(leg.track.distance_m), FORECAST_ERROR_KM, memory)
+    count, of_wind = len(leg.track.distance_m), leg.random(WIND)
+    error_km = wander(leg.random(FORECAST), count, FORECAST_ERROR_KM, memory)
+    error_m_s = [wander(of_wind, count, settings.wind_error_m_s, memory) for _ in range(2)]
     named = {
         "terrain/surfaceAlbedo": sampler.look_up(sampler.wrap(coarse), below),
         "weather/liftingCondensationLevel": leg.regime.base_height_km + error_km,
+        "weather/windAlongTrack": settings.wind_along_m_s + error_m_s[0],
+        "weather/windAcrossTrack": settings.wind_across_m_s + error_m_s[1],
     }
     return {name: values.astype(np.float32) for name, values in named.items()}
 
@@ -137,6 +150,7 @@ class Leg:
 
 def plan_leg(settings: SimulationConfig, index: int) -> Leg:
     """Weather, track, gain and clock of flight `index` (0-based)."""
+    settings = settings.of_flight(index)
     regime = settings.regime(index)
     instrument = np.random.default_rng([settings.seed, index, INSTRUMENT])
     gain = float(max(1 + settings.gain_drift * instrument.standard_normal(), 0.1))
@@ -181,6 +195,7 @@ def take_profiles(leg: Leg, scene: CloudScene) -> tuple[dict[str, np.ndarray], d
 def simulate_flight(settings: SimulationConfig, index: int) -> SimulatedFlight:
     """Flight `index` (0-based) as arrays; the same settings and index give the same bytes."""
     leg = plan_leg(settings, index)
+    settings = leg.settings
     scene = cloud_fields.build_cloud_scene(settings, leg.regime, leg.seed(LABEL_SCENE))
     lidar, truth = take_profiles(leg, scene)
     nadir = simulated_lidar.nadir_optical_depth(leg.track, scene, settings)
@@ -190,7 +205,7 @@ def simulate_flight(settings: SimulationConfig, index: int) -> SimulatedFlight:
     frames = {"nadir_optical_depth": nadir}
     if settings.swath_truth:
         frames["swath_optical_depth"] = camera.swath_optical_depth(leg.track, scene, settings)
-    navigation = navigation_datasets(settings, leg.regime, leg.track) | ancillary_datasets(leg, scene)
+    navigation = navigation_datasets(leg) | ancillary_datasets(leg, scene)
     kept = spoil(signal, navigation, settings, leg.random(FAULTS))
     times_s = leg.start.timestamp() + settings.frame_interval_s * np.arange(len(signal))
     return SimulatedFlight(
