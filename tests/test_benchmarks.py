@@ -47,6 +47,7 @@ COMMANDS: dict[str, list[list[str]]] = {  # script: arguments of one call after 
     "fuzz": [["--target", name, "--cases", "20", "--without-atheris"] for name in ("config", "flights")],
     "gpu_step": [["--estimate"], ["--tiny", "--rounds", "1", "--steps", "2"]],
     "heights": [[LES3D, "--home", "heights", "--out", "out", "--flights", "cu01", "--set", "training.max_epochs=1"]],
+    "heights_preset": [[str(ROOT / "configs/tier1_base.json"), *sets(f"{SHORT}=120")]],
     "inference": [[EXAMPLE, "--sequences", "32", "--batch-size", "16", "--rounds", "1"]],
     "input": [[EXAMPLE, "--rounds", "1", "--steps", "2"]],
     "lambda_sweep": [["--out", "pictures", "--home", "runs", *ONE_EPOCH]],

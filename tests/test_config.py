@@ -85,11 +85,17 @@ def test_tier1_is_the_originals_phase_3() -> None:
     assert config.data.path is None
 
 
-def test_tier1_base_differs_in_the_target_alone() -> None:
-    first, second = (load_config(ROOT / f"configs/{name}.json").model_dump() for name in ("tier1", "tier1_base"))
-    assert {key for key in first if first[key] != second[key]} == {"experiment_name", "target", "data"}
-    assert {**second["data"], "geometry": None} == first["data"]  # of a height it is read by default
-    assert second["target"]["name"] == "cloud_base_km"
+def test_tier1_base_keeps_the_recipe_and_asks_for_heights() -> None:
+    names = ("tier1", "tier1_base", "tier1_base_thermal")
+    first, solar, thermal = (load_config(ROOT / f"configs/{name}.json").model_dump() for name in names)
+    assert {key for key in first if first[key] != solar[key]} == {"experiment_name", "target", "data", "model"}
+    assert {key for key in solar if solar[key] != thermal[key]} == {"experiment_name", "data"}
+    for base, preset in ((solar, "heights"), (thermal, "heights_thermal")):
+        assert base["target"]["name"] == "cloud_base_km"
+        assert base["model"]["architecture"] == "cost_volume"
+        assert base["data"]["simulation"]["preset"] == preset
+        assert base["data"]["geometry"]["network_input"]  # of a height it is read by default
+    assert not thermal["data"]["sun_angles"]  # a thermal camera needs no sun
 
 
 @pytest.mark.parametrize(

@@ -7,10 +7,11 @@ from flight_files import tiny_content
 from test_geometry import ALTITUDE_KM, SCALE, SPEED, texture
 
 from cloudml_tf.config.coverage import can_set
+from cloudml_tf.config.geometry import Geometry
 from cloudml_tf.config.load import parse_config
 from cloudml_tf.config.training import Augmentation
 from cloudml_tf.data.augmentation import SequenceAugmentation
-from cloudml_tf.data.plane_sweep import LEAST_CONTRAST, contrast
+from cloudml_tf.data.plane_sweep import contrast
 from cloudml_tf.data.training_ranges import Range, TrainingRanges, outside_geometry
 from cloudml_tf.losses import HistogramLoss
 from cloudml_tf.metrics import R2, MeanAbsoluteError
@@ -265,4 +266,4 @@ def test_flags_of_a_flight_that_is_unlike_the_training():
     assert TrainingRanges.from_json(ranges.to_json()) == ranges
     plain = np.full((2, ROWS, COLUMNS, 1), 0.3)
     plain[1, ROWS // 2 - 3 :, :, 0] = 0.4
-    assert (contrast(plain, (ROWS // 2, COLUMNS // 2)) > LEAST_CONTRAST).tolist() == [False, True]
+    assert (contrast(plain, (ROWS // 2, COLUMNS // 2)) > Geometry().least_contrast).tolist() == [False, True]

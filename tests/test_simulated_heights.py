@@ -1,14 +1,16 @@
 """The simulator's preset of heights: planted signs of geometry, layers, wind; and older presets as they were."""
 
+from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 import pytest
 
 from cloudml_tf.config.simulation import HEIGHT_REGIMES, FlightRegime, SimulationConfig
 from cloudml_tf.data.plane_sweep import heights_km, sweep
 from cloudml_tf.data.simulation import simulator
-from cloudml_tf.data.simulation.files import SimulatedFlight
+from cloudml_tf.data.simulation.files import SimulatedFlight, dataset_attributes, write_flight
 from cloudml_tf.nn.sightlines import PITCH, ROLL, WIND_FORWARD, WIND_RIGHT
 
 DEPTH, BASE, TOP = (
@@ -47,9 +49,10 @@ def error_km(flight: SimulatedFlight, turned: tuple[int, ...] = ()) -> float:
 # --- signs
 
 
-@pytest.mark.parametrize("index", [0, 3])  # their winds have other signs
-def test_the_files_geometry_leads_to_the_top_and_no_sign_of_it_can_be_turned(index: int) -> None:
-    flight = flight_of(index, attitude_time_s=5.0, pitch_std_deg=0.2)
+# The winds of the two flights have other signs.
+@pytest.mark.parametrize(("index", "preset"), [(0, "heights"), (3, "heights"), (3, "heights_thermal")])
+def test_the_files_geometry_leads_to_the_top_and_no_sign_of_it_can_be_turned(index: int, preset: str) -> None:
+    flight = flight_of(index, preset=preset, attitude_time_s=5.0, pitch_std_deg=0.2)
     error = error_km(flight)
     assert error < 0.35
     for turned in (WIND_FORWARD, WIND_RIGHT, ROLL, PITCH):
@@ -106,6 +109,53 @@ def test_a_flights_own_number_takes_the_place_of_the_sets(name: str) -> None:
     for kind in ("camera", "lidar", "navigation"):
         for path, values in getattr(own, kind).items():
             np.testing.assert_array_equal(values, getattr(of_set, kind)[path])
+
+
+# --- a thermal camera
+
+FAULTLESS = {"thermal_drift_k": 0.0, "thermal_noise_k": 0.0, "gain_drift": 0.0, "surface_temperature_contrast_k": 0.0}
+LEVEL = {"roll_std_deg": 0.0, "pitch_std_deg": 0.0, "psf_sigma_px": 0.0, "thickness_at_unit_depth_km": 0.01}
+
+
+def temperature_k(flight: SimulatedFlight) -> np.ndarray:
+    """What the file says, (T,H,W)."""
+    attributes = dataset_attributes(flight.settings)["Product/Signal"]
+    return flight.camera["Product/Signal"] * attributes["scale_factor"] + attributes["add_offset"]
+
+
+def test_clouds_are_the_colder_the_higher_and_the_warmer_the_thinner() -> None:
+    def nadir(**own: float) -> tuple[np.ndarray, np.ndarray, SimulatedFlight]:
+        regime = HEIGHT_REGIMES[0].model_copy(update={"base_height_std_km": 0.0, **own})
+        flight = flight_of(0, preset="heights_thermal", regimes=(regime,), **FAULTLESS, **LEVEL)
+        return temperature_k(flight)[:, 16, 24], flight.truth["nadir_optical_depth"], flight
+
+    low, depth, flight = nadir(base_height_km=1.0)
+    high = nadir(base_height_km=3.0)[0]
+    day = flight.settings
+    assert day.surface_temperature_k != SimulationConfig().surface_temperature_k  # each day has its own
+    clear = depth == 0
+    assert low[clear] == pytest.approx(day.surface_temperature_k, abs=0.02)
+    colder = day.lapse_rate_k_km * (1 - np.exp(-0.5 * depth))  # of each km, as the emissivity has it
+    np.testing.assert_allclose(day.surface_temperature_k - low, 1.0 * colder, atol=0.15)
+    np.testing.assert_allclose(low - high, 2.0 * colder, atol=0.15)
+    thin = nadir(base_height_km=3.0, optical_depth_median=0.3)[0]
+    assert thin[~clear].mean() > high[~clear].mean() + 2
+
+
+def test_days_and_cameras_differ_by_kelvins_and_a_thermal_file_says_what_it_holds(tmp_path: Path) -> None:
+    settings = SimulationConfig(preset="heights_thermal", frames_per_flight=8, strip_width_m=2400.0)
+    legs = [simulator.plan_leg(settings, index) for index in range(8)]
+    surface, lapse, drift = np.transpose(
+        [(leg.settings.surface_temperature_k, leg.settings.lapse_rate_k_km, leg.drift_k) for leg in legs]
+    )
+    assert 1 < surface.std() < 8
+    assert 0.1 < lapse.std() < 0.6
+    assert 0.3 < drift.std() < 2
+    with h5py.File(write_flight(simulator.simulate_flight(settings, 0), tmp_path)["camera"]) as file:
+        signal = file["Product/Signal"]
+        assert {"units": "K", "long_name": "brightness temperature"}.items() <= dict(signal.attrs).items()
+        kelvin = signal[:] * signal.attrs["scale_factor"] + signal.attrs["add_offset"]
+    assert 230 < kelvin.min() < kelvin.max() < 310
 
 
 # --- older presets

@@ -139,6 +139,7 @@ CHANGES: dict[str, Any] = {
     "diffusion_scale": 1.5,
     "clouds_hide": True,
     "image_sees_lidar_cloud": False,
+    "camera_kind": "thermal",
     "psf_sigma_px": 1.5,
     "read_noise": 0.02,
     "shot_noise": 0.05,
@@ -163,6 +164,18 @@ CHANGES: dict[str, Any] = {
 }
 
 
+THERMAL: dict[str, Any] = {  # the same, of a thermal camera
+    "surface_temperature_k": 280.0,
+    "surface_temperature_spread_k": 1.0,
+    "surface_temperature_contrast_k": 1.0,
+    "lapse_rate_k_km": 5.0,
+    "lapse_rate_spread_k_km": 0.1,
+    "thermal_absorption": 1.0,
+    "thermal_noise_k": 0.5,
+    "thermal_drift_k": 3.0,
+}
+
+
 @pytest.fixture(scope="module")
 def reference() -> SimulatedFlight:
     """A flight with a share of every layer, so that each setting has something to act on."""
@@ -174,13 +187,19 @@ LAYERED: dict[str, Any] = {"upper_layer_fraction": 0.4, "lower_layer_fraction": 
 
 def test_every_field_has_a_change_to_test() -> None:
     # flight_count is the length of the set: test_a_set_is_written_once.
-    assert CHANGES.keys() | {"flight_count"} == SimulationConfig.model_fields.keys()
+    assert CHANGES.keys() | THERMAL.keys() | {"flight_count"} == SimulationConfig.model_fields.keys()
 
 
 @pytest.mark.parametrize("name", CHANGES)
 def test_every_setting_moves_the_flight(name: str, reference: SimulatedFlight) -> None:
     changed = simulator.simulate_flight(tiny(**{**LAYERED, name: CHANGES[name]}), 0)
     assert not same(reference, changed)
+
+
+@pytest.mark.parametrize("name", THERMAL)
+def test_every_setting_of_a_thermal_camera_moves_its_flight(name: str) -> None:
+    plain, changed = (tiny(**LAYERED, camera_kind="thermal", **more) for more in ({}, {name: THERMAL[name]}))
+    assert not same(simulator.simulate_flight(plain, 0), simulator.simulate_flight(changed, 0))
 
 
 def test_the_same_settings_give_the_same_bytes(reference: SimulatedFlight) -> None:

@@ -96,6 +96,12 @@ class Geometry(BaseModel):
     sweep_top_km: float = Field(
         6.0, gt=0, le=25, description="Highest height that is tried, by the plane sweep and by a cost volume."
     )
+    least_contrast: float = Field(
+        0.02,
+        ge=0,
+        description="Spread over mean of the grey values around nadir, below which `predict` flags little texture; "
+        "0.0005 for brightness temperatures in K, whose mean is large.",
+    )
     sweep_step_km: float = Field(0.1, gt=0, le=1, description="Step of the heights that are tried.")
 
     @model_validator(mode="after")

@@ -4,7 +4,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-PresetName = Literal["default", "hard", "weak_signal", "no_signal", "heights"]
+PresetName = Literal["default", "hard", "weak_signal", "no_signal", "heights", "heights_thermal"]
 
 MOST_CELLS = 5e8  # in a cloud strip; a field of them takes 2 GB, and a flight needs several
 
@@ -145,6 +145,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "lidar_at_nadir": True,
     },
 }
+PRESETS["heights_thermal"] = {**PRESETS["heights"], "camera_kind": "thermal"}
 
 
 class SimulationConfig(BaseModel):
@@ -239,7 +240,22 @@ class SimulationConfig(BaseModel):
         True, description="False: the camera sees an unrelated cloud field, so imagery holds no label."
     )
 
+    # --- emission, of a thermal camera
+    surface_temperature_k: float = Field(290.0, description="Mean temperature of the surface, K.", gt=200, le=340)
+    surface_temperature_spread_k: float = Field(4.0, description="Std of it from flight to flight, K.", ge=0, le=20)
+    surface_temperature_contrast_k: float = Field(0.3, description="Std of it along a flight, K.", ge=0, le=20)
+    lapse_rate_k_km: float = Field(6.5, description="Cooling of the air with height, K/km.", ge=0, le=10)
+    lapse_rate_spread_k_km: float = Field(0.3, description="Std of it from flight to flight, K/km.", ge=0, le=1)
+    thermal_absorption: float = Field(
+        0.5, description="Infrared absorption over visible optical depth of a cloud.", gt=0, le=2
+    )
+    thermal_noise_k: float = Field(0.08, description="Noise of a pixel, K.", ge=0, le=5)
+    thermal_drift_k: float = Field(1.0, description="Std of the camera's offset from flight to flight, K.", ge=0, le=10)
+
     # --- camera
+    camera_kind: Literal["solar", "thermal"] = Field(
+        "solar", description="What the camera measures: reflectance of sunlight, or brightness temperature in K."
+    )
     psf_sigma_px: float = Field(0.6, description="Gaussian point spread, pixels.", ge=0, le=5)
     read_noise: float = Field(0.0015, description="Read noise, reflectance units.", ge=0, le=0.2)
     shot_noise: float = Field(0.006, description="Shot noise: noise = this * sqrt(reflectance).", ge=0, le=0.3)

@@ -14,7 +14,6 @@ from cloudml_tf.config.geometry import Geometry
 from cloudml_tf.nn.sightlines import ALTITUDE, TIME, motion_px_km, nadir_px
 
 WINDOW, SIGMA_PX = 7, 2.0
-LEAST_CONTRAST = 0.02  # spread over mean around nadir, below which there is little to compare
 FLATTEST = 1e-12  # variance below which a window has no texture
 LEAST_BELOW_KM = 0.5  # heights nearer to the camera are not tried
 AWAY_PX, FOLLOWED = np.arange(-3.0, 3.1, 0.5), 0.7  # where a window is looked for, and the correlation of one found

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from cloudml_tf.config.schema import Config
-from cloudml_tf.data.plane_sweep import LEAST_CONTRAST
 from cloudml_tf.data.readers.flights import Flight
 from cloudml_tf.data.sequences import frames_around, known_inputs
 from cloudml_tf.data.training_ranges import TrainingRanges, outside_geometry, outside_sun
@@ -60,8 +59,8 @@ def quality_flags(flight: Flight, frames: Frames, config: Config, ranges: Traini
         "opaque": opaque(frames.value, config, ranges),
         "below_training_labels": below_labels(frames.value, config, ranges),
     }
-    if flight.motion.network_input:
-        raised["little_texture"] = frames.texture < LEAST_CONTRAST
+    if flight.motion.network_input and config.data.geometry is not None:
+        raised["little_texture"] = frames.texture < config.data.geometry.least_contrast
         raised["wind_unknown"] = np.full(len(flight), not flight.motion.wind_known)
     if ranges is not None:
         raised |= _outside_training(flight, frames, config, ranges)

@@ -200,15 +200,19 @@ def vignette(settings: SimulationConfig) -> FloatField:
     return (1 - settings.vignetting * (rows**2 + columns**2) / 2).astype(np.float32)
 
 
+def blurred(aperture: FloatField, settings: SimulationConfig) -> FloatField:
+    """Frames (T, H, W) after the camera's point spread."""
+    if settings.psf_sigma_px == 0:
+        return aperture
+    sigma = (0, settings.psf_sigma_px, settings.psf_sigma_px)
+    return ndimage.gaussian_filter(aperture, sigma, mode="nearest", truncate=3)
+
+
 def record(
     aperture: FloatField, gain: float, settings: SimulationConfig, rng: np.random.Generator
 ) -> tuple[FloatField, FloatField]:
     """Recorded and noise-free reflectance, both (T, H, W): point spread, vignetting, gain, then noise."""
-    clean = aperture
-    if settings.psf_sigma_px > 0:
-        sigma = (0, settings.psf_sigma_px, settings.psf_sigma_px)
-        clean = ndimage.gaussian_filter(aperture, sigma, mode="nearest", truncate=3)
-    clean = clean * (vignette(settings) * np.float32(gain))
+    clean = blurred(aperture, settings) * (vignette(settings) * np.float32(gain))
     variance = settings.read_noise**2 + settings.shot_noise**2 * np.maximum(clean, 0)
     noise = rng.standard_normal(clean.shape, dtype=np.float32) * np.sqrt(variance)
     return clean + noise, clean

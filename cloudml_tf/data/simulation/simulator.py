@@ -1,8 +1,7 @@
 """Simulated flights with known truth: geometry and instruments here, physics in the modules it calls.
 
-`simulate_flight` returns arrays, `simulate_flights` a cached folder of instrument files. The imagery is solar
-(reflected sunlight), unlike the thermal infrared of the airborne data, because the network takes sun angles as inputs;
-another kind of camera would part from it in `take_images`. Each step and its file: docs/simulator.md.
+`simulate_flight` returns arrays, `simulate_flights` a cached folder of instrument files. Cameras are solar (reflected
+sunlight) or thermal, and part in `take_images`. Each step and its file: docs/simulator.md.
 """
 
 import hashlib
@@ -16,11 +15,11 @@ from scipy import ndimage
 
 from cloudml_tf.config import simulation as simulation_settings
 from cloudml_tf.config.simulation import FlightRegime, SimulationConfig
-from cloudml_tf.data.simulation import camera, cloud_fields, radiance
+from cloudml_tf.data.simulation import camera, cloud_fields, radiance, thermal
 from cloudml_tf.data.simulation import lidar as simulated_lidar
 from cloudml_tf.data.simulation.camera import Track
 from cloudml_tf.data.simulation.cloud_fields import CloudScene, FloatField
-from cloudml_tf.data.simulation.files import SimulatedFlight, write_flight
+from cloudml_tf.data.simulation.files import SimulatedFlight, packing, write_flight
 from cloudml_tf.utils.files import whole_folder
 from cloudml_tf.utils.locks import alone_at
 
@@ -31,7 +30,7 @@ MAP_M = 1000.0  # resolution of the map of surface albedo
 FORECAST_ERROR_KM, FORECAST_MEMORY_S = 0.2, 120.0
 # The random streams of a flight.
 IMAGE_SCENE, LABEL_SCENE, SURFACE, ATTITUDE, CAMERA_NOISE, LIDAR_NOISE, FAULTS, INSTRUMENT, FORECAST = range(9)
-WIND, ATTITUDE_ERROR = range(9, 11)
+WIND, ATTITUDE_ERROR, DAY = range(9, 12)
 
 
 def wander(rng: np.random.Generator, count: int, std: float, memory: float) -> FloatField:
@@ -138,6 +137,7 @@ class Leg:
     track: Track
     gain: float
     clock_offset_s: float
+    drift_k: float = 0.0  # offset of a thermal camera
 
     def seed(self, stream: int) -> list[int]:
         """Seed of one random stream of this flight, so that one setting cannot shift another's draws."""
@@ -159,18 +159,29 @@ def plan_leg(settings: SimulationConfig, index: int) -> Leg:
     # Regimes repeat when there are more flights than regimes; their dates must not.
     start += timedelta(weeks=4 * (index // len(settings.regimes)))
     track = fly(settings, [settings.seed, index, ATTITUDE])
-    return Leg(settings, index, regime, start, track, gain, clock_offset_s)
+    if settings.camera_kind == "solar":
+        return Leg(settings, index, regime, start, track, gain, clock_offset_s)
+    day = np.random.default_rng([settings.seed, index, DAY])
+    settings = thermal.of_day(settings, day)
+    drift_k = float(settings.thermal_drift_k * day.standard_normal())
+    return Leg(settings, index, regime, start, track, gain, clock_offset_s, drift_k)
 
 
 def take_images(leg: Leg, scene: CloudScene) -> tuple[np.ndarray, float]:
-    """Counts uint16 (T, H, W) of every exposure, and the mean signal over the rms noise."""
+    """Counts uint16 (T, H, W) of every exposure; and the mean signal, in K its spread, over the rms noise."""
     settings = leg.settings
-    light = radiance.light_scene(scene, settings, leg.regime, leg.seed(SURFACE))
-    aperture = camera.observe(leg.track, scene, light, settings)
-    recorded, clean = camera.record(aperture, leg.gain, settings, leg.random(CAMERA_NOISE))
-    counts = np.clip(np.rint(recorded / settings.signal_scale_factor), 0, 65_535).astype(np.uint16)
-    noise = max(float((recorded - clean).std()), 1e-12)
-    return counts, float(clean.mean()) / noise
+    if settings.camera_kind == "thermal":
+        aperture = thermal.observe(leg.track, scene, settings, leg.seed(SURFACE))
+        recorded, clean = thermal.record(aperture, leg.gain, leg.drift_k, settings, leg.random(CAMERA_NOISE))
+        signal = float(clean.std())
+    else:
+        light = radiance.light_scene(scene, settings, leg.regime, leg.seed(SURFACE))
+        aperture = camera.observe(leg.track, scene, light, settings)
+        recorded, clean = camera.record(aperture, leg.gain, settings, leg.random(CAMERA_NOISE))
+        signal = float(clean.mean())
+    scale, offset = packing(settings)
+    counts = np.clip(np.rint((recorded - offset) / scale), 0, 65_535).astype(np.uint16)
+    return counts, signal / max(float((recorded - clean).std()), 1e-12)
 
 
 def take_profiles(leg: Leg, scene: CloudScene) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
@@ -217,6 +228,7 @@ def simulate_flight(settings: SimulationConfig, index: int) -> SimulatedFlight:
         truth=truth | {name: value[kept] for name, value in frames.items()},
         facts={
             "gain": leg.gain,
+            "drift_k": leg.drift_k,
             "clock_offset_s": leg.clock_offset_s,
             "boresight_rows_px": settings.boresight_rows_px,
             "boresight_columns_px": settings.boresight_columns_px,
