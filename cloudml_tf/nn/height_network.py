@@ -31,11 +31,11 @@ from cloudml_tf.nn.saved import Saved
 from cloudml_tf.nn.sightlines import GEOMETRY as COLUMNS
 
 STRIP, COMPARED, NUMBERS = "strip", "compared", "numbers"  # the outputs of the frame model, beside the geometry
-STRIP_ROWS, COMPARED_ROWS = 19, 5  # rows around nadir that are read, and that features are compared on
-STRIP_WIDTHS, PIXEL_FEATURES, GROUP = (16, 16, 16), 24, 4  # of the strip encoder; features that are correlated together
-PLACES = (-4, -2, 0, 2, 4)  # pixels along the track around nadir at which frames are compared
+STRIP_ROWS, COMPARED_ROWS = 19, 5
+STRIP_WIDTHS, PIXEL_FEATURES, GROUP = (8, 8), 16, 4
+PLACES = (-3, 0, 3)
 PAIR_UNITS = 16  # size of the vector of a pair of frames
-HEIGHT_UNITS, KERNEL, DEPTH = 24, 5, 3  # of the convolutions over heights
+HEIGHT_UNITS, KERNEL, DEPTH = 16, 5, 1
 HEIGHTS = ("top", "base")
 THICKEST_KM, USUAL_KM = 2.0, 0.35  # a cloud's thickness: its largest, and the mean that training starts from
 
