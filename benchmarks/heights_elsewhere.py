@@ -1,8 +1,8 @@
 """A network of heights on simulated flights that are unlike its training.
 
-`python benchmarks/heights_elsewhere.py RUN`, of a run of `configs/tier1_base.json`. New flights of the held-out kind are
-flown with other winds, with the wind's forecast and without, and at other altitudes, speeds, pixels and frame rates. A
-flagged frame is one with `geometry_outside_training` or `wind_unknown`.
+`python benchmarks/heights_elsewhere.py RUN`, of a run of `configs/tier1_base.json`. New flights of the held-out kind
+are flown with other winds, with the wind's forecast and without, and at other altitudes, speeds, pixels and frame
+rates. A flagged frame is one with `geometry_outside_training` or `wind_unknown`.
 """
 
 import argparse
