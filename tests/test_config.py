@@ -88,8 +88,12 @@ def test_tier1_is_the_originals_phase_3() -> None:
 def test_tier1_base_keeps_the_recipe_and_asks_for_heights() -> None:
     names = ("tier1", "tier1_base", "tier1_base_thermal")
     first, solar, thermal = (load_config(ROOT / f"configs/{name}.json").model_dump() for name in names)
-    assert {key for key in first if first[key] != solar[key]} == {"experiment_name", "target", "data", "model"}
-    assert {key for key in solar if solar[key] != thermal[key]} == {"experiment_name", "data"}
+    asked = {"experiment_name", "frame_spacing_s", "target", "data", "augmentation", "model", "loss", "training"}
+    assert {key for key in first if first[key] != solar[key]} == asked
+    assert {key for key in first["loss"] if first["loss"][key] != solar["loss"][key]} == {"base"}
+    assert solar["training"]["early_stopping_monitor"] == first["training"]["early_stopping_monitor"] == "val_r2"
+    changed = {"experiment_name", "target", "data", "augmentation"}
+    assert {key for key in solar if solar[key] != thermal[key]} == changed
     for base, preset in ((solar, "heights"), (thermal, "heights_thermal")):
         assert base["target"]["name"] == "cloud_base_km"
         assert base["model"]["architecture"] == "cost_volume"
