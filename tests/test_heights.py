@@ -12,9 +12,16 @@ from test_geometry import ALTITUDE_KM, SCALE, SPEED, counts
 from test_height_network import HEIGHT_MODEL, moving
 
 from cloudml_tf.commands.main import main
-from cloudml_tf.config.load import parse_config
+from cloudml_tf.config.load import load_config, parse_config
 from cloudml_tf.config.schema import Config
+from cloudml_tf.data.prepare import prepare
 from cloudml_tf.inference.flags import FLAGS, MASKS
+from cloudml_tf.nn.height_network import STRIP_ROWS
+from cloudml_tf.nn.introspection import frame_encoder_of
+from cloudml_tf.train.network import new_model
+from cloudml_tf.train.pretrain import pretrain
+from cloudml_tf.train.transfer import encoder_vectors, load_encoder
+from cloudml_tf.utils.console import Console
 
 FRAMES = 40
 QUICK = ("training.max_epochs=1", "output.export=false", "model.architecture=cost_volume_no_attention")
@@ -120,6 +127,26 @@ def test_a_flight_over_layers_of_other_heights_is_read_right(heights_file: Path,
         flags = found["quality_flag"].values
     assert (flags & MASKS[FLAGS.index("wind_unknown")]).all()
     assert not (flags & MASKS[FLAGS.index("geometry_outside_training")]).any()
+
+
+@pytest.mark.slow
+def test_the_content_encoder_is_pretrained_and_handed_over(heights_file: Path, tmp_path: Path):
+    short = {"pretraining": {"enabled": True, "max_epochs": 2, "batch_frames": 20, "frames_per_epoch": 100}}
+    config = load_config(heights_file, {**short, "target.further": []})
+    prepared = prepare(config)
+    pretrained = pretrain(config, prepared, tmp_path / "pretraining", Console(machine=True))
+    model = new_model(config, prepared)
+    encoder = frame_encoder_of(model)
+    assert encoder.input_shape[1] == STRIP_ROWS
+    before = encoder_vectors(model, prepared.parts["val"])
+    assert load_encoder(model, pretrained, config, prepared) == len(encoder.weights)
+    for own, given in zip(encoder.get_weights(), pretrained.weights(), strict=True):
+        np.testing.assert_array_equal(own, given)
+    after = encoder_vectors(model, prepared.parts["val"])
+    assert after.shape == before.shape == (len(prepared.parts["val"]), 2 * config.model.encoder_features)
+    assert np.abs(after - before).max() > 1e-3
+    picture = tmp_path / "pretraining" / "plots" / "reconstructions.png"
+    assert picture.is_file()
 
 
 def test_geometry_that_the_network_needs_and_files_lack_is_an_error(heights_file: Path, tmp_path: Path, capsys):

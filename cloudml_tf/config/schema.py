@@ -184,7 +184,6 @@ class Config(Settings):
             ("model.contrast_boxes", model.contrast_boxes, not model.contrast_boxes, "[]"),
             ("model.nadir_linear", model.nadir_linear, not model.nadir_linear, "false"),
             ("target.further", self.target.further, self._heights_come_first(), "heights before other quantities"),
-            ("pretraining.enabled", self.pretraining.enabled, not self.pretraining.enabled, "false"),
         ):
             if not fits:
                 yield f"model.architecture '{model.architecture}' needs {field} of {needed}. Received: {value}"
