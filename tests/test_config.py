@@ -20,7 +20,8 @@ from cloudml_tf.config.schema import Config
 from cloudml_tf.utils.errors import ConfigError, RunError
 
 ROOT = Path(__file__).parent.parent
-OTHERS = (SCHEMA_PATH.name, "search.json", "reproduce.json", "ablation.json")  # a schema, a search, two grids
+SEARCHES, GRIDS = ("search.json", "search_heights.json"), ("reproduce.json", "ablation.json", "ablation_heights.json")
+OTHERS = (SCHEMA_PATH.name, *SEARCHES, *GRIDS)
 SHIPPED = sorted(p for p in (ROOT / "configs").glob("*.json") if p.name not in OTHERS)
 
 
