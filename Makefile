@@ -38,6 +38,11 @@ lint: .venv/.tested
 quick: .venv/.tested
 	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist worksteal -m "not slow" --cov --cov-report=term --cov-fail-under=95 --durations=30
 
+# A wheel with the shipped configurations in it: `pip install dist/cloudml_tf-*.whl`, then `cloudml train tier1`.
+.PHONY: wheel
+wheel: .venv/bin/python
+	$(BIN)/uv build --quiet --wheel -o dist .
+
 test-all: test
 	$(BIN)/pytest -m slow
 

@@ -15,6 +15,7 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
+from cloudml_tf.config import shipped
 from cloudml_tf.config.mistakes import LONGEST_SHOWN, as_lines, models_at, shortened
 from cloudml_tf.config.renamed import RENAMED, rename, warn_of_old_names
 from cloudml_tf.config.schema import Config as Config
@@ -62,9 +63,9 @@ def resolve(content: dict[str, Any], overrides: Mapping[str, Any] | None, source
 def read_content(path: str | Path, kind: str = "configuration") -> dict[str, Any]:
     """The JSON object of a configuration file, not yet validated. Raises `ConfigError` where it is not one.
 
-    `kind` is what the file is for: a configuration, a search or a grid.
+    `kind` is what the file is for: a configuration, a search or a grid. A bare name is that of a shipped file.
     """
-    path = Path(path)
+    path = shipped.located(path)
     if path.is_dir():
         usual = path / "config.json"
         inside = [usual] if usual.is_file() and kind == "configuration" else sorted(path.glob("*.json"))
@@ -75,6 +76,8 @@ def read_content(path: str | Path, kind: str = "configuration") -> dict[str, Any
         content = plain_json.read(path)
     except FileNotFoundError:
         hint = did_you_mean(path, ".json") or f" {HOW_TO_GET[kind]}"
+        if path.parent == Path() and not path.suffix:
+            hint += f" Shipped are {', '.join(shipped.names())}."
         raise ConfigError(f"{path}: no such {kind} file.{hint}") from None
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read as a text file ({error}). Give a JSON file.") from None

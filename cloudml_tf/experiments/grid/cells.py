@@ -26,6 +26,7 @@ from cloudml_tf.config.data import Settings
 from cloudml_tf.config.load import parse_config, read_content, set_by_path, validated
 from cloudml_tf.config.run_folder import WHOLE, flat, has_begun, read_json
 from cloudml_tf.config.schema import Config
+from cloudml_tf.config.shipped import located
 from cloudml_tf.evaluation.scores import labels, texts
 from cloudml_tf.train.devices import refuse_workers
 from cloudml_tf.utils.console import Console
@@ -105,7 +106,7 @@ class Cell:
 def load_grid(path: Path, overrides: dict[str, Any]) -> Grid:
     """Read a grid file. `overrides` are applied to every cell's base."""
     grid = validated(Grid, read_content(path, "grid"), str(path))
-    base = read_content(path.parent / grid.base) if isinstance(grid.base, str) else grid.base
+    base = read_content(located(path).parent / grid.base) if isinstance(grid.base, str) else grid.base
     return grid.model_copy(update={"base": base, "set": {**grid.set, **overrides}})
 
 

@@ -17,6 +17,7 @@ from cloudml_tf.config.data import Settings
 from cloudml_tf.config.load import parse_config, read_content, set_by_path, validated
 from cloudml_tf.config.mistakes import explain
 from cloudml_tf.config.schema import Config
+from cloudml_tf.config.shipped import located
 from cloudml_tf.train.devices import refuse_workers
 from cloudml_tf.utils.errors import ConfigError
 
@@ -147,7 +148,7 @@ def load_search(path: str | Path, overrides: Mapping[str, Any] | None = None) ->
         elif key.startswith("space.") and isinstance(content.get("space"), dict):
             content["space"][key.removeprefix("space.")] = value
     search = validated(Search, content, str(path), [key for key in overrides or {} if key.startswith(own)])
-    base = read_content(path.parent / search.base) if isinstance(search.base, str) else dict(search.base)
+    base = read_content(located(path).parent / search.base) if isinstance(search.base, str) else dict(search.base)
     for key, value in {**search.set, **(overrides or {})}.items():
         if not key.startswith(own):
             set_by_path(base, key, value)
