@@ -11,15 +11,17 @@ import shutil
 import subprocess
 import sys
 import time
+import zipfile
 from pathlib import Path
 from typing import Any
 
 import pytest
 from snippets import NOTEBOOK, ROOT
 
-PARTS = ("cloudml_tf", "configs", "pyproject.toml", "README.md", "LICENSE", "colab_training.ipynb")
+PARTS = ("cloudml_tf", "configs", "pyproject.toml", "setup.py", "README.md", "LICENSE", "colab_training.ipynb")
 LIMIT_S = 1800  # it takes under five minutes on two cores that do nothing else
 OLDEST = os.environ.get("OLDEST_PYTHON", "python3.12")  # as in the Makefile
+INSTALL = 2  # the number of the cell that installs the package
 VERSIONS = {"pinned": (sys.executable, "constraints.txt"), "oldest": (OLDEST, "constraints-oldest.txt")}
 
 
@@ -45,6 +47,27 @@ def test_files_that_the_notebook_names_are_there() -> None:
     named = set(re.findall(r"\b(?:docs|configs|benchmarks)/[\w-]+\.\w+", text))
     assert {"docs/own-data.md", "configs/tutorial.json"} <= named
     assert [name for name in named if not (ROOT / name).is_file()] == []
+
+
+def test_the_notebook_finds_a_wheel_a_zip_or_says_what_it_needs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = [line for line in json.loads(NOTEBOOK.read_text())["cells"][INSTALL]["source"] if not line.startswith("%")]
+    code = compile("".join(source), "install", "exec")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit, match="Upload the wheel"):
+        exec(code, {})
+    with zipfile.ZipFile("cloudml_tf-main.zip", "w") as archive:
+        archive.writestr("cloudml_tf-main/pyproject.toml", "")
+    names: dict[str, Any] = {}
+    exec(code, names)
+    assert names["package"] == str(tmp_path / "cloudml_tf_copy/cloudml_tf-main")
+    (tmp_path / "cloudml_tf-0.2.0-py3-none-any.whl").write_bytes(b"")
+    exec(code, names)
+    assert names["package"] == str(tmp_path / "cloudml_tf-0.2.0-py3-none-any.whl")
+    monkeypatch.chdir(ROOT)
+    exec(code, names)
+    assert names["package"] == "."
 
 
 def environment(home: Path, python: str, constraints: str) -> dict[str, str]:
