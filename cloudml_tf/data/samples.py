@@ -70,6 +70,10 @@ class Examples(Protocol):
         """What a network is built for: `frame_shape` and, for sequences, `nadir`. Written into the run folder."""
 
     @property
+    def at_nadir(self) -> "Samples | None":
+        """Themselves, where they are sequences with one label each, at nadir."""
+
+    @property
     def single(self) -> tuple[int, ...]:
         """Channels that hold one number for each example."""
 
@@ -142,6 +146,11 @@ class Samples:
 
     def __len__(self) -> int:
         return len(self.label)
+
+    @property
+    def at_nadir(self) -> "Samples | None":
+        """Themselves; None along a track."""
+        return self if self.label.ndim == 1 else None
 
     def take(self, chosen: Any) -> Self:
         """A part of the sequences, by a mask or indices; the table stays shared."""

@@ -5,7 +5,7 @@ from statistics import NormalDist
 import numpy as np
 
 from cloudml_tf.config.schema import Config
-from cloudml_tf.data.samples import Examples, Samples
+from cloudml_tf.data.samples import Examples
 from cloudml_tf.data.scaling import Scaling
 from cloudml_tf.evaluation.uncertainty import with_error
 from cloudml_tf.inference.heads import MemberHead
@@ -43,8 +43,9 @@ def head_intervals(output: np.ndarray, examples: Examples, config: Config, scali
 def _of_wind(height_km: np.ndarray, examples: Examples, config: Config) -> np.ndarray:
     """The km on either side that the wind's error makes at `prediction.level`, (n,)."""
     error = None if config.data.geometry is None else config.data.geometry.wind_error_m_s
-    if not error or not isinstance(examples, Samples) or examples.sight is None:
+    samples = examples.at_nadir
+    if not error or samples is None or samples.sight is None:
         return np.zeros(len(height_km))
-    middle = examples.index[:, examples.index.shape[1] // 2]
+    middle = samples.index[:, samples.index.shape[1] // 2]
     deviations = NormalDist().inv_cdf(0.5 * (1.0 + config.prediction.level))
-    return deviations * error * np.abs(km_per_wind(examples.sight.geometry[middle], height_km))
+    return deviations * error * np.abs(km_per_wind(samples.sight.geometry[middle], height_km))

@@ -7,7 +7,7 @@ hour, most of it reading frames.
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeGuard
+from typing import Any
 
 import numpy as np
 
@@ -58,25 +58,26 @@ def look_at(prepared: Prepared, config: Config) -> Probes:
     """Run the quick probes, on data in memory."""
     parts = prepared.parts
     train = parts["train"]
+    sequences = _of_heights(train, config)
     return Probes(
         brightness=brightness(parts),
         shared_labels=shared_labels(parts),
         label_memory_s=label_memory_s(train),
-        parallax=parallax_of(train) if _at_nadir(train, config) else None,
+        parallax=None if sequences is None else parallax_of(sequences),
     )
 
 
 def moved(run: Path, config: Config, description: dict[str, Any], prepared: Prepared) -> dict[str, float]:
     """`parallax.spoilt_predictions` of a run that reads a height from several frames."""
-    test = prepared.parts["test"]
-    if not _at_nadir(test, config) or config.temporal_frames < 2 or not (run / "best.weights.h5").is_file():
+    test = _of_heights(prepared.parts["test"], config)
+    if test is None or config.temporal_frames < 2 or not (run / "best.weights.h5").is_file():
         return {}
     return spoilt_predictions(run, config, description, test)
 
 
-def _at_nadir(examples: Examples, config: Config) -> TypeGuard[Samples]:
-    """Whether these are sequences with a height at nadir."""
-    return isinstance(examples, Samples) and config.target.quantity.is_height and examples.label.ndim == 1
+def _of_heights(examples: Examples, config: Config) -> Samples | None:
+    """The sequences, where their label is a height at nadir."""
+    return examples.at_nadir if config.target.quantity.is_height else None
 
 
 def clocks_of(prepared: Prepared, config: Config) -> tuple[ClockFault, ...]:
