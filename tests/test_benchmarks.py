@@ -37,6 +37,7 @@ COMMANDS: dict[str, list[list[str]]] = {  # script: arguments of one call after 
         ["--home", "archive", "--kill", "--flights", "4", "--frames", "60"],
         ["--home", "archive", "--prepare", "--frames", "60"],
     ],
+    "calibrate": [["--flights", "2", "--frames", "300", "--labels", "5", "--epochs", "1"]],
     "check_faults": [["--seeds", "1"]],
     "collapse": [["--out", "pictures", *ONE_EPOCH]],
     "coverage": [["--members", "2", "--frames", "240", "--out", "pictures", "--set", "training.max_epochs=1"]],

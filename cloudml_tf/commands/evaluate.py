@@ -52,7 +52,7 @@ def evaluate(source: Path, words: list[str], overrides: dict[str, Any], console:
     values = model.predict(examples)
     physical = values["value"]
     with np.errstate(divide="ignore", invalid="ignore"):  # of pixels that have no label
-        z = (scaling.transform(physical / scaling.smearing) - scaling.mean) / scaling.std
+        z = (scaling.learned(physical, scaling.smearing) - scaling.mean) / scaling.std
     metrics = {"model": str(source), **collect_scores({"test": examples}, {"test": z}, scaling, config)}
     intervals = {"test": intervals_of(values, config)}
     if intervals["test"] and model.level is not None:
@@ -63,6 +63,11 @@ def evaluate(source: Path, words: list[str], overrides: dict[str, Any], console:
         console.warn(
             f"{source}: was trained before the distributions of inputs were kept; whether these flights are of its "
             "kind is not judged. Train it again for that."
+        )
+    if record.calibration is not None:
+        console.warn(
+            f"the model is calibrated: {record.calibration.words}. Of that flight these labels are among those scored; "
+            "of another one the calibration says nothing"
         )
     _add_baselines(metrics, examples, record, scaling, console)
     return Evaluation(record, examples, scaling, z, metrics, model.attend)

@@ -12,7 +12,7 @@ import h5py
 
 from cloudml_tf.config.data import FlightFiles
 from cloudml_tf.data.readers.flights import Flight
-from cloudml_tf.data.readers.frames import files_at
+from cloudml_tf.data.readers.frames import camera_fingerprint, files_at
 from cloudml_tf.data.readers.times import interval_s
 from cloudml_tf.inference.flags import counts
 from cloudml_tf.inference.flight import Predicted
@@ -28,6 +28,7 @@ MADE_OF = {  # global attributes with a file's provenance, and the meaning of ea
     "model_sha256": "the model",
     "config_fingerprint": "the settings",
     "input_fingerprint": "the flight's files",
+    "calibration": "the calibration",  # of a calibrated model alone
 }
 
 
@@ -61,7 +62,7 @@ def warnings_of(predicted: Predicted, model: Model, files: FlightFiles) -> list[
     from cloudml_tf.data.training_ranges import extrapolated
     from cloudml_tf.inference.netcdf import has_positions
 
-    flight, config, found = predicted.flight, model.config, []
+    flight, config, found = predicted.flight, model.config, other_flight(predicted.flight.name, model, files)
     if not has_positions(predicted):
         why = why_no_positions(files, config.data.navigation)
         remedy = "set data.navigation.latitude and longitude to those it has, if any"
@@ -74,6 +75,17 @@ def warnings_of(predicted: Predicted, model: Model, files: FlightFiles) -> list[
         return found
     sun, light = flight.sun_angles_deg, predicted.light
     return found + extrapolated(flight.name, sun, light, model.ranges, config.augmentation)
+
+
+def other_flight(name: str, model: Model, files: FlightFiles) -> list[str]:
+    """A warning where the model is calibrated to another flight."""
+    calibration = model.record.calibration
+    if calibration is None or camera_fingerprint(Path(files.camera)) == calibration.camera:
+        return []
+    return [
+        f"{name}: the model is calibrated to flight {calibration.flight}; level and scale of another flight are its "
+        f"own. Use the model as it was, {model.record.source}, or calibrate it to this flight."
+    ]
 
 
 def other_interval(flight: Flight, description: Mapping[str, Any], temporal_frames: int) -> list[str]:
@@ -110,7 +122,7 @@ def what_changed(path: Path, files: FlightFiles, provenance: dict[str, str]) -> 
     except OSError:
         return "the existing file cannot be read"
     now = {**provenance, "input_fingerprint": input_fingerprint(files)}
-    changed = [words for name, words in MADE_OF.items() if found[name] != now[name]]
+    changed = [words for name, words in MADE_OF.items() if found[name] != now.get(name)]
     return f"{' and '.join(changed)} changed" if changed else ""
 
 

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,9 @@ from cloudml_tf.config.load import resolved_json
 from cloudml_tf.config.run_folder import ModelRecord
 from cloudml_tf.config.schema import Config
 from cloudml_tf.data.samples import Examples
+from cloudml_tf.data.scaling import Scaling, TargetScaling
 from cloudml_tf.data.training_ranges import TrainingRanges
+from cloudml_tf.evaluation.level_scale import LevelScale
 from cloudml_tf.inference.export.formats import FORMATS, SavedModel, formats_in, joined_outputs, open_export
 from cloudml_tf.inference.intervals import Interval, head_intervals
 from cloudml_tf.utils.errors import NotFiniteError
@@ -69,14 +71,40 @@ def provenance(record: ModelRecord) -> dict[str, str]:
         "model_sha256": digest(record.source),
         "config_fingerprint": hashlib.sha256(resolved_json(record.config).encode()).hexdigest()[:16],
         "training_data_fingerprint": record.description["fingerprint"],
+        **({} if record.calibration is None else {"calibration": record.calibration.words}),
     }
 
 
 def open_record(record: ModelRecord, threads: int | None = None) -> Model:
     """A run with its best weights, or an exported model in its first format, which runs without Keras.
 
-    `threads` bounds ONNX and LiteRT; TensorFlow goes by the environment (`threads.limit_threads`).
+    `threads` bounds ONNX and LiteRT; TensorFlow goes by the environment (`threads.limit_threads`). A calibration to a
+    flight is applied here, and nowhere else.
     """
+    model, calibration = _opened(record, threads), record.calibration
+    if calibration is None:
+        return model
+    scaling = Scaling.from_json(record.description["scaling"]).target
+    line = LevelScale(calibration.level, calibration.scale)
+    words = f"{model.interval}; with level and scale of flight {calibration.flight}" if model.interval else ""
+    return replace(model, predict=lambda examples: moved(model.predict(examples), line, scaling), interval=words)
+
+
+def moved(values: Values, line: LevelScale, scaling: TargetScaling) -> Values:
+    """Values of the target with another level and scale: the value, its interval and its spread. Others stay."""
+    found, value = dict(values), values["value"]
+    for key, smearing in (("value", scaling.smearing), ("lower", 1.0), ("upper", 1.0)):
+        if key in values:
+            found[key] = scaling.untransform(line.of(scaling.learned(values[key], smearing)), smearing)
+    if "spread" in values:  # a small difference is stretched by the slope there
+        offset = scaling.log_offset
+        slope = line.scale * ((found["value"] + offset) / (value + offset) if scaling.log else 1.0)
+        found["spread"] = values["spread"] * slope
+    return _finite(found)
+
+
+def _opened(record: ModelRecord, threads: int | None) -> Model:
+    """The same, without a calibration."""
     if record.export:
         intervals = record.export.get("intervals") or {"level": None, "calibration": []}
         words = f"of the ensemble, calibrated on {', '.join(intervals['calibration'])}"
@@ -91,7 +119,6 @@ def open_record(record: ModelRecord, threads: int | None = None) -> Model:
 
 
 def _run(record: ModelRecord) -> tuple[Callable[[Examples], Values], Attend]:
-    from cloudml_tf.data.scaling import Scaling
     from cloudml_tf.models import share_frames, shares_frames
     from cloudml_tf.nn.heads import POINT
     from cloudml_tf.nn.introspection import attention_weights, reads_sequences
