@@ -13,6 +13,7 @@ from cloudml_tf.nn.sightlines import TIME, km_per_wind
 
 LOOKED_AT = 200  # labels, spread evenly
 TOO_HIGH = 0.01  # share of labels above the highest height that is tried
+MARGIN_PX, MOST_LOST = 4, 0.2  # of a window around a cloud; share of sequences in which it may leave the image
 LEAST_PX = 0.05  # of 100 m of height, between the outermost frames: below, hundreds of metres are one pixel's tenth
 ALIKE, LEAST_ALIKE = 0.5, 0.5  # the correlation of a window that can be followed, and the share of labels with one
 
@@ -48,6 +49,7 @@ def _parallax(flights: Sequence[Flight], few: Samples, sight: Sight, wind_error_
     height = np.array([0.95, 1.05]) * float(np.median(few.label))
     right, ahead = positions_px(geometry, height)  # (n,T,2)
     apart = np.hypot(right[:, -1] - right[:, 0], ahead[:, -1] - ahead[:, 0])
+    lost = float(1.0 - _inside(few, sight, right, ahead).mean())
     per_100_m = float(np.nanmedian(np.abs(apart[:, 1] - apart[:, 0]) / (height[1] - height[0]) * 0.1))
     seconds = float(np.median(geometry[:, -1, TIME] - geometry[:, 0, TIME]))
     of_wind = float(np.nanmedian(km_per_wind(middle, height.mean())))  # km for each m/s
@@ -61,10 +63,23 @@ def _parallax(flights: Sequence[Flight], few: Samples, sight: Sight, wind_error_
     evidence += (wind if calm else known) + (f"; no {' and '.join(level)}, taken for level" if level else "")
     if any("ground_speed" in flight.motion.missing for flight in flights):
         evidence += "; no ground speed, taken from positions"
+    if lost > MOST_LOST:
+        evidence += f"; in {lost:.0%} of the sequences the cloud has left the first or the last frame"
+        return Finding("warning", "geometry", evidence, "lower frame_spacing_s or temporal_frames: they must overlap")
     if per_100_m < LEAST_PX:
         return Finding("warning", "geometry", evidence, "use more frames (temporal_frames): the outermost ones decide")
     action = "name data.geometry.wind_along and wind_across, or expect a bias of each flight" if calm else ""
     return Finding("note" if calm or level else "ok", "geometry", evidence, action)
+
+
+def _inside(few: Samples, sight: Sight, right: np.ndarray, ahead: np.ndarray) -> np.ndarray:
+    """(n,) whether the outermost frames show a window around the place that is at nadir in the middle one."""
+    frame, nadir = sight.axes.upright(few.table[few.index[:1]], few.nadir)
+    there = np.ones(len(right), bool)
+    for place, middle, side in ((right, nadir[0], frame.shape[2]), (ahead, nadir[1], frame.shape[3])):
+        outermost = middle + place[:, [0, -1]].mean(axis=2)  # (n,2)
+        there &= ((outermost >= MARGIN_PX) & (outermost <= side - 1 - MARGIN_PX)).all(axis=1)
+    return there
 
 
 def _above_the_sweep(label: np.ndarray, top_km: float) -> list[Finding]:
