@@ -151,10 +151,13 @@ def outside_geometry(geometry: np.ndarray, span_s: np.ndarray, ranges: TrainingR
     return found
 
 
-def far_sun(sun_deg: np.ndarray | None, ranges: TrainingRanges, augmentation: Augmentation) -> str:
-    """Describe a sun far outside for most frames: "azimuth 130°, training has 60 to 115°"; else ""."""
+def far_sun(
+    sun_deg: np.ndarray | None, ranges: TrainingRanges, augmentation: Augmentation, slack_deg: float = FAR_SUN_DEG
+) -> str:
+    """Describe a sun that is outside by `slack_deg` for most frames: "azimuth 130°, training has 60 to 115°"; else
+    ""."""
     known = np.zeros((0, 2)) if sun_deg is None else sun_deg[np.isfinite(sun_deg).all(axis=1)].astype("float64")
-    outside = outside_sun(known, ranges, augmentation, FAR_SUN_DEG)
+    outside = outside_sun(known, ranges, augmentation, slack_deg)
     if not outside.any(axis=1).sum() > MOST * len(known):
         return ""
     described = []
@@ -190,12 +193,18 @@ def _span(found: Range) -> str:
 
 
 def extrapolated(
-    flight: str, sun_deg: np.ndarray | None, light: np.ndarray, ranges: TrainingRanges, augmentation: Augmentation
+    flight: str,
+    sun_deg: np.ndarray | None,
+    light: np.ndarray,
+    ranges: TrainingRanges,
+    augmentation: Augmentation,
+    slack_deg: float = FAR_SUN_DEG,
 ) -> list[str]:
-    """A sentence for each input, sun (n,2) and mean radiance (n,C), that most frames of a flight have far outside."""
+    """A sentence for each input, sun (n,2) and mean radiance (n,C), that most frames of a flight have outside, the sun
+    by `slack_deg`."""
     return [
         f"{flight}: most frames are outside the training range: {text}. Their predictions extrapolate."
-        for text in (far_sun(sun_deg, ranges, augmentation), far_light(light, ranges))
+        for text in (far_sun(sun_deg, ranges, augmentation, slack_deg), far_light(light, ranges))
         if text
     ]
 

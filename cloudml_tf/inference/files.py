@@ -57,9 +57,10 @@ def command_line() -> str:
 
 
 def warnings_of(predicted: Predicted, model: Model, files: FlightFiles) -> list[str]:
-    """Missing positions, and inputs of most frames outside the training range; a sentence each."""
+    """Missing positions, another flight's calibration, and inputs of most frames outside the training range; a sentence
+    each."""
     from cloudml_tf.data.readers.navigation import why_no_positions
-    from cloudml_tf.data.training_ranges import extrapolated
+    from cloudml_tf.data.training_ranges import MOST, SUN_SLACK_DEG, extrapolated
     from cloudml_tf.inference.netcdf import has_positions
 
     flight, config, found = predicted.flight, model.config, other_flight(predicted.flight.name, model, files)
@@ -74,7 +75,13 @@ def warnings_of(predicted: Predicted, model: Model, files: FlightFiles) -> list[
     if model.ranges is None:
         return found
     sun, light = flight.sun_angles_deg, predicted.light
-    return found + extrapolated(flight.name, sun, light, model.ranges, config.augmentation)
+    found += extrapolated(flight.name, sun, light, model.ranges, config.augmentation, SUN_SLACK_DEG)
+    raised, others = counts(predicted.flags), ("feature_outside_training", "geometry_outside_training")
+    return found + [
+        f"{flight.name}: {raised[name]} of {len(flight)} frames have the flag {name}. Their predictions extrapolate."
+        for name in others
+        if raised[name] > MOST * len(flight)
+    ]
 
 
 def other_flight(name: str, model: Model, files: FlightFiles) -> list[str]:

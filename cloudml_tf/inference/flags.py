@@ -1,5 +1,6 @@
 """Reasons against a frame's value: one bit each, as CF's flag_masks. NumPy only."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,6 +25,7 @@ FLAGS = (  # written files hold the bits of these places: add new ones at the en
     "geometry_outside_training",
     "wind_unknown",
     "little_texture",
+    "above_training_labels",
 )
 MASKS = np.array([1 << bit for bit in range(len(FLAGS))], "int16")  # which holds 15 flags at most
 # Frames with one of these have no value; the quick look greys them. `inference.flight.good_sequences` withholds it.
@@ -58,6 +60,7 @@ def quality_flags(flight: Flight, frames: Frames, config: Config, ranges: Traini
         "glint": glint_possible(flight, config.prediction.glint_angle_deg),
         "opaque": opaque(frames.value, config, ranges),
         "below_training_labels": below_labels(frames.value, config, ranges),
+        "above_training_labels": above_labels(frames.value, config, ranges),
     }
     if flight.motion.network_input and config.data.geometry is not None:
         raised["little_texture"] = frames.texture < config.data.geometry.least_contrast
@@ -118,6 +121,19 @@ def _outside_training(flight: Flight, frames: Frames, config: Config, ranges: Tr
         span_s = np.where(whole, ends[:, 1] - ends[:, 0], np.nan)
         found["geometry_outside_training"] = outside_geometry(flight.motion.columns, span_s, ranges)
     return found
+
+
+def above_labels(value: np.ndarray, config: Config, ranges: TrainingRanges | None) -> np.ndarray:
+    """Whether a value is above all training labels, or above `target.maximum`, (N,); of a column `opaque` says so."""
+    tops = [end for end in (config.target.maximum, ranges.label.high if ranges else None) if end is not None]
+    if config.target.quantity.of_column or not tops:
+        return np.zeros(len(value), bool)
+    return value > min(tops)
+
+
+def mask_of(names: Iterable[str]) -> np.int16:
+    """All bits of some flags."""
+    return np.int16(sum(int(MASKS[FLAGS.index(name)]) for name in names))
 
 
 def counts(flags: np.ndarray) -> dict[str, int]:

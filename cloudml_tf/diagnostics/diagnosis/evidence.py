@@ -19,6 +19,7 @@ CLEAR_R = 0.2  # r² below 4 % is of no use, whatever its significance
 OVERFIT = 0.2  # r of training minus r of the held-out splits
 SHRUNK, FAR_UNDER = 0.4, 2 / 3  # s of the reference recipe's acceptance; and s over r, where r²/9 of R² is lost
 LOST = 0.2  # of r, on one flight
+SHIFTED = 0.2  # of R², that a straight line through a flight's predictions would give back
 USUAL_WIND_ERROR, CLEARLY = 1.0, 3.0  # m/s, of a forecast; times that error, which wind must be wrong to be blamed
 
 
@@ -364,6 +365,33 @@ class Evidence:
         enough = self.parts["train"].n_eff >= 150 or r2 > TIERS["minimum"]["r2"]
         best = max(_mean_r2([found[p] for p in HELD_OUT if p in found]) for found in self.baselines.values())
         return enough and r2 > 0 and r2 >= best - doubt
+
+    @property
+    def healthy(self) -> bool:
+        """Whether a `good` run may be called healthy: the test split has to show it.
+
+        There it reaches a tier, or the level of the best baseline with s and R² of some use. A run that is not finished
+        has no test, and one that reads heights is judged within flights.
+        """
+        test = self.parts.get("test")
+        if not self.good or not self.finished or self.reads_heights:
+            return self.good
+        if test is None or self.tier != "none":
+            return test is not None
+        useful = test.s >= SHRUNK and test.r2 >= TIERS["minimum"]["r2"]
+        return useful and test.r2 >= self.best_on_test[1] - max(0.05, test.r2_error)
+
+    @property
+    def best_on_test(self) -> tuple[str, float]:
+        """(name, R²) of the baseline with the highest R² on the test split."""
+        found = [(name, by_part["test"].r2) for name, by_part in self.baselines.items() if "test" in by_part]
+        return max(found, key=lambda one: one[1], default=("none", -math.inf))
+
+    @property
+    def shifted(self) -> bool:
+        """Whether a straight line through the predictions of the test flights would give back much of R²."""
+        test = self.parts.get("test")
+        return test is not None and test.r > 0 and test.r - 2 * test.r_error > CLEAR_R and test.r**2 - test.r2 > SHIFTED
 
 
 def _parts_of_history(history: list[dict[str, float]], description: dict[str, Any]) -> dict[str, Any]:

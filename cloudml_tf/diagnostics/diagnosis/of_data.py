@@ -134,7 +134,8 @@ def bias(e: Evidence) -> Failure | None:
     ]
     remedy = (
         "Inspect the images of that flight: gain, exposure, sun and surface. Train on more different flights and vary "
-        "the gain in training; or standardise each frame by itself, which gives up absolute radiance and so some of r."
+        "the gain in training; `cloudml calibrate` fits level and scale to a few labels of the flight. Or standardise "
+        "each frame by itself, which gives up absolute radiance and so some of r: worse where clouds differ."
     )
     wanted: dict[str, Any] = {"preprocessing__per_frame": True}
     if e.config.preprocessing.per_frame:

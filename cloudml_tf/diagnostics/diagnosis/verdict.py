@@ -82,7 +82,7 @@ def judge_run(evidence: Evidence) -> dict[str, Any]:
     found = findings(evidence)
     if found:
         verdict, summary = found[0].name, found[0].evidence[0]
-    elif evidence.good:
+    elif evidence.healthy:
         verdict, summary = HEALTHY, _how_healthy(evidence)
     else:
         verdict, summary = UNCLEAR, _what_is_known(evidence)
@@ -107,9 +107,9 @@ def _how_healthy(e: Evidence) -> str:
             f"no tier, but it reads heights within held-out flights: r {held.r:.2f}, R² {held.r2:.2f}; largest bias "
             f"{most:+.2f} km on {flight}, as by a wind that is {abs(most) / e.km_per_m_s:.1f} m/s wrong"
         )
-    name, r, r2 = e.best_baseline
+    name, r2 = e.best_on_test
     return (
-        f"no tier, but it finds all that the baselines find ({name}: R² {r2:.2f}, r {r:.2f}); test: {e.parts['test']}"
+        f"no tier, but it finds all that the baselines find on the test ({name}: R² {r2:.2f}); test: {e.parts['test']}"
     )
 
 
@@ -119,8 +119,15 @@ def _what_is_known(e: Evidence) -> str:
     shown = "; ".join(f"{name}: {part}" for name, part in e.parts.items())
     if e.lost:
         return f"{_where_lost(e)} ({shown})"
-    name, _, r2 = e.best_baseline
-    shown += f"; {name}: R² {r2:.2f}" if name != "none" else ""
+    name, r2 = e.best_on_test
+    shown += f"; {name} on the test: R² {r2:.2f}" if name != "none" else ""
+    if e.shifted:
+        test = e.parts["test"]
+        return (
+            f"no tier: level and scale are wrong on the test flights. R² is {test.r2:.2f}, and a straight line through "
+            f"these predictions would have r² = {test.r**2:.2f} ({shown}); `cloudml calibrate` fits that line to a few "
+            "labels of a flight"
+        )
     return f"no tier, and no known rule explains it ({shown})"
 
 
