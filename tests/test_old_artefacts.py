@@ -214,7 +214,8 @@ def test_a_run_is_exported_again_and_answers_as_its_old_export(run: str, near: f
 def test_a_diagnosis_is_the_old_one(run: str, tmp_path: Path) -> None:
     assert cloudml("diagnose", run, "--run-dir", str(tmp_path)) == 0
     found, expected = content(tmp_path / "diagnosis.json"), content(f"expected/diagnosis_{run}.json")
-    assert found["verdict"] == expected["verdict"]
+    # The finished run has no tier, and a baseline beats it on the test split: it was called healthy.
+    assert found["verdict"] == ("unclear" if run == "nadir" else expected["verdict"])
     kept = [[(one["name"], one["set"]) for one in each["findings"]] for each in (found, expected)]
     assert kept[0] == kept[1]
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from cloudml_tf.commands.arguments import add_common, check_one_place, finish, overrides_from
 from cloudml_tf.config.calibration import CALIBRATED, CALIBRATION, Calibration
+from cloudml_tf.config.coverage import check_calibration
 from cloudml_tf.config.data import FlightFiles
 from cloudml_tf.config.run_folder import ModelRecord, check_overrides, new_run, read_model
 from cloudml_tf.data.inherited import cameras_of
@@ -80,8 +81,7 @@ def _check_model(record: ModelRecord, wanted: int | None) -> None:
             f"{record.source.parent}: is calibrated to flight {record.calibration.flight} already. Calibrate the model "
             f"as it was, {record.source}."
         )
-    if record.config.target.coverage == "swath":
-        raise ConfigError("calibrate fits labels straight below the aircraft, and a swath model has maps of them.")
+    check_calibration(record.config)
     if wanted is not None and not FEWEST <= wanted <= MOST:
         raise ConfigError(f"--labels must be {FEWEST} to {MOST}; from more, go on with `train --init-from`. "
                           f"Received: {wanted}")  # fmt: skip

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from cloudml_tf.config.coverage import can_set
 from cloudml_tf.config.run_folder import WHOLE, ModelRecord, read_json
 from cloudml_tf.data.training_ranges import TrainingRanges
 from cloudml_tf.evaluation.scores import COLUMNS, number
@@ -33,7 +34,7 @@ def about(record: ModelRecord) -> dict[str, str]:
         label = TrainingRanges.from_json(record.description["ranges"]).label
         unit = record.config.target.quantity.unit
         found["training_label_range"] = f"{label.minimum:.3g} to {label.maximum:.3g}" + f" {unit}" * (unit != "1")
-    if record.config.target.coverage == "swath":
+    if not can_set(record.config, "data.lidar.clear_sky"):  # labels of a file of scenes
         return found
     shown = record.config.data.lidar.clear_sky == "zero"
     found["clear_sky_in_training"] = "yes, with the label 0" if shown else "no: over clear sky a value means nothing"
