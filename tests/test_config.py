@@ -86,6 +86,12 @@ def test_tier1_is_the_originals_phase_3() -> None:
     assert config.data.path is None
 
 
+def test_more_than_seven_frames_are_doubted_unless_their_motion_is_what_is_seen() -> None:
+    for name, doubted in (("tier1", True), ("les3d", False)):
+        config = load_config(ROOT / f"configs/{name}.json", {"temporal_frames": 9})
+        assert any("smooth the signal away" in text for text in config.warnings()) == doubted
+
+
 def test_tier1_base_keeps_the_recipe_and_asks_for_heights() -> None:
     names = ("tier1", "tier1_base", "tier1_base_thermal")
     first, solar, thermal = (load_config(ROOT / f"configs/{name}.json").model_dump() for name in names)

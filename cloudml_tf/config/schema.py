@@ -226,7 +226,7 @@ class Config(Settings):
         init = self.model.output_init
         if not isinstance(init, str) and init < 0.1:
             yield f"model.output_init {init}: under 0.1 it made the reference recipe's collapse worse; use 'default'"
-        if self.temporal_frames > 7:
+        if self.temporal_frames > 7 and not self.model.sees_heights:
             yield f"temporal_frames {self.temporal_frames}: more than 7 frames smooth the signal away; use 3"
         if self.loss.weight == 0 and self.model.head == "point":  # a distribution keeps the spread in itself
             yield "loss.weight 0: nothing keeps the variance of the predictions"

@@ -3,6 +3,7 @@
 import math
 from typing import Any
 
+from cloudml_tf.config.coverage import can_set
 from cloudml_tf.config.data import TimeBlocks
 from cloudml_tf.diagnostics.diagnosis.evidence import ClockFault, Evidence, Part, pooled
 from cloudml_tf.diagnostics.diagnosis.failure import Failure, overrides, split_without
@@ -174,7 +175,7 @@ def _few(e: Evidence, train: Part) -> Failure:
     evidence += [f"{name} reaches r {best:.2f} with the same labels"] if name != "none" else []
     remedy = (
         "More flights, or more labels of each (data.lidar.match 'average' labels every frame under a profile); until "
-        "then a simpler model with fewer frames."
+        f"then a simpler model{' with fewer frames' if can_set(e.config, 'temporal_frames') else ''}."
         if "nadir" in e.description
         else "More scenes, of other clouds; until then a smaller network."
     )
