@@ -77,6 +77,8 @@ def test_every_row_has_its_winner_and_a_clear_lead_is_called_so(variant) -> None
     values = row(found, "r2")["values"]
     assert row(found, "r2")["lead"] == pytest.approx(values["good"] - values["poor"])
     assert found["tier"] == {"poor": "none", "good": "excellent"}
+    alone = compare([Path(folder) for folder in found["runs"].values()], {"evaluation.block_s": 1e6})
+    assert not any(one["exceeds_interval"] for one in alone["rows"])  # one block of track, drawn again and again
 
 
 def test_a_lead_within_its_interval_is_chance(variant) -> None:

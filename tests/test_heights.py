@@ -76,6 +76,7 @@ def test_a_training_scores_what_is_learned_beside_the_target(heights_file: Path,
     assert metrics["training"]["best_epoch"] == 1
     assert set(metrics["further"]["cloud_top_km"]) == {"train", "val", "test"}
     assert "beside it, cloud_top_km: R²" in shown
+    assert "until then a simpler model." in shown  # of fewer frames less motion would be seen
     assert "plane_sweep" in metrics["baselines"]
     arrays = np.load(tmp_path / "run" / "predictions.npz")
     label, prediction = (arrays[f"test_cloud_top_km_{which}"] for which in ("label", "prediction"))
@@ -161,3 +162,35 @@ def test_geometry_that_the_network_needs_and_files_lack_is_an_error(heights_file
 
     with pytest.raises(DataError, match="the camera's geometry, which is unknown: data"):
         read_flights(available_flights(config), ["d"], config)
+
+
+@pytest.mark.slow
+def test_grid_search_ensemble_and_comparison_take_heights(heights_file: Path, tmp_path: Path, capsys):
+    few = {"training.max_epochs": 2, "evaluation.bootstrap_samples": 100}
+    rows = {"five": {}, "three": {"set": {"temporal_frames": 3}}, "penalty": {"set": {"loss.weight": 0.5}}}
+    shared = {"experiment_name": "lab", "base": str(heights_file), "set": few}
+    grid, search = tmp_path / "grid.json", tmp_path / "search.json"
+    grid.write_text(json.dumps({**shared, "seeds": [1], "reference": "five", "rows": rows}))
+    assert main(["ablate", str(grid), "--run-dir", str(tmp_path / "grid"), "--jobs", "1"]) == 0
+    found = json.loads((tmp_path / "grid" / "summary.json").read_text())
+    assert not found["failed"]
+    assert "plane sweep" in capsys.readouterr().out
+
+    space = {"frame_spacing_s": [None, 2.0], "model.architecture": ["cost_volume", "cost_volume_no_attention"]}
+    search.write_text(json.dumps({**shared, "space": space, "tuner": {"kind": "random", "trials": 2}}))
+    assert main(["search", str(search), "--run-dir", str(tmp_path / "search")]) == 0
+    assert json.loads((tmp_path / "search" / "search.json").read_text())["counts"] == {"completed": 2}
+
+    members = [str(tmp_path / "grid" / row / "seed1") for row in ("five", "penalty")]
+    assert main(["compare", *members, "--run-dir", str(tmp_path / "compared")]) == 0
+    compared = json.loads((tmp_path / "compared" / "comparison.json").read_text())
+    assert compared["space"] == "cloud_base_km"
+    options = ["--calibrate", str(heights_file.parent / "flights" / "b"), "--set", "output.export=true"]
+    assert main(["ensemble", *members, "--run-dir", str(tmp_path / "ensemble"), *options]) == 0
+    shown = capsys.readouterr().out
+    export = shown.split("cloudml predict ")[1].split(" FLIGHT")[0]
+    assert main(["predict", export, str(heights_file.parent / "flights" / "c"), "-o", str(tmp_path / "c.nc")]) == 0
+    with xr.open_dataset(tmp_path / "c.nc") as file:
+        base = file["cloud_base_altitude"]
+        assert float((file["cloud_base_altitude_upper"] - file["cloud_base_altitude_lower"]).mean()) > 0.0
+        assert 0.5 < float(base.mean()) < 3.0

@@ -394,4 +394,4 @@ def test_values_have_places_on_their_axes() -> None:
     assert height(log, 0.01) == pytest.approx(0.5)
     assert height((1, "default", None), None, 3) == 1.0
     assert [text for _, text in ticks(log)] == ["0.001", "0.01", "0.1"]
-    assert [text for _, text in ticks(((1, 2), "a long name of a value"))] == ["[1, 2]", "a long name…"]
+    assert [text for _, text in ticks(((1, 2), "a long name of a value"))] == ["[1, 2]", "a lo…a value"]

@@ -173,7 +173,7 @@ def row(key: str, runs: list[Run], space: str, evaluated: Config, ranked: bool =
         "lead": lead,
         "interval": [low, high],
         "paired": paired,
-        "exceeds_interval": low > 0,
+        "exceeds_interval": 0 < low < high,  # one block of track has no width
     }
 
 
