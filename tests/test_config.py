@@ -86,6 +86,13 @@ def test_tier1_is_the_originals_phase_3() -> None:
     assert config.data.path is None
 
 
+def test_a_threshold_of_optical_depth_is_doubted_for_heights() -> None:
+    path, few = ROOT / "configs/tier1_base.json", {"overweight.factor": 1.5}
+    assert any("most clouds are higher" in text for text in load_config(path, few).warnings())
+    assert not load_config(path, {**few, "overweight.threshold": 3.0}).warnings()
+    assert not load_config(ROOT / "configs/tier1.json", few).warnings()
+
+
 def test_more_than_seven_frames_are_doubted_unless_their_motion_is_what_is_seen() -> None:
     for name, doubted in (("tier1", True), ("les3d", False)):
         config = load_config(ROOT / f"configs/{name}.json", {"temporal_frames": 9})

@@ -188,6 +188,7 @@ def test_grid_search_ensemble_and_comparison_take_heights(heights_file: Path, tm
     options = ["--calibrate", str(heights_file.parent / "flights" / "b"), "--set", "output.export=true"]
     assert main(["ensemble", *members, "--run-dir", str(tmp_path / "ensemble"), *options]) == 0
     shown = capsys.readouterr().out
+    assert "the ensemble answers cloud_base_km alone; its members have cloud_top_km too" in shown
     export = shown.split("cloudml predict ")[1].split(" FLIGHT")[0]
     assert main(["predict", export, str(heights_file.parent / "flights" / "c"), "-o", str(tmp_path / "c.nc")]) == 0
     with xr.open_dataset(tmp_path / "c.nc") as file:
