@@ -28,9 +28,11 @@ WINDS: dict[str, dict[str, Any]] = {
     f"wind {speed} m/s": {"wind_along_m_s": float(speed), "wind_across_m_s": 0.0} for speed in (0, 5, 10)
 }
 OTHERS: dict[str, dict[str, Any]] = {
-    "altitude 15 km": {"altitude_km": 15.0},
-    "altitude 24 km": {"altitude_km": 24.0},
-    "speed 130 m/s": {"ground_speed_m_s": 130.0},
+    "altitude 8 km": {"altitude_km": 8.0},
+    "altitude 12 km": {"altitude_km": 12.0},
+    "altitude 16 km": {"altitude_km": 16.0},
+    "altitude 20 km": {"altitude_km": 20.0},
+    "speed 120 m/s": {"ground_speed_m_s": 120.0},
     "speed 230 m/s": {"ground_speed_m_s": 230.0},
     "pixel twice as large": {"pixel_m": 82.0},
     "a frame each 2 s": {"frame_interval_s": 2.0},

@@ -190,6 +190,7 @@ def test_a_missing_field_is_named() -> None:
         ({"temporal_frames": 9}, "temporal_frames 9"),
         ({"loss": {"weight": 0}}, "loss.weight 0"),
         ({"training": {"early_stopping_monitor": "val_loss"}}, "early_stopping_monitor val_loss"),
+        ({"frame_spacing_s": 2.0, "temporal_frames": 1}, "a single frame (temporal_frames 1) has no spacing"),
     ],
 )
 def test_what_the_original_warns_of_is_allowed_and_warned_about_by_name(tiny, changes: dict, text: str) -> None:

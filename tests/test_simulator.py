@@ -528,3 +528,13 @@ def test_an_interrupted_set_leaves_nothing(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         simulator.simulate_flights(tiny(), tmp_path, interrupt)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_aircraft_flies_above_its_clouds() -> None:
+    """Low flights are possible over low clouds, and refused where a layer would be above."""
+    regime = SimulationConfig().regimes[0].model_copy(update={"altitude_km": 8.0})
+    low = {"regimes": (regime,), "upper_layer_fraction": 0.0}
+    assert SimulationConfig(**low).of_flight(0).altitude_km == 8.0
+    for changes in ({"upper_layer_fraction": 0.1}, {"base_height_std_km": 1.0, "thickness_at_unit_depth_km": 2.0}):
+        with pytest.raises(ValidationError, match=r"altitude_km must be 0\.5 km above the highest clouds"):
+            SimulationConfig(**{**low, **changes})

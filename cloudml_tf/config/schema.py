@@ -228,6 +228,8 @@ class Config(Settings):
             yield f"model.output_init {init}: under 0.1 it made the reference recipe's collapse worse; use 'default'"
         if self.temporal_frames > 7 and not self.model.sees_heights:
             yield f"temporal_frames {self.temporal_frames}: more than 7 frames smooth the signal away; use 3"
+        if self.frame_spacing_s is not None and self.temporal_frames == 1:
+            yield f"frame_spacing_s {self.frame_spacing_s:g}: a single frame (temporal_frames 1) has no spacing"
         given = "threshold" in self.overweight.model_fields_set
         if self.overweight.factor != 1 and self.target.quantity.is_height and not given:
             yield f"overweight.threshold {self.overweight.threshold:g} km: most clouds are higher; set it for heights"

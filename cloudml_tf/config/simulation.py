@@ -6,6 +6,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 PresetName = Literal["default", "hard", "weak_signal", "no_signal", "heights", "heights_thermal"]
 
+LEAST_BELOW_KM = 0.5  # of a cloud below the aircraft
 MOST_CELLS = 5e8  # in a cloud strip; a field of them takes 2 GB, and a flight needs several
 
 
@@ -28,7 +29,7 @@ class FlightRegime(BaseModel):
     )
 
     # What a flight may have of its own: named, it takes the place of the set's field of the same name.
-    altitude_km: float | None = Field(None, description="Flight altitude, km; null is the set's.", ge=14, le=40)
+    altitude_km: float | None = Field(None, description="Flight altitude, km; null is the set's.", ge=3, le=40)
     ground_speed_m_s: float | None = Field(None, description="Ground speed, m/s; null is the set's.", gt=0, le=400)
     pixel_m: float | None = Field(None, description="Pixel size on the ground, m; null is the set's.", gt=0, le=5000)
     wind_along_m_s: float | None = Field(None, description="Tail wind, m/s; null is the set's.", ge=-50, le=50)
@@ -166,7 +167,7 @@ class SimulationConfig(BaseModel):
     pixel_m: float = Field(100.0, description="Pixel size projected on the ground, m.", gt=0, le=5000)
     frame_interval_s: float = Field(1.0, description="Time between exposures, s.", gt=0, le=60)
     ground_speed_m_s: float = Field(200.0, description="Ground speed, m/s.", gt=0, le=400)
-    altitude_km: float = Field(20.0, description="Flight altitude, km.", ge=14, le=40)
+    altitude_km: float = Field(20.0, description="Flight altitude, km; above all clouds.", ge=3, le=40)
     start_latitude_deg: float = Field(31.0, description="Latitude of the first frame.", ge=-60, le=60)
     start_longitude_deg: float = Field(-125.0, description="Longitude of the first frame.", ge=-180, le=180)
     roll_std_deg: float = Field(0.15, description="Standard deviation of roll, degrees.", ge=0, le=5)
@@ -302,9 +303,24 @@ class SimulationConfig(BaseModel):
     def _strip_fits(self) -> "SimulationConfig":
         """Limit the periodic cloud strip: a flight's fields are held in memory whole. It is wider than the frame, else
         a frame shows one cloud twice."""
-        for flight in (self.of_flight(index) for index in range(len(self.regimes))):
+        for index in range(len(self.regimes)):
+            flight = self.of_flight(index)
             flight._check_strip()
+            flight._check_altitude(self.regime(index))
         return self
+
+    def _check_altitude(self, regime: FlightRegime) -> None:
+        """The aircraft flies above the highest cloud that its flight may have."""
+        thickness_km = self.thickness_at_unit_depth_km * self.optical_depth_cap**self.thickness_exponent
+        highest = regime.base_height_km + 3 * self.base_height_std_km + thickness_km
+        if self.upper_layer_fraction and self.upper_layer_optical_depth:
+            highest = max(highest, self.upper_layer_height_km + self.upper_layer_thickness_km)
+        if self.altitude_km < highest + LEAST_BELOW_KM:
+            raise ValueError(
+                f"altitude_km must be {LEAST_BELOW_KM:g} km above the highest clouds, which may reach {highest:.1f} km "
+                f"(regime '{regime.name}'). Received: altitude_km={self.altitude_km:g}. Fly higher, or lower "
+                "base_height_km, or set upper_layer_fraction to 0."
+            )
 
     def _check_strip(self) -> None:
         path_m = self.frames_per_flight * self.frame_interval_s * self.ground_speed_m_s

@@ -260,11 +260,10 @@ class Samples:
         rows = np.unique(self.index)
         rows = rows[:: max(len(rows) // self.rows_at_once(), 1)]
         frame_std = self.table[rows].std(axis=(0, 1, 2), dtype="float64")  # of raw radiance: the unit of the noise
-        across = config.data.camera.across_track_axis
-        if self.sight is None or not self.sight.network_input:
-            return SequenceAugmentation(config.augmentation, self.nadir, frame_std, across)
-        top_km = float(self.sight.height_km[-1])
-        return SequenceAugmentation(config.augmentation, self.nadir, frame_std, across, heights, top_km)
+        top_km = 0.0 if self.sight is None else float(self.sight.height_km[-1])
+        return SequenceAugmentation(
+            config.augmentation, self.nadir, frame_std, config.data.camera.across_track_axis, heights, top_km
+        )
 
     def baseline_features(self, log_offset: float | None) -> dict[str, np.ndarray]:
         """Image statistics, sine and cosine of the sun's angles, and the features of the middle frame, (n,S)."""

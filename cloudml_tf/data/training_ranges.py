@@ -81,17 +81,15 @@ def fit_ranges(train: Samples, config: Config) -> TrainingRanges:
     rows = np.unique(train.index)
     light = np.concatenate([frame_means(frames) for frames in train.training_frames()])  # (m,C)
     sun = None if train.sun_angles_deg is None else train.sun_angles_deg[rows].astype("float64")
-    sight = train.sight
+    sight = train.sight if train.sight is not None and train.sight.network_input else None
     return TrainingRanges(
         radiance=_columns(light),
         solar_zenith_deg=None if sun is None else Range.of(sun[:, 0]),
         relative_azimuth_deg=None if sun is None else Range.of_arc(folded(sun[:, 1], config.augmentation)),
         features=_columns(train.features[rows]),
         label=Range.of(train.label),
-        geometry=_columns(sight.geometry[rows, 1:]) if sight is not None and sight.network_input else [],
-        span_s=Range.of(np.ptp(sight.geometry[train.index, TIME], axis=1))
-        if sight is not None and sight.network_input
-        else None,
+        geometry=[] if sight is None else _columns(sight.geometry[rows, 1:]),
+        span_s=None if sight is None else Range.of(np.ptp(sight.geometry[train.index, TIME], axis=1)),
     )
 
 

@@ -50,12 +50,12 @@ def quality_flags(flight: Flight, frames: Frames, config: Config, ranges: Traini
     Each of `FLAGS` is raised here or in `_outside_training`; what a new one needs to know of a frame is measured by
     `inference.flight` and handed over in `Frames`.
     """
-    known, bad = known_inputs(flight), frames.saturated | frames.no_image
+    known, bad, around = known_inputs(flight), frames.saturated | frames.no_image, frames_around(flight, config)
     raised = {
         "black_frame": frames.no_image & ~frames.saturated & ~frames.invalid,
         "invalid_pixels": frames.invalid,
         "saturated_frame": frames.saturated,
-        "gap": ~whole_around(frames_around(flight, config), known & ~bad),
+        "gap": ~whole_around(around, known & ~bad),
         "missing_angles": ~known,
         "glint": glint_possible(flight, config.prediction.glint_angle_deg),
         "opaque": opaque(frames.value, config, ranges),
@@ -66,7 +66,7 @@ def quality_flags(flight: Flight, frames: Frames, config: Config, ranges: Traini
         raised["little_texture"] = frames.texture < config.data.geometry.least_contrast
         raised["wind_unknown"] = np.full(len(flight), not flight.motion.wind_known)
     if ranges is not None:
-        raised |= _outside_training(flight, frames, config, ranges)
+        raised |= _outside_training(flight, frames, around, config, ranges)
     flags = np.zeros(len(flight), "int16")
     for name, where in raised.items():
         flags |= np.where(where, MASKS[FLAGS.index(name)], 0).astype("int16")
@@ -106,7 +106,9 @@ def below_labels(value: np.ndarray, config: Config, ranges: TrainingRanges | Non
     return value < max(bottoms, default=-np.inf)
 
 
-def _outside_training(flight: Flight, frames: Frames, config: Config, ranges: TrainingRanges) -> dict[str, np.ndarray]:
+def _outside_training(
+    flight: Flight, frames: Frames, around: np.ndarray, config: Config, ranges: TrainingRanges
+) -> dict[str, np.ndarray]:
     light = [part.outside(frames.light[:, c]) for c, part in enumerate(ranges.radiance)]
     features = flight.features.astype("float32")  # the precision of the network and the ranges
     others = [part.outside(features[:, f]) for f, part in enumerate(ranges.features)]
@@ -116,7 +118,6 @@ def _outside_training(flight: Flight, frames: Frames, config: Config, ranges: Tr
     if flight.sun_angles_deg is not None:
         found["sun_outside_training"] = outside_sun(flight.sun_angles_deg, ranges, config.augmentation).any(axis=1)
     if ranges.geometry and flight.motion.columns is not None:
-        around = frames_around(flight, config)
         whole, ends = (around >= 0).all(axis=1), flight.time_s[around[:, [0, -1]]]
         span_s = np.where(whole, ends[:, 1] - ends[:, 0], np.nan)
         found["geometry_outside_training"] = outside_geometry(flight.motion.columns, span_s, ranges)

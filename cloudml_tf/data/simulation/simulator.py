@@ -15,6 +15,7 @@ from scipy import ndimage
 
 from cloudml_tf.config import simulation as simulation_settings
 from cloudml_tf.config.simulation import FlightRegime, SimulationConfig
+from cloudml_tf.data.readers.ground_track import METRES_PER_DEGREE
 from cloudml_tf.data.simulation import camera, cloud_fields, radiance, thermal
 from cloudml_tf.data.simulation import lidar as simulated_lidar
 from cloudml_tf.data.simulation.camera import Track
@@ -25,7 +26,6 @@ from cloudml_tf.utils.locks import alone_at
 
 __all__ = ["SimulatedFlight", "simulate_flight", "simulate_flights", "write_flight"]
 
-METRES_PER_DEGREE = 111_195.0
 MAP_M = 1000.0  # resolution of the map of surface albedo
 FORECAST_ERROR_KM, FORECAST_MEMORY_S = 0.2, 120.0
 # The random streams of a flight.
