@@ -30,6 +30,7 @@ from cloudml_tf.nn.heads import POINT, HistogramHead, QuantileHead
 from cloudml_tf.nn.introspection import core_of, last_of, mirror_average
 from cloudml_tf.nn.layers import CHOSEN, FRAMES, FoldedTime, MiddleFrame, MirrorAverage, gelu
 from cloudml_tf.nn.nadir import AlongTrack, Around
+from cloudml_tf.nn.regressions import is_joined, network_of, with_network
 
 Architecture = Literal["attention", "no_attention", "single_frame", "simple_cnn"]
 Head = Literal["point", "quantile", "histogram"]
@@ -244,6 +245,8 @@ def share_frames(regressor: keras.Model) -> keras.Model:
     The new inputs are those of the regressor for the F frames of a whole batch, {frames (F,H,W,C), ...}, and
     `chosen_frames` (B,T), integers that say which frames make each sequence. The output is the same, (B,1) or (B,1+K).
     """
+    if is_joined(regressor):
+        return with_network(regressor, share_frames(network_of(regressor)), _gathered)
     wrapped, core = mirror_average(regressor), core_of(regressor)
     inputs = {x.name: keras.Input(x.shape[2:], name=x.name) for x in core.inputs}
     chosen = keras.Input((core.inputs[0].shape[1],), dtype="int32", name=CHOSEN)
@@ -257,6 +260,13 @@ def share_frames(regressor: keras.Model) -> keras.Model:
         return shared
     averaged = MirrorAverage(shared, wrapped.nadir, wrapped.axis - 1, name="mirror_average")(inputs)
     return keras.Model(inputs, averaged, name="regressor")
+
+
+def _gathered(inputs: dict[str, Any]) -> dict[str, Any]:
+    """The frames of sequences (B,T,·), from those of a whole batch (F,·) and the rows that make each sequence."""
+    chosen = inputs[CHOSEN]
+    gathered = {name: own.GatherFrames(name=f"gather_{name}") for name in inputs if name != CHOSEN}
+    return {name: layer([keras.ops.expand_dims(inputs[name], 0), chosen]) for name, layer in gathered.items()}
 
 
 def shares_frames(model: keras.Model) -> bool:

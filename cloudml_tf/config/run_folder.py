@@ -5,6 +5,8 @@ data.json          files, split, counts, scaling     history.csv        one row 
 metrics.json       scores, tiers, baselines          report.html        the report
 best.weights.h5    weights of the best epoch         last.weights.h5    weights of the last epoch
 checkpoint.npz     for --resume                      predictions.npz    predictions of every split
+selection.json     the recipe that flights left out chose; selection/ has their predictions
+regressions.npz    what its network is averaged with
 plots/             figures                           checkpoint.previous.npz   of the epoch before, until the end
 """
 
@@ -25,6 +27,7 @@ from cloudml_tf.config.data import FlightFiles, FlightSplit, TimeBlocks
 from cloudml_tf.config.load import expand, parse_config, read_content, resolve, resolved_json
 from cloudml_tf.config.renamed import of_run_folder
 from cloudml_tf.config.schema import Config
+from cloudml_tf.config.selection import AS_IT_IS, CHOSEN
 from cloudml_tf.utils import plain_json
 from cloudml_tf.utils.errors import ConfigError, RunError
 from cloudml_tf.utils.files import write_json, write_text
@@ -229,7 +232,24 @@ def read_run(path: Path, overrides: dict[str, Any] | None = None) -> tuple[Confi
         hint = _lying_in(path) or _runs_of(path)
         raise RunError(f"{path}: has a configuration but no data.json, so nothing was trained here.{hint}")
     config = resolve(of_run_folder(read_json(path / "config.json")), overrides, str(path / "config.json"))
+    if (path / CHOSEN).is_file():
+        config = as_chosen(config, read_json(path / CHOSEN)["recipe"])
     return config, read_json(path / "data.json")
+
+
+def as_chosen(config: Config, recipe: str) -> Config:
+    """The configuration with a recipe of its `selection`, which is decided then: for all epochs, with the last weights.
+
+    Raises `ConfigError` where the recipe's changes are wrong.
+    """
+    if config.selection is None:
+        return config
+    changes = {} if recipe == AS_IT_IS else dict(config.selection.recipes[recipe])
+    content = {**config.model_dump(mode="json"), "selection": None}
+    chosen = resolve(content, changes, f"selection.recipes, '{recipe}'")
+    patience = max(chosen.training.max_epochs, chosen.training.early_stopping_patience)
+    training = chosen.training.model_copy(update={"keep": "last", "early_stopping_patience": patience})
+    return chosen.model_copy(update={"training": training})
 
 
 def _lying_in(path: Path, shown: int = 5) -> str:

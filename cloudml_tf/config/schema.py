@@ -13,6 +13,7 @@ from cloudml_tf.config.coverage import check_swath
 from cloudml_tf.config.data import Data, LabelDensity, Overweight, Preprocessing, Settings, Split, Target
 from cloudml_tf.config.model import Loss, Model
 from cloudml_tf.config.renamed import renamed
+from cloudml_tf.config.selection import Selection
 from cloudml_tf.config.targets import QUANTITIES
 from cloudml_tf.config.training import Augmentation, Pretraining, Tracking, Training
 
@@ -78,6 +79,9 @@ class Config(Settings):
     model: Model = Model()
     loss: Loss = Loss()
     training: Training = Training()
+    selection: Selection | None = Field(
+        None, description="Choose a recipe by leaving out each training flight in turn; null trains it as it is."
+    )
     pretraining: Pretraining = Pretraining()
     evaluation: Evaluation = Evaluation()
     prediction: Prediction = Prediction()
@@ -126,6 +130,7 @@ class Config(Settings):
         yield from self._faults_of_head()
         yield from self._faults_of_track()
         yield from self._faults_of_heights()
+        yield from self._faults_of_selection()
         check_swath(self)
         if self.pretraining.enabled and self.training.init_from is not None:
             yield "pretraining.enabled and training.init_from both set the initial weights; keep one"
@@ -187,6 +192,34 @@ class Config(Settings):
         ):
             if not fits:
                 yield f"model.architecture '{model.architecture}' needs {field} of {needed}. Received: {value}"
+
+    def _faults_of_selection(self) -> Iterator[str]:
+        """Settings with which flights cannot be left out in turn, or a network not be averaged with regressions."""
+        if self.selection is None:
+            return
+        needed: list[tuple[str, Any, bool, str]] = [
+            ("split.kind", self.split.kind, self.split.kind != "time_blocks", "flights or leave_one_out"),
+            ("target.coverage", self.target.coverage, self.target.coverage == "nadir", "nadir"),
+            ("training.devices", self.training.devices, self.training.devices == "one", "one"),
+            ("pretraining.enabled", self.pretraining.enabled, not self.pretraining.enabled, "false"),
+            ("training.init_from", self.training.init_from, self.training.init_from is None, "null"),
+        ]
+        if self.selection.average:
+            needed += [
+                ("model.head", self.model.head, self.model.head == "point", "point"),
+                ("target.further", self.target.further, not self.target.further, "[]"),
+                ("training.mixed_precision", self.training.mixed_precision, not self.training.mixed_precision, "false"),
+                (
+                    "model.architecture",
+                    self.model.architecture,
+                    not self.model.sees_heights,
+                    "another kind, since the looks of clouds tell which flight it is and not how high they are: set "
+                    "selection.average to false, or the architecture to one",
+                ),
+            ]
+        for field, value, fits, of in needed:
+            if not fits:
+                yield f"selection needs {field} of {of}. Received: {value}"
 
     def _heights_come_first(self) -> bool:
         heights = [target.quantity.is_height for target in self.target.of_further()]

@@ -295,6 +295,15 @@ class Samples:
         return (found[0], found[1]) if np.isfinite(found[0]).any() else None
 
 
+def together(*parts: Samples) -> Samples:
+    """The sequences of several splits of the same flights as one."""
+    first = parts[0]
+    names = ("index", "label", "weight", "time_s", "flight", "piece")
+    joined: dict[str, Any] = {name: np.concatenate([getattr(part, name) for part in parts]) for name in names}
+    further = None if first.further is None else np.concatenate([part.further_labels() for part in parts])
+    return replace(first, further=further, **joined)
+
+
 def build_samples(
     flights: list[Flight], config: Config, progress: Progress | None = None
 ) -> tuple[Samples, dict[str, dict[str, int]]]:

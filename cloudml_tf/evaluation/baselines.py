@@ -16,6 +16,7 @@ import numpy as np
 from cloudml_tf.data.samples import Examples
 from cloudml_tf.data.scaling import TargetScaling
 
+RAMP = 1e-3  # of a statistic's standard deviation, over which the layer of the trees goes from branch to branch
 BOOSTED_PIXELS = 100_000  # that the boosting of single pixels is fitted to: more teach it nothing
 ONE_THREAD = 20_000  # samples; below, threads that wait for each other on a busy machine cost more than they save
 
@@ -68,6 +69,42 @@ def fit(
         for model in models.values():
             model.fit(features, target, **{f"{list(model.named_steps)[-1]}__sample_weight": weight})
     return models
+
+
+def as_arrays(models: dict[str, Any], features: np.ndarray) -> dict[str, dict[str, Any]]:
+    """Turn the models of `fit` on image statistics (k,S) into the arguments of the layers of `nn.regressions`.
+
+    Thresholds are the largest float32 that still goes left, so that float32 statistics take the branches that
+    scikit-learn takes.
+    """
+    scaler, ridge = (step for _, step in models["ridge"].steps)
+    boosting = models["gradient_boosting"][-1]
+    trees = [predictor.nodes for (predictor,) in boosting._predictors]
+    table = np.zeros((len(trees), max(map(len, trees))), trees[0].dtype)
+    table["is_leaf"] = 1
+    for row, nodes in zip(table, trees, strict=True):
+        row[: len(nodes)] = nodes
+    leaf = table["is_leaf"].astype(bool)
+    spread = features.std(axis=0)
+    limit = table["num_threshold"].astype("float32")
+    limit = np.where(limit > table["num_threshold"], np.nextafter(limit, np.float32(-np.inf)), limit)
+    return {
+        "line": {
+            "mean": scaler.mean_,
+            "scale": scaler.scale_,
+            "coefficients": ridge.coef_,
+            "intercept": float(ridge.intercept_),
+        },
+        "trees": {
+            "feature": np.where(leaf, -1, table["feature_idx"].astype(int)),
+            "threshold": np.where(leaf, 0.0, limit),
+            "left": np.where(leaf, 0, table["left"].astype(int)),
+            "right": np.where(leaf, 0, table["right"].astype(int)),
+            "value": np.where(leaf, table["value"], 0.0),
+            "ramp": RAMP * np.where(spread > 0, spread, 1.0),
+            "start": float(np.ravel(boosting._baseline_prediction)[0]),
+        },
+    }
 
 
 def ridge_on(train: np.ndarray, target: np.ndarray, other: np.ndarray) -> np.ndarray:

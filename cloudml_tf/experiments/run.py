@@ -6,6 +6,7 @@ Keras is loaded only once there is something to train.
 """
 
 from contextlib import closing
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,6 +28,7 @@ from cloudml_tf.utils.tf_graphs import forgotten_graphs
 from cloudml_tf.utils.tf_logging import quiet_tensorflow
 
 if TYPE_CHECKING:  # Keras is loaded late
+    from cloudml_tf.experiments.selection import Chosen
     from cloudml_tf.inference.intervals import Interval
     from cloudml_tf.train.fit import Fitted
     from cloudml_tf.train.pretrain import Pretrained
@@ -42,6 +44,10 @@ def train(
     console.warn(*config.warnings(), *devices.warnings(config.training))
     if config.output.export:
         check_packages(config.output.export_formats)
+    if config.selection is not None:
+        from cloudml_tf.experiments.selection import recipes_of
+
+        recipes_of(config)  # a recipe that is wrong is told before anything is read
     resumed = run_folder.run_to_resume(config, run_dir) if resume else None
     prepared = read_data(config, console)
     if resumed is not None:
@@ -67,28 +73,44 @@ def train(
             from cloudml_tf.inference.export.writer import warn_of_replacement
 
             warn_of_replacement(console, config, folder)
-        metrics = fit_and_evaluate(config, prepared, folder, console, resume)
+        chosen = None
+        if config.selection is not None:
+            from cloudml_tf.experiments.selection import choose, print_selection
+
+            chosen = choose(config, prepared, folder, console)
+            print_selection(console, chosen.summary)
+            config = chosen.config
+        metrics = fit_and_evaluate(config, prepared, folder, console, resume, chosen)
         run_folder.forget_previous(folder)
     return folder, metrics
 
 
 @forgotten_graphs()
 def fit_and_evaluate(
-    config: Config, prepared: Prepared, folder: Path, console: Console, resume: bool
+    config: Config, prepared: Prepared, folder: Path, console: Console, resume: bool, chosen: "Chosen | None" = None
 ) -> dict[str, Any]:
-    """Fit, score, diagnose, draw, report and export; writes everything that is known after training."""
+    """Fit, score, diagnose, draw, report and export; writes everything that is known after training.
+
+    `chosen` is what flights left out have decided, where the configuration asked for it.
+    """
     quiet_tensorflow()
     from cloudml_tf.train.tracking import Tracker
 
     with closing(Tracker(config, folder)) as tracked:
-        metrics = _fit_and_evaluate(config, prepared, folder, console, resume, tracked)
+        metrics = _fit_and_evaluate(config, prepared, folder, console, resume, tracked, chosen)
         exported = metrics.get("export")
         tracked.results(metrics, Path(exported["folder"]) if exported else None)
     return metrics
 
 
 def _fit_and_evaluate(
-    config: Config, prepared: Prepared, folder: Path, console: Console, resume: bool, tracker: "Tracker"
+    config: Config,
+    prepared: Prepared,
+    folder: Path,
+    console: Console,
+    resume: bool,
+    tracker: "Tracker",
+    chosen: "Chosen | None",
 ) -> dict[str, Any]:
     from cloudml_tf.diagnostics.diagnosis.verdict import diagnose_training
     from cloudml_tf.evaluation import collect
@@ -100,6 +122,8 @@ def _fit_and_evaluate(
     fitted, pretrained = fit_first_model(config, prepared, folder, console, resume, tracker)
     kept = "" if fitted.best_epoch is None else f"; kept: epoch {fitted.best_epoch + 1}"
     console.say(fitted.ending.rstrip(".") + kept)
+    if chosen is not None and chosen.factors is not None:
+        fitted = _averaged(fitted, chosen.factors, config, prepared, folder)
     clipped = prepared.scaling.target.clipped
     whole = {part: network.predict_whole(fitted.model, each) for part, each in prepared.parts.items()}
     predictions = {part: clipped(point_values(whole[part], each)) for part, each in prepared.parts.items()}
@@ -108,6 +132,8 @@ def _fit_and_evaluate(
     metrics = collect.collect_scores(prepared.parts, predictions, prepared.scaling.target, config)
     metrics["phase3"] = phase3(metrics["test"], fitted.history, fitted.best_epoch)
     metrics["training"] = summary_of(fitted)
+    if chosen is not None:
+        metrics["selection"] = chosen.summary
     further = {}
     if config.target.further:
         further = {part: network.further_of(output, prepared.scaling) for part, output in whole.items()}
@@ -126,6 +152,15 @@ def _fit_and_evaluate(
         _write_report(folder, metrics, prepared, predictions, fitted, config)
     _finish(fitted, config, metrics, prepared, folder, console)
     return metrics
+
+
+def _averaged(fitted: "Fitted", factors: list[float], config: Config, prepared: Prepared, folder: Path) -> "Fitted":
+    """The same with the average of the network and the regressions of the training split, which are written."""
+    from cloudml_tf.experiments.selection import fitted_regressions
+    from cloudml_tf.train.averaged import with_regressions, write_regressions
+
+    write_regressions(folder, fitted_regressions(config, prepared, factors))
+    return replace(fitted, model=with_regressions(fitted.model, folder, config, prepared.geometry["nadir"]))
 
 
 def fit_first_model(

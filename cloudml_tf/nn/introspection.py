@@ -1,7 +1,7 @@
 """Look inside a regressor: its sub-models, its weights, and what its attention looks at.
 
-regressor ─ [MirrorAverage] ─ core ─┬─ frame model ─ frame encoder
-                                    └─ [AlongTrack] ─ sequence model
+[WeightedSum] ─ regressor ─ [MirrorAverage] ─ core ─┬─ frame model ─ frame encoder
+                                                    └─ [AlongTrack] ─ sequence model
 """
 
 from typing import Any
@@ -10,6 +10,7 @@ import keras
 
 from cloudml_tf.nn.layers import FoldedTime, MirrorAverage
 from cloudml_tf.nn.nadir import AlongTrack
+from cloudml_tf.nn.regressions import network_of
 
 
 def copy_weights(source: keras.Model, target: keras.Model) -> None:
@@ -40,13 +41,13 @@ def copy_trainable(source: keras.Model, target: keras.Model) -> None:
 
 def mirror_average(model: keras.Model) -> MirrorAverage | None:
     """The layer that averages over mirror images, if a regressor has one."""
-    return next((layer for layer in model.layers if isinstance(layer, MirrorAverage)), None)
+    return next((layer for layer in network_of(model).layers if isinstance(layer, MirrorAverage)), None)
 
 
 def core_of(model: keras.Model) -> keras.Model:
-    """The regressor itself, without the average over mirror images."""
+    """The regressor itself, without the average over mirror images, and without regressions beside it."""
     wrapped = mirror_average(model)
-    return model if wrapped is None else wrapped.layer
+    return network_of(model) if wrapped is None else wrapped.layer
 
 
 def frame_model_of(model: keras.Model) -> keras.Model:

@@ -26,6 +26,7 @@ from cloudml_tf.nn.height_network import build_height_network
 from cloudml_tf.nn.layers import PhysicalUnits, Standardize
 from cloudml_tf.nn.optimizers import UNDECAYED, adamw
 from cloudml_tf.nn.unet import build_swath_network
+from cloudml_tf.train.averaged import with_regressions
 from cloudml_tf.train.batches import Inputs, point_values
 from cloudml_tf.train.tf_dataset import predict_batches
 from cloudml_tf.utils.errors import NotFiniteError, RunError
@@ -243,7 +244,10 @@ def further_of(output: np.ndarray, scaling: Scaling) -> np.ndarray:
 
 
 def load_regressor(folder: Path, config: Config, description: dict[str, Any]) -> keras.Model:
-    """The regressor of a run with its best weights. Weights are plain arrays: loading them runs no code."""
+    """The regressor of a run with its best weights, and the regressions that it is averaged with.
+
+    Weights are plain arrays: loading them runs no code.
+    """
     weights = folder / "best.weights.h5"
     if not weights.is_file():
         raise RunError(f"{folder}: no best.weights.h5; this run did not finish. Continue it with train --resume.")
@@ -256,7 +260,7 @@ def load_regressor(folder: Path, config: Config, description: dict[str, Any]) ->
     except (OSError, ValueError, KeyError) as error:
         reason = str(error).splitlines()[0]
         raise RunError(f"{weights}: does not fit the run's configuration or is damaged ({reason}).") from None
-    return model
+    return with_regressions(model, folder, config, nadir)
 
 
 def _load_all(model: keras.Model, path: Path) -> None:
