@@ -8,7 +8,7 @@ export TF_CPP_MIN_LOG_LEVEL ?= 2
 # imported in 6 seconds, not 14. To compile all that was installed would take longer: a quarter of it is ever imported.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: venv train test test-all test-oldest test-backends browser parity faults bench fuzz audit clean
+.PHONY: venv train wheel test test-all test-oldest test-backends browser parity faults bench fuzz audit clean
 venv: .venv/.installed
 .venv/.installed: pyproject.toml constraints.txt | .venv/bin/python
 	$(INSTALL) -e .
@@ -24,6 +24,11 @@ venv: .venv/.installed
 
 train: venv
 	$(BIN)/python -m cloudml_tf.train configs/tier1.json
+
+# dist/cloudml_tf-*.whl, with the configurations inside: `pip install` of it needs nothing of this folder.
+wheel: | .venv/bin/python
+	rm -rf build dist/*.whl
+	$(BIN)/uv build --quiet --wheel --python $(BIN)/python --out-dir dist
 
 # Types are checked while the tests begin.
 test: .venv/.tested
@@ -112,4 +117,4 @@ audit: .venv-audit/.installed
 	touch $@
 
 clean:
-	rm -rf .venv .venv-oldest .venv-peers .venv-parity .venv-fuzz .venv-audit build *.egg-info
+	rm -rf .venv .venv-oldest .venv-peers .venv-parity .venv-fuzz .venv-audit build dist *.egg-info

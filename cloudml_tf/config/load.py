@@ -18,6 +18,7 @@ from pydantic import BaseModel, ValidationError
 from cloudml_tf.config.mistakes import LONGEST_SHOWN, as_lines, models_at, shortened
 from cloudml_tf.config.renamed import RENAMED, rename, warn_of_old_names
 from cloudml_tf.config.schema import Config as Config
+from cloudml_tf.config.shipped import located
 from cloudml_tf.utils import plain_json
 from cloudml_tf.utils.errors import ConfigError, RunError
 from cloudml_tf.utils.redaction import check_no_secret
@@ -34,10 +35,13 @@ SCHEMA_PATH = Path("configs/schema.json")
 
 
 def load_config(path: str | Path, overrides: Mapping[str, Any] | None = None) -> Config:
-    """Read and validate a JSON file. `overrides` maps dotted paths to values, e.g. {"training.max_epochs": 5}.
+    """Read and validate a JSON file, or the shipped one of a bare name such as "tier1".
+
+    `overrides` maps dotted paths to values, e.g. {"training.max_epochs": 5}.
 
     Raises `ConfigError`, naming the file, each bad field by its path, and the nearest known name of an unknown key.
     """
+    path = located(path)
     content = read_content(path)
     if "base" in content and "split" not in content:
         command = "ablate" if "rows" in content else "search"
