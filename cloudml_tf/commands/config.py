@@ -37,7 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Print a resolved configuration, or its schema, which are JSON with and without `--json`; list, or explain."""
     if args.action == "list":
-        Console(machine=args.json).table("shipped configurations", ["name", ""], [list(row) for row in SHIPPED.items()])
+        Console(quiet=args.json).table("shipped configurations", ["name", ""], [list(row) for row in SHIPPED.items()])
         return finish(args, {"folder": str(folder()), "configurations": SHIPPED})
     if args.action == "explain":
         found = describe(args.key)
