@@ -163,7 +163,8 @@ def preset_table() -> str:
     """What each preset of the simulator changes."""
     rows = ["| preset | changes |", "|---|---|"]
     for name, changes in PRESETS.items():
-        told = ", ".join(f"`{key}` {json.dumps(value)}" for key, value in changes.items())
+        plain = {key: [r.name for r in value] if key == "regimes" else value for key, value in changes.items()}
+        told = ", ".join(f"`{key}` {json.dumps(value)}" for key, value in plain.items())
         rows.append(f"| `{name}` | {told or 'nothing'} |")
     return "## Presets of the simulator\n\n" + "\n".join(rows) + "\n"
 

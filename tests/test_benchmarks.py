@@ -37,6 +37,7 @@ COMMANDS: dict[str, list[list[str]]] = {  # script: arguments of one call after 
         ["--home", "archive", "--kill", "--flights", "4", "--frames", "60"],
         ["--home", "archive", "--prepare", "--frames", "60"],
     ],
+    "calibrate": [["--flights", "2", "--frames", "300", "--labels", "5", "--epochs", "1"]],
     "check_faults": [["--seeds", "1"]],
     "collapse": [["--out", "pictures", *ONE_EPOCH]],
     "coverage": [["--members", "2", "--frames", "240", "--out", "pictures", "--set", "training.max_epochs=1"]],
@@ -47,6 +48,8 @@ COMMANDS: dict[str, list[list[str]]] = {  # script: arguments of one call after 
     "fuzz": [["--target", name, "--cases", "20", "--without-atheris"] for name in ("config", "flights")],
     "gpu_step": [["--estimate"], ["--tiny", "--rounds", "1", "--steps", "2"]],
     "heights": [[LES3D, "--home", "heights", "--out", "out", "--flights", "cu01", "--set", "training.max_epochs=1"]],
+    "heights_elsewhere": [["run", "--flights", "1", "--frames", "60"]],
+    "heights_preset": [[str(ROOT / "configs/tier1_base.json"), *sets(f"{SHORT}=120")]],
     "inference": [[EXAMPLE, "--sequences", "32", "--batch-size", "16", "--rounds", "1"]],
     "input": [[EXAMPLE, "--rounds", "1", "--steps", "2"]],
     "lambda_sweep": [["--out", "pictures", "--home", "runs", *ONE_EPOCH]],
@@ -104,6 +107,10 @@ def prepare(script: str, folder: Path) -> None:
     if script == "flight_swath":
         options = sets(f"{SHORT}=400")
         command = ["scenes", "--config", str(ROOT / "configs/flights-swath.json"), *options]
+        subprocess.run([sys.executable, "-m", "cloudml_tf", *command], cwd=folder, check=True, capture_output=True)
+    if script == "heights_elsewhere":
+        options = [*ONE_EPOCH, "--run-dir", "run"]
+        command = ["train", str(ROOT / "configs/tier1_base.json"), *options]
         subprocess.run([sys.executable, "-m", "cloudml_tf", *command], cwd=folder, check=True, capture_output=True)
     if script == "les_failures":
         done = call("les_table", ["--all", "--folder", "runs", "--set", *SWATH], folder)

@@ -411,7 +411,8 @@ def test_the_command_prints_writes_and_exits(flights: Path, tmp_path: Path, caps
 
 def test_a_network_that_cannot_learn_one_batch_is_told(flights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("cloudml_tf.diagnostics.check.trials.PROBE_STEPS", 40)
-    config = parse_config(content(flights, training={"learning_rate": 1e-7}))
+    beside = {"further": ["cloud_base_km"]}  # a batch has both
+    config = parse_config(content(flights, training={"learning_rate": 1e-7}, target=beside))
     found = check(config, Console())
     assert only(found).name == "overfit one batch"
     assert "after 40 steps" in only(found).evidence

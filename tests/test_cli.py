@@ -15,7 +15,7 @@ from cloudml_tf.commands.main import VERBS, main
 from cloudml_tf.utils.errors import EXIT_CODES
 
 TOOLS = ("benchmark", "completion")  # know no configuration
-UNRANDOM = ("predict", "diagnose", "export")  # draw nothing at random
+UNRANDOM = ("predict", "calibrate", "diagnose", "export")  # draw nothing at random
 
 
 @pytest.mark.parametrize("verb", VERBS)

@@ -110,7 +110,7 @@ def test_a_run_beside_itself_has_no_lead(variant) -> None:
 
 def test_one_block_of_track_is_no_evidence(variant) -> None:
     found = compare([variant("poor", poor), variant("good", good)], {"evaluation.block_s": 100000.0})
-    assert {(one["leader"], one["winner"]) for one in found["rows"]} == {("good", None)}
+    assert {(one["leader"], one["winner"], one["exceeds_interval"]) for one in found["rows"]} == {("good", None, False)}
     assert np.isnan(row(found, "r2")["interval"]).all()
 
 

@@ -20,7 +20,8 @@ from cloudml_tf.config.schema import Config
 from cloudml_tf.utils.errors import ConfigError, RunError
 
 ROOT = Path(__file__).parent.parent
-OTHERS = (SCHEMA_PATH.name, "search.json", "reproduce.json", "ablation.json")  # a schema, a search, two grids
+SEARCHES, GRIDS = ("search.json", "search_heights.json"), ("reproduce.json", "ablation.json", "ablation_heights.json")
+OTHERS = (SCHEMA_PATH.name, *SEARCHES, *GRIDS)
 SHIPPED = sorted(p for p in (ROOT / "configs").glob("*.json") if p.name not in OTHERS)
 
 
@@ -85,11 +86,34 @@ def test_tier1_is_the_originals_phase_3() -> None:
     assert config.data.path is None
 
 
-def test_tier1_base_differs_in_the_target_alone() -> None:
-    first, second = (load_config(ROOT / f"configs/{name}.json").model_dump() for name in ("tier1", "tier1_base"))
-    assert {key for key in first if first[key] != second[key]} == {"experiment_name", "target", "data"}
-    assert {**second["data"], "geometry": None} == first["data"]  # of a height it is read by default
-    assert second["target"]["name"] == "cloud_base_km"
+def test_a_threshold_of_optical_depth_is_doubted_for_heights() -> None:
+    path, few = ROOT / "configs/tier1_base.json", {"overweight.factor": 1.5}
+    assert any("most clouds are higher" in text for text in load_config(path, few).warnings())
+    assert not load_config(path, {**few, "overweight.threshold": 3.0}).warnings()
+    assert not load_config(ROOT / "configs/tier1.json", few).warnings()
+
+
+def test_more_than_seven_frames_are_doubted_unless_their_motion_is_what_is_seen() -> None:
+    for name, doubted in (("tier1", True), ("les3d", False)):
+        config = load_config(ROOT / f"configs/{name}.json", {"temporal_frames": 9})
+        assert any("smooth the signal away" in text for text in config.warnings()) == doubted
+
+
+def test_tier1_base_keeps_the_recipe_and_asks_for_heights() -> None:
+    names = ("tier1", "tier1_base", "tier1_base_thermal")
+    first, solar, thermal = (load_config(ROOT / f"configs/{name}.json").model_dump() for name in names)
+    asked = {"experiment_name", "frame_spacing_s", "target", "data", "augmentation", "model", "loss", "training"}
+    assert {key for key in first if first[key] != solar[key]} == asked
+    assert {key for key in first["loss"] if first["loss"][key] != solar["loss"][key]} == {"base"}
+    assert solar["training"]["early_stopping_monitor"] == first["training"]["early_stopping_monitor"] == "val_r2"
+    changed = {"experiment_name", "target", "data", "augmentation"}
+    assert {key for key in solar if solar[key] != thermal[key]} == changed
+    for base, preset in ((solar, "heights"), (thermal, "heights_thermal")):
+        assert base["target"]["name"] == "cloud_base_km"
+        assert base["model"]["architecture"] == "cost_volume"
+        assert base["data"]["simulation"]["preset"] == preset
+        assert base["data"]["geometry"]["network_input"]  # of a height it is read by default
+    assert not thermal["data"]["sun_angles"]  # a thermal camera needs no sun
 
 
 @pytest.mark.parametrize(
@@ -166,6 +190,7 @@ def test_a_missing_field_is_named() -> None:
         ({"temporal_frames": 9}, "temporal_frames 9"),
         ({"loss": {"weight": 0}}, "loss.weight 0"),
         ({"training": {"early_stopping_monitor": "val_loss"}}, "early_stopping_monitor val_loss"),
+        ({"frame_spacing_s": 2.0, "temporal_frames": 1}, "a single frame (temporal_frames 1) has no spacing"),
     ],
 )
 def test_what_the_original_warns_of_is_allowed_and_warned_about_by_name(tiny, changes: dict, text: str) -> None:

@@ -423,9 +423,10 @@ def test_a_straight_line_on_the_sweep_stands_beside_the_others(tmp_path):
     assert set(found) == {"mean", "ridge", "gradient_boosting", "plane_sweep"}
 
 
-def judged(samples: Samples, flight: Flight) -> dict[str, Finding]:
+def judged(samples: Samples, flight: Flight, **geometry: float) -> dict[str, Finding]:
     """The findings of `check` on the geometry of one flight."""
-    config = parse_config(tiny_content(Path("/nowhere"), {"target.name": "cloud_top_km", "temporal_frames": 7}))
+    changes = {"target.name": "cloud_top_km", "temporal_frames": 7, "data.geometry": geometry}
+    config = parse_config(tiny_content(Path("/nowhere"), changes))
     return {finding.name: finding for finding in judge_geometry([flight], {"train": samples}, config)}
 
 
@@ -434,10 +435,12 @@ def test_check_says_what_geometry_can_give(tmp_path):
     found = judged(samples, flight)
     assert found["geometry"].level == "note"  # roll and pitch are not there
     assert (
-        "100 m of height move a cloud by 0.19 px in the 6 s of a sequence; the wind is known to 1 m/s, which is 0.09 km"
+        "100 m of height move a cloud by 0.19 px in the 6 s of a sequence; each m/s that the wind is wrong is 0.09 km"
         in found["geometry"].evidence
     )
     assert "no pitch and roll, taken for level" in found["geometry"].evidence
+    known = judged(samples, flight, wind_error_m_s=2.0)["geometry"].evidence
+    assert "the wind is known to 2 m/s, which is 0.18 km" in known
     assert found["texture"].level == "ok"
     assert "100%" in found["texture"].evidence
     calm, samples = written(tmp_path / "b", planted(2.0), roll=np.zeros(FRAMES), pitch=np.zeros(FRAMES))

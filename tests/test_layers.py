@@ -7,7 +7,17 @@ from pathlib import Path
 from typing import get_args
 
 import pytest
-from structure import PACKAGE, ROOT, circles, code_lines, imported, imports, modules, names_at_the_root
+from structure import (
+    PACKAGE,
+    ROOT,
+    branches_on_the_target,
+    circles,
+    code_lines,
+    imported,
+    imports,
+    modules,
+    names_at_the_root,
+)
 
 import cloudml_tf
 from cloudml_tf import losses, models
@@ -53,6 +63,10 @@ def roots(path: Path) -> set[str]:
 
 def test_every_package_has_a_rank() -> None:
     assert {name.removesuffix(".py") for name in names_at_the_root()} == set(RANK)
+
+
+def test_few_modules_ask_which_target_it_is() -> None:
+    assert len(branches_on_the_target()) <= 3
 
 
 def test_imports_go_down() -> None:

@@ -60,13 +60,19 @@ def cloudml(*words: str) -> int:
 
 
 @pytest.fixture(scope="module")
-def home(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The unpacked archive, with the simulated flights of the session beside it. Tests leave what is old as it is."""
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The unpacked archive, with its simulated flights beside it. Tests leave what is old as it is.
+
+    A positive roll was recorded with the left wing down at that time, and one of the old networks has learned from it.
+    """
     home = tmp_path_factory.mktemp("old")
     with zipfile.ZipFile(FOLDER / "artefacts.zip") as archive:
         archive.extractall(home)
-    (home / "cache").symlink_to(cache)
-    folder = Path(simulate_flights(load_config(home / "nadir.json").data.simulation, cache / "simulated")[0]).parent
+    settings = load_config(home / "nadir.json").data.simulation
+    folder = Path(simulate_flights(settings, home / "cache/simulated")[0]).parent
+    for path in folder.glob("*/NAV_*.h5"):
+        with h5py.File(path, "r+") as file:
+            file["nav/roll"][:] = -file["nav/roll"][:]
     camera = Path(content(home / "nadir/data.json")["files"]["sim03"]["camera"])  # cache/simulated/KEY/sim03/file
     if not (old := home / camera.parents[1]).exists():  # the key changes with the simulator's source
         old.symlink_to(folder.resolve())
@@ -208,7 +214,8 @@ def test_a_run_is_exported_again_and_answers_as_its_old_export(run: str, near: f
 def test_a_diagnosis_is_the_old_one(run: str, tmp_path: Path) -> None:
     assert cloudml("diagnose", run, "--run-dir", str(tmp_path)) == 0
     found, expected = content(tmp_path / "diagnosis.json"), content(f"expected/diagnosis_{run}.json")
-    assert found["verdict"] == expected["verdict"]
+    # The finished run has no tier, and a baseline beats it on the test split: it was called healthy.
+    assert found["verdict"] == ("unclear" if run == "nadir" else expected["verdict"])
     kept = [[(one["name"], one["set"]) for one in each["findings"]] for each in (found, expected)]
     assert kept[0] == kept[1]
 

@@ -64,9 +64,21 @@ def test_the_numbers_are_those_of_evaluate_and_of_the_training(
 ) -> None:
     source = finished.parent / "savedmodels" / "tiny" if exported else finished
     assert main(["predict", str(source), str(bare), "-o", str(tmp_path / "out.nc"), "--json"]) == 0
-    told = json.loads(capsys.readouterr().out)
+    shown = capsys.readouterr()
+    told = json.loads(shown.out)
     with xr.open_dataset(tmp_path / "out.nc", engine="h5netcdf", decode_times=False) as found:
         time_s, depth, flags = found.time.values, found.cloud_optical_depth.values, found.quality_flag.values
+        usable = found.cloud_optical_depth.where(found.quality_flag & found.quality_flag.bits_without_value == 0)
+        np.testing.assert_array_equal(usable, found.cloud_optical_depth)  # cautions take no value away
+        attributes = found.attrs
+    test = json.loads((finished / "metrics.json").read_text())
+    assert attributes["model_tier"] == test["tier"]["name"] == "none"
+    assert attributes["model_test_flights"] == "sim03"
+    assert attributes["model_test_scores"].startswith(f"R² {test['test']['r2']:.3f}, s ")
+    assert attributes["clear_sky_in_training"] == "no: over clear sky a value means nothing"
+    assert "model: tier none; test (sim03): R² " in shown.err
+    assert "warning: the model reached no tier on its test flights, sim03: R² " in shown.err
+    assert "out: most frames are outside the training range: zenith" in shown.err.replace("sim03:", "out:")
     judged = evaluate(source, [str(campaign(finished) / "sim03")], {"evaluation.baselines": False}, Console(quiet=True))
     there = np.searchsorted(time_s, judged.examples.time_s)
     np.testing.assert_array_equal(time_s[there], judged.examples.time_s)

@@ -168,6 +168,7 @@ def test_each_flag_for_its_own_reason(tmp_path: Path) -> None:
         "geometry_outside_training": [],
         "wind_unknown": [],
         "little_texture": [],
+        "above_training_labels": [],
     }
     no_value = predicted.flags & MASKS[:4].sum() > 0
     np.testing.assert_array_equal(predicted.valid, ~no_value)

@@ -1,6 +1,7 @@
 """The file and the picture of a prediction: what they hold, and that CF has nothing to say against it."""
 
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -11,11 +12,13 @@ from predictions import POSITION, brightness, faults, model_of, unlabelled
 
 from cloudml_tf.config.run_folder import ModelRecord
 from cloudml_tf.data.samples import Samples
-from cloudml_tf.inference.flags import FLAGS
+from cloudml_tf.inference.about import JUDGED, about, judged_of, without_tier
+from cloudml_tf.inference.flags import FLAGS, above_labels
 from cloudml_tf.inference.flight import Predicted, predict_flight
 from cloudml_tf.inference.model import Model, digest
 from cloudml_tf.inference.netcdf import dataset, write_netcdf
 from cloudml_tf.inference.quicklook import quick_look
+from cloudml_tf.utils.files import write_json
 
 # --- the file
 
@@ -119,3 +122,49 @@ def test_the_line_of_a_long_flight_keeps_its_extremes_and_gaps() -> None:
     assert np.isnan(values[kept]).any()
     assert (np.diff(kept) > 0).all()
     assert len(_extremes(values[:100])) == 100
+
+
+def test_bits_without_value_and_bits_of_caution_part_the_flags(small: tuple[Predicted, Model]) -> None:
+    quality = dataset(*small, "").quality_flag
+    without, caution = (int(quality.attrs[name]) for name in ("bits_without_value", "bits_of_caution"))
+    assert without & caution == 0
+    assert without | caution == sum(int(mask) for mask in quality.flag_masks)
+    predicted = small[0]
+    np.testing.assert_array_equal(predicted.flags & without == 0, predicted.valid)
+
+
+@pytest.mark.parametrize(
+    ("metrics", "tier", "warned"),
+    [
+        ({"test": {"r2": 0.018, "variance_ratio": 0.31, "n": 120, "n_eff": 9.2}, "tier": {"name": "none"}}, "none", 1),
+        ({"test": {"r2": 0.81, "n": 120}, "tier": {"name": "good"}, "space": {"loss": "ln(cod)"}}, "good", 0),
+        (None, "not evaluated", 0),
+    ],
+)
+def test_a_model_says_how_it_was_judged_and_what_it_was_shown(
+    tmp_path: Path, metrics: dict[str, Any] | None, tier: str, warned: int
+) -> None:
+    label = {"minimum": 0.25, "low": 0.26, "high": 3.0, "maximum": 3.2}
+    ranges = {"radiance": [], "solar_zenith_deg": None, "relative_azimuth_deg": None, "features": [], "label": label}
+    description = {"split": {"test": {"flights": ["sim03"]}}, "ranges": ranges}
+    config = tiny_config(tmp_path, {"data.lidar.clear_sky": "zero", "target.minimum": 0.0})
+    export = {"run": "tiny/run", JUDGED: judged_of(metrics)}
+    found = about(ModelRecord(tmp_path, config, description, export))
+    if metrics is not None:
+        write_json(tmp_path / "metrics.json", metrics)
+    assert found == about(ModelRecord(tmp_path, config, description, {}))
+    assert (found["model_tier"], found["model_test_flights"]) == (tier, "sim03")
+    assert found["training_label_range"] == "0.25 to 3.2"
+    assert found["clear_sky_in_training"] == "yes, with the label 0"
+    assert len(without_tier(found)) == warned
+    if metrics is not None:
+        assert f"n = 120, effectively {'9' if warned else '-'}" in found["model_test_scores"]
+    if warned:
+        assert "R² 0.018, s 31.0 %, r -" in without_tier(found)[0]
+
+
+def test_a_height_above_all_training_labels_has_a_flag(tmp_path: Path) -> None:
+    config = tiny_config(tmp_path, {"target.name": "cloud_top_km", "target.maximum": 3.0})
+    assert above_labels(np.array([2.0, 3.0, 3.1, np.nan]), config, None).tolist() == [False, False, True, False]
+    depth = tiny_config(tmp_path, {"target.maximum": 3.0})
+    assert not above_labels(np.full(2, 99.0), depth, None).any()  # that is opaque

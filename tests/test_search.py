@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from cloudml_tf.commands.main import main
-from cloudml_tf.config.load import load_config
+from cloudml_tf.config.load import load_config, parse_config
 from cloudml_tf.config.run_folder import read_history, read_run
 from cloudml_tf.experiments.run import read_data
 from cloudml_tf.experiments.search.page import height, ticks
@@ -52,6 +52,14 @@ def test_the_named_search_covers_the_ablations() -> None:
         assert key in search.space
     assert search.content({"model.heads": 2})["model"]["heads"] == 2
     assert search.base["training"]["max_epochs"] == 30  # set by the search, over tier1.json
+
+
+def test_the_search_of_heights_chooses_frames_and_their_spacing() -> None:
+    search = load_search(ROOT / "configs/search_heights.json")
+    assert search.warnings() == []
+    chosen = {"temporal_frames": 7, "frame_spacing_s": 1.0, "model.architecture": "cost_volume_no_attention"}
+    config = parse_config(search.content(chosen))
+    assert (config.temporal_frames, config.frame_spacing_s, config.model.sees_heights) == (7, 1.0, True)
 
 
 @pytest.mark.parametrize(
@@ -386,4 +394,4 @@ def test_values_have_places_on_their_axes() -> None:
     assert height(log, 0.01) == pytest.approx(0.5)
     assert height((1, "default", None), None, 3) == 1.0
     assert [text for _, text in ticks(log)] == ["0.001", "0.01", "0.1"]
-    assert [text for _, text in ticks(((1, 2), "a long name of a value"))] == ["[1, 2]", "a long name…"]
+    assert [text for _, text in ticks(((1, 2), "a long name of a value"))] == ["[1, 2]", "a lo…a value"]

@@ -36,7 +36,8 @@ def test_all_files_are_named_and_listed_and_documented(capsys: pytest.CaptureFix
 
 @pytest.mark.parametrize("name", SHIPPED)
 def test_a_shipped_name_is_understood_everywhere(name: str) -> None:
-    load = {"search": load_search, "ablation": load_grid, "reproduce": load_grid}.get(name, load_config)
+    grids, searches = ("ablation", "ablation_heights", "reproduce"), ("search", "search_heights")
+    load = load_grid if name in grids else load_search if name in searches else load_config
     assert load(name, {}) == load(ROOT / f"configs/{name}.json", {})
 
 
@@ -65,6 +66,8 @@ def test_a_path_is_a_path_and_what_is_neither_is_told_what_there_is(
     own.rename("tier1.json")
     assert located("tier1") == folder() / "tier1.json"
     assert "for the file that lies here say tier1.json" in capsys.readouterr().err
+    (empty / "tier1").touch()
+    assert located("tier1") == Path("tier1")  # one's own file comes first
 
 
 def test_a_search_and_a_grid_of_ones_own_are_around_a_shipped_one(empty: Path) -> None:

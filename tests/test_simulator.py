@@ -104,6 +104,10 @@ CHANGES: dict[str, Any] = {
     "roll_std_deg": 1.0,
     "pitch_std_deg": 1.0,
     "attitude_time_s": 10.0,
+    "attitude_error_deg": 0.01,
+    "wind_along_m_s": 8.0,
+    "wind_across_m_s": -8.0,
+    "wind_error_m_s": 0.5,
     "regimes": DEFAULT_REGIMES[2:],
     "regime_spread": 0.5,
     "grid_m": 200.0,
@@ -119,6 +123,9 @@ CHANGES: dict[str, Any] = {
     "upper_layer_height_km": 9.0,
     "upper_layer_thickness_km": 0.3,
     "upper_layer_scale_m": 5000.0,
+    "lower_layer_fraction": 0.9,
+    "lower_layer_height_km": 0.6,
+    "lower_layer_optical_depth": 0.5,
     "aerosol_fraction": 0.6,
     "aerosol_optical_depth": 0.2,
     "aerosol_base_km": 0.1,
@@ -130,7 +137,9 @@ CHANGES: dict[str, Any] = {
     "sun_side_brightening": 0.9,
     "shadow_strength": 0.1,
     "diffusion_scale": 1.5,
+    "clouds_hide": True,
     "image_sees_lidar_cloud": False,
+    "camera_kind": "thermal",
     "psf_sigma_px": 1.5,
     "read_noise": 0.02,
     "shot_noise": 0.05,
@@ -147,10 +156,23 @@ CHANGES: dict[str, Any] = {
     "lidar_saturation": 1.0,
     "lidar_detection_limit": 0.5,
     "clock_offset_s": 1.0,
+    "lidar_at_nadir": True,
     "boresight_rows_px": 3.0,
     "boresight_columns_px": 3.0,
     "swath_truth": True,
     "nav_missing_fraction": 0.3,
+}
+
+
+THERMAL: dict[str, Any] = {  # the same, of a thermal camera
+    "surface_temperature_k": 280.0,
+    "surface_temperature_spread_k": 1.0,
+    "surface_temperature_contrast_k": 1.0,
+    "lapse_rate_k_km": 5.0,
+    "lapse_rate_spread_k_km": 0.1,
+    "thermal_absorption": 1.0,
+    "thermal_noise_k": 0.5,
+    "thermal_drift_k": 3.0,
 }
 
 
@@ -160,18 +182,24 @@ def reference() -> SimulatedFlight:
     return simulator.simulate_flight(tiny(**LAYERED), 0)
 
 
-LAYERED: dict[str, Any] = {"upper_layer_fraction": 0.4, "aerosol_fraction": 0.4}
+LAYERED: dict[str, Any] = {"upper_layer_fraction": 0.4, "lower_layer_fraction": 0.4, "aerosol_fraction": 0.4}
 
 
 def test_every_field_has_a_change_to_test() -> None:
     # flight_count is the length of the set: test_a_set_is_written_once.
-    assert CHANGES.keys() | {"flight_count"} == SimulationConfig.model_fields.keys()
+    assert CHANGES.keys() | THERMAL.keys() | {"flight_count"} == SimulationConfig.model_fields.keys()
 
 
 @pytest.mark.parametrize("name", CHANGES)
 def test_every_setting_moves_the_flight(name: str, reference: SimulatedFlight) -> None:
     changed = simulator.simulate_flight(tiny(**{**LAYERED, name: CHANGES[name]}), 0)
     assert not same(reference, changed)
+
+
+@pytest.mark.parametrize("name", THERMAL)
+def test_every_setting_of_a_thermal_camera_moves_its_flight(name: str) -> None:
+    plain, changed = (tiny(**LAYERED, camera_kind="thermal", **more) for more in ({}, {name: THERMAL[name]}))
+    assert not same(simulator.simulate_flight(plain, 0), simulator.simulate_flight(changed, 0))
 
 
 def test_the_same_settings_give_the_same_bytes(reference: SimulatedFlight) -> None:
@@ -500,3 +528,13 @@ def test_an_interrupted_set_leaves_nothing(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         simulator.simulate_flights(tiny(), tmp_path, interrupt)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_aircraft_flies_above_its_clouds() -> None:
+    """Low flights are possible over low clouds, and refused where a layer would be above."""
+    regime = SimulationConfig().regimes[0].model_copy(update={"altitude_km": 8.0})
+    low = {"regimes": (regime,), "upper_layer_fraction": 0.0}
+    assert SimulationConfig(**low).of_flight(0).altitude_km == 8.0
+    for changes in ({"upper_layer_fraction": 0.1}, {"base_height_std_km": 1.0, "thickness_at_unit_depth_km": 2.0}):
+        with pytest.raises(ValidationError, match=r"altitude_km must be 0\.5 km above the highest clouds"):
+            SimulationConfig(**{**low, **changes})

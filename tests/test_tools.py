@@ -66,7 +66,7 @@ def test_a_benchmark_runs_with_its_own_arguments_and_exit_code(capfd) -> None:
 
 def test_an_unknown_benchmark_and_a_missing_checkout_are_told(tmp_path: Path, monkeypatch, capsys) -> None:
     assert main(["benchmark", "speed"]) == 2
-    assert "no benchmark 'speed'; there are: archive, check_faults" in capsys.readouterr().err
+    assert "no benchmark 'speed'; there are: archive, calibrate, check_faults" in capsys.readouterr().err
     assert main(["benchmark", "--json", "seeds"]) == 2
     assert "leave --json out" in capsys.readouterr().err
     monkeypatch.setattr(cloudml_tf, "__file__", str(tmp_path / "site-packages" / "cloudml_tf" / "__init__.py"))

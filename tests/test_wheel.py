@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from conftest import TINY, merged
+from snippets import ROOT
 from wheel import make_wheel, variables
 
 from cloudml_tf.config.run_folder import flat
@@ -28,6 +29,12 @@ def bin_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (site,) = (home / "environment/lib").glob("*/site-packages")
     (site / "others.pth").write_text(sysconfig.get_path("purelib") + "\n")
     return scripts
+
+
+def test_the_wheel_holds_every_module(bin_folder: Path) -> None:
+    (package,) = (bin_folder.parent / "lib").glob("*/site-packages/cloudml_tf")
+    held, wanted = ({path.relative_to(home) for path in home.rglob("*.py")} for home in (package, ROOT / "cloudml_tf"))
+    assert held == wanted
 
 
 def test_the_wheel_trains_by_name_in_an_empty_folder(bin_folder: Path, tmp_path: Path) -> None:

@@ -94,6 +94,7 @@ OWN_CODES = {
     "train": (errors.EXIT_COLLAPSED, errors.EXIT_NOT_FINITE, errors.EXIT_NOT_CONVERGED, errors.EXIT_NO_PARITY),
     "pretrain": (errors.EXIT_NOT_CONVERGED,),
     "evaluate": (errors.EXIT_NOT_FINITE,),
+    "calibrate": (errors.EXIT_NOT_FINITE,),
     "predict": (errors.EXIT_NOT_FINITE, errors.EXIT_FLIGHTS_FAILED),
     "ensemble": (errors.EXIT_NOT_FINITE, errors.EXIT_NO_PARITY),
     "export": (errors.EXIT_NO_PARITY,),

@@ -143,5 +143,8 @@ def run(args: argparse.Namespace) -> int:
     else:
         again = shlex.join(["cloudml", "ensemble", *args.runs, "--set", "output.export=true"])
         console.say(f"no export: output.export is false, as in the first member's configuration. To export: {again}")
+    target = found.config.target
+    if target.further:
+        console.say(f"the ensemble answers {target.name} alone; its members have {', '.join(target.further)} too")
     console.say(f"ensemble folder: {folder}")
     return finish(args, {"ensemble": str(folder), "metrics": found.metrics})

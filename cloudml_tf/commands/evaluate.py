@@ -34,8 +34,8 @@ class Evaluation:
 def evaluate(source: Path, words: list[str], overrides: dict[str, Any], console: Console) -> Evaluation:
     """Score a run folder, or an exported model, which runs without Keras, on the examples that are named."""
     from cloudml_tf.data.prepare import named_examples
-    from cloudml_tf.evaluation.collect import collect_scores
-    from cloudml_tf.inference.model import open_record
+    from cloudml_tf.evaluation.collect import collect_coverage, collect_scores
+    from cloudml_tf.inference.model import intervals_of, open_record
 
     check_overrides(overrides)
     record = read_model(source, overrides)
@@ -49,16 +49,25 @@ def evaluate(source: Path, words: list[str], overrides: dict[str, Any], console:
         raise DataError(f"the {len(examples)} examples have no two labels to score with. Check the label's fields.")
     quiet_tensorflow()
     model = open_record(record)
-    physical = model.predict(examples)["value"]
+    values = model.predict(examples)
+    physical = values["value"]
     with np.errstate(divide="ignore", invalid="ignore"):  # of pixels that have no label
-        z = (scaling.transform(physical / scaling.smearing) - scaling.mean) / scaling.std
+        z = (scaling.learned(physical, scaling.smearing) - scaling.mean) / scaling.std
     metrics = {"model": str(source), **collect_scores({"test": examples}, {"test": z}, scaling, config)}
+    intervals = {"test": intervals_of(values, config)}
+    if intervals["test"] and model.level is not None:
+        metrics["coverage"] = collect_coverage({"test": examples}, intervals, config, model.level)
     if "distributions" in description:
         metrics["shift"] = judge_shift(cast(Samples, examples), description, config)
     elif "nadir" in description:
         console.warn(
             f"{source}: was trained before the distributions of inputs were kept; whether these flights are of its "
             "kind is not judged. Train it again for that."
+        )
+    if record.calibration is not None:
+        console.warn(
+            f"the model is calibrated: {record.calibration.words}. Of that flight these labels are among those scored; "
+            "of another one the calibration says nothing"
         )
     _add_baselines(metrics, examples, record, scaling, console)
     return Evaluation(record, examples, scaling, z, metrics, model.attend)

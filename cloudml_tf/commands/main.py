@@ -29,6 +29,10 @@ _VERBS = {  # what each does, and the arguments of an example
         "write predictions for every frame of a flight as a CF NetCDF file",
         "savedmodels/tier1_variance_fix_test flights/sim08 -o sim08.nc",
     ),
+    "calibrate": (
+        "fit level and scale of a model's predictions to a few labels of a new flight",
+        f"{RUN} flights/new --labels 20 -o calibrated",
+    ),
     "diagnose": ("find out why a run failed, and what to try", RUN),
     "compare": ("compare runs, with the winner of each score", f"{RUN} {OTHER}"),
     "reproduce": ("reproduce the reference recipe: its collapsed runs and its remedy", "--jobs 2"),

@@ -48,6 +48,7 @@ def _predict_scenes(
     scenes = named_scenes(words, record.config, record.description, labels=False)
     path = places(["scenes"], output, run_dir, record.config)[0]
     quiet_tensorflow()
+    introduce(record, console)
     with console.progress("predicting scenes"):
         model = open_record(record)
         values = model.predict(scenes)
@@ -76,7 +77,7 @@ def _predict_flights(
     from cloudml_tf.inference.model import open_record
 
     model = open_record(record)
-    warn_without_ranges(record, console)
+    introduce(record, console)
     records = []
     for flight, path in zip(flights, paths, strict=True):
         try:
@@ -107,11 +108,22 @@ def predict_many(args: argparse.Namespace, console: Console) -> "Archive":
     check_archive(record.config)
     refused: dict[str, str] = {}
     files = find_named(args.flights, record.config, record.description["files"], labels=False, refused=refused)
-    warn_without_ranges(record, console)
+    introduce(record, console)
     job = Job(source, overrides, folder, command_line())
     tasks = [Task(name, files[name]) for name in sorted(files)]
     made_by = provenance(record)
     return predict_archive(job, tasks, refused, made_by, args.workers, args.engine or "local", console)
+
+
+def introduce(record: ModelRecord, console: Console) -> None:
+    """Say what the model is, and warn where it failed on its test flights or is older than the training ranges."""
+    from cloudml_tf.inference.about import about, in_a_line, without_tier
+
+    found = about(record)
+    console.say(in_a_line(found))
+    console.warn(*without_tier(found))
+    if record.config.target.coverage != "swath":
+        warn_without_ranges(record, console)
 
 
 def warn_without_ranges(record: ModelRecord, console: Console) -> None:

@@ -124,6 +124,12 @@ def check_formats(config: Any, formats: Iterable[str]) -> None:
         )
 
 
+def check_calibration(config: Any) -> None:
+    """Refuse level and scale of maps. Raises `ConfigError`."""
+    if config.target.coverage == "swath":
+        raise ConfigError("calibrate fits labels straight below the aircraft, and a swath model has maps of them.")
+
+
 def check_archive(config: Any) -> None:
     """Refuse an archive of maps. Raises `ConfigError`."""
     if config.target.coverage == "swath":

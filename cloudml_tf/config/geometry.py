@@ -65,8 +65,12 @@ class Geometry(BaseModel):
         "navigation:weather/windAcrossTrack",
         description="The clouds' wind across the track, m/s; to the right is positive.",
     )
-    wind_error_m_s: float = Field(
-        1.0, ge=0, description="Standard error of that wind, m/s; `check` says what it makes of a height."
+    wind_error_m_s: float | None = Field(
+        None,
+        ge=0,
+        le=50,
+        description="Standard error of that wind, m/s, beyond that of the training's wind: it widens the intervals of "
+        "heights, and `check` says by how much.",
     )
     wind_speed: Source = Field(
         None,
@@ -91,6 +95,12 @@ class Geometry(BaseModel):
     )
     sweep_top_km: float = Field(
         6.0, gt=0, le=25, description="Highest height that is tried, by the plane sweep and by a cost volume."
+    )
+    least_contrast: float = Field(
+        0.02,
+        ge=0,
+        description="Spread over mean of the grey values around nadir, below which `predict` flags little texture; "
+        "0.0005 for brightness temperatures in K, whose mean is large.",
     )
     sweep_step_km: float = Field(0.1, gt=0, le=1, description="Step of the heights that are tried.")
 

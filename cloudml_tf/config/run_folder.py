@@ -16,11 +16,12 @@ import platform
 import shlex
 import sys
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from cloudml_tf.config.calibration import CALIBRATED, CALIBRATION, Calibration
 from cloudml_tf.config.data import FlightFiles, FlightSplit, TimeBlocks
 from cloudml_tf.config.load import expand, parse_config, read_content, resolve, resolved_json
 from cloudml_tf.config.renamed import of_run_folder
@@ -213,6 +214,11 @@ def read_run(path: Path, overrides: dict[str, Any] | None = None) -> tuple[Confi
     if path.is_file():
         there = any((path.parent / name).is_file() for name in (RECORD, "config.json"))
         raise RunError(f"{path}: is a file. Give the folder of a run or a model{f', {path.parent}' * there}.")
+    if (path / CALIBRATION).is_file():
+        raise RunError(
+            f"{path}: is a model that is calibrated to one flight, and this command needs the folder of a run. The run "
+            f"as it was before is {path / CALIBRATED}; `predict` and `evaluate` take the calibrated one."
+        )
     if (path / RECORD).is_file():
         made_of = read_json(path / RECORD).get("run")
         named = f", {made_of}" if made_of else ""
@@ -269,21 +275,31 @@ class ModelRecord:
         source: its folder.
         config, description: those of the run (config.json, data.json).
         export: the content of cloudml.json; empty for a run.
+        calibration: level and scale of one flight, which its predictions are corrected by; None for none.
     """
 
     source: Path
     config: Config
     description: dict[str, Any]
     export: dict[str, Any]
+    calibration: Calibration | None = None
 
     @property
     def run(self) -> str:
         """Experiment and folder of what was trained. An ensemble's export names its members itself."""
+        if self.calibration is not None:
+            return self.calibration.run
         return self.export.get("run") or run_id(self.config, self.source)
 
 
 def read_model(source: Path, overrides: dict[str, Any] | None = None) -> ModelRecord:
-    """The record of a run or of an exported model. `overrides` change how data are read, scored and written."""
+    """The record of a run or of an exported model, calibrated or not.
+
+    `overrides` change how data are read, scored and written.
+    """
+    if (source / CALIBRATION).is_file():
+        found = Calibration.of_file(source / CALIBRATION, read_json(source / CALIBRATION))
+        return replace(read_model(source / CALIBRATED, overrides), calibration=found)
     if not any((source / name).is_file() for name in EXPORT_FILES.values()):
         return ModelRecord(source, *read_run(source, overrides), {})
     record = read_json(source / RECORD)

@@ -166,12 +166,9 @@ class Config(Settings):
                 f"Received: {geometry.network_input} and '{model.architecture}'"
             )
         if not model.sees_heights:
-            for name in ("height_shift_km", "second_layer"):
-                if getattr(self.augmentation, name):
-                    yield f"augmentation.{name} needs model.architecture 'cost_volume'; set it to 0"
+            if self.augmentation.height_shift_km:
+                yield "augmentation.height_shift_km needs model.architecture 'cost_volume'; set it to 0"
             return
-        if self.augmentation.second_layer and self.training.run_length > 1:
-            yield "augmentation.second_layer changes each sequence alone; it needs training.run_length 1"
         for field, value, fits, needed in (
             (
                 "target.name",
@@ -187,7 +184,6 @@ class Config(Settings):
             ("model.contrast_boxes", model.contrast_boxes, not model.contrast_boxes, "[]"),
             ("model.nadir_linear", model.nadir_linear, not model.nadir_linear, "false"),
             ("target.further", self.target.further, self._heights_come_first(), "heights before other quantities"),
-            ("pretraining.enabled", self.pretraining.enabled, not self.pretraining.enabled, "false"),
         ):
             if not fits:
                 yield f"model.architecture '{model.architecture}' needs {field} of {needed}. Received: {value}"
@@ -230,8 +226,13 @@ class Config(Settings):
         init = self.model.output_init
         if not isinstance(init, str) and init < 0.1:
             yield f"model.output_init {init}: under 0.1 it made the reference recipe's collapse worse; use 'default'"
-        if self.temporal_frames > 7:
+        if self.temporal_frames > 7 and not self.model.sees_heights:
             yield f"temporal_frames {self.temporal_frames}: more than 7 frames smooth the signal away; use 3"
+        if self.frame_spacing_s is not None and self.temporal_frames == 1:
+            yield f"frame_spacing_s {self.frame_spacing_s:g}: a single frame (temporal_frames 1) has no spacing"
+        given = "threshold" in self.overweight.model_fields_set
+        if self.overweight.factor != 1 and self.target.quantity.is_height and not given:
+            yield f"overweight.threshold {self.overweight.threshold:g} km: most clouds are higher; set it for heights"
         if self.loss.weight == 0 and self.model.head == "point":  # a distribution keeps the spread in itself
             yield "loss.weight 0: nothing keeps the variance of the predictions"
         if self.training.early_stopping_monitor == "val_loss":

@@ -13,7 +13,8 @@ from cloudml_tf.utils.suggest import did_you_mean
 SHIPPED = {
     "tutorial": "a small network on eight short simulated flights: seconds to train",
     "tier1": "the validation experiment on simulated flights: minutes to train",
-    "tier1_base": "the same for the height of cloud bases",
+    "tier1_base": "the same for the height of cloud bases, on simulated flights whose frames show parallax",
+    "tier1_base_thermal": "tier1_base with a thermal camera: brightness temperature, no sun",
     "example": "a tinier network on fewer minutes of simulated flights",
     "flights-swath": "simulated flights as scenes (first: `cloudml scenes --config flights-swath`)",
     "les": "large-eddy-simulation clouds with 3-D radiative transfer (in the folder CLOUDML_SHARED)",
@@ -21,7 +22,9 @@ SHIPPED = {
     "les3d": "cloud base and top from the motion between frames (in the folder CLOUDML_SHARED)",
     "pretrain": "les, with the encoder pretrained on all frames",
     "search": "for `cloudml search`: 20 trials around tier1",
+    "search_heights": "for `cloudml search`: frames, their spacing and attention around tier1_base",
     "ablation": "for `cloudml ablate`: frames, overweighting, pretraining and further inputs over five seeds",
+    "ablation_heights": "for `cloudml ablate`: frames, their spacing, attention, geometry and λ around tier1_base",
     "reproduce": "for `cloudml reproduce`: the reference recipe's collapsed runs and its remedy",
 }
 

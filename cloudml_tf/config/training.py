@@ -26,13 +26,6 @@ class Augmentation(Settings):
         description="Largest random shift of camera and cloud together, which leaves images as they are; for a cost "
         "volume, so that it learns no level by heart.",
     )
-    second_layer: float = Field(
-        0.0,
-        ge=0,
-        le=1,
-        description="Share of sequences below which the cloud of another one is laid, for a cost volume. Clouds must "
-        "be brighter than the surface.",
-    )
 
 
 class Training(Settings):

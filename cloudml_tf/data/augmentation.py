@@ -9,10 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from cloudml_tf.config.training import Augmentation
-from cloudml_tf.data.second_layer import SecondLayer
 from cloudml_tf.nn.sightlines import ALTITUDE, MIRRORED_ACROSS, MIRRORED_ALONG, signs
-
-LOWEST_KM, APART_KM = 0.2, 0.4  # a second layer lies above the one, and further below the cloud than the other
 
 Inputs = dict[str, np.ndarray]
 Batch = tuple[Inputs, np.ndarray, np.ndarray]  # inputs, target, weight
@@ -30,7 +27,6 @@ class SequenceAugmentation:
         across_track_axis: "rows" or "columns" of the image.
         heights: mean and std in km of each target that is a height, by its column.
         top_km: the highest height that a network compares frames at.
-        second_layer: how clouds of two sequences are seen over one another.
     """
 
     settings: Augmentation
@@ -39,7 +35,6 @@ class SequenceAugmentation:
     across_track_axis: str = "rows"
     heights: Mapping[int, tuple[float, float]] = field(default_factory=dict)
     top_km: float = 0.0
-    second_layer: SecondLayer | None = None
 
     def __call__(
         self, inputs: Inputs, target: np.ndarray, weight: np.ndarray, rng: np.random.Generator, run: np.ndarray
@@ -48,34 +43,7 @@ class SequenceAugmentation:
         changed = self.changed(inputs, rng, run)
         if self.settings.height_shift_km and "geometry" in inputs:
             changed, target = self._shifted(changed, target, weight, rng, run)
-        if self.settings.second_layer and self.second_layer is not None:
-            changed, weight = self._layered(changed, target, weight, rng)
         return changed, target, weight
-
-    def _layered(
-        self, inputs: Inputs, target: np.ndarray, weight: np.ndarray, rng: np.random.Generator
-    ) -> tuple[Inputs, np.ndarray]:
-        """Put the cloud of another sequence below some. Quantities that are no heights are then unknown."""
-        assert self.second_layer is not None
-        count, frames, geometry = len(target), inputs["frames"], inputs["geometry"]
-        other = rng.permutation(count)
-        height = np.full((count, len(self.heights)), np.nan)
-        for place, (column, (mean, std)) in enumerate(self.heights.items()):
-            known = weight[:, column] > 0
-            height[known, place] = target[known, column] * std + mean
-        lowest, highest = np.fmin.reduce(height, axis=1), np.fmax.reduce(height, axis=1)
-        put = rng.uniform(LOWEST_KM, np.maximum(lowest - APART_KM, LOWEST_KM))
-        with np.errstate(invalid="ignore"):
-            chosen = (rng.random(count) < self.settings.second_layer) & (put > LOWEST_KM) & np.isfinite(highest[other])
-        if not chosen.any():
-            return inputs, weight
-        other = other[chosen]
-        frames, weight = frames.copy(), weight.copy()
-        frames[chosen] = self.second_layer.below(
-            frames[chosen], geometry[chosen], inputs["frames"][other], geometry[other], highest[other], put[chosen]
-        )
-        weight[np.ix_(chosen, [column not in self.heights for column in range(weight.shape[1])])] = 0.0
-        return {**inputs, "frames": frames}, weight
 
     def _shifted(
         self, inputs: Inputs, target: np.ndarray, weight: np.ndarray, rng: np.random.Generator, run: np.ndarray

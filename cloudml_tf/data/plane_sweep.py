@@ -14,9 +14,9 @@ from cloudml_tf.config.geometry import Geometry
 from cloudml_tf.nn.sightlines import ALTITUDE, TIME, motion_px_km, nadir_px
 
 WINDOW, SIGMA_PX = 7, 2.0
-LEAST_CONTRAST = 0.02  # spread over mean around nadir, below which there is little to compare
 FLATTEST = 1e-12  # variance below which a window has no texture
 LEAST_BELOW_KM = 0.5  # heights nearer to the camera are not tried
+AWAY_PX, FOLLOWED = np.arange(-3.0, 3.1, 0.5), 0.7  # where a window is looked for, and the correlation of one found
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ def heights_km(top: float, step: float) -> np.ndarray:
 def positions_px(geometry: np.ndarray, height_km: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """How far to the right and ahead of the camera's axis a point lies that is at nadir in the middle frame.
 
-    (n,T,9), (K,) -> (n,T,K), (n,T,K); NaN for heights that are not below the camera.
+    (n,T,9), (K,) or (n,K) -> (n,T,K), (n,T,K); NaN for heights that are not below the camera.
     """
     middle = geometry.shape[1] // 2
     ahead, right = nadir_px(geometry)
@@ -126,13 +126,41 @@ def sweep(
     filled = np.where(np.isfinite(score), score, -np.inf)
     best, rows = filled.argmax(axis=1), np.arange(len(score))
     inner = np.clip(best, 1, len(height_km) - 2)
-    left, top, right = (score[rows, inner + shift] for shift in (-1, 0, 1))
-    with np.errstate(invalid="ignore", divide="ignore"):
-        bend = left - 2.0 * top + right
-        shift = np.where((inner == best) & (bend < 0), 0.5 * (left - right) / bend, 0.0)
-    height = height_km[best] + np.nan_to_num(shift) * (height_km[1] - height_km[0])
+    shift = np.where(inner == best, _summit(*(score[rows, inner + side] for side in (-1, 0, 1))), 0.0)
+    height = height_km[best] + shift * (height_km[1] - height_km[0])
     known = np.isfinite(filled[rows, best])
     return np.where(known, height, np.nan), np.where(known, filled[rows, best], np.nan)
+
+
+def residual_px(
+    frames: np.ndarray, geometry: np.ndarray, nadir: tuple[int, int], height_km: np.ndarray, along: bool
+) -> np.ndarray:
+    """How far ahead (`along`), or to the right, of its place each frame shows the middle frame's nadir, (n,T) pixels.
+
+    The place is that of a cloud at the known height (n,) km. What is left over is what the geometry does not know:
+    wind, and attitude. NaN in the middle frame, and where the window is not found within 3 pixels.
+    """
+    right, ahead = positions_px(geometry, height_km[:, None])  # (n,T,1)
+    middle, weight, rows = frames.shape[1] // 2, _gaussian(), np.arange(len(frames))
+    place = [nadir[0] + right, nadir[1] + ahead]
+    reference = _windows(frames[:, middle], place[0][:, middle], place[1][:, middle])
+    tried = [each + (AWAY_PX if way == along else 0.0 * AWAY_PX) for way, each in enumerate(place)]
+    found = np.full(frames.shape[:2], np.nan)
+    for step in (step for step in range(frames.shape[1]) if step != middle):
+        score = _correlation(reference, _windows(frames[:, step], tried[0][:, step], tried[1][:, step]), weight)
+        best = np.where(np.isfinite(score), score, -1.0).argmax(axis=1)
+        inner = np.clip(best, 1, len(AWAY_PX) - 2)
+        shift = _summit(*(score[rows, inner + side] for side in (-1, 0, 1)))
+        there = (inner == best) & (score[rows, inner] > FOLLOWED)
+        found[:, step] = np.where(there, AWAY_PX[inner] + (AWAY_PX[1] - AWAY_PX[0]) * shift, np.nan)
+    return found
+
+
+def _summit(left: np.ndarray, top: np.ndarray, right: np.ndarray) -> np.ndarray:
+    """Where the parabola through three values has its maximum, in steps from the middle one; 0 where it has none."""
+    with np.errstate(invalid="ignore", divide="ignore"):
+        bend = left - 2.0 * top + right
+        return np.nan_to_num(np.where(bend < 0, 0.5 * (left - right) / bend, 0.0))
 
 
 def _gaussian() -> np.ndarray:

@@ -20,7 +20,6 @@ from cloudml_tf.data.label_weights import overweight
 from cloudml_tf.data.plane_sweep import Sight, axes_of, heights_km, sweep
 from cloudml_tf.data.readers.flights import Flight
 from cloudml_tf.data.readers.frames import FrameTable, Progress, build_table, camera_fingerprint
-from cloudml_tf.data.second_layer import SecondLayer
 from cloudml_tf.data.sequences import frames_around, sequences
 from cloudml_tf.data.statistics import image_statistics
 from cloudml_tf.nn.sightlines import TIME
@@ -71,6 +70,10 @@ class Examples(Protocol):
         """What a network is built for: `frame_shape` and, for sequences, `nadir`. Written into the run folder."""
 
     @property
+    def at_nadir(self) -> "Samples | None":
+        """Themselves, where they are sequences with one label each, at nadir."""
+
+    @property
     def single(self) -> tuple[int, ...]:
         """Channels that hold one number for each example."""
 
@@ -118,7 +121,6 @@ class Examples(Protocol):
         """What baselines see: by kind, (k,S) for the k known labels, or (n, *P) of another method."""
 
 
-DARK, BRIGHT = 2.0, 99.5  # percentiles of radiance that stand for the surface, and for the brightest clouds
 MOST_SEQUENCES = 512  # that are predicted at once
 
 
@@ -144,6 +146,11 @@ class Samples:
 
     def __len__(self) -> int:
         return len(self.label)
+
+    @property
+    def at_nadir(self) -> "Samples | None":
+        """Themselves; None along a track."""
+        return self if self.label.ndim == 1 else None
 
     def take(self, chosen: Any) -> Self:
         """A part of the sequences, by a mask or indices; the table stays shared."""
@@ -253,13 +260,10 @@ class Samples:
         rows = np.unique(self.index)
         rows = rows[:: max(len(rows) // self.rows_at_once(), 1)]
         frame_std = self.table[rows].std(axis=(0, 1, 2), dtype="float64")  # of raw radiance: the unit of the noise
-        across = config.data.camera.across_track_axis
-        if self.sight is None or not self.sight.network_input:
-            return SequenceAugmentation(config.augmentation, self.nadir, frame_std, across)
-        dark, bright = np.percentile(self.table[rows], (DARK, BRIGHT), axis=(0, 1, 2)).astype("float32")
-        below = SecondLayer(self.sight.axes, self.nadir, dark, np.maximum(bright, dark + 1e-6))
-        top_km = float(self.sight.height_km[-1])
-        return SequenceAugmentation(config.augmentation, self.nadir, frame_std, across, heights, top_km, below)
+        top_km = 0.0 if self.sight is None else float(self.sight.height_km[-1])
+        return SequenceAugmentation(
+            config.augmentation, self.nadir, frame_std, config.data.camera.across_track_axis, heights, top_km
+        )
 
     def baseline_features(self, log_offset: float | None) -> dict[str, np.ndarray]:
         """Image statistics, sine and cosine of the sun's angles, and the features of the middle frame, (n,S)."""

@@ -45,6 +45,10 @@ class TargetScaling:
         found = xp.exp(value) * smearing
         return xp.maximum(found - self.log_offset, 0.0) if self.log_offset else found
 
+    def learned(self, value: Any, smearing: float = 1.0) -> Any:
+        """The inverse of `untransform`: physical -> the loss's space."""
+        return np.log((value + self.log_offset) / smearing) if self.log else np.asarray(value, "float64")
+
     def clipped(self, z: np.ndarray) -> np.ndarray:
         """Standardised predictions as the exported model gives them: with an offset, no value is below 0."""
         if not self.log_offset:

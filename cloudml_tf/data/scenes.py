@@ -48,6 +48,11 @@ class Scenes:
             known &= label <= (np.inf if target.maximum is None else target.maximum)
         return cls(frames, np.where(known, label, 0.0), known.astype("float32"), **more)
 
+    @property
+    def at_nadir(self) -> None:
+        """They are no sequences."""
+        return
+
     def __len__(self) -> int:
         return len(self.frames)
 

@@ -9,6 +9,8 @@ import numpy as np
 from cloudml_tf.config.schema import Config
 from cloudml_tf.data.readers.flights import Flight
 
+MOST_OFF = 0.25  # of the spacing, by which a frame may miss its time
+
 
 def frames_around(flight: Flight, config: Config) -> np.ndarray:
     """(N,T) indices of the frames around each frame; -1 where the flight has none at that place."""
@@ -21,7 +23,8 @@ def frames_around(flight: Flight, config: Config) -> np.ndarray:
         wanted_s = flight.time_s[:, None] + config.frame_spacing_s * steps
         found = _nearest(flight.time_s, wanted_s)
         away_s = np.abs(flight.time_s[found] - wanted_s)
-        there = (away_s <= 0.501 * float(np.median(np.diff(flight.time_s)))) & ((found == here) == (steps == 0))
+        near_s = min(0.501 * float(np.median(np.diff(flight.time_s))), MOST_OFF * config.frame_spacing_s)
+        there = (away_s <= near_s) & ((found == here) == (steps == 0))
     found = np.where(there, found, 0)
     return np.where(there & (flight.piece[found] == flight.piece[:, None]), found, -1)
 

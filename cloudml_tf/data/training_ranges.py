@@ -81,17 +81,15 @@ def fit_ranges(train: Samples, config: Config) -> TrainingRanges:
     rows = np.unique(train.index)
     light = np.concatenate([frame_means(frames) for frames in train.training_frames()])  # (m,C)
     sun = None if train.sun_angles_deg is None else train.sun_angles_deg[rows].astype("float64")
-    sight = train.sight
+    sight = train.sight if train.sight is not None and train.sight.network_input else None
     return TrainingRanges(
         radiance=_columns(light),
         solar_zenith_deg=None if sun is None else Range.of(sun[:, 0]),
         relative_azimuth_deg=None if sun is None else Range.of_arc(folded(sun[:, 1], config.augmentation)),
         features=_columns(train.features[rows]),
         label=Range.of(train.label),
-        geometry=_columns(sight.geometry[rows, 1:]) if sight is not None and sight.network_input else [],
-        span_s=Range.of(np.ptp(sight.geometry[train.index, TIME], axis=1))
-        if sight is not None and sight.network_input
-        else None,
+        geometry=[] if sight is None else _columns(sight.geometry[rows, 1:]),
+        span_s=None if sight is None else Range.of(np.ptp(sight.geometry[train.index, TIME], axis=1)),
     )
 
 
@@ -151,10 +149,13 @@ def outside_geometry(geometry: np.ndarray, span_s: np.ndarray, ranges: TrainingR
     return found
 
 
-def far_sun(sun_deg: np.ndarray | None, ranges: TrainingRanges, augmentation: Augmentation) -> str:
-    """Describe a sun far outside for most frames: "azimuth 130°, training has 60 to 115°"; else ""."""
+def far_sun(
+    sun_deg: np.ndarray | None, ranges: TrainingRanges, augmentation: Augmentation, slack_deg: float = FAR_SUN_DEG
+) -> str:
+    """Describe a sun that is outside by `slack_deg` for most frames: "azimuth 130°, training has 60 to 115°"; else
+    ""."""
     known = np.zeros((0, 2)) if sun_deg is None else sun_deg[np.isfinite(sun_deg).all(axis=1)].astype("float64")
-    outside = outside_sun(known, ranges, augmentation, FAR_SUN_DEG)
+    outside = outside_sun(known, ranges, augmentation, slack_deg)
     if not outside.any(axis=1).sum() > MOST * len(known):
         return ""
     described = []
@@ -190,12 +191,18 @@ def _span(found: Range) -> str:
 
 
 def extrapolated(
-    flight: str, sun_deg: np.ndarray | None, light: np.ndarray, ranges: TrainingRanges, augmentation: Augmentation
+    flight: str,
+    sun_deg: np.ndarray | None,
+    light: np.ndarray,
+    ranges: TrainingRanges,
+    augmentation: Augmentation,
+    slack_deg: float = FAR_SUN_DEG,
 ) -> list[str]:
-    """A sentence for each input, sun (n,2) and mean radiance (n,C), that most frames of a flight have far outside."""
+    """A sentence for each input, sun (n,2) and mean radiance (n,C), that most frames of a flight have outside, the sun
+    by `slack_deg`."""
     return [
         f"{flight}: most frames are outside the training range: {text}. Their predictions extrapolate."
-        for text in (far_sun(sun_deg, ranges, augmentation), far_light(light, ranges))
+        for text in (far_sun(sun_deg, ranges, augmentation, slack_deg), far_light(light, ranges))
         if text
     ]
 

@@ -17,6 +17,7 @@ from cloudml_tf.data.scaling import TargetScaling
 from cloudml_tf.evaluation import baselines
 from cloudml_tf.evaluation.oracle import oracle_predictions
 from cloudml_tf.evaluation.scores import scores, scores_with_intervals, tier
+from cloudml_tf.evaluation.uncertainty import interval_scores
 
 Predictions = Mapping[str, np.ndarray]  # split -> (n, *P) standardised predictions
 EDGES = (0.0, 0.1, 1.0, 10.0, 100.0, np.inf)  # of decades, in the target's own unit
@@ -113,6 +114,26 @@ def collect_further(
             known = np.isfinite(labels[:, column])
             if known.sum() > 1:
                 found[name][part] = scores(labels[known, column], predictions[part][known, column])
+    return found
+
+
+def collect_coverage(
+    parts: Mapping[str, Examples],
+    intervals: Mapping[str, Mapping[str, tuple[np.ndarray, np.ndarray]]],
+    config: Config,
+    level: float,
+) -> dict[str, Any]:
+    """How often intervals hold, by split and quantity, in its own unit; and their `level`."""
+    found: dict[str, Any] = {"level": level}
+    for part, examples in parts.items():
+        labels: dict[str, np.ndarray] = {config.target.name: np.where(examples.known, examples.label, np.nan)}
+        labels |= dict(zip(config.target.further, examples.further_labels().T, strict=False))
+        found[part] = {}
+        for name, (lower, upper) in intervals[part].items():
+            known = np.isfinite(labels[name])
+            if known.any():
+                ends = (labels[name][known], lower[known], upper[known])
+                found[part][name] = interval_scores(*ends, level)
     return found
 
 

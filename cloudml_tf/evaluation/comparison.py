@@ -189,7 +189,7 @@ def lead_of(
     a, b = first.samples(), second.samples()
     shared = set(a) & set(b)
     paired = len(shared) >= max(2, SMALLEST_SHARE * max(len(a), len(b)))
-    values, drawn = [], []
+    values, drawn, counts = [], [], []
     for number, (run, samples) in enumerate(((first, a), (second, b))):
         here = np.array([not paired or sample in shared for sample in samples])
         label, prediction = run.test(space, here)
@@ -197,9 +197,10 @@ def lead_of(
         values.append(merit(key, scored[key], scored["target_spread"]))
         seed, draws = evaluated.seed + (0 if paired else number), evaluated.evaluation.bootstrap_samples
         blocks = run.blocks(evaluated.evaluation.block_s, here)
+        counts.append(len(np.unique(blocks)))
         scores_drawn = drawn_scores(label, prediction, blocks, draws, seed, (key,))[key]
         drawn.append(merit(key, scores_drawn, scored["target_spread"]))
-    if len(np.unique(blocks)) < 2:
+    if min(counts) < 2:
         return values[0] - values[1], (float("nan"), float("nan")), paired  # every draw is that block
     low, high = np.nanquantile(drawn[0] - drawn[1], [0.025, 0.975])
     return values[0] - values[1], (float(low), float(high)), paired

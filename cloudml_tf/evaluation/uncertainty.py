@@ -100,6 +100,14 @@ def left_out(band: Band, target: np.ndarray, flight: np.ndarray, level: float, p
     return found
 
 
+def with_error(value: np.ndarray, lower: np.ndarray, upper: np.ndarray, extra: np.ndarray) -> list[np.ndarray]:
+    """The ends (n,) of an interval around values (n,), with a further error added: half-widths add up as squares."""
+    return [
+        value + way * np.sqrt(np.maximum(way * (end - value), 0.0) ** 2 + extra**2)
+        for way, end in ((-1.0, lower), (1.0, upper))
+    ]
+
+
 def coverage_of(target: np.ndarray, lower: np.ndarray, upper: np.ndarray) -> float:
     """The share of targets inside their interval."""
     return float(np.mean((lower <= target) & (target <= upper)))

@@ -27,6 +27,7 @@ from cloudml_tf.utils.tf_graphs import forgotten_graphs
 from cloudml_tf.utils.tf_logging import quiet_tensorflow
 
 if TYPE_CHECKING:  # Keras is loaded late
+    from cloudml_tf.inference.intervals import Interval
     from cloudml_tf.train.fit import Fitted
     from cloudml_tf.train.pretrain import Pretrained
     from cloudml_tf.train.tracking import Tracker
@@ -92,13 +93,16 @@ def _fit_and_evaluate(
     from cloudml_tf.diagnostics.diagnosis.verdict import diagnose_training
     from cloudml_tf.evaluation import collect
     from cloudml_tf.evaluation.scores import phase3
+    from cloudml_tf.inference.intervals import head_intervals
     from cloudml_tf.train import network, transfer
+    from cloudml_tf.train.batches import point_values
 
     fitted, pretrained = fit_first_model(config, prepared, folder, console, resume, tracker)
     kept = "" if fitted.best_epoch is None else f"; kept: epoch {fitted.best_epoch + 1}"
     console.say(fitted.ending.rstrip(".") + kept)
     clipped = prepared.scaling.target.clipped
-    predictions = {part: clipped(network.predict(fitted.model, each)) for part, each in prepared.parts.items()}
+    whole = {part: network.predict_whole(fitted.model, each) for part, each in prepared.parts.items()}
+    predictions = {part: clipped(point_values(whole[part], each)) for part, each in prepared.parts.items()}
     prepared = collect.with_smearing(prepared, predictions["val"]) if config.target.smearing else prepared
     write_json(folder / "data.json", prepared.description())
     metrics = collect.collect_scores(prepared.parts, predictions, prepared.scaling.target, config)
@@ -106,15 +110,18 @@ def _fit_and_evaluate(
     metrics["training"] = summary_of(fitted)
     further = {}
     if config.target.further:
-        further = {p: network.predict_further(fitted.model, e, prepared.scaling) for p, e in prepared.parts.items()}
+        further = {part: network.further_of(output, prepared.scaling) for part, output in whole.items()}
         metrics["further"] = collect.collect_further(prepared.parts, further, config)
+    intervals = {p: head_intervals(whole[p], each, config, prepared.scaling) for p, each in prepared.parts.items()}
+    if intervals["test"]:
+        metrics["coverage"] = collect.collect_coverage(prepared.parts, intervals, config, config.prediction.level)
     if prepared.left_out:
         metrics["left_out"] = prepared.left_out
     if pretrained is not None:
         metrics["pretraining"] = transfer.collect(pretrained, config, prepared, folder, console)
     _add_references(metrics, prepared, config)
     metrics["diagnosis"] = diagnose_training(metrics, fitted.history, config, prepared)
-    _save_predictions(folder, prepared, predictions, further, config)
+    _save_predictions(folder, prepared, predictions, further, intervals, config)
     if config.output.report:
         _write_report(folder, metrics, prepared, predictions, fitted, config)
     _finish(fitted, config, metrics, prepared, folder, console)
@@ -227,9 +234,16 @@ def _add_references(metrics: dict[str, Any], prepared: Prepared, config: Config)
         metrics["oracle"] = oracle
 
 
-def _save_predictions(folder: Path, prepared: Prepared, predictions: Arrays, further: Arrays, config: Config) -> None:
+def _save_predictions(
+    folder: Path,
+    prepared: Prepared,
+    predictions: Arrays,
+    further: Arrays,
+    intervals: "dict[str, dict[str, Interval]]",
+    config: Config,
+) -> None:
     """predictions.npz: label and prediction (n, *P) in physical units of each split, and what identifies an example;
-    for further quantities (n,) each, by name."""
+    for further quantities (n,) each, by name; and the ends of intervals."""
     arrays: Arrays = {}
     for part, examples in prepared.parts.items():
         arrays |= {f"{part}_{key}": values for key, values in examples.keys().items()}
@@ -238,6 +252,9 @@ def _save_predictions(folder: Path, prepared: Prepared, predictions: Arrays, fur
         for column, name in enumerate(config.target.further):
             arrays[f"{part}_{name}_label"] = examples.further_labels()[:, column]
             arrays[f"{part}_{name}_prediction"] = further[part][:, column]
+        for quantity, ends in intervals[part].items():
+            before = part if quantity == config.target.name else f"{part}_{quantity}"
+            arrays |= {f"{before}_lower": ends[0], f"{before}_upper": ends[1]}
     write_npz(folder / "predictions.npz", **arrays)
 
 

@@ -12,7 +12,7 @@ import h5py
 
 from cloudml_tf.config.data import FlightFiles
 from cloudml_tf.data.readers.flights import Flight
-from cloudml_tf.data.readers.frames import files_at
+from cloudml_tf.data.readers.frames import camera_fingerprint, files_at
 from cloudml_tf.data.readers.times import interval_s
 from cloudml_tf.inference.flags import counts
 from cloudml_tf.inference.flight import Predicted
@@ -28,6 +28,7 @@ MADE_OF = {  # global attributes with a file's provenance, and the meaning of ea
     "model_sha256": "the model",
     "config_fingerprint": "the settings",
     "input_fingerprint": "the flight's files",
+    "calibration": "the calibration",  # of a calibrated model alone
 }
 
 
@@ -56,12 +57,13 @@ def command_line() -> str:
 
 
 def warnings_of(predicted: Predicted, model: Model, files: FlightFiles) -> list[str]:
-    """Missing positions, and inputs of most frames outside the training range; a sentence each."""
+    """Missing positions, another flight's calibration, and inputs of most frames outside the training range; a sentence
+    each."""
     from cloudml_tf.data.readers.navigation import why_no_positions
-    from cloudml_tf.data.training_ranges import extrapolated
+    from cloudml_tf.data.training_ranges import MOST, SUN_SLACK_DEG, extrapolated
     from cloudml_tf.inference.netcdf import has_positions
 
-    flight, config, found = predicted.flight, model.config, []
+    flight, config, found = predicted.flight, model.config, other_flight(predicted.flight.name, model, files)
     if not has_positions(predicted):
         why = why_no_positions(files, config.data.navigation)
         remedy = "set data.navigation.latitude and longitude to those it has, if any"
@@ -73,7 +75,24 @@ def warnings_of(predicted: Predicted, model: Model, files: FlightFiles) -> list[
     if model.ranges is None:
         return found
     sun, light = flight.sun_angles_deg, predicted.light
-    return found + extrapolated(flight.name, sun, light, model.ranges, config.augmentation)
+    found += extrapolated(flight.name, sun, light, model.ranges, config.augmentation, SUN_SLACK_DEG)
+    raised, others = counts(predicted.flags), ("feature_outside_training", "geometry_outside_training")
+    return found + [
+        f"{flight.name}: {raised[name]} of {len(flight)} frames have the flag {name}. Their predictions extrapolate."
+        for name in others
+        if raised[name] > MOST * len(flight)
+    ]
+
+
+def other_flight(name: str, model: Model, files: FlightFiles) -> list[str]:
+    """A warning where the model is calibrated to another flight."""
+    calibration = model.record.calibration
+    if calibration is None or camera_fingerprint(Path(files.camera)) == calibration.camera:
+        return []
+    return [
+        f"{name}: the model is calibrated to flight {calibration.flight}; level and scale of another flight are its "
+        f"own. Use the model as it was, {model.record.source}, or calibrate it to this flight."
+    ]
 
 
 def other_interval(flight: Flight, description: Mapping[str, Any], temporal_frames: int) -> list[str]:
@@ -110,7 +129,7 @@ def what_changed(path: Path, files: FlightFiles, provenance: dict[str, str]) -> 
     except OSError:
         return "the existing file cannot be read"
     now = {**provenance, "input_fingerprint": input_fingerprint(files)}
-    changed = [words for name, words in MADE_OF.items() if found[name] != now[name]]
+    changed = [words for name, words in MADE_OF.items() if found[name] != now.get(name)]
     return f"{' and '.join(changed)} changed" if changed else ""
 
 

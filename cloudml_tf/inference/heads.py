@@ -20,6 +20,7 @@ class MemberHead:
     bin_range: tuple[float, float] = (0.0, 0.0)
     further: int = 0  # predictions of other quantities behind the point
     distributions: int = 1  # of which the first is the target's
+    number: int = 0  # the quantity that is read: the target, or a further one
 
     @classmethod
     def of(cls, config: Config, description: dict[str, Any]) -> "MemberHead":
@@ -36,12 +37,13 @@ class MemberHead:
 
     def point(self, output: Any) -> Any:
         """The prediction in the loss's space, (n,·) -> (n,)."""
-        return output[:, POINT] * self.std + self.mean
+        return output[:, POINT + self.number] * self.std + self.mean
 
     def quantile(self, output: Any, level: float, xp: Any = np) -> Any:
         """A quantile of the head's distribution in the loss's space, (n,1+K) -> (n,)."""
         columns = output[:, POINT + 1 + self.further :]
-        columns = columns[:, : columns.shape[-1] // self.distributions]
+        count = columns.shape[-1] // self.distributions
+        columns = columns[:, self.number * count : (self.number + 1) * count]
         if self.head == "histogram":
             return quantile_of_shares(columns, level, *self.bin_range, xp=xp) * self.std + self.mean
         return quantile_of_quantiles(columns, level, quantile_levels(columns.shape[-1]), xp) * self.std + self.mean

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
@@ -14,11 +14,15 @@ from cloudml_tf.config.load import resolved_json
 from cloudml_tf.config.run_folder import ModelRecord
 from cloudml_tf.config.schema import Config
 from cloudml_tf.data.samples import Examples
+from cloudml_tf.data.scaling import Scaling, TargetScaling
 from cloudml_tf.data.training_ranges import TrainingRanges
+from cloudml_tf.evaluation.level_scale import LevelScale
 from cloudml_tf.inference.export.formats import FORMATS, SavedModel, formats_in, joined_outputs, open_export
+from cloudml_tf.inference.intervals import Interval, head_intervals
 from cloudml_tf.utils.errors import NotFiniteError
 
-# "value", what the model knows of "lower", "upper" and "spread", and further quantities by name; (n, *P) each
+# "value", what the model knows of "lower", "upper" and "spread", and further quantities by name, with their ends behind
+# it ("cloud_top_km", "cloud_top_km_lower", …); (n, *P) each
 Values = dict[str, np.ndarray]
 Attend = Callable[[dict[str, np.ndarray]], Any]  # inputs of k sequences -> (k,T), see `introspection.attention_weights`
 
@@ -67,27 +71,54 @@ def provenance(record: ModelRecord) -> dict[str, str]:
         "model_sha256": digest(record.source),
         "config_fingerprint": hashlib.sha256(resolved_json(record.config).encode()).hexdigest()[:16],
         "training_data_fingerprint": record.description["fingerprint"],
+        **({} if record.calibration is None else {"calibration": record.calibration.words}),
     }
 
 
 def open_record(record: ModelRecord, threads: int | None = None) -> Model:
     """A run with its best weights, or an exported model in its first format, which runs without Keras.
 
-    `threads` bounds ONNX and LiteRT; TensorFlow goes by the environment (`threads.limit_threads`).
+    `threads` bounds ONNX and LiteRT; TensorFlow goes by the environment (`threads.limit_threads`). A calibration to a
+    flight is applied here, and nowhere else.
     """
+    model, calibration = _opened(record, threads), record.calibration
+    if calibration is None:
+        return model
+    scaling = Scaling.from_json(record.description["scaling"]).target
+    line = LevelScale(calibration.level, calibration.scale)
+    words = f"{model.interval}; with level and scale of flight {calibration.flight}" if model.interval else ""
+    return replace(model, predict=lambda examples: moved(model.predict(examples), line, scaling), interval=words)
+
+
+def moved(values: Values, line: LevelScale, scaling: TargetScaling) -> Values:
+    """Values of the target with another level and scale: the value, its interval and its spread. Others stay."""
+    found, value = dict(values), values["value"]
+    for key, smearing in (("value", scaling.smearing), ("lower", 1.0), ("upper", 1.0)):
+        if key in values:
+            found[key] = scaling.untransform(line.of(scaling.learned(values[key], smearing)), smearing)
+    if "spread" in values:  # a small difference is stretched by the slope there
+        offset = scaling.log_offset
+        slope = line.scale * ((found["value"] + offset) / (value + offset) if scaling.log else 1.0)
+        found["spread"] = values["spread"] * slope
+    return _finite(found)
+
+
+def _opened(record: ModelRecord, threads: int | None) -> Model:
+    """The same, without a calibration."""
     if record.export:
         intervals = record.export.get("intervals") or {"level": None, "calibration": []}
         words = f"of the ensemble, calibrated on {', '.join(intervals['calibration'])}"
         return Model(record, _exported(record, threads), intervals["level"], words)
     head, level = record.config.model.head, record.config.prediction.level
     words = "" if head == "point" else f"of the {head} head, not calibrated"
+    geometry = record.config.data.geometry
+    if words and geometry is not None and geometry.wind_error_m_s:
+        words += f", widened for a wind that is known to {geometry.wind_error_m_s:g} m/s"
     predict, attend = _run(record)
     return Model(record, predict, level if words else None, words, attend)
 
 
 def _run(record: ModelRecord) -> tuple[Callable[[Examples], Values], Attend]:
-    from cloudml_tf.data.scaling import Scaling
-    from cloudml_tf.inference.heads import MemberHead
     from cloudml_tf.models import share_frames, shares_frames
     from cloudml_tf.nn.heads import POINT
     from cloudml_tf.nn.introspection import attention_weights, reads_sequences
@@ -96,9 +127,8 @@ def _run(record: ModelRecord) -> tuple[Callable[[Examples], Values], Attend]:
     from cloudml_tf.train.tf_dataset import predict_batches
 
     config, description = record.config, record.description
-    head, scaling = MemberHead.of(config, description), Scaling.from_json(description["scaling"])
+    scaling = Scaling.from_json(description["scaling"])
     target = scaling.target
-    tail = 0.5 * (1.0 - config.prediction.level)
 
     @cache
     def network(frame_shape: tuple[int, ...]) -> Any:
@@ -117,12 +147,22 @@ def _run(record: ModelRecord) -> tuple[Callable[[Examples], Values], Attend]:
         found = {"value": target.physical(point_values(output, examples))}
         beside = zip(config.target.further, scaling.further, output[:, POINT + 1 :].T, strict=False)
         found |= {name: each.physical(column) for name, each, column in beside}
-        if head.head != "point":  # a logarithm keeps order, so that quantiles need no smearing
-            ends = {"lower": head.quantile(output, tail), "upper": head.quantile(output, 1.0 - tail)}
-            found |= {key: target.untransform(end) for key, end in ends.items()}
+        for name, ends in head_intervals(output, examples, config, scaling).items():
+            before = "" if name == config.target.name else f"{name}_"
+            found |= {f"{before}{end}": values for end, values in zip(("lower", "upper"), ends, strict=True)}
         return _finite(found)
 
     return predict, lambda inputs: attention_weights(network(tuple(description["frame_shape"])), inputs)
+
+
+def intervals_of(values: Values, config: Config) -> dict[str, Interval]:
+    """The ends of the intervals among values, by the name of the quantity."""
+    before = {config.target.name: "", **{name: f"{name}_" for name in config.target.further}}
+    return {
+        name: (values[f"{start}lower"], values[f"{start}upper"])
+        for name, start in before.items()
+        if f"{start}lower" in values
+    }
 
 
 def _exported(record: ModelRecord, threads: int | None) -> Callable[[Examples], Values]:

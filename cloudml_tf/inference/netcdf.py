@@ -9,7 +9,8 @@ import xarray as xr
 
 from cloudml_tf.config.targets import QUANTITIES, Quantity
 from cloudml_tf.data.scenes import Scenes
-from cloudml_tf.inference.flags import FLAGS, MASKS
+from cloudml_tf.inference.about import about
+from cloudml_tf.inference.flags import FLAGS, MASKS, NO_VALUE, mask_of
 from cloudml_tf.inference.flight import Predicted
 from cloudml_tf.inference.model import Model, Values
 from cloudml_tf.utils.files import whole_file
@@ -111,6 +112,13 @@ def variables(
         other = QUANTITIES[name]
         about = {"standard_name": other.standard_name, "long_name": other.long_name, "units": other.unit}
         found[other.variable] = (dimensions, values[name].astype("float32"), about)
+        ends = [end for end in ("lower", "upper") if f"{name}_{end}" in values]
+        for end in ends:
+            of_end = {"long_name": f"{other.long_name}, {meanings[end]}", "units": other.unit}
+            of_end["comment"] = f"interval {model.interval}"
+            found[f"{other.variable}_{end}"] = (dimensions, values[f"{name}_{end}"].astype("float32"), of_end)
+        if ends:
+            about["ancillary_variables"] = " ".join(f"{other.variable}_{end}" for end in ends)
     if ancillary:
         attributes["ancillary_variables"] = " ".join(ancillary)
     return found
@@ -128,6 +136,9 @@ def _masks(predicted: Predicted, quantity: Quantity) -> dict[str, Any]:
         "long_name": f"quality flags of {quantity.variable}",
         "flag_masks": MASKS,
         "flag_meanings": " ".join(FLAGS),
+        "bits_without_value": mask_of(NO_VALUE),
+        "bits_of_caution": mask_of([name for name in FLAGS if name not in NO_VALUE]),
+        "comment": "bits_without_value: the frame has no value; bits_of_caution: it has one, to be doubted",
     }
     return {
         "valid": ("time", predicted.valid.astype("int8"), valid),
@@ -137,4 +148,4 @@ def _masks(predicted: Predicted, quantity: Quantity) -> dict[str, Any]:
 
 def _global_attributes(model: Model, title: str, history: str, references: str, **more: Any) -> dict[str, Any]:
     found = {"Conventions": "CF-1.10", "title": title, "history": history, "references": references}
-    return {**found, **more, **model.provenance}
+    return {**found, **more, **about(model.record), **model.provenance}

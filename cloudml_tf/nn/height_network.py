@@ -32,10 +32,10 @@ from cloudml_tf.nn.sightlines import GEOMETRY as COLUMNS
 
 STRIP, COMPARED, NUMBERS = "strip", "compared", "numbers"  # the outputs of the frame model, beside the geometry
 STRIP_ROWS, COMPARED_ROWS = 19, 5  # rows around nadir that are read, and that features are compared on
-STRIP_WIDTHS, PIXEL_FEATURES, GROUP = (16, 16, 16), 24, 4  # of the strip encoder; features that are correlated together
-PLACES = (-4, -2, 0, 2, 4)  # pixels along the track around nadir at which frames are compared
+STRIP_WIDTHS, PIXEL_FEATURES, GROUP = (8, 8), 16, 4  # of the strip encoder; features that are correlated together
+PLACES = (-3, 0, 3)  # pixels along the track around nadir at which frames are compared
 PAIR_UNITS = 16  # size of the vector of a pair of frames
-HEIGHT_UNITS, KERNEL, DEPTH = 24, 5, 3  # of the convolutions over heights
+HEIGHT_UNITS, KERNEL, DEPTH = 16, 5, 1  # of the convolutions over heights
 HEIGHTS = ("top", "base")
 THICKEST_KM, USUAL_KM = 2.0, 0.35  # a cloud's thickness: its largest, and the mean that training starts from
 
@@ -43,7 +43,7 @@ THICKEST_KM, USUAL_KM = 2.0, 0.35  # a cloud's thickness: its largest, and the m
 def build_strip_encoder(strip_shape: tuple[int, int, int]) -> keras.Model:
     """A levelled strip (R,W,C) to features of each pixel at full resolution, (3,W,D): what is compared between frames.
 
-    Three convolutions, then one over all rows that are left; the grey values themselves are beside.
+    Two convolutions, then one over nearly all rows that are left; the grey values themselves are beside.
     """
     strip = x = keras.Input(strip_shape, name="strip")
     for number, width in enumerate(STRIP_WIDTHS):

@@ -8,7 +8,7 @@ from typing import Any
 
 import keras
 
-from cloudml_tf.nn.layers import MirrorAverage
+from cloudml_tf.nn.layers import FoldedTime, MirrorAverage
 from cloudml_tf.nn.nadir import AlongTrack
 
 
@@ -66,8 +66,26 @@ def last_of(core: keras.Model) -> keras.layers.Layer:
 
 
 def frame_encoder_of(model: keras.Model) -> keras.Model:
-    """The frame encoder (H,W,C') -> (D) inside a regressor: what pretraining trains."""
-    return frame_model_of(model).get_layer("encode_frames").layer
+    """The frame encoder (H,W,C') -> (D) inside a regressor: what pretraining trains.
+
+    Of a network of heights it is that of image content, which reads the strip around nadir.
+    """
+    content = _content_encoder(model)
+    return frame_model_of(model).get_layer("encode_frames").layer if content is None else content
+
+
+def frame_vectors_of(model: keras.Model) -> keras.Model:
+    """From a regressor's inputs to the frame encoder's vector of each frame, (n,T,D)."""
+    frame_model, content = frame_model_of(model), _content_encoder(model)
+    if content is None:
+        return keras.Model(frame_model.inputs, frame_model.get_layer("encode_frames").output)
+    strip = frame_model.get_layer("level_strip").output
+    return keras.Model(frame_model.inputs, FoldedTime(content, name="encode_content")(strip))
+
+
+def _content_encoder(model: keras.Model) -> keras.Model | None:
+    """The frame encoder inside the sequence model of a network of heights; other networks have none there."""
+    return next((layer for layer in sequence_model_of(model).layers if layer.name == "frame_encoder"), None)
 
 
 def attention_weights(model: keras.Model, inputs: dict[str, Any]) -> Any:

@@ -17,7 +17,7 @@ import numpy as np
 from keras import layers, ops
 
 from cloudml_tf.nn.saved import Saved
-from cloudml_tf.nn.sightlines import ALTITUDE, motion_px_km, nadir_px
+from cloudml_tf.nn.sightlines import ALTITUDE, GEOMETRY, motion_px_km, nadir_px
 
 LEAST_BELOW_KM = 0.5  # a cloud is at least so far below the camera
 
@@ -38,6 +38,8 @@ def interpolation(place: Any, size: int) -> Any:
 class LevelStrip(Saved, layers.Layer):
     """The pixels around the nadir line, moved by roll and pitch: (B,T,H,W,C), (B,T,9) -> (B,T,rows,W',C), upright.
 
+    Of frames alone, without their geometry, it is what a level camera sees.
+
     Args:
         nadir: (row, column) of the camera's axis in the image.
         rows: odd number of rows around nadir.
@@ -52,10 +54,11 @@ class LevelStrip(Saved, layers.Layer):
         self.nadir, self.rows = [int(n) for n in nadir], int(rows)
         self.along, self.forward_sign, self.right_sign = int(along), int(forward_sign), int(right_sign)
 
-    def call(self, inputs: Sequence[Any]) -> Any:
+    def call(self, inputs: Any) -> Any:
         """Resample rows and columns."""
-        frames, geometry = inputs
+        frames, geometry = inputs if isinstance(inputs, list | tuple) else (inputs, None)
         batch, time = ops.shape(frames)[0], ops.shape(frames)[1]
+        geometry = ops.zeros((batch, time, len(GEOMETRY))) if geometry is None else geometry
         images = ops.reshape(ops.cast(frames, "float32"), (-1, *frames.shape[2:]))  # (B·T,H,W,C)
         ahead, aside = nadir_px(ops.reshape(ops.cast(geometry, "float32"), (-1, geometry.shape[-1])))  # (B·T)
         across, along = (1, 0) if self.along == 0 else (0, 1)
@@ -70,7 +73,8 @@ class LevelStrip(Saved, layers.Layer):
 
     def compute_output_shape(self, input_shape: Any) -> Any:
         """(B,T,rows,W',C)."""
-        batch, steps, *sides, channels = input_shape[0]
+        alone = not isinstance(input_shape[0], list | tuple)
+        batch, steps, *sides, channels = input_shape if alone else input_shape[0]
         return (batch, steps, self.rows, sides[self.along], channels)
 
 

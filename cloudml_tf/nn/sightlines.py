@@ -35,6 +35,11 @@ def nadir_px(geometry: Any) -> tuple[Any, Any]:
     return -scale * geometry[..., PITCH] * RADIANS, scale * geometry[..., ROLL] * RADIANS
 
 
+def km_per_wind(geometry: Any, height_km: Any) -> Any:
+    """The km of height that 1 m/s of wind along the track looks like: (..., 9), (...) -> (...)."""
+    return (geometry[..., ALTITUDE] - height_km) / (geometry[..., FORWARD] - geometry[..., WIND_FORWARD])
+
+
 def motion_px_km(geometry: Any, middle: int) -> tuple[Any, Any]:
     """How fast a cloud moves through a sequence: pixels ahead and to the right, times km.
 

@@ -124,8 +124,8 @@ def colour_of(number: int) -> str:
 
 
 def worded(unit: str) -> str:
-    """The name of a target as an axis label: "optical depth" for optical_depth."""
-    return unit.replace("_", " ")
+    """The name of a target as an axis label: "optical depth" for optical_depth, "cloud base, km" for cloud_base_km."""
+    return unit.removesuffix("_km").replace("_", " ") + (", km" if unit.endswith("_km") else "")
 
 
 def limits(values: np.ndarray) -> tuple[float, float]:

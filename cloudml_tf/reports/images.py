@@ -47,7 +47,8 @@ def time_series(
         draw_strip(above, time_s[shown], strip[shown], nadir, tone)
         _along(below, time_s[shown] / 60.0, target[shown], prediction[shown])
         above.set_title(f"{name}, minutes after {clock(start_s)}")
-        ends = (row * ROW_S / 60.0, min((row + 1) * ROW_S, float(time_s[-1]) + 5.0) / 60.0)
+        half = float(np.median(np.diff(time_s[shown]))) / 2  # of a label's part of the strip
+        ends = (row * ROW_S / 60.0, min((row + 1) * ROW_S, float(time_s[-1]) + half) / 60.0)
         above.legend(*below.get_legend_handles_labels(), ncols=2, loc="lower right", bbox_to_anchor=(1, 0.97))
         below.set(ylabel=unit, ylim=limits(np.concatenate([target, prediction])), xlim=ends)
         below.xaxis.set_major_locator(MaxNLocator(10, integer=True))
@@ -156,7 +157,8 @@ def _case(
     """Draw frames (T,H,W) side by side, large ones thinned out."""
     count, height, width = frames.shape
     step = -(-max(height, width) // LARGEST)
-    made = Figure(figsize=(3.6, 1.6 if weights is None else 2.2), layout="constrained")
+    tall = 0.4 + min(3.6 / count * height / width, 1.2) + (0.0 if weights is None else 0.6)
+    made = Figure(figsize=(3.6, tall), layout="constrained")
     grid = made.add_gridspec(1 if weights is None else 2, count, height_ratios=[2.6, 1][: 1 if weights is None else 2])
     for number, frame in enumerate(frames):
         ax = made.add_subplot(grid[0, number])
@@ -185,7 +187,8 @@ def _case(
 @styled()
 def reconstructions(target: np.ndarray, painted: np.ndarray, hidden: np.ndarray) -> Picture:
     """Draw k frames (k,H,W,C), (k,H,W): as recorded, with patches hidden, and with these painted by the network."""
-    made = Figure(figsize=(1.3 * len(target) + 0.3, 4.1), layout="constrained")
+    tall = 3 * 1.3 * target.shape[1] / target.shape[2] + 0.2
+    made = Figure(figsize=(1.3 * len(target) + 0.3, tall), layout="constrained")
     grid = made.subplots(3, len(target), squeeze=False)
     seen = np.where(hidden, np.nan, target[..., 0])
     whole = np.where(hidden, painted[..., 0], target[..., 0])

@@ -31,7 +31,7 @@ def lines(name: str, title: str, series: Sequence[Line], best_epoch: int | None 
     if best_epoch is not None:
         ax.axvline(best_epoch + 1, color=GREY, linestyle=":", linewidth=1)
     ax.set(title=title, xlabel="epoch")
-    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     everything = np.concatenate([values for _, _, values, _ in series])
     everything = everything[np.isfinite(everything)]
     if "R²" in title and everything.size and everything.min() < -1:

@@ -63,7 +63,7 @@ def print_scores(console: Console, metrics: dict[str, Any], part: str = "test") 
     """Print the table and the verdict."""
     rows = [score_cells(name, found) for name, found in table_rows(metrics, part)]
     console.table(f"{part}, {metrics['space']['loss']}, 95 % intervals by block bootstrap; {S_IS}", HEAD, rows)
-    console.say(*further_lines(metrics, part), *verdict(metrics))
+    console.say(*further_lines(metrics, part), *coverage_lines(metrics, part), *verdict(metrics))
 
 
 def further_lines(metrics: dict[str, Any], part: str = "test") -> list[str]:
@@ -71,6 +71,15 @@ def further_lines(metrics: dict[str, Any], part: str = "test") -> list[str]:
     found = {name: splits[part] for name, splits in metrics.get("further", {}).items() if part in splits}
     keys = ("r2", "correlation", "bias", "mae")
     return [f"beside it, {name}: " + ", ".join(map(str, _named_scores(each, keys))) for name, each in found.items()]
+
+
+def coverage_lines(metrics: dict[str, Any], part: str = "test") -> list[str]:
+    """How often intervals hold."""
+    found = metrics.get("coverage", {})
+    each = [
+        f"{name} {one['coverage']:.1%} (mean width {one['width']:.2f})" for name, one in found.get(part, {}).items()
+    ]
+    return [f"{found['level']:.0%} intervals cover: {', '.join(each)}"] if each else []
 
 
 def _named_scores(found: dict[str, Any], keys: tuple[str, ...]) -> list[str]:

@@ -8,6 +8,7 @@ import numpy as np
 from cloudml_tf.config.schema import Config
 from cloudml_tf.data.prepare import Prepared
 from cloudml_tf.data.samples import Examples
+from cloudml_tf.data.scaling import Scaling
 from cloudml_tf.train.batches import Batches, Inputs, point_values, with_locations
 
 VALIDATION_BATCH = 256  # examples at most: the loss's variance term is taken over a batch
@@ -41,7 +42,7 @@ class Loaders:
 def training_batches(config: Config, prepared: Prepared) -> Batches:
     """Shuffled, augmented batches of what the network is fitted to."""
     train, fitted, training = prepared.parts["train"], prepared.fitted, config.training
-    target, weight = _learned(fitted, prepared)
+    target, weight = learned(fitted, prepared.scaling)
     several = target.shape[1:] != (1,)
     return Batches(
         fitted,
@@ -68,7 +69,7 @@ def validation_batches(config: Config, prepared: Prepared) -> Batches:
         label, weight = np.concatenate([label, beside], axis=1), np.concatenate([weight, beside], axis=1)
     return Batches(
         val,
-        targets(label, weight, prepared),
+        targets(label, weight, prepared.scaling),
         min(val.batch_size, VALIDATION_BATCH),
         run_length=config.training.run_length,
         weight=None if locations == (1,) else weight,
@@ -81,19 +82,19 @@ def heights_of(config: Config, prepared: Prepared) -> dict[int, tuple[float, flo
     return {column: (scaling.mean, scaling.std) for column, (target, scaling) in pairs if target.quantity.is_height}
 
 
-def _learned(examples: Examples, prepared: Prepared) -> tuple[np.ndarray, np.ndarray]:
+def learned(examples: Examples, scaling: Scaling) -> tuple[np.ndarray, np.ndarray]:
     """What the network is fitted to, and its weights: (n,1), (n,P) or (n,H,W); with E further quantities (n,1+E)."""
-    target = with_locations(targets(examples.label, examples.weight, prepared))
+    target = with_locations(targets(examples.label, examples.weight, scaling))
     weight, further = with_locations(examples.weight), examples.further_labels()
-    for label, scaling in zip(further.T, prepared.scaling.further, strict=True):
+    for label, own in zip(further.T, scaling.further, strict=True):
         known = np.isfinite(label)
-        beside = np.where(known, scaling.standardise(np.where(known, label, 0.0)), 0.0).astype("float32")
+        beside = np.where(known, own.standardise(np.where(known, label, 0.0)), 0.0).astype("float32")
         target = np.concatenate([target, beside[:, None]], axis=1)
         weight = np.concatenate([weight, (weight[:, 0] * known)[:, None].astype(weight.dtype)], axis=1)
     return target, weight
 
 
-def targets(label: np.ndarray, weight: np.ndarray, prepared: Prepared) -> np.ndarray:
+def targets(label: np.ndarray, weight: np.ndarray, scaling: Scaling) -> np.ndarray:
     """Standardised labels, 0 where there is none: what is not a number would stay so under a weight of 0."""
     with np.errstate(invalid="ignore", divide="ignore"):
-        return np.where(weight > 0, prepared.scaling.target.standardise(label), 0.0).astype("float32")
+        return np.where(weight > 0, scaling.target.standardise(label), 0.0).astype("float32")

@@ -223,18 +223,21 @@ def make_optimizer(training: Training, steps_per_epoch: int, replicas: int | Non
     return optimizer
 
 
+def predict_whole(model: keras.Model, examples: Examples) -> np.ndarray:
+    """The whole output, (n,·) or maps, in bounded memory. Raises `NotFiniteError`."""
+    output = predict_batches(model, Inputs(examples, shared=shares_frames(model)))
+    if not np.isfinite(output).all():
+        raise NotFiniteError("the model predicts values that are not finite; its weights or inputs are not finite.")
+    return output
+
+
 def predict(model: keras.Model, examples: Examples) -> np.ndarray:
     """(n, *P) standardised predictions, in bounded memory. Raises `NotFiniteError`."""
-    output = predict_batches(model, Inputs(examples, shared=shares_frames(model)))
-    values = point_values(output, examples)
-    if not np.isfinite(values).all():
-        raise NotFiniteError("the model predicts values that are not finite; its weights or inputs are not finite.")
-    return values
+    return point_values(predict_whole(model, examples), examples)
 
 
-def predict_further(model: keras.Model, examples: Examples, scaling: Scaling) -> np.ndarray:
+def further_of(output: np.ndarray, scaling: Scaling) -> np.ndarray:
     """(n,E) predictions of the quantities beside the target, each in its own unit."""
-    output = predict_batches(model, Inputs(examples, shared=shares_frames(model)))
     columns = enumerate(scaling.further, POINT + 1)
     return np.stack([each.physical(output[:, column]) for column, each in columns], axis=1)
 

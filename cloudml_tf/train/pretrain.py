@@ -94,12 +94,15 @@ def reconstruction_of(config: Config, frame_model: Any, encoder: Any) -> Any:
 
     chosen = config.pretraining
     named = {layer.name: layer for layer in frame_model.layers}
-    frames = frame_model.input["frames"].shape
+    frames = frame_model.input["frames"].shape[2:]
+    scaler = named.get("standardize_frames")
+    if "level_strip" in named:
+        scaler = _strip_of(frames, scaler, named["level_strip"])
     autoencoder = build_decoder(encoder, frames[-1], chosen.decoder_width)
     return MaskedReconstruction(
         autoencoder,
         painter=None if chosen.focus is None else build_painter(encoder),
-        scaler=named.get("standardize_frames"),
+        scaler=scaler,
         contrast=named.get("local_contrast"),
         patch=chosen.patch,
         mask_ratio=chosen.mask_ratio,
@@ -108,6 +111,19 @@ def reconstruction_of(config: Config, frame_model: Any, encoder: Any) -> Any:
         patch_weight=chosen.patch_weight,
         seed=config.seed,
     )
+
+
+def _strip_of(shape: tuple[int, ...], scaler: Any, level: Any) -> Any:
+    """A frame (H,W,C) to the standardised strip around nadir, which the encoder of a network of heights reads.
+
+    Frames without labels are taken as those of a level camera.
+    """
+    import keras
+    from keras import layers
+
+    frame = keras.Input(shape, name="frame")
+    strip = level(layers.Reshape((1, *shape))(frame if scaler is None else scaler(frame)))
+    return keras.Model(frame, layers.Reshape(strip.shape[2:])(strip), name="strip_of_frame")
 
 
 def _fit(

@@ -19,7 +19,7 @@ from cloudml_tf.data.samples import Examples
 from cloudml_tf.evaluation import collect as results
 from cloudml_tf.evaluation.baselines import ridge_on
 from cloudml_tf.evaluation.scores import S_IS, labels, scores
-from cloudml_tf.nn.introspection import frame_encoder_of, frame_model_of
+from cloudml_tf.nn.introspection import frame_encoder_of, frame_vectors_of
 from cloudml_tf.nn.masked_reconstruction import hand_over
 from cloudml_tf.reports.tables import WORTH, pretraining_rows
 from cloudml_tf.train import fit, network
@@ -158,8 +158,7 @@ def probes(pretrained: Pretrained, config: Config, prepared: Prepared) -> dict[s
 
 def encoder_vectors(model: keras.Model, samples: Examples) -> np.ndarray:
     """The encoder's vector of the middle frame, and its mean over the frames of the sequence, (n, 2D)."""
-    frame_model = frame_model_of(model)
-    encode = keras.Model(frame_model.inputs, frame_model.get_layer("encode_frames").output)
+    encode = frame_vectors_of(model)
     batches = Inputs(samples)
     found = [keras.ops.convert_to_numpy(encode(batches[n][0], training=False)) for n in range(len(batches))]
     vectors = np.concatenate(found)  # (n,T,D)

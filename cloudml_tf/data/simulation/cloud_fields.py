@@ -19,7 +19,7 @@ FloatField = npt.NDArray[np.floating[Any]]
 
 @dataclass(frozen=True)
 class CloudScene:
-    """The clouds below the aircraft; every array is (X, Y) on a grid of `grid_m` metres."""
+    """The clouds below the aircraft; every array is (X, Y) on a grid of `grid_m` metres that the wind carries."""
 
     optical_depth: FloatField
     base_km: FloatField
@@ -27,11 +27,16 @@ class CloudScene:
     upper_optical_depth: FloatField
     upper_height_km: float
     grid_m: float
+    lower: "CloudScene | None" = None  # a second layer, below this one
 
 
 def strip_shape(settings: SimulationConfig) -> tuple[int, int]:
-    """Cells (X, Y) of the strip: the path plus two frames of margin, rounded up to fast FFT sizes."""
-    path_m = settings.frames_per_flight * settings.frame_interval_s * settings.ground_speed_m_s
+    """Cells (X, Y) of the strip: the path plus two frames of margin, rounded up to fast FFT sizes.
+
+    Against the wind more clouds are met than ground is crossed.
+    """
+    speed_m_s = settings.ground_speed_m_s + max(-settings.wind_along_m_s, 0.0)
+    path_m = settings.frames_per_flight * settings.frame_interval_s * speed_m_s
     length_m = path_m + 2 * settings.frame_columns * settings.pixel_m
     cells = (length_m / settings.grid_m, settings.strip_width_m / settings.grid_m)
     return fft.next_fast_len(int(np.ceil(cells[0])), real=True), fft.next_fast_len(int(np.ceil(cells[1])), real=True)
@@ -86,10 +91,11 @@ def upper_layer(rng: np.random.Generator, shape: tuple[int, int], settings: Simu
     return lognormal_optical_depth(field, settings.upper_layer_fraction, depth, 0.4, 10 * depth)
 
 
-def build_cloud_scene(settings: SimulationConfig, regime: FlightRegime, seed: list[int]) -> CloudScene:
-    """Draw the clouds of one flight; each field has its own random stream, so one setting changes one field."""
+def cloud_layer(
+    streams: list[np.random.Generator], settings: SimulationConfig, regime: FlightRegime
+) -> tuple[FloatField, FloatField, FloatField]:
+    """Optical depth, base and top in km (X, Y) of a layer; one stream for its clouds, one for their bases."""
     shape = strip_shape(settings)
-    streams = [np.random.default_rng([*seed, stream]) for stream in range(3)]
     gaussian = fractal_field(streams[0], shape, settings.grid_m, regime.spectral_slope, regime.outer_scale_m)
     cloud = (regime.cloud_fraction, regime.optical_depth_median)
     depth = lognormal_optical_depth(gaussian, *cloud, settings.optical_depth_sigma, settings.optical_depth_cap)
@@ -98,6 +104,21 @@ def build_cloud_scene(settings: SimulationConfig, regime: FlightRegime, seed: li
     base_km = np.maximum(regime.base_height_km + settings.base_height_std_km * base, 0.2)
     # Adiabatic clouds: tau ~ H^(5/3), so H ~ tau^(3/5), which is the default exponent.
     thickness_km = settings.thickness_at_unit_depth_km * depth**settings.thickness_exponent
-    upper = upper_layer(streams[2], shape, settings)
-    base_km, top_km = base_km.astype(np.float32), (base_km + thickness_km).astype(np.float32)
-    return CloudScene(depth, base_km, top_km, upper, settings.upper_layer_height_km, settings.grid_m)
+    return depth, base_km.astype(np.float32), (base_km + thickness_km).astype(np.float32)
+
+
+def build_cloud_scene(settings: SimulationConfig, regime: FlightRegime, seed: list[int]) -> CloudScene:
+    """Draw the clouds of one flight; each field has its own random stream, so one setting changes one field."""
+    streams = [np.random.default_rng([*seed, stream]) for stream in range(5)]
+    shape, cirrus = strip_shape(settings), (settings.upper_layer_height_km, settings.grid_m)
+    depth, base_km, top_km = cloud_layer(streams[:2], settings, regime)
+    upper, lower = upper_layer(streams[2], shape, settings), None
+    if settings.lower_layer_fraction > 0:
+        own = {
+            "cloud_fraction": settings.lower_layer_fraction,
+            "base_height_km": settings.lower_layer_height_km,
+            "optical_depth_median": settings.lower_layer_optical_depth,
+        }
+        layer = cloud_layer(streams[3:], settings, regime.model_copy(update=own))
+        lower = CloudScene(*layer, np.zeros(shape, np.float32), *cirrus)
+    return CloudScene(depth, base_km, top_km, upper, *cirrus, lower)

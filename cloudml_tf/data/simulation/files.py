@@ -12,6 +12,8 @@ import numpy as np
 from cloudml_tf.config.simulation import FlightRegime, SimulationConfig
 
 FRAMES_A_CHUNK = 16
+SIGNAL = {"solar": "solar reflectance", "thermal": "brightness temperature"}
+THERMAL_SCALE_K, THERMAL_OFFSET_K = 0.01, 100.0  # of one count, and of none: 100 to 755 K
 
 
 @dataclass(frozen=True)
@@ -46,15 +48,27 @@ def file_names(flight: SimulatedFlight) -> dict[str, str]:
     }
 
 
+def packing(settings: SimulationConfig) -> tuple[float, float]:
+    """The signal of one count, and that of none."""
+    thermal = settings.camera_kind == "thermal"
+    return (THERMAL_SCALE_K, THERMAL_OFFSET_K) if thermal else (settings.signal_scale_factor, 0.0)
+
+
 def dataset_attributes(settings: SimulationConfig) -> dict[str, dict[str, Any]]:
     """The attributes of the datasets, by path."""
     degrees = ("solarZenith", "sunAzGrd", "heading", "roll", "pitch", "latitude", "longitude")
     named: dict[str, dict[str, Any]] = {f"nav/{name}": {"units": "degrees"} for name in degrees}
     named["nav/altitude"] = {"units": "m"}
+    named["nav/groundSpeed"] = {"units": "m s-1"}
+    named["weather/windAlongTrack"] = {"units": "m s-1", "long_name": "wind at the clouds, from behind, forecast"}
+    named["weather/windAcrossTrack"] = {"units": "m s-1", "long_name": "wind at the clouds, to the right, forecast"}
     named["terrain/surfaceAlbedo"] = {"units": "1", "long_name": "surface albedo, map of 1 km"}
     named["weather/liftingCondensationLevel"] = {"units": "km", "long_name": "lifting condensation level, forecast"}
     named["Time/TimeUTC"] = {"units": "seconds since 1970-01-01 00:00:00 UTC"}
-    signal = {"long_name": "solar reflectance", "scale_factor": settings.signal_scale_factor, "units": "1"}
+    scale, offset = packing(settings)
+    signal = {"long_name": SIGNAL[settings.camera_kind], "scale_factor": scale, "units": "1"}
+    if settings.camera_kind == "thermal":
+        signal |= {"add_offset": offset, "units": "K"}
     named["Product/Signal"] = signal
     named["truth/swath_optical_depth"] = {"units": "1", "long_name": "column optical depth that each pixel sees"}
     named["layer_descriptor/Feature_Type"] = {"meaning": "3 = cloud, 4 = aerosol, -9999 = no layer"}
@@ -70,7 +84,7 @@ def file_attributes(flight: SimulatedFlight) -> dict[str, dict[str, Any]]:
         "frame_rate_hz": 1 / settings.frame_interval_s,
         "ground_speed_m_s": settings.ground_speed_m_s,
         "pixel_m": settings.pixel_m,
-        "source": "cloudml_tf simulator, solar reflectance",
+        "source": f"cloudml_tf simulator, {SIGNAL[settings.camera_kind]}",
     }
     truth = {**flight.facts, "regime": flight.regime.model_dump_json(), "settings": settings.model_dump_json()}
     return {"camera": camera, "lidar": {}, "navigation": {}, "truth": truth}

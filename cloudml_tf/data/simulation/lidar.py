@@ -5,10 +5,12 @@ P profiles, S samples of the field in each, L = 10 layer slots.
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from cloudml_tf.config.simulation import SimulationConfig
+from cloudml_tf.data.simulation import camera
 from cloudml_tf.data.simulation.camera import StripSampler, Track
 from cloudml_tf.data.simulation.cloud_fields import CloudScene, FloatField
 
@@ -25,6 +27,7 @@ class Footprint:
     upper_depth: FloatField
     base_km: FloatField
     top_km: FloatField
+    lower: "Footprint | None" = None  # of the second layer
 
 
 def profile_times_s(settings: SimulationConfig) -> FloatField:
@@ -41,16 +44,17 @@ def profile_times_s(settings: SimulationConfig) -> FloatField:
 def beam_corners(
     times_s: FloatField, track: Track, scene: CloudScene, settings: SimulationConfig
 ) -> tuple[StripSampler, tuple[np.ndarray, FloatField, FloatField]]:
-    """Where the beam meets the cloud at `times_s` (any shape): it rolls and pitches with the aircraft."""
+    """Where the beam meets the cloud at `times_s` (any shape): it rolls and pitches with the aircraft, or is level."""
     frame_times_s = settings.frame_interval_s * np.arange(len(track.distance_m))
-    roll, pitch = (np.interp(times_s, frame_times_s, angle) for angle in (track.roll_deg, track.pitch_deg))
+    moved = 0.0 if settings.lidar_at_nadir else 1.0
+    roll, pitch = (np.interp(times_s, frame_times_s, moved * angle) for angle in (track.roll_deg, track.pitch_deg))
     reach = 1 - float(scene.top_km.mean()) / settings.altitude_km
     altitude_m = settings.altitude_km * 1000
     ahead_m = altitude_m * np.tan(np.deg2rad(pitch)) + settings.boresight_columns_px * settings.pixel_m
-    right_m = altitude_m * np.tan(np.deg2rad(roll)) + settings.boresight_rows_px * settings.pixel_m
+    right_m = -altitude_m * np.tan(np.deg2rad(roll)) + settings.boresight_rows_px * settings.pixel_m
     sampler = StripSampler((scene.top_km.shape[0], scene.top_km.shape[1]), scene.grid_m)
-    x_m = settings.ground_speed_m_s * times_s + ahead_m * reach
-    return sampler, sampler.corners(x_m, right_m * reach)
+    x_m = (settings.ground_speed_m_s - settings.wind_along_m_s) * times_s + ahead_m * reach
+    return sampler, sampler.corners(x_m, right_m * reach - settings.wind_across_m_s * times_s)
 
 
 def footprints(track: Track, scene: CloudScene, settings: SimulationConfig) -> Footprint:
@@ -64,14 +68,15 @@ def footprints(track: Track, scene: CloudScene, settings: SimulationConfig) -> F
     cloudy = depth > 0
     count = np.maximum(cloudy.sum(1), 1)
     base_km, top_km = ((height * cloudy).sum(1) / count for height in (base, top))
-    return Footprint(depth.mean(1), upper.mean(1), base_km, top_km)
+    lower = None if scene.lower is None else footprints(track, scene.lower, settings)
+    return Footprint(depth.mean(1), upper.mean(1), base_km, top_km, lower)
 
 
 def nadir_optical_depth(track: Track, scene: CloudScene, settings: SimulationConfig) -> FloatField:
     """Noise-free column optical depth (T,) in the beam at every exposure."""
     times_s = settings.frame_interval_s * np.arange(len(track.distance_m))
     sampler, corners = beam_corners(times_s, track, scene, settings)
-    fields = (scene.optical_depth, scene.upper_optical_depth)
+    fields = camera.optical_depths(scene).values()
     return sum((sampler.look_up(StripSampler.wrap(f), corners) for f in fields), np.zeros(len(times_s)))
 
 
@@ -84,25 +89,29 @@ def _noisy(truth: FloatField, settings: SimulationConfig, rng: np.random.Generat
 def measured_layers(
     footprint: Footprint, settings: SimulationConfig, rng: np.random.Generator
 ) -> tuple[dict[str, FloatField], np.ndarray]:
-    """Candidate layers, each (P, 3) for upper cloud, cloud, aerosol; and which of them are seen (P, 3)."""
+    """Candidate layers from above, each (P, K): upper cloud, cloud, a second one, aerosol; which are seen (P, K)."""
     count = len(footprint.main_depth)
     has_aerosol = rng.random(count) < settings.aerosol_fraction
     aerosol = has_aerosol * settings.aerosol_optical_depth * rng.uniform(0.5, 1.5, count)
-    truth = np.stack([footprint.upper_depth, footprint.main_depth, aerosol], 1)
-    # The upper layer and the aerosol are thin: only the main layer carries the absolute noise.
+    clouds = [footprint] if footprint.lower is None else [footprint, footprint.lower]
+    truth = np.stack([footprint.upper_depth, *(cloud.main_depth for cloud in clouds), aerosol], 1)
+    # The upper layer and the aerosol are thin: only the main layers carry the absolute noise.
     measured = truth.copy()
-    measured[:, 1] = _noisy(truth[:, 1], settings, rng)
+    for layer in range(1, 1 + len(clouds)):
+        measured[:, layer] = _noisy(truth[:, layer], settings, rng)
     seen = np.minimum(truth, measured) > settings.lidar_detection_limit
-    upper_top_km = settings.upper_layer_height_km + settings.upper_layer_thickness_km
-    base = np.stack(np.broadcast_arrays(settings.upper_layer_height_km, footprint.base_km, settings.aerosol_base_km), 1)
-    top = np.stack(np.broadcast_arrays(upper_top_km, footprint.top_km, settings.aerosol_top_km), 1)
-    noise_km = settings.lidar_height_noise_km * rng.standard_normal((2, count, 3))
+    upper_km = settings.upper_layer_height_km
+    upper = (upper_km, upper_km + settings.upper_layer_thickness_km)
+    heights: list[tuple[Any, Any]] = [upper, *((cloud.base_km, cloud.top_km) for cloud in clouds)]
+    heights.append((settings.aerosol_base_km, settings.aerosol_top_km))
+    base, top = (np.stack([np.broadcast_to(pair[end], count) for pair in heights], 1) for end in (0, 1))
+    noise_km = settings.lidar_height_noise_km * rng.standard_normal((2, *seen.shape))
     base_km = np.maximum(base + noise_km[0], 0.02)
     return {"depth": measured, "base": base_km, "top": np.maximum(top + noise_km[1], base_km + 0.03)}, seen
 
 
 def censor(depth: FloatField, seen: np.ndarray, saturation: float) -> tuple[FloatField, np.ndarray, np.ndarray]:
-    """Layers (P, 3) and seen (P, 3) once the beam is extinguished, and the opaque flag (P,).
+    """Layers (P, K) and seen (P, K) once the beam is extinguished, and the opaque flag (P,).
 
     Column depth stops at `saturation` and lower layers vanish. Layers run from the top down.
     """
@@ -112,7 +121,7 @@ def censor(depth: FloatField, seen: np.ndarray, saturation: float) -> tuple[Floa
 
 
 def into_slots(values: FloatField, seen: np.ndarray) -> FloatField:
-    """Pack seen layers (P, 3) to the front of ten slots (P, L); the rest is fill."""
+    """Pack seen layers (P, K) to the front of ten slots (P, L); the rest is fill."""
     slots = np.full((len(values), LAYER_SLOTS), FILL, np.float32)
     profile, layer = np.nonzero(seen)
     slots[profile, (np.cumsum(seen, 1) - 1)[profile, layer]] = values[profile, layer]
@@ -123,7 +132,7 @@ def lidar_datasets(footprint: Footprint, settings: SimulationConfig, rng: np.ran
     """Datasets of the lidar file, by path, without times and positions."""
     layers, seen = measured_layers(footprint, settings, rng)
     depth, seen, opaque = censor(layers["depth"], seen, settings.lidar_saturation)
-    kinds = np.broadcast_to(np.array([CLOUD, CLOUD, AEROSOL], float), seen.shape)
+    kinds = np.broadcast_to(np.array([*[CLOUD] * (seen.shape[1] - 1), AEROSOL], float), seen.shape)
     count = len(seen)
     # An opaque column has no surface return: readers that insist on one lose the thickest clouds.
     surface_m = np.where(opaque, FILL, 5 * rng.standard_normal(count))

@@ -18,12 +18,19 @@ from cloudml_tf.data.simulation.cloud_fields import CloudScene, FloatField, frac
 
 @dataclass(frozen=True)
 class RadianceFields:
-    """The reflecting and transmitting layers on a line of sight; every array is (X, Y)."""
+    """The reflecting and transmitting layers on a line of sight; every array is (X, Y).
+
+    The surface's reflectance holds the clouds' shadows where these stand still; with wind they are `surface_light`, the
+    share of light that arrives, which travels with the clouds.
+    """
 
     cloud_reflectance: FloatField
     cloud_transmittance: FloatField
     upper_reflectance: FloatField
     surface_reflectance: FloatField
+    surface_light: FloatField | None = None
+    lower_reflectance: FloatField | None = None
+    lower_transmittance: FloatField | None = None
 
 
 def sun_direction(sun_azimuth_deg: float, heading_deg: float) -> tuple[float, float]:
@@ -78,10 +85,10 @@ def cloud_shadow(scene: CloudScene, sun: tuple[float, float], zenith_deg: float,
     return beam
 
 
-def surface_beam(scene: CloudScene, sun: tuple[float, float], zenith_deg: float) -> FloatField:
-    """Direct beam (X, Y), 1 = full, at the surface: a shadow lies height * tan(zenith) away from the sun."""
+def surface_beam(scene: CloudScene, sun: tuple[float, float], zenith_deg: float, level_km: float = 0.0) -> FloatField:
+    """Direct beam (X, Y), 1 = full, at the surface or a level: a shadow lies height * tan(zenith) away from the sun."""
     radians = np.deg2rad(zenith_deg)
-    cells = float(scene.base_km.mean()) * 1000 * np.tan(radians) / scene.grid_m
+    cells = (float(scene.base_km.mean()) - level_km) * 1000 * np.tan(radians) / scene.grid_m
     beam = np.exp(-scene.optical_depth / np.float32(np.cos(radians)))
     return shifted(beam, cells * sun[0], cells * sun[1])
 
@@ -117,8 +124,8 @@ def surface_albedo(scene: CloudScene, settings: SimulationConfig, seed: list[int
     return settings.surface_albedo * np.clip(1 + settings.surface_contrast * pattern, 0.1, 3)
 
 
-def light_scene(scene: CloudScene, settings: SimulationConfig, regime: FlightRegime, seed: list[int]) -> RadianceFields:
-    """Radiance fields of a scene under the sun of one flight."""
+def lit_cloud(scene: CloudScene, settings: SimulationConfig, regime: FlightRegime) -> FloatField:
+    """Reflectance (X, Y) of one layer in full sunlight, with its sunlit and shaded sides."""
     radians = np.deg2rad(regime.solar_zenith_deg)
     cos_zenith, tan_zenith = float(np.cos(radians)), float(np.tan(radians))
     sun = sun_direction(regime.sun_azimuth_deg, regime.heading_deg)
@@ -127,10 +134,27 @@ def light_scene(scene: CloudScene, settings: SimulationConfig, regime: FlightReg
     thickness_km = scene.top_km - scene.base_km
     shade = 1 - cloud_shadow(scene, sun, regime.solar_zenith_deg, float(thickness_km.max()))
     lit = flat * relief * (1 - settings.shadow_strength * shade)
-    cloud = photon_diffusion(lit, thickness_km, settings.diffusion_scale, scene.grid_m)
-    beam = surface_beam(scene, sun, regime.solar_zenith_deg)  # darker where the clouds' shadow lies
-    surface = surface_albedo(scene, settings, seed) * (1 - settings.shadow_strength * (1 - beam))
+    return photon_diffusion(lit, thickness_km, settings.diffusion_scale, scene.grid_m)
+
+
+def light_scene(scene: CloudScene, settings: SimulationConfig, regime: FlightRegime, seed: list[int]) -> RadianceFields:
+    """Radiance fields of a scene under the sun of one flight."""
+    zenith_deg, sun = regime.solar_zenith_deg, sun_direction(regime.sun_azimuth_deg, regime.heading_deg)
+    cloud = lit_cloud(scene, settings, regime)
+    beam = surface_beam(scene, sun, zenith_deg)  # darker where the clouds' shadow lies
+    cos_zenith = float(np.cos(np.deg2rad(zenith_deg)))
     upper = two_stream_reflectance(scene.upper_optical_depth, cos_zenith, settings.asymmetry_factor)
     # Light reaches the camera from below through the cloud a second time: T = 1 - R without absorption.
-    fields = (cloud, 1 - cloud, upper, surface)
-    return RadianceFields(*(np.ascontiguousarray(field, dtype=np.float32) for field in fields))
+    fields = {"cloud_reflectance": cloud, "cloud_transmittance": 1 - cloud, "upper_reflectance": upper}
+    if scene.lower is not None:
+        arriving = surface_beam(scene, sun, zenith_deg, float(scene.lower.top_km.mean()))
+        lower = lit_cloud(scene.lower, settings, regime)
+        fields["lower_reflectance"] = lower * (1 - settings.shadow_strength * (1 - arriving))
+        fields["lower_transmittance"] = 1 - lower
+        beam = beam * surface_beam(scene.lower, sun, zenith_deg)
+    albedo, arriving = surface_albedo(scene, settings, seed), 1 - settings.shadow_strength * (1 - beam)
+    if settings.wind_along_m_s or settings.wind_across_m_s:
+        fields |= {"surface_reflectance": albedo, "surface_light": arriving}
+    else:
+        fields["surface_reflectance"] = albedo * arriving
+    return RadianceFields(**{name: np.ascontiguousarray(field, dtype=np.float32) for name, field in fields.items()})

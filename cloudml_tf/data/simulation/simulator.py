@@ -1,8 +1,7 @@
 """Simulated flights with known truth: geometry and instruments here, physics in the modules it calls.
 
-`simulate_flight` returns arrays, `simulate_flights` a cached folder of instrument files. The imagery is solar
-(reflected sunlight), unlike the thermal infrared of the airborne data, because the network takes sun angles as inputs;
-another kind of camera would part from it in `take_images`. Each step and its file: docs/simulator.md.
+`simulate_flight` returns arrays, `simulate_flights` a cached folder of instrument files. Cameras are solar (reflected
+sunlight) or thermal, and part in `take_images`. Each step and its file: docs/simulator.md.
 """
 
 import hashlib
@@ -16,20 +15,22 @@ from scipy import ndimage
 
 from cloudml_tf.config import simulation as simulation_settings
 from cloudml_tf.config.simulation import FlightRegime, SimulationConfig
-from cloudml_tf.data.simulation import camera, cloud_fields, radiance
+from cloudml_tf.data.readers.ground_track import METRES_PER_DEGREE
+from cloudml_tf.data.simulation import camera, cloud_fields, radiance, thermal
 from cloudml_tf.data.simulation import lidar as simulated_lidar
 from cloudml_tf.data.simulation.camera import Track
 from cloudml_tf.data.simulation.cloud_fields import CloudScene, FloatField
-from cloudml_tf.data.simulation.files import SimulatedFlight, write_flight
+from cloudml_tf.data.simulation.files import SimulatedFlight, packing, write_flight
 from cloudml_tf.utils.files import whole_folder
 from cloudml_tf.utils.locks import alone_at
 
 __all__ = ["SimulatedFlight", "simulate_flight", "simulate_flights", "write_flight"]
 
-METRES_PER_DEGREE = 111_195.0
 MAP_M = 1000.0  # resolution of the map of surface albedo
 FORECAST_ERROR_KM, FORECAST_MEMORY_S = 0.2, 120.0
+# The random streams of a flight.
 IMAGE_SCENE, LABEL_SCENE, SURFACE, ATTITUDE, CAMERA_NOISE, LIDAR_NOISE, FAULTS, INSTRUMENT, FORECAST = range(9)
+WIND, ATTITUDE_ERROR, DAY = range(9, 12)
 
 
 def wander(rng: np.random.Generator, count: int, std: float, memory: float) -> FloatField:
@@ -41,13 +42,16 @@ def wander(rng: np.random.Generator, count: int, std: float, memory: float) -> F
 
 
 def fly(settings: SimulationConfig, seed: list[int]) -> Track:
-    """The track of one flight: straight and level except for roll and pitch."""
+    """The track of one flight: straight and level except for roll and pitch; and how the wind moves the clouds."""
     rng = np.random.default_rng(seed)
     count = settings.frames_per_flight
     memory = settings.attitude_time_s / settings.frame_interval_s
     distance_m = settings.ground_speed_m_s * settings.frame_interval_s * np.arange(count)
-    roll_deg = wander(rng, count, settings.roll_std_deg, memory)
-    return Track(distance_m, roll_deg, wander(rng, count, settings.pitch_std_deg, memory))
+    roll_deg = -wander(rng, count, settings.roll_std_deg, memory)
+    pitch_deg = wander(rng, count, settings.pitch_std_deg, memory)
+    times_s = settings.frame_interval_s * np.arange(count)
+    ahead_m, right_m = distance_m - settings.wind_along_m_s * times_s, -settings.wind_across_m_s * times_s
+    return Track(distance_m, roll_deg, pitch_deg, ahead_m, right_m)
 
 
 def place(settings: SimulationConfig, regime: FlightRegime, times_s: FloatField) -> tuple[FloatField, FloatField]:
@@ -67,8 +71,9 @@ def day_of_year(start: datetime, times_s: FloatField) -> FloatField:
     return 1 + days % days_in_year
 
 
-def navigation_datasets(settings: SimulationConfig, regime: FlightRegime, track: Track) -> dict[str, np.ndarray]:
-    """Datasets (T,) of the navigation file, by path, for every exposure."""
+def navigation_datasets(leg: "Leg") -> dict[str, np.ndarray]:
+    """Datasets (T,) of the navigation file, by path, for every exposure; roll and pitch with their error."""
+    settings, regime, track = leg.settings, leg.regime, leg.track
     count = len(track.distance_m)
     latitude, longitude = place(settings, regime, settings.frame_interval_s * np.arange(count))
     constants = {
@@ -76,17 +81,20 @@ def navigation_datasets(settings: SimulationConfig, regime: FlightRegime, track:
         "sunAzGrd": regime.sun_azimuth_deg,
         "heading": regime.heading_deg,
         "altitude": settings.altitude_km * 1000,
+        "groundSpeed": settings.ground_speed_m_s,
     }
     single = {name: np.full(count, value, np.float32) for name, value in constants.items()}
-    single |= {"roll": track.roll_deg.astype(np.float32), "pitch": track.pitch_deg.astype(np.float32)}
+    error_deg = settings.attitude_error_deg * leg.random(ATTITUDE_ERROR).standard_normal((2, count))
+    attitude = {"roll": track.roll_deg + error_deg[0], "pitch": track.pitch_deg + error_deg[1]}
+    single |= {name: values.astype(np.float32) for name, values in attitude.items()}
     return {f"nav/{name}": value for name, value in {**single, "latitude": latitude, "longitude": longitude}.items()}
 
 
 def ancillary_datasets(leg: "Leg", scene: CloudScene) -> dict[str, np.ndarray]:
     """Datasets (T,) of the navigation file that come from maps and forecasts, by path.
 
-    The surface albedo below the aircraft from a one-kilometre map, and the cloud-base level from a forecast, in km,
-    with an error that lasts for minutes.
+    The surface albedo below the aircraft from a one-kilometre map; and from a forecast, with errors that last for
+    minutes, the cloud-base level in km, and the wind that carries the clouds in m/s: from behind, and to the right.
     """
     settings = leg.settings
     albedo = radiance.surface_albedo(scene, settings, leg.seed(SURFACE))
@@ -94,10 +102,14 @@ def ancillary_datasets(leg: "Leg", scene: CloudScene) -> dict[str, np.ndarray]:
     sampler = camera.StripSampler((albedo.shape[0], albedo.shape[1]), scene.grid_m)
     below = sampler.corners(leg.track.distance_m, np.zeros_like(leg.track.distance_m))
     memory = FORECAST_MEMORY_S / settings.frame_interval_s
-    error_km = wander(leg.random(FORECAST), len(leg.track.distance_m), FORECAST_ERROR_KM, memory)
+    count, of_wind = len(leg.track.distance_m), leg.random(WIND)
+    error_km = wander(leg.random(FORECAST), count, FORECAST_ERROR_KM, memory)
+    error_m_s = [wander(of_wind, count, settings.wind_error_m_s, memory) for _ in range(2)]
     named = {
         "terrain/surfaceAlbedo": sampler.look_up(sampler.wrap(coarse), below),
         "weather/liftingCondensationLevel": leg.regime.base_height_km + error_km,
+        "weather/windAlongTrack": settings.wind_along_m_s + error_m_s[0],
+        "weather/windAcrossTrack": settings.wind_across_m_s + error_m_s[1],
     }
     return {name: values.astype(np.float32) for name, values in named.items()}
 
@@ -125,6 +137,7 @@ class Leg:
     track: Track
     gain: float
     clock_offset_s: float
+    drift_k: float = 0.0  # offset of a thermal camera
 
     def seed(self, stream: int) -> list[int]:
         """Seed of one random stream of this flight, so that one setting cannot shift another's draws."""
@@ -137,6 +150,7 @@ class Leg:
 
 def plan_leg(settings: SimulationConfig, index: int) -> Leg:
     """Weather, track, gain and clock of flight `index` (0-based)."""
+    settings = settings.of_flight(index)
     regime = settings.regime(index)
     instrument = np.random.default_rng([settings.seed, index, INSTRUMENT])
     gain = float(max(1 + settings.gain_drift * instrument.standard_normal(), 0.1))
@@ -145,18 +159,29 @@ def plan_leg(settings: SimulationConfig, index: int) -> Leg:
     # Regimes repeat when there are more flights than regimes; their dates must not.
     start += timedelta(weeks=4 * (index // len(settings.regimes)))
     track = fly(settings, [settings.seed, index, ATTITUDE])
-    return Leg(settings, index, regime, start, track, gain, clock_offset_s)
+    if settings.camera_kind == "solar":
+        return Leg(settings, index, regime, start, track, gain, clock_offset_s)
+    day = np.random.default_rng([settings.seed, index, DAY])
+    settings = thermal.of_day(settings, day)
+    drift_k = float(settings.thermal_drift_k * day.standard_normal())
+    return Leg(settings, index, regime, start, track, gain, clock_offset_s, drift_k)
 
 
 def take_images(leg: Leg, scene: CloudScene) -> tuple[np.ndarray, float]:
-    """Counts uint16 (T, H, W) of every exposure, and the mean signal over the rms noise."""
+    """Counts uint16 (T, H, W) of every exposure; and the mean signal, in K its spread, over the rms noise."""
     settings = leg.settings
-    light = radiance.light_scene(scene, settings, leg.regime, leg.seed(SURFACE))
-    aperture = camera.observe(leg.track, scene, light, settings)
-    recorded, clean = camera.record(aperture, leg.gain, settings, leg.random(CAMERA_NOISE))
-    counts = np.clip(np.rint(recorded / settings.signal_scale_factor), 0, 65_535).astype(np.uint16)
-    noise = max(float((recorded - clean).std()), 1e-12)
-    return counts, float(clean.mean()) / noise
+    if settings.camera_kind == "thermal":
+        aperture = thermal.observe(leg.track, scene, settings, leg.seed(SURFACE))
+        recorded, clean = thermal.record(aperture, leg.gain, leg.drift_k, settings, leg.random(CAMERA_NOISE))
+        signal = float(clean.std())
+    else:
+        light = radiance.light_scene(scene, settings, leg.regime, leg.seed(SURFACE))
+        aperture = camera.observe(leg.track, scene, light, settings)
+        recorded, clean = camera.record(aperture, leg.gain, settings, leg.random(CAMERA_NOISE))
+        signal = float(clean.mean())
+    scale, offset = packing(settings)
+    counts = np.clip(np.rint((recorded - offset) / scale), 0, 65_535).astype(np.uint16)
+    return counts, signal / max(float((recorded - clean).std()), 1e-12)
 
 
 def take_profiles(leg: Leg, scene: CloudScene) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
@@ -181,6 +206,7 @@ def take_profiles(leg: Leg, scene: CloudScene) -> tuple[dict[str, np.ndarray], d
 def simulate_flight(settings: SimulationConfig, index: int) -> SimulatedFlight:
     """Flight `index` (0-based) as arrays; the same settings and index give the same bytes."""
     leg = plan_leg(settings, index)
+    settings = leg.settings
     scene = cloud_fields.build_cloud_scene(settings, leg.regime, leg.seed(LABEL_SCENE))
     lidar, truth = take_profiles(leg, scene)
     nadir = simulated_lidar.nadir_optical_depth(leg.track, scene, settings)
@@ -190,7 +216,7 @@ def simulate_flight(settings: SimulationConfig, index: int) -> SimulatedFlight:
     frames = {"nadir_optical_depth": nadir}
     if settings.swath_truth:
         frames["swath_optical_depth"] = camera.swath_optical_depth(leg.track, scene, settings)
-    navigation = navigation_datasets(settings, leg.regime, leg.track) | ancillary_datasets(leg, scene)
+    navigation = navigation_datasets(leg) | ancillary_datasets(leg, scene)
     kept = spoil(signal, navigation, settings, leg.random(FAULTS))
     times_s = leg.start.timestamp() + settings.frame_interval_s * np.arange(len(signal))
     return SimulatedFlight(
@@ -202,6 +228,7 @@ def simulate_flight(settings: SimulationConfig, index: int) -> SimulatedFlight:
         truth=truth | {name: value[kept] for name, value in frames.items()},
         facts={
             "gain": leg.gain,
+            "drift_k": leg.drift_k,
             "clock_offset_s": leg.clock_offset_s,
             "boresight_rows_px": settings.boresight_rows_px,
             "boresight_columns_px": settings.boresight_columns_px,

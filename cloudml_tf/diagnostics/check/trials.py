@@ -151,7 +151,8 @@ def learn_one_batch(train: Examples, scaling: Scaling, config: Config, progress:
     import keras
 
     from cloudml_tf.train import network
-    from cloudml_tf.train.batches import point_values, probed, with_locations
+    from cloudml_tf.train.batches import point_values, probed
+    from cloudml_tf.train.loaders import learned
 
     plain = config.model_copy(update={"model": config.model.model_copy(update={"dropout": 0.0, "head_dropout": None})})
     network.start_keras(plain)
@@ -159,12 +160,12 @@ def learn_one_batch(train: Examples, scaling: Scaling, config: Config, progress:
     chosen = probed(len(train), train.frame_shape)
     batch, inputs = train.take(chosen), train.inputs(chosen)
     target = np.where(batch.known, scaling.target.standardise(batch.label), 0.0).astype("float32")
-    weight = None if batch.known.all() else with_locations(batch.known).astype("float32")
+    fitted, weight = learned(batch, scaling)
     optimizer = keras.optimizers.Adam(config.training.learning_rate, global_clipnorm=config.training.gradient_clip_norm)
     model.compile(optimizer=optimizer, loss=network.make_loss(plain))
     best, started, step = -np.inf, time.perf_counter(), 0
     while step < PROBE_STEPS and best < PROBE_GOAL and time.perf_counter() - started < PROBE_SECONDS:
-        model.train_on_batch(inputs, with_locations(target), sample_weight=weight)
+        model.train_on_batch(inputs, fitted, sample_weight=weight)
         step += 1
         if step % 20 == 0:
             output = keras.ops.convert_to_numpy(model(inputs, training=True))

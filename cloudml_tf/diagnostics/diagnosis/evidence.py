@@ -11,6 +11,7 @@ from typing import Any
 
 from cloudml_tf.config.schema import Config
 from cloudml_tf.evaluation.scores import TIERS
+from cloudml_tf.nn.sightlines import ALTITUDE, FORWARD
 
 HELD_OUT = ("val", "test")
 GUESSED_EFFECTIVE = 0.5  # n_eff / n of a run that was never evaluated
@@ -18,6 +19,8 @@ CLEAR_R = 0.2  # r² below 4 % is of no use, whatever its significance
 OVERFIT = 0.2  # r of training minus r of the held-out splits
 SHRUNK, FAR_UNDER = 0.4, 2 / 3  # s of the reference recipe's acceptance; and s over r, where r²/9 of R² is lost
 LOST = 0.2  # of r, on one flight
+SHIFTED = 0.2  # of R², that a straight line through a flight's predictions would give back
+USUAL_WIND_ERROR, CLEARLY = 1.0, 3.0  # m/s, of a forecast; times that error, which wind must be wrong to be blamed
 
 
 @dataclass(frozen=True)
@@ -95,6 +98,48 @@ class ClockFault:
 
 
 @dataclass(frozen=True)
+class Attitude:
+    """How restless frames are, in pixels, once motion, wind and attitude are taken out at the heights of the labels.
+
+    Median over labels and frames, less each flight's own median; `gain` is the mean by which another attitude calms
+    them, and its standard error.
+    """
+
+    angle: str  # "roll" or "pitch"
+    recorded: bool  # whether it varies in the files
+    restless_px: float
+    other_px: dict[str, float]  # with its sign "turned", and taken as "level"
+    gain: dict[str, tuple[float, float]]
+
+
+@dataclass(frozen=True)
+class Parallax:
+    """What the frames of the training show of heights that are known."""
+
+    px_per_km: float  # by which 1 km of height moves a cloud between the outermost frames; 0 without a geometry
+    why: str = ""  # it is 0
+    followed: float = 0.0  # share of labels that other frames show where their height puts them
+    km_per_m_s: float = 0.0  # of height for each m/s of wind along the track
+    calm: tuple[str, ...] = ()  # flights without a wind
+    drift_m_s: dict[str, float] = field(default_factory=dict)  # by flight, to the right, that the wind does not explain
+    attitude: tuple[Attitude, ...] = ()
+
+
+@dataclass(frozen=True)
+class Within:
+    """Scores of the flights of a split together, each less its own means."""
+
+    n_eff: float
+    r: float
+    r2: float
+
+    @property
+    def error(self) -> float:
+        """The standard error of r."""
+        return (1 - self.r**2) / math.sqrt(max(self.n_eff - 3, 1))
+
+
+@dataclass(frozen=True)
 class Probes:
     """Results that need the flights themselves. Each is None where it was not measured."""
 
@@ -104,6 +149,8 @@ class Probes:
     blocks_apart: dict[str, tuple[float, float]] | None = None  # validation R² with and without a label's own flight
     shared_labels: dict[str, float] = field(default_factory=dict)  # split -> share of labels that training has too
     label_memory_s: float = 0.0  # how far apart labels must be to be independent
+    parallax: Parallax | None = None  # of a height
+    moved: dict[str, float] = field(default_factory=dict)  # what was spoilt -> change of the predictions over their std
     notes: tuple[str, ...] = ()
 
 
@@ -120,6 +167,7 @@ class Evidence:
     collapsed: bool
     tier: str
     probes: Probes
+    per_flight: dict[str, dict[str, dict[str, Any]]] = field(default_factory=dict)  # split -> flight -> scores
 
     @classmethod
     def of(
@@ -144,7 +192,9 @@ class Evidence:
         found = (metrics or {}).get("training", {})
         collapsed = found.get("collapsed", _collapsed(history, config))
         reached = _tier_of(parts.get("val")) if metrics is None else metrics["tier"]["name"]
-        return cls(config, description, history, parts, baselines, metrics is not None, collapsed, reached, probes)
+        flights = (metrics or {}).get("per_flight", {})
+        whole = metrics is not None
+        return cls(config, description, history, parts, baselines, whole, collapsed, reached, probes, flights)
 
     @property
     def train(self) -> Part | None:
@@ -174,6 +224,56 @@ class Evidence:
         """
         rates = [0.0, *(row.get("learning_rate", self.config.training.learning_rate) for row in self.history)]
         return self.steps_per_epoch * sum(0.5 * (a + b) for a, b in itertools.pairwise(rates))
+
+    def within(self, *names: str) -> Within | None:
+        """The scores within flights of these splits together; None where single flights were not scored."""
+        flights = [found for name in names for found in self.per_flight.get(name, {}).values()]
+        if not flights:
+            return None
+        n, std, s, r = (
+            [_number(found[key]) for found in flights] for key in ("n", "target_std", "variance_ratio", "correlation")
+        )
+        of_label = [k * t * t for k, t in zip(n, std, strict=True)]  # sums of squares within flights
+        both = sum(q * a * b for q, a, b in zip(of_label, s, r, strict=True))
+        of_answer = sum(q * a * a for q, a in zip(of_label, s, strict=True))
+        if sum(of_label) <= 0:
+            return None
+        effective = sum(self.parts[name].n_eff for name in names if name in self.parts)
+        correlation = both / math.sqrt(sum(of_label) * of_answer) if of_answer > 0 else 0.0
+        return Within(effective, correlation, (2 * both - of_answer) / sum(of_label))
+
+    @property
+    def wind_error_m_s(self) -> float:
+        """How wrong the wind has to be for a fault: several times what a forecast, or this one, is wrong by."""
+        geometry = self.config.data.geometry
+        given = None if geometry is None else geometry.wind_error_m_s
+        return CLEARLY * max(given or 0.0, USUAL_WIND_ERROR)
+
+    @property
+    def km_per_m_s(self) -> float | None:
+        """The km of height that look like 1 m/s of wind along the track; None without a geometry."""
+        ranges = (self.description.get("ranges") or {}).get("geometry")
+        if self.probes.parallax is not None and self.probes.parallax.km_per_m_s:
+            return self.probes.parallax.km_per_m_s
+        if not ranges:
+            return None
+        altitude, forward = (0.5 * (ranges[c - 1]["low"] + ranges[c - 1]["high"]) for c in (ALTITUDE, FORWARD))
+        return (altitude - self.description["split"]["train"]["label_mean"]) / forward
+
+    def shifts_km(self, part: str) -> dict[str, float]:
+        """The bias of each flight of a split, km; empty where single flights were not scored, or not in km."""
+        known = self.config.target.quantity.is_height and self.config.target.transform == "none"
+        found = self.per_flight.get(part, {}) if known else {}
+        return {flight: _number(scores["bias"]) for flight, scores in found.items()}
+
+    @property
+    def reads_heights(self) -> bool:
+        """Whether a network of heights follows them within flights, and no flight is off by more than wind can do."""
+        held, each = self.within(*HELD_OUT), self.km_per_m_s
+        if not self.config.model.sees_heights or held is None or each is None or self.shrunk:
+            return False
+        shifts = [abs(km) for part in HELD_OUT for km in self.shifts_km(part).values()]
+        return held.r2 > TIERS["minimum"]["r2"] and bool(shifts) and max(shifts) <= self.wind_error_m_s * each
 
     def references(self) -> dict[str, tuple[float, float]]:
         """Correlations reached from the data, each as (r, standard error): every baseline on the held-out splits
@@ -250,13 +350,13 @@ class Evidence:
 
     @property
     def good(self) -> bool:
-        """Whether the run is as good as it can be: it reaches a tier, or all that the baselines find.
+        """Whether the run is as good as it can be: it reaches a tier, all that the baselines find, or reads heights.
 
         Baselines of few labels are no measure; there R² must be near the lowest tier's.
         """
         if self.not_finite:
             return False
-        if self.tier != "none":
+        if self.tier != "none" or self.reads_heights:
             return True
         if not self.held_out or not self.baselines or self.shrunk or "test" in self.lost or not self.signal:
             return False
@@ -265,6 +365,33 @@ class Evidence:
         enough = self.parts["train"].n_eff >= 150 or r2 > TIERS["minimum"]["r2"]
         best = max(_mean_r2([found[p] for p in HELD_OUT if p in found]) for found in self.baselines.values())
         return enough and r2 > 0 and r2 >= best - doubt
+
+    @property
+    def healthy(self) -> bool:
+        """Whether a `good` run may be called healthy: the test split has to show it.
+
+        There it reaches a tier, or the level of the best baseline with s and R² of some use. A run that is not finished
+        has no test, and one that reads heights is judged within flights.
+        """
+        test = self.parts.get("test")
+        if not self.good or not self.finished or self.reads_heights:
+            return self.good
+        if test is None or self.tier != "none":
+            return test is not None
+        useful = test.s >= SHRUNK and test.r2 >= TIERS["minimum"]["r2"]
+        return useful and test.r2 >= self.best_on_test[1] - max(0.05, test.r2_error)
+
+    @property
+    def best_on_test(self) -> tuple[str, float]:
+        """(name, R²) of the baseline with the highest R² on the test split."""
+        found = [(name, by_part["test"].r2) for name, by_part in self.baselines.items() if "test" in by_part]
+        return max(found, key=lambda one: one[1], default=("none", -math.inf))
+
+    @property
+    def shifted(self) -> bool:
+        """Whether a straight line through the predictions of the test flights would give back much of R²."""
+        test = self.parts.get("test")
+        return test is not None and test.r > 0 and test.r - 2 * test.r_error > CLEAR_R and test.r**2 - test.r2 > SHIFTED
 
 
 def _parts_of_history(history: list[dict[str, float]], description: dict[str, Any]) -> dict[str, Any]:

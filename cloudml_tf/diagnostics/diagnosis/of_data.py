@@ -3,6 +3,7 @@
 import math
 from typing import Any
 
+from cloudml_tf.config.coverage import can_set
 from cloudml_tf.config.data import TimeBlocks
 from cloudml_tf.diagnostics.diagnosis.evidence import ClockFault, Evidence, Part, pooled
 from cloudml_tf.diagnostics.diagnosis.failure import Failure, overrides, split_without
@@ -117,7 +118,7 @@ def no_correlation(e: Evidence) -> Failure | None:
 
 def bias(e: Evidence) -> Failure | None:
     """A flight whose predictions are shifted as a whole, while they follow its labels."""
-    if e.train is None:
+    if e.train is None or e.reads_heights:
         return None
     shifted = [(name, part) for name, part in e.parts.items() if name != "train" and _is_shifted(e, name, part)]
     if not shifted or (e.train.n_eff < FEW_LABELS and pooled(e.held_out)[0] < 0.6):
@@ -134,7 +135,8 @@ def bias(e: Evidence) -> Failure | None:
     ]
     remedy = (
         "Inspect the images of that flight: gain, exposure, sun and surface. Train on more different flights and vary "
-        "the gain in training; or standardise each frame by itself, which gives up absolute radiance and so some of r."
+        "the gain in training; `cloudml calibrate` fits level and scale to a few labels of the flight. Or standardise "
+        "each frame by itself, which gives up absolute radiance and so some of r: worse where clouds differ."
     )
     wanted: dict[str, Any] = {"preprocessing__per_frame": True}
     if e.config.preprocessing.per_frame:
@@ -173,7 +175,7 @@ def _few(e: Evidence, train: Part) -> Failure:
     evidence += [f"{name} reaches r {best:.2f} with the same labels"] if name != "none" else []
     remedy = (
         "More flights, or more labels of each (data.lidar.match 'average' labels every frame under a profile); until "
-        "then a simpler model with fewer frames."
+        f"then a simpler model{' with fewer frames' if can_set(e.config, 'temporal_frames') else ''}."
         if "nadir" in e.description
         else "More scenes, of other clouds; until then a smaller network."
     )

@@ -3,6 +3,7 @@
 import math
 from typing import Any
 
+from cloudml_tf.config.coverage import can_set
 from cloudml_tf.config.run_folder import flat
 from cloudml_tf.diagnostics.diagnosis.evidence import HELD_OUT, Evidence, Part, pooled
 from cloudml_tf.diagnostics.diagnosis.failure import Failure, overrides
@@ -99,7 +100,7 @@ def over_regularised(e: Evidence) -> Failure | None:
     evidence = [f"training split: {e.train}"]
     evidence += [f"{name} reads held-out labels with r {r:.2f}"] if name != "none" else []
     evidence += [*strong, *weak]
-    remedy = "Less dropout, no weight decay, fewer frames, no overweighting: until the training split fits again."
+    remedy = f"Less dropout, no weight decay,{_fewer(e)} no overweighting: until the training split fits again."
     return Failure("over-regularised", tuple(evidence), remedy, overrides(e, **mild))
 
 
@@ -113,6 +114,11 @@ REGULARISERS = (  # field, from where on it would do alone, from where on togeth
 )
 
 
+def _fewer(e: Evidence) -> str:
+    """A remedy of other networks; one that compares frames needs them to be apart."""
+    return " fewer frames," if can_set(e.config, "temporal_frames") else ""
+
+
 def _regularisers(e: Evidence) -> tuple[list[str], list[str], dict[str, Any]]:
     """Settings that suffice alone, settings that suffice together, and milder values."""
     now = flat(e.config.model_dump(mode="json"))
@@ -121,7 +127,7 @@ def _regularisers(e: Evidence) -> tuple[list[str], list[str], dict[str, Any]]:
     milder_values = {}
     for field, alone, together, milder in REGULARISERS:
         value = now[field]
-        if value >= together:
+        if value >= together and can_set(e.config, field):
             limit = f" keeps weights under about {1 / value:.2g}" if field == "training.weight_decay" else ""
             (strong if value >= alone else weak).append(f"{field} {value:g}{limit}")
             milder_values[field.replace(".", "__")] = milder
@@ -147,7 +153,7 @@ def _collapse(e: Evidence, evidence: list[str]) -> Failure:
         wanted["training__early_stopping_monitor"] = "val_r2"
     wanted |= {"training__learning_rate": 2e-3} if e.travel < SHORT_TRAVEL else {}
     remedy = (
-        "λ of 1.0, then 2.0, the usual output weights, less dropout, no weight decay, fewer frames, no overweighting; "
+        f"λ of 1.0, then 2.0, the usual output weights, less dropout, no weight decay,{_fewer(e)} no overweighting; "
         "where the predictions still do not spread, use a simpler model and inspect the images."
     )
     return Failure("collapse", tuple(evidence), remedy, overrides(e, **wanted))

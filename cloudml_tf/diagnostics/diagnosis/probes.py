@@ -1,10 +1,12 @@
 """Measurements on the flights themselves, for what scores cannot show: clocks, plain brightness, shared labels.
 
-Without Keras. They take seconds on flights of an hour, most of it reading frames.
+Without Keras, but for a network of heights, which is asked about spoilt sequences. They take seconds on flights of an
+hour, most of it reading frames.
 """
 
 from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,11 +19,12 @@ from cloudml_tf.data.prepare import Prepared, prepare
 from cloudml_tf.data.readers import times
 from cloudml_tf.data.readers.flights import Flight
 from cloudml_tf.data.readers.frames import read_frames
-from cloudml_tf.data.samples import Examples, nadir_pixel
+from cloudml_tf.data.samples import Examples, Samples, nadir_pixel
 from cloudml_tf.data.scaling import TargetScaling
 from cloudml_tf.data.sources import read_flights
 from cloudml_tf.diagnostics.alignment import REACH_S, estimate_alignment, ranks
 from cloudml_tf.diagnostics.diagnosis.evidence import ClockFault, Probes
+from cloudml_tf.diagnostics.diagnosis.parallax import parallax_of, spoilt_predictions
 from cloudml_tf.evaluation.baselines import fit_predict
 from cloudml_tf.evaluation.collect import collect_baselines
 from cloudml_tf.evaluation.scores import scores
@@ -35,13 +38,14 @@ CLEAR_PEAK = 5.0  # times the rms of the correlation at other lags
 AWAY_S = 20.0  # distance from the peak of lags that count as other
 
 
-def look(config: Config, description: dict[str, Any], evaluated: bool, console: Console) -> Probes:
+def look(run: Path, config: Config, description: dict[str, Any], evaluated: bool, console: Console) -> Probes:
     """Run all probes of a run whose flight files can still be read; `evaluated` where its baselines are known."""
     try:
         with console.progress("reading flights") as progress:
             prepared = prepare(as_it_was(config, description), decoding=progress)
         return replace(
-            look_at(prepared),
+            look_at(prepared, config),
+            moved=moved(run, config, description, prepared),
             clock=clocks_of(prepared, config),
             baselines=None if evaluated else collect_baselines(prepared.parts, prepared.scaling.target, config),
             blocks_apart=blocks_apart(prepared, config) if isinstance(config.split, TimeBlocks) else None,
@@ -50,12 +54,30 @@ def look(config: Config, description: dict[str, Any], evaluated: bool, console: 
         return Probes(notes=(f"The flight files were not checked: {error}",))
 
 
-def look_at(prepared: Prepared) -> Probes:
+def look_at(prepared: Prepared, config: Config) -> Probes:
     """Run the quick probes, on data in memory."""
     parts = prepared.parts
+    train = parts["train"]
+    sequences = _of_heights(train, config)
     return Probes(
-        brightness=brightness(parts), shared_labels=shared_labels(parts), label_memory_s=label_memory_s(parts["train"])
+        brightness=brightness(parts),
+        shared_labels=shared_labels(parts),
+        label_memory_s=label_memory_s(train),
+        parallax=None if sequences is None else parallax_of(sequences),
     )
+
+
+def moved(run: Path, config: Config, description: dict[str, Any], prepared: Prepared) -> dict[str, float]:
+    """`parallax.spoilt_predictions` of a run that reads a height from several frames."""
+    test = _of_heights(prepared.parts["test"], config)
+    if test is None or config.temporal_frames < 2 or not (run / "best.weights.h5").is_file():
+        return {}
+    return spoilt_predictions(run, config, description, test)
+
+
+def _of_heights(examples: Examples, config: Config) -> Samples | None:
+    """The sequences, where their label is a height at nadir."""
+    return examples.at_nadir if config.target.quantity.is_height else None
 
 
 def clocks_of(prepared: Prepared, config: Config) -> tuple[ClockFault, ...]:

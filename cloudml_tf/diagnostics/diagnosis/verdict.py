@@ -13,7 +13,7 @@ from typing import Any
 from cloudml_tf.config.run_folder import WHOLE, read_history, read_json, read_run
 from cloudml_tf.config.schema import Config
 from cloudml_tf.data.prepare import Prepared
-from cloudml_tf.diagnostics.diagnosis.evidence import Evidence, Probes, pooled
+from cloudml_tf.diagnostics.diagnosis.evidence import HELD_OUT, Evidence, Probes, pooled
 from cloudml_tf.diagnostics.diagnosis.rules import HEALTHY, UNCLEAR, findings
 from cloudml_tf.utils.console import Console
 from cloudml_tf.utils.errors import RunError
@@ -51,7 +51,7 @@ def diagnose(
     if not quick:
         from cloudml_tf.diagnostics.diagnosis.probes import look
 
-        probes = look(config, description, metrics is not None and "baselines" in metrics, console or Console())
+        probes = look(run, config, description, metrics is not None and "baselines" in metrics, console or Console())
     return judge_run(Evidence.of(metrics, history, config, description, probes, other))
 
 
@@ -70,7 +70,7 @@ def diagnose_training(
     """Diagnose at the end of a training, from what is in memory."""
     from cloudml_tf.diagnostics.diagnosis.probes import clocks_of, look_at
 
-    probes, description = look_at(prepared), prepared.description()
+    probes, description = look_at(prepared, config), prepared.description()
     evidence = Evidence.of(metrics, history, config, description, probes)
     if evidence.lost or any(part.r < LOW_R for part in evidence.held_out):
         probes = replace(probes, clock=clocks_of(prepared, config))
@@ -82,7 +82,7 @@ def judge_run(evidence: Evidence) -> dict[str, Any]:
     found = findings(evidence)
     if found:
         verdict, summary = found[0].name, found[0].evidence[0]
-    elif evidence.good:
+    elif evidence.healthy:
         verdict, summary = HEALTHY, _how_healthy(evidence)
     else:
         verdict, summary = UNCLEAR, _what_is_known(evidence)
@@ -99,9 +99,17 @@ def _how_healthy(e: Evidence) -> str:
         return f"not finished, but improving: {e.parts['val']}; `cloudml train --resume` continues"
     if e.tier != "none":
         return f"tier {e.tier}; test: {e.parts['test']}"
-    name, r, r2 = e.best_baseline
+    held = e.within(*HELD_OUT)
+    if e.reads_heights and held is not None and e.km_per_m_s is not None:
+        shifts = {flight: km for part in HELD_OUT for flight, km in e.shifts_km(part).items()}
+        flight, most = max(shifts.items(), key=lambda item: abs(item[1]))
+        return (
+            f"no tier, but it reads heights within held-out flights: r {held.r:.2f}, R² {held.r2:.2f}; largest bias "
+            f"{most:+.2f} km on {flight}, as by a wind that is {abs(most) / e.km_per_m_s:.1f} m/s wrong"
+        )
+    name, r2 = e.best_on_test
     return (
-        f"no tier, but it finds all that the baselines find ({name}: R² {r2:.2f}, r {r:.2f}); test: {e.parts['test']}"
+        f"no tier, but it finds all that the baselines find on the test ({name}: R² {r2:.2f}); test: {e.parts['test']}"
     )
 
 
@@ -111,8 +119,15 @@ def _what_is_known(e: Evidence) -> str:
     shown = "; ".join(f"{name}: {part}" for name, part in e.parts.items())
     if e.lost:
         return f"{_where_lost(e)} ({shown})"
-    name, _, r2 = e.best_baseline
-    shown += f"; {name}: R² {r2:.2f}" if name != "none" else ""
+    name, r2 = e.best_on_test
+    shown += f"; {name} on the test: R² {r2:.2f}" if name != "none" else ""
+    if e.shifted:
+        test = e.parts["test"]
+        return (
+            f"no tier: level and scale are wrong on the test flights. R² is {test.r2:.2f}, and a straight line through "
+            f"these predictions would have r² = {test.r**2:.2f} ({shown}); `cloudml calibrate` fits that line to a few "
+            "labels of a flight"
+        )
     return f"no tier, and no known rule explains it ({shown})"
 
 

@@ -79,7 +79,7 @@ def ticks(options: tuple[Any, ...] | Range) -> list[tuple[float, str]]:
 
 
 def _short(text: str) -> str:
-    return text if len(text) <= 12 else text[:11] + "…"
+    return text if len(text) <= 12 else f"{text[:4]}…{text[-7:]}"  # ends differ more often than beginnings
 
 
 def write_page(folder: Path, found: dict[str, Any], search: Search, best: dict[str, Any] | None) -> None:

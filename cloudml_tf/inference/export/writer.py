@@ -21,6 +21,7 @@ from cloudml_tf.config.run_folder import RECORD, read_json, run_id, versions
 from cloudml_tf.config.schema import Config
 from cloudml_tf.data.samples import Examples
 from cloudml_tf.data.scaling import Scaling
+from cloudml_tf.inference.about import JUDGED, judged_of
 from cloudml_tf.inference.export import parity, trust
 from cloudml_tf.inference.export.card import model_card
 from cloudml_tf.inference.export.convert import convert
@@ -221,6 +222,7 @@ def describe(source: Source, folder: Path, record: dict[str, Any], outputs: list
         "files": {name: FORMATS[name].file for name in record["formats"]},
         trust.SHA256: trust.digests(files, folder),
         "parity": record,
+        JUDGED: judged_of(source.metrics),
         "versions": {"python": platform.python_version(), **versions([*PACKAGES, *needed])},
         "data": source.description,
         **source.more,
