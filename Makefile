@@ -8,7 +8,7 @@ export TF_CPP_MIN_LOG_LEVEL ?= 2
 # imported in 6 seconds, not 14. To compile all that was installed would take longer: a quarter of it is ever imported.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: venv train test test-all test-oldest test-backends browser parity faults bench fuzz audit clean
+.PHONY: venv train wheel test test-all test-oldest test-backends browser parity faults bench fuzz audit clean
 venv: .venv/.installed
 .venv/.installed: pyproject.toml constraints.txt | .venv/bin/python
 	$(INSTALL) -e .
@@ -25,6 +25,11 @@ venv: .venv/.installed
 train: venv
 	$(BIN)/python -m cloudml_tf.train configs/tier1.json
 
+# dist/cloudml_tf-*.whl, with the configurations inside: `pip install` of it needs nothing of this folder.
+wheel: | .venv/bin/python
+	rm -rf build dist/*.whl
+	$(BIN)/uv build --quiet --wheel --python $(BIN)/python --out-dir dist
+
 # Types are checked while the tests begin.
 test: .venv/.tested
 	+$(MAKE) --no-print-directory -j 2 lint quick
@@ -37,11 +42,6 @@ lint: .venv/.tested
 # Two workers on two cores: further threads of each would wait for one another.
 quick: .venv/.tested
 	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist worksteal -m "not slow" --cov --cov-report=term --cov-fail-under=95 --durations=30
-
-# A wheel with the shipped configurations in it: `pip install dist/cloudml_tf-*.whl`, then `cloudml train tier1`.
-.PHONY: wheel
-wheel: .venv/bin/python
-	$(BIN)/uv build --quiet --wheel -o dist .
 
 test-all: test
 	$(BIN)/pytest -m slow
@@ -117,4 +117,4 @@ audit: .venv-audit/.installed
 	touch $@
 
 clean:
-	rm -rf .venv .venv-oldest .venv-peers .venv-parity .venv-fuzz .venv-audit build *.egg-info
+	rm -rf .venv .venv-oldest .venv-peers .venv-parity .venv-fuzz .venv-audit build dist *.egg-info

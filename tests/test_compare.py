@@ -56,7 +56,7 @@ def good(label: np.ndarray, random: np.ndarray) -> np.ndarray:
 
 
 def poor(label: np.ndarray, random: np.ndarray) -> np.ndarray:
-    return label.mean() + 0.3 * (label - label.mean()) + 0.2 * label.std() * random[::-1]
+    return 0.5 * label.mean() + 0.3 * (label - label.mean()) + 0.2 * label.std() * random[::-1]
 
 
 def row(found: dict[str, Any], metric: str) -> dict[str, Any]:
@@ -66,9 +66,9 @@ def row(found: dict[str, Any], metric: str) -> dict[str, Any]:
 
 def test_every_row_has_its_winner_and_a_clear_lead_is_called_so(variant) -> None:
     found = compare([variant("poor", poor), variant("good", good)])
-    assert [one["label"] for one in found["rows"]] == ["R²", "MAE", "s", "spread", "r"]
+    assert [one["label"] for one in found["rows"]] == ["R²", "RMSE", "MAE", "bias", "s", "spread", "r"]
     for one in found["rows"]:
-        assert (one["winner"], one["runner_up"]) == ("good", "poor")
+        assert (one["winner"], one["leader"], one["runner_up"]) == ("good", "good", "poor")
         assert one["paired"]
         assert one["exceeds_interval"]
         assert one["interval"][0] > 0
@@ -77,11 +77,9 @@ def test_every_row_has_its_winner_and_a_clear_lead_is_called_so(variant) -> None
     values = row(found, "r2")["values"]
     assert row(found, "r2")["lead"] == pytest.approx(values["good"] - values["poor"])
     assert found["tier"] == {"poor": "none", "good": "excellent"}
-    alone = compare([Path(folder) for folder in found["runs"].values()], {"evaluation.block_s": 1e6})
-    assert not any(one["exceeds_interval"] for one in alone["rows"])  # one block of track, drawn again and again
 
 
-def test_a_lead_within_its_interval_is_chance(variant) -> None:
+def test_a_lead_within_its_interval_is_chance_and_names_no_winner(variant) -> None:
     def again(label: np.ndarray, random: np.ndarray) -> np.ndarray:
         return label + 0.2 * label.std() * np.random.default_rng(8).standard_normal(len(label))
 
@@ -93,15 +91,27 @@ def test_a_lead_within_its_interval_is_chance(variant) -> None:
     assert low < row(found, "r2")["lead"] < high
     assert low < 0
     assert not row(found, "r2")["exceeds_interval"]
+    assert row(found, "r2")["winner"] is None
+    cells = {line[0]: line for line in table(found)[1]}
+    assert cells["R²"][3] == "none"
+    assert cells["R²"][4].startswith(f"{row(found, 'r2')['leader']}: 0.")
+    assert cells["R²"][4].endswith("] within chance")
 
 
 def test_a_run_beside_itself_has_no_lead(variant) -> None:
     found = compare([variant("a"), variant("b")])
     for one in found["rows"]:
         assert one["lead"] == 0.0
+        assert one["winner"] is None
         assert not one["exceeds_interval"]
     assert found["config_difference"] == {}
     assert not any("differ" in text for text in found["warnings"])
+
+
+def test_one_block_of_track_is_no_evidence(variant) -> None:
+    found = compare([variant("poor", poor), variant("good", good)], {"evaluation.block_s": 100000.0})
+    assert {(one["leader"], one["winner"], one["exceeds_interval"]) for one in found["rows"]} == {("good", None, False)}
+    assert np.isnan(row(found, "r2")["interval"]).all()
 
 
 def test_three_runs_are_ranked_and_an_inflated_one_is_named(variant) -> None:

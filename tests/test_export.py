@@ -1,6 +1,7 @@
 """The verb `export` and the SavedModel: loadable without this package, named and typed, and the same numbers."""
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +11,7 @@ import pytest
 
 from cloudml_tf.commands.main import main
 from cloudml_tf.config.load import load_config
-from cloudml_tf.config.run_folder import read_run
+from cloudml_tf.config.run_folder import read_run, run_of
 from cloudml_tf.data.prepare import prepare
 from cloudml_tf.inference.export import card
 from cloudml_tf.inference.export.writer import target_folder, warn_of_replacement
@@ -64,6 +65,32 @@ def test_the_export_says_how_to_use_it(exported: Path, finished: Path) -> None:
     assert record["inputs"]["frames"] == [None, 3, 12, 12, 1]
     assert record["output"] == "optical_depth"
     assert json.loads((finished / "metrics.json").read_text())["export"]["parity"] == record["parity"]
+
+
+def test_what_looks_into_a_run_takes_its_export_while_both_lie_there(
+    exported: Path, finished: Path, tmp_path: Path, capsys, monkeypatch
+) -> None:
+    assert run_of(finished) == finished
+    assert run_of(exported) == finished.resolve()
+    monkeypatch.chdir(finished.parent)
+    assert run_of(Path("savedmodels/tiny")) == Path(finished.name)
+    assert main(["diagnose", "savedmodels/tiny", "--quick", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["run"] == finished.name
+    assert main(["compare", "savedmodels/tiny", finished.name]) == 2
+    assert f"{finished.name}: is named twice" in capsys.readouterr().err
+
+    moved = shutil.copytree(exported, tmp_path / "moved")
+    other = shutil.copytree(exported, tmp_path / "other")
+    record = json.loads((other / "cloudml.json").read_text())
+    record |= {"run_folder": str(finished.resolve()), "data": {}}  # of a training that is no longer there
+    (other / "cloudml.json").write_text(json.dumps(record))
+    for model in (moved, other):
+        for words in (["diagnose", str(model)], ["compare", str(model), str(finished)]):
+            assert main(words) == 2
+            needs = (
+                f"{model}: is an exported model, and this command needs the folder of its run, tiny/{finished.name}."
+            )
+            assert capsys.readouterr().err == f"cloudml {words[0]}: {needs}\n"
 
 
 @pytest.mark.slow

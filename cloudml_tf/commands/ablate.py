@@ -69,8 +69,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "grid",
         metavar="GRID",
-        help="a grid file, such as configs/ablation.json in a clone of the project: rows of settings, each trained "
-        "with every seed",
+        help="a grid file, or a shipped one by name, such as ablation: rows of settings, each trained with every seed",
     )
     add_grid_arguments(parser)
 
@@ -97,7 +96,7 @@ def run(args: argparse.Namespace) -> int:
     console = Console(machine=args.json)
     if args.jobs < 1:
         raise ConfigError(f"--jobs must be 1 or more. Received: {args.jobs}")
-    grid = chosen(load_grid(Path(args.grid), overrides_from(args)), args)
+    grid = chosen(load_grid(args.grid, overrides_from(args)), args)
     home = Path(args.run_dir) if args.run_dir else expand(grid.runs) / grid.experiment_name
     home.mkdir(parents=True, exist_ok=True)
     with alone_in(home, "a grid", below=False):  # the workers of a killed grid may run for another half second

@@ -38,6 +38,16 @@ def add_common(
     parser.add_argument("--run-dir", metavar="DIR", help=run_dir)
 
 
+def add_config(parser: argparse.ArgumentParser, example: str = "tier1", metavar: str = "CONFIG") -> None:
+    """Add the file that a command is about, or the name of a shipped one."""
+    kind = "search" if metavar == "SEARCH" else "configuration"
+    parser.add_argument(
+        "config",
+        metavar=metavar,
+        help=f"a JSON {kind}; or a shipped one by name, such as {example} (`cloudml config list` has all)",
+    )
+
+
 def add_json(parser: argparse.ArgumentParser) -> None:
     """Add the option of every command, and the only common one of commands without a configuration."""
     parser.add_argument("--json", action="store_true", help="print the result as JSON, and nothing else, on stdout")

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from cloudml_tf.commands.arguments import add_common, config_from, finish
+from cloudml_tf.commands.arguments import add_common, add_config, config_from, finish
 from cloudml_tf.config.schema import Config
 from cloudml_tf.data.prepare import reads_scenes
 from cloudml_tf.data.scaling import fit_scaling
@@ -147,7 +147,7 @@ def write_checked(folder: Path, found: Checked) -> None:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add this command's arguments."""
-    parser.add_argument("config", metavar="CONFIG", help="a JSON configuration, e.g. configs/tier1.json")
+    add_config(parser)
     parser.add_argument(
         "--no-probe",
         action="store_true",

@@ -22,8 +22,8 @@ from cloudml_tf.utils.tf_logging import set_log_level
 RUN, OTHER = (f"runs/tier1_variance_fix_test/{day}-120000" for day in (20260101, 20260102))
 _VERBS = {  # what each does, and the arguments of an example
     "init": ("start a folder for flights of your own", "my_campaign --from data/*.nc"),
-    "train": ("train, evaluate and export a model", "configs/tier1.json --set training.max_epochs=20"),
-    "pretrain": ("pretrain the frame encoder on frames without labels", "configs/pretrain.json"),
+    "train": ("train, evaluate and export a model", "tier1 --set training.max_epochs=20"),
+    "pretrain": ("pretrain the frame encoder on frames without labels", "pretrain"),
     "evaluate": ("score a run or an exported model on labelled flights", f"{RUN} --flights flights"),
     "predict": (
         "write predictions for every frame of a flight as a CF NetCDF file",
@@ -36,8 +36,8 @@ _VERBS = {  # what each does, and the arguments of an example
     "diagnose": ("find out why a run failed, and what to try", RUN),
     "compare": ("compare runs, with the winner of each score", f"{RUN} {OTHER}"),
     "reproduce": ("reproduce the reference recipe: its collapsed runs and its remedy", "--jobs 2"),
-    "ablate": ("train a grid of settings over seeds, and measure the effect of each", "configs/ablation.json"),
-    "search": ("train many variants and keep the best", "configs/search.json"),
+    "ablate": ("train a grid of settings over seeds, and measure the effect of each", "ablation"),
+    "search": ("train many variants and keep the best", "search"),
     "ensemble": ("join runs to one prediction with its uncertainty", f"{RUN} {OTHER}"),
     "export": ("write a finished run as SavedModel, ONNX or LiteRT", f"{RUN} --format savedmodel,onnx,litert"),
     "simulate": ("write simulated flights in the instruments' layout", "flights --preset hard"),
@@ -45,15 +45,15 @@ _VERBS = {  # what each does, and the arguments of an example
         "write flights as one file of gridded scenes, for networks that predict every pixel",
         "flights -o scenes.h5",
     ),
-    "check": ("check the data, the split and the network before a training", "configs/tier1.json"),
+    "check": ("check the data, the split and the network before a training", "tier1"),
     "benchmark": ("list and run the project's own benchmarks", "seeds configs/tier1.json"),
     "completion": ("print the completion of a shell", "bash"),
-    "config": ("print a configuration or its JSON Schema, or explain a setting", "explain loss.weight"),
+    "config": ("list or print configurations, print their JSON Schema, or explain a setting", "explain loss.weight"),
 }
 VERBS = {name: (text, f"cloudml {name} {example}") for name, (text, example) in _VERBS.items()}
 
 FIRST_STEPS = """flights of your own:  cloudml init my_campaign --from FILE…, then check, train and predict
-without flights:      cloudml train configs/tier1.json (simulates its flights)"""
+without flights:      cloudml train tier1 (simulates its flights)"""
 
 RESUMED = ("train", "search")  # --resume continues where they were interrupted
 IN_FOLDER = "; --resume and --run-dir with its folder continue it"

@@ -2,7 +2,7 @@
 
 import argparse
 
-from cloudml_tf.commands.arguments import add_common, config_from, finish
+from cloudml_tf.commands.arguments import add_common, add_config, config_from, finish
 from cloudml_tf.config.run_folder import check_same, check_unused, new_run, run_to_resume, write_start
 from cloudml_tf.experiments.run import read_data
 from cloudml_tf.utils.console import Console
@@ -14,7 +14,7 @@ from cloudml_tf.utils.tf_logging import quiet_tensorflow
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add this command's arguments."""
-    parser.add_argument("config", metavar="CONFIG", help="a JSON configuration, e.g. configs/pretrain.json")
+    add_config(parser, "pretrain")
     parser.add_argument("--resume", action="store_true", help="continue the interrupted pretraining of --run-dir")
     add_common(parser)
 

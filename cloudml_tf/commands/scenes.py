@@ -19,6 +19,7 @@ from cloudml_tf.commands.arguments import add_common, check_one_place, finish, o
 from cloudml_tf.config.data import FlightFiles
 from cloudml_tf.config.load import expand, read_content, resolve
 from cloudml_tf.config.schema import Config
+from cloudml_tf.config.shipped import located
 from cloudml_tf.data.flight_scenes import FlightScenes, reading, scenes_of_flight, write_scenes
 from cloudml_tf.data.left_out import LeftOut, in_words, leave_out
 from cloudml_tf.data.samples import check_same_frames
@@ -106,7 +107,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="folders with flights, camera files, or names in data.flights; by default all of the configuration",
     )
     add("-o", "--output", metavar="OUT", help="the file; data.scenes.path of the configuration by default")
-    add("--config", metavar="CONFIG", help="a JSON configuration: how flights are read and labelled")
+    add(
+        "--config",
+        metavar="CONFIG",
+        help="a JSON configuration, or the name of a shipped one: how flights are read and labelled",
+    )
     add(
         "--overlap",
         type=float,
@@ -123,7 +128,7 @@ def run(args: argparse.Namespace) -> int:
     from cloudml_tf.data.sources import available_flights, find_named
 
     console = Console(machine=args.json)
-    content = deepcopy(PLAIN) if args.config is None else read_content(args.config)
+    content = deepcopy(PLAIN) if args.config is None else read_content(located(args.config))
     given = resolve(content, overrides_from(args), args.config or "configuration")
     if not args.flights and args.config is None:
         raise ConfigError("scenes needs flights: name their folders, or with --config a configuration that has some.")

@@ -1,4 +1,4 @@
-"""Search for a better configuration: `cloudml search configs/search.json`.
+"""Search for a better configuration: `cloudml search search`.
 
     space ─ KerasTuner's oracle ─ trials ─ table, figure, best.json
 
@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cloudml_tf.commands.arguments import add_common, overrides_from, print_json
+from cloudml_tf.commands.arguments import add_common, add_config, overrides_from, print_json
 from cloudml_tf.config.load import expand, read_content
 from cloudml_tf.config.run_folder import changes, flat, new_folder
 from cloudml_tf.experiments.run import read_data
@@ -98,7 +98,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add this command's arguments."""
     add = parser.add_argument
     parser.epilog = f"{MINIMAL}\n\n{parser.epilog}"
-    add("config", metavar="SEARCH", help="a JSON search, such as configs/search.json in a clone of the project")
+    add_config(parser, "search", "SEARCH")
     add("--resume", action="store_true", help="continue the newest interrupted search, or the one of --run-dir")
     add("--workers", type=int, metavar="N", help="train N variants at the same time on this machine")
     add("--threads", type=int, metavar="N", help="processor threads of this process, or of each worker")

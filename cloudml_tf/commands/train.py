@@ -2,7 +2,7 @@
 
 import argparse
 
-from cloudml_tf.commands.arguments import add_common, finish, overrides_from
+from cloudml_tf.commands.arguments import add_common, add_config, finish, overrides_from
 from cloudml_tf.config.load import expand, load_config, resolved_json
 from cloudml_tf.experiments.run import train
 from cloudml_tf.train import devices
@@ -13,7 +13,7 @@ from cloudml_tf.utils.errors import EXIT_COLLAPSED, EXIT_OK, ConfigError
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add this command's arguments."""
     add = parser.add_argument
-    add("config", metavar="CONFIG", help="a JSON configuration, e.g. configs/tier1.json")
+    add_config(parser)
     add("--print-config", action="store_true", help="print the resolved configuration and stop")
     add("--resume", action="store_true", help="continue the newest interrupted run, or the one of --run-dir")
     add(

@@ -15,10 +15,10 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from cloudml_tf.config import shipped
 from cloudml_tf.config.mistakes import LONGEST_SHOWN, as_lines, models_at, shortened
 from cloudml_tf.config.renamed import RENAMED, rename, warn_of_old_names
 from cloudml_tf.config.schema import Config as Config
+from cloudml_tf.config.shipped import located
 from cloudml_tf.utils import plain_json
 from cloudml_tf.utils.errors import ConfigError, RunError
 from cloudml_tf.utils.redaction import check_no_secret
@@ -35,10 +35,13 @@ SCHEMA_PATH = Path("configs/schema.json")
 
 
 def load_config(path: str | Path, overrides: Mapping[str, Any] | None = None) -> Config:
-    """Read and validate a JSON file. `overrides` maps dotted paths to values, e.g. {"training.max_epochs": 5}.
+    """Read and validate a JSON file, or the shipped one of a bare name such as "tier1".
+
+    `overrides` maps dotted paths to values, e.g. {"training.max_epochs": 5}.
 
     Raises `ConfigError`, naming the file, each bad field by its path, and the nearest known name of an unknown key.
     """
+    path = located(path)
     content = read_content(path)
     if "base" in content and "split" not in content:
         command = "ablate" if "rows" in content else "search"
@@ -63,9 +66,9 @@ def resolve(content: dict[str, Any], overrides: Mapping[str, Any] | None, source
 def read_content(path: str | Path, kind: str = "configuration") -> dict[str, Any]:
     """The JSON object of a configuration file, not yet validated. Raises `ConfigError` where it is not one.
 
-    `kind` is what the file is for: a configuration, a search or a grid. A bare name is that of a shipped file.
+    `kind` is what the file is for: a configuration, a search or a grid.
     """
-    path = shipped.located(path)
+    path = Path(path)
     if path.is_dir():
         usual = path / "config.json"
         inside = [usual] if usual.is_file() and kind == "configuration" else sorted(path.glob("*.json"))
@@ -76,8 +79,6 @@ def read_content(path: str | Path, kind: str = "configuration") -> dict[str, Any
         content = plain_json.read(path)
     except FileNotFoundError:
         hint = did_you_mean(path, ".json") or f" {HOW_TO_GET[kind]}"
-        if path.parent == Path() and not path.suffix:
-            hint += f" Shipped are {', '.join(shipped.names())}."
         raise ConfigError(f"{path}: no such {kind} file.{hint}") from None
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read as a text file ({error}). Give a JSON file.") from None

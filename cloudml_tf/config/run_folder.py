@@ -13,6 +13,7 @@ plots/             figures                           checkpoint.previous.npz   o
 import contextlib
 import csv
 import datetime
+import os
 import platform
 import shlex
 import sys
@@ -250,6 +251,21 @@ def as_chosen(config: Config, recipe: str) -> Config:
     patience = max(chosen.training.max_epochs, chosen.training.early_stopping_patience)
     training = chosen.training.model_copy(update={"keep": "last", "early_stopping_patience": patience})
     return chosen.model_copy(update={"training": training})
+
+
+def run_of(path: Path) -> Path:
+    """The run folder that a path stands for: of an exported model its run's, where that lies where it was; else itself.
+
+    An export holds no predictions and no history, so that what looks into a run needs its folder.
+    """
+    record = read_json(path / RECORD) if (path / RECORD).is_file() else {}
+    if not isinstance(record.get("run_folder"), str):
+        return path
+    run = (path / record["run_folder"]).resolve()
+    same = (run / "data.json").is_file() and read_json(run / "data.json") == record.get("data")
+    if not same:
+        return path
+    return run if path.is_absolute() else Path(os.path.relpath(run))
 
 
 def _lying_in(path: Path, shown: int = 5) -> str:

@@ -1,9 +1,9 @@
-"""Compare runs, without printing: the reference recipe's table, winners, leads and differences.
+"""Compare runs, without printing: the reference recipe's table with bias and RMSE, winners, leads and differences.
 
-Each run is represented by its best epoch, whose weights were evaluated. The winner of a row is the highest, but the
-lowest MAE, the s nearest to 1 and the spread nearest to that of the labels: for collapsed runs these are the highest,
-as in the recipe's table, and an inflated run does not win by its noise. A lead counts where its 95 % interval, from a
-bootstrap over blocks of track, does not contain 0.
+Each run is represented by its best epoch, whose weights were evaluated. In the lead of a row is the highest, but the
+lowest RMSE and MAE, the bias nearest to 0, the s nearest to 1 and the spread nearest to that of the labels: for
+collapsed runs these are the highest, as in the recipe's table, and an inflated run does not win by its noise. It is the
+winner where the 95 % interval of its lead, from a paired bootstrap over blocks of track, does not contain 0.
 """
 
 import json
@@ -22,7 +22,7 @@ from cloudml_tf.data.scaling import Scaling
 from cloudml_tf.evaluation.scores import COLUMNS, INFLATED, drawn_scores, few_blocks, scores
 from cloudml_tf.utils.errors import RunError
 
-ROWS = ("r2", "mae", "variance_ratio", "pred_spread", "correlation")  # of the reference recipe's table
+ROWS = ("r2", "rmse", "mae", "bias", "variance_ratio", "pred_spread", "correlation")
 NO_WINNER = "no winner is named: the runs were tested on different flights, and one flight is easier than another"
 SMALLEST_SHARE = 0.5  # of the test samples that two runs must have in common for a paired comparison
 
@@ -150,9 +150,9 @@ def merit(key: str, value: Any, target_spread: float) -> Any:
 
 
 def row(key: str, runs: list[Run], space: str, evaluated: Config, ranked: bool = True) -> dict[str, Any]:
-    """One score of every run, the winner, its lead (in `merit`), and whether that is more than chance.
+    """One score of every run, the one in the lead, its lead (in `merit`), and the winner, where that is beyond chance.
 
-    Runs that are not to be `ranked` have no winner.
+    Runs that are not to be `ranked` have neither, and a score that a single run has, has no winner.
     """
     found_scores = {run.name: run.scores(space) for run in runs}
     values = {name: scored[key] for name, scored in found_scores.items()}
@@ -163,17 +163,18 @@ def row(key: str, runs: list[Run], space: str, evaluated: Config, ranked: bool =
     merits = {name: merit(key, value, found_scores[name]["target_spread"]) for name, value in defined.items()}
     best = sorted((run for run in runs if run.name in merits), key=lambda run: merits[run.name], reverse=True)
     if len(best) < 2:
-        return {**found, "winner": best[0].name if best else None}
+        return found
     first, second = best[:2]
     lead, (low, high), paired = lead_of(first, second, key, space, evaluated)
     return {
         **found,
-        "winner": first.name,
+        "winner": first.name if low > 0 else None,
+        "leader": first.name,
         "runner_up": second.name,
         "lead": lead,
         "interval": [low, high],
         "paired": paired,
-        "exceeds_interval": 0 < low < high,  # one block of track has no width
+        "exceeds_interval": low > 0,
     }
 
 
@@ -188,7 +189,7 @@ def lead_of(
     a, b = first.samples(), second.samples()
     shared = set(a) & set(b)
     paired = len(shared) >= max(2, SMALLEST_SHARE * max(len(a), len(b)))
-    values, drawn = [], []
+    values, drawn, counts = [], [], []
     for number, (run, samples) in enumerate(((first, a), (second, b))):
         here = np.array([not paired or sample in shared for sample in samples])
         label, prediction = run.test(space, here)
@@ -196,8 +197,11 @@ def lead_of(
         values.append(merit(key, scored[key], scored["target_spread"]))
         seed, draws = evaluated.seed + (0 if paired else number), evaluated.evaluation.bootstrap_samples
         blocks = run.blocks(evaluated.evaluation.block_s, here)
+        counts.append(len(np.unique(blocks)))
         scores_drawn = drawn_scores(label, prediction, blocks, draws, seed, (key,))[key]
         drawn.append(merit(key, scores_drawn, scored["target_spread"]))
+    if min(counts) < 2:
+        return values[0] - values[1], (float("nan"), float("nan")), paired  # every draw is that block
     low, high = np.nanquantile(drawn[0] - drawn[1], [0.025, 0.975])
     return values[0] - values[1], (float(low), float(high)), paired
 

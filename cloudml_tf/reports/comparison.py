@@ -19,13 +19,13 @@ def shown(key: str, value: float | None, inflated: bool = False) -> str:
 
 
 def table(found: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
-    """Columns and cells: the reference recipe's five rows, then tier and epochs."""
+    """Columns and cells: a row for each score, then tier, diagnosis and epochs."""
     names = list(found["runs"])
     cells = []
     for one in found["rows"]:
         key = one["metric"]
         values = [shown(key, one["values"][name], name in found["inflated"]) for name in names]
-        cells.append([one["label"], *values, one["winner"] or "", _lead(one)])
+        cells.append([one["label"], *values, one["winner"] or ("none" if "lead" in one else ""), _lead(one)])
     epochs = [f"{found['best_epoch'][n]} of {found['epochs'][n]}" for n in names]
     cells.append(["Tier", *found["tier"].values(), "", ""])
     cells.append(["Diagnosis", *(verdict or "-" for verdict in found["diagnosis"].values()), "", ""])
@@ -38,7 +38,8 @@ def _lead(one: dict[str, Any]) -> str:
         return ""
     low, high = one["interval"]
     chance = "beyond chance" if one["exceeds_interval"] else "within chance"
-    return f"{one['lead']:.3f} [{low:.3f}, {high:.3f}] {chance}{'' if one['paired'] else ', other samples'}"
+    samples = "" if one["paired"] else ", other samples"
+    return f"{one['leader']}: {one['lead']:.3f} [{low:.3f}, {high:.3f}] {chance}{samples}"
 
 
 def remarks(found: dict[str, Any]) -> list[str]:

@@ -54,7 +54,9 @@ class Grid(Settings):
     """A grid file."""
 
     experiment_name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
-    base: str | dict[str, Any] = Field(description="A configuration file beside the grid file, or a configuration.")
+    base: str | dict[str, Any] = Field(
+        description="A configuration, its path relative to this file, or the name of a shipped one."
+    )
     set: dict[str, Any] = Field({}, description="Overrides of the base, by dotted path.")
     seeds: tuple[int, ...] = Field((1, 2, 3, 4, 5), min_length=1)
     variants: dict[str, dict[str, Any]] = Field({}, description="Overrides by name, e.g. of the data.")
@@ -103,10 +105,11 @@ class Cell:
         return f"{self.variant + ', ' if self.variant else ''}{self.row}, seed {self.seed}"
 
 
-def load_grid(path: Path, overrides: dict[str, Any]) -> Grid:
+def load_grid(path: str | Path, overrides: dict[str, Any]) -> Grid:
     """Read a grid file. `overrides` are applied to every cell's base."""
+    path = located(path)
     grid = validated(Grid, read_content(path, "grid"), str(path))
-    base = read_content(located(path).parent / grid.base) if isinstance(grid.base, str) else grid.base
+    base = read_content(located(grid.base, path.parent)) if isinstance(grid.base, str) else grid.base
     return grid.model_copy(update={"base": base, "set": {**grid.set, **overrides}})
 
 

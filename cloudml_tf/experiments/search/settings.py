@@ -91,7 +91,9 @@ class Search(Settings):
     """A search. `load_search` replaces the path of the base by its content, with `set` applied."""
 
     experiment_name: str = Field(pattern=NAME)
-    base: str | dict[str, Any] = Field(description="A configuration, or its path relative to this file.")
+    base: str | dict[str, Any] = Field(
+        description="A configuration, its path relative to this file, or the name of a shipped one."
+    )
     set: dict[str, Any] = Field({}, description="Overrides of the base for all trials, by dotted path.")
     space: Space = Field(min_length=1)
     tuner: Tuner = Random()
@@ -132,7 +134,7 @@ class Search(Settings):
 
 def load_search(path: str | Path, overrides: Mapping[str, Any] | None = None) -> Search:
     """Read and check a search; overrides of `tuner.*` and `space.*` apply to the search, all others to the base."""
-    path = Path(path)
+    path = located(path)
     content = read_content(path, "search")
     if "base" not in content and "split" in content:
         raise ConfigError(
@@ -148,7 +150,7 @@ def load_search(path: str | Path, overrides: Mapping[str, Any] | None = None) ->
         elif key.startswith("space.") and isinstance(content.get("space"), dict):
             content["space"][key.removeprefix("space.")] = value
     search = validated(Search, content, str(path), [key for key in overrides or {} if key.startswith(own)])
-    base = read_content(located(path).parent / search.base) if isinstance(search.base, str) else dict(search.base)
+    base = read_content(located(search.base, path.parent)) if isinstance(search.base, str) else dict(search.base)
     for key, value in {**search.set, **(overrides or {})}.items():
         if not key.startswith(own):
             set_by_path(base, key, value)

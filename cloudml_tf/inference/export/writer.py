@@ -7,6 +7,7 @@ Raw radiance and degrees in, physical units out, preprocessing inside. `savedmod
 the Keras model. The signature takes float32 tensors named as the model's inputs, with any batch size.
 """
 
+import os
 import platform
 import tempfile
 from collections.abc import Callable, Sequence
@@ -98,7 +99,8 @@ def export_model(
     Raises `ParityError` where a file differs from Keras.
     """
     source = source_of([model], config, description, metrics, examples)
-    source.more.update({} if run is None else {"run": run_id(config, run)})
+    if run is not None:
+        source.more.update(run=run_id(config, run), run_folder=os.path.relpath(run.resolve(), folder.resolve()))
     return export(source, folder, formats or config.output.export_formats, keep)
 
 
