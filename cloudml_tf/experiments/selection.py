@@ -14,8 +14,9 @@ The average's own error is nested: its factors for a flight come from the others
 """
 
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -80,13 +81,12 @@ def choose(config: Config, prepared: Prepared, folder: Path, console: Console) -
     folds: dict[str, dict[str, Fold]] = {}
     with console.progress("flights left out") as progress:
         for number, name in enumerate(names):
-            home = folder / FOLDS / name
-            parts = _parts(samples, name)
-            folds[name] = {"baselines": _kept(home / "baselines.npz", lambda p=parts: _baselines(config, p))}
+            home, out = folder / FOLDS / name, samples.flight == samples.flight_names.index(name)
+            parts = (samples.take(~out), {name: samples.take(out)})
+            folds[name] = {"baselines": _kept(home / "baselines.npz", partial(left_out_by_baselines, config, *parts))}
             progress(number * (len(recipes) + 1) + 1, total)
             for step, (recipe, one) in enumerate(recipes.items(), 2):
-                path = home / f"{recipe}.npz"
-                folds[name][recipe] = _kept(path, lambda p=parts, c=one: _network(c, p))
+                folds[name][recipe] = _kept(home / f"{recipe}.npz", partial(left_out_by_network, one, *parts))
                 progress(number * (len(recipes) + 1) + step, total)
     chosen = judged(folds, list(recipes), config.selection.average)
     write_json(folder / CHOSEN, chosen)
@@ -96,54 +96,56 @@ def choose(config: Config, prepared: Prepared, folder: Path, console: Console) -
 
 def _samples(prepared: Prepared) -> Samples:
     """The labelled sequences of the training and validation splits."""
-    parts = [prepared.parts[name].at_nadir for name in ("train", "val")]
-    assert parts[0] is not None and parts[1] is not None  # the configuration allows no other coverage
-    return together(parts[0], parts[1])
+    return together(_of_part(prepared, "train"), _of_part(prepared, "val"))
 
 
-def _parts(samples: Samples, name: str) -> dict[str, Samples]:
-    out = samples.flight == samples.flight_names.index(name)
-    left_out = samples.take(out)
-    return {"train": samples.take(~out), "val": left_out, "test": left_out}
+def _of_part(prepared: Prepared, part: str) -> Samples:
+    found = prepared.parts[part].at_nadir
+    assert found is not None  # the configuration allows no other coverage
+    return found
 
 
-def _kept(path: Path, make: Any) -> Fold:
-    """What a file of a finished fold holds, or what is made now and written."""
+def _kept(path: Path, make: Callable[[], dict[str, Fold]]) -> Fold:
+    """What a file of a finished fold holds, or what is made now of the one flight and written."""
     if path.is_file():
         return read_npz(path)
-    found: Fold = make()
+    (found,) = make().values()
     path.parent.mkdir(parents=True, exist_ok=True)
     write_npz(path, **found)
     return found
 
 
-def _baselines(config: Config, parts: Mapping[str, Samples]) -> Fold:
-    """Predictions of each baseline on the flight that is left out."""
-    scaling = fit_scaling(parts["train"], config.target, config.preprocessing).target
-    shown = {"train": parts["train"], "test": parts["test"]}
+def left_out_by_baselines(config: Config, train: Samples, left_out: Mapping[str, Samples]) -> dict[str, Fold]:
+    """Predictions of each baseline, fitted to `train`, on flights that are left out, with their targets."""
+    scaling = fit_scaling(train, config.target, config.preprocessing).target
+    shown = {"train": train, **left_out}
     found = baselines.fit_predict(shown, scaling, config.preprocessing.log_offset, config.seed)
     return {
-        "target": scaling.transform(parts["test"].label),
-        "mean": np.asarray(scaling.mean),
-        **{name: scaling.unscale(z["test"]) for name, z in found.items() if name != "mean"},
+        flight: {
+            "target": scaling.transform(samples.label),
+            "mean": np.asarray(scaling.mean),
+            **{name: scaling.unscale(z[flight]) for name, z in found.items() if name != "mean"},
+        }
+        for flight, samples in left_out.items()
     }
 
 
 @forgotten_graphs()
-def _network(config: Config, parts: Mapping[str, Samples]) -> Fold:
-    """Predictions of a network on the flight that is left out; NaN where its loss stopped being a number."""
+def left_out_by_network(config: Config, train: Samples, left_out: Mapping[str, Samples]) -> dict[str, Fold]:
+    """Predictions of a network, fitted to `train`, on flights that are left out; NaN where its loss is no number."""
     from cloudml_tf.experiments.run import fit_first_model
     from cloudml_tf.train.network import predict
 
-    scaling = fit_scaling(parts["train"], config.target, config.preprocessing)
-    prepared = Prepared(parts, parts["train"], scaling, "")
+    scaling = fit_scaling(train, config.target, config.preprocessing)
+    watched = next(iter(left_out.values()))  # shown after each epoch; it decides nothing
+    prepared = Prepared({"train": train, "val": watched, "test": watched}, train, scaling, "")
     with tempfile.TemporaryDirectory() as home:
         try:
             fitted, _ = fit_first_model(config, prepared, Path(home), Console(quiet=True), resume=False)
-            z = predict(fitted.model, parts["test"])
+            found = {flight: predict(fitted.model, samples) for flight, samples in left_out.items()}
         except NotFiniteError:
-            z = np.full(len(parts["test"]), np.nan)
-    return {"network": scaling.target.unscale(z)}
+            found = {flight: np.full(len(samples), np.nan) for flight, samples in left_out.items()}
+    return {flight: {"network": scaling.target.unscale(z)} for flight, z in found.items()}
 
 
 def judged(folds: Mapping[str, Mapping[str, Fold]], recipes: list[str], average: bool) -> dict[str, Any]:
@@ -273,15 +275,9 @@ def print_selection(console: Console, found: Mapping[str, Any]) -> None:
 
 def fitted_regressions(config: Config, prepared: Prepared, factors: list[float]) -> dict[str, Any]:
     """The regressions of the training split as constants of layers, with the factors and the statistics' settings."""
-    train = replace(_train(prepared), sight=None)  # no sweep: it is none of them
+    train = replace(_of_part(prepared, "train"), sight=None)  # no sweep: it is none of them
     features = train.baseline_features(config.preprocessing.log_offset)["image_statistics"]
     weight = train.weight[train.known]
     target = prepared.scaling.target.standardise(train.label[train.known])
     models = baselines.fit(features, target, None if np.ptp(weight) == 0 else weight, config.seed)
     return {"factors": factors, **baselines.as_arrays(models, features)}
-
-
-def _train(prepared: Prepared) -> Samples:
-    train = prepared.parts["train"].at_nadir
-    assert train is not None
-    return train

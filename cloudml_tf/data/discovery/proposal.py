@@ -10,11 +10,26 @@ from cloudml_tf.config.schema import Config
 from cloudml_tf.config.targets import QUANTITIES
 from cloudml_tf.data.discovery.grouping import group, source_of
 from cloudml_tf.data.discovery.mapped import Mapping, times_of
+from cloudml_tf.data.independence import effective_size
 from cloudml_tf.data.readers.times import continued
 
 FRAMES = Config.model_fields["temporal_frames"].default
 TARGETS = {f"lidar.{quantity.lidar}": name for name, quantity in QUANTITIES.items()}
 LONGEST_GAP_S, GAP_SHARE = 60.0, 0.02
+
+
+FEWEST_FLIGHTS = 5  # of the training and validation, from which leaving one out says something
+FEW_LABELS = 3000.0  # independent ones, below which the small network is proposed
+GAIN_STD = 0.1  # how much calibrations of two flights usually differ
+SMALL_MODEL: dict[str, Any] = {
+    "architecture": "no_attention",
+    "widths": [12, 16, 24],
+    "footprint": 7,
+    "encoder_features": 32,
+    "head_units": 32,
+    "mirror_average": True,
+}
+SHORT_TRAINING = {"max_epochs": 8, "batch_size": 64, "learning_rate": 0.003, "ema_momentum": 0.98}
 
 
 def propose(mapping: Mapping, name: str) -> tuple[dict[str, Any], dict[str, FlightFiles]]:
@@ -38,7 +53,31 @@ def propose(mapping: Mapping, name: str) -> tuple[dict[str, Any], dict[str, Flig
         "data": data,
         "split": _split(mapping, flights),
     }
-    return content, flights
+    return {**content, **_recipe(mapping, content)}, flights
+
+
+def _recipe(mapping: Mapping, content: dict[str, Any]) -> dict[str, Any]:
+    """The sections of a training that is judged by leaving out flights, where there are enough of them.
+
+    The fewer independent labels, the smaller the network: what it could learn beyond the level of each flight is in
+    them alone.
+    """
+    split, labels = content["split"], [choice for choice in mapping.choices if choice.field in TARGETS]
+    flights = len([*split.get("train", ()), *split.get("val", ())])
+    if content["target"]["name"] != "optical_depth" or not labels or flights < FEWEST_FLIGHTS:
+        return {}
+    seen = np.log(np.maximum(labels[0].found.finite, 1e-3))
+    worth = effective_size(seen, np.zeros(len(seen))) * flights if len(seen) > 1 else 0.0
+    found: dict[str, Any] = {"augmentation": {"gain_std": GAIN_STD}, "selection": {}}
+    how = "the usual network"
+    if worth < FEW_LABELS:
+        found |= {"model": SMALL_MODEL, "training": SHORT_TRAINING}
+        how = "a small network"
+    mapping.note(
+        f"{flights} flights for training, worth about {worth:.0f} independent labels: {how}, a random gain, and an "
+        "average with ridge and boosting, judged by leaving out each flight in turn (selection)"
+    )
+    return found
 
 
 def _target(mapping: Mapping) -> dict[str, Any]:
