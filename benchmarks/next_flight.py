@@ -26,14 +26,8 @@ from cloudml_tf.data.readers.arrays import read_npz, write_npz
 from cloudml_tf.data.samples import Samples
 from cloudml_tf.data.sources import available_flights, samples_of
 from cloudml_tf.evaluation.scores import scores
-from cloudml_tf.experiments.selection import (
-    Fold,
-    judged,
-    left_out_by_baselines,
-    left_out_by_network,
-    paired,
-    recipes_of,
-)
+from cloudml_tf.evaluation.selection import Fold, judged, paired
+from cloudml_tf.experiments.selection import left_out_by_baselines, left_out_by_network, recipes_of
 from cloudml_tf.utils.console import Console
 
 

@@ -107,7 +107,7 @@ def test_the_seeds_simulation_is_ready(cache: Path) -> None:
 
 
 @pytest.mark.skipif(not (SHARED / "data/les/flights").is_dir(), reason="needs the LES flights: set CLOUDML_SHARED")
-@pytest.mark.no_cover
+@pytest.mark.slow
 def test_third_party_imagery_is_ready(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("CLOUDML_SHARED", str(SHARED))
     split = {"kind": "leave_one_out", "test": "les03", "exclude": ["les08", "les09", "les10"]}

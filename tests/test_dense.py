@@ -87,13 +87,13 @@ def test_each_pixel_reaches_its_own_answer_at_full_resolution() -> None:
     "change",
     [
         {"widths": (4, 8)},
-        {"head_units": 6},
-        {"output_bias": 1.0},
-        {"output_init": 0.5},
+        pytest.param({"head_units": 6}, marks=pytest.mark.slow),
+        pytest.param({"output_bias": 1.0}, marks=pytest.mark.slow),
+        pytest.param({"output_init": 0.5}, marks=pytest.mark.slow),
         {"periodic": False},
-        {"mirror_average": "rows"},
+        pytest.param({"mirror_average": "rows"}, marks=pytest.mark.slow),
         {"shift_average": True},
-        {"frame_scaler": Standardize([0.5, 0.5], [0.1, 0.1])},
+        pytest.param({"frame_scaler": Standardize([0.5, 0.5], [0.1, 0.1])}, marks=pytest.mark.slow),
     ],
 )
 @pytest.mark.no_cover

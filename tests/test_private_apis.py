@@ -10,7 +10,9 @@ from typing import Any
 
 import keras
 import keras_tuner
+import numpy as np
 import pytest
+from sklearn.ensemble import HistGradientBoostingRegressor
 
 from cloudml_tf.experiments.search import oracles, tuner
 from cloudml_tf.experiments.search.results import read_results
@@ -91,6 +93,7 @@ def test_each_still_exists(tmp_path: Path, tiny_content: Any) -> None:
     state = importlib.import_module("keras.src.backend.common.global_state")
     keras.layers.Dropout(0.5)
     holders = [keras.Model, optimizer, ops, ops._gradient_registry, oracle, keras_tuner.Tuner, argparse]
+    holders.append(HistGradientBoostingRegressor(max_iter=1).fit(np.zeros((9, 1)), np.zeros(9)))
     holders += [keras_tuner.oracles.BayesianOptimizationOracle, keras.layers.Masking()(keras.Input((2, 1)))]
     lazily = {"_py_funcs_used_in_graph"}  # comes with the first function
     for name in NAMES - lazily:

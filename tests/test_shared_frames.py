@@ -61,7 +61,7 @@ VARIANTS = [
 
 @pytest.mark.parametrize(
     "changes",
-    [pytest.param(each, marks=[] if n in (0, 2) else pytest.mark.slow) for n, each in enumerate(VARIANTS)],
+    [pytest.param(each, marks=[] if n == 2 else pytest.mark.slow) for n, each in enumerate(VARIANTS)],
     ids=lambda changes: str(list(changes.values())),
 )
 @pytest.mark.no_cover

@@ -99,6 +99,7 @@ class Stop(Exception):
     pass
 
 
+@pytest.mark.no_cover
 def test_equal_seeds_give_equal_runs_and_a_resumed_run_is_the_uninterrupted_one(
     tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -247,7 +247,11 @@ def as_chosen(config: Config, recipe: str) -> Config:
         return config
     changes = {} if recipe == AS_IT_IS else dict(config.selection.recipes[recipe])
     content = {**config.model_dump(mode="json"), "selection": None}
-    chosen = resolve(content, changes, f"selection.recipes, '{recipe}'")
+    try:
+        chosen = resolve(content, changes, "selection.recipes")
+    except ConfigError as error:
+        text = str(error).removeprefix("--set ").removeprefix("selection.recipes: ")
+        raise ConfigError(f"selection.recipes, '{recipe}': {text}") from None
     patience = max(chosen.training.max_epochs, chosen.training.early_stopping_patience)
     training = chosen.training.model_copy(update={"keep": "last", "early_stopping_patience": patience})
     return chosen.model_copy(update={"training": training})

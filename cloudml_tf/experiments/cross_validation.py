@@ -5,11 +5,14 @@ import re
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from cloudml_tf.config.data import FlightSplit, LeaveOneOut
 from cloudml_tf.config.load import parse_config
 from cloudml_tf.config.run_folder import WHOLE, has_begun, new_run, read_json
 from cloudml_tf.config.schema import Config
 from cloudml_tf.evaluation.scores import S_IS, labels, means_and_stds, number, texts
+from cloudml_tf.evaluation.selection import against_in_words, paired
 from cloudml_tf.experiments.run import train
 from cloudml_tf.utils.console import Console
 from cloudml_tf.utils.errors import CloudMLError, ConfigError
@@ -34,6 +37,8 @@ def leave_one_out(
     wrong = sorted(set(names) - set(available))
     if wrong:
         raise ConfigError(f"--lofo names {', '.join(wrong)}; the flights are {', '.join(available)}.")
+    if exclude and not names:
+        console.warn(f"not left out in turn, and in no split: {', '.join(exclude)} (the test of the configuration)")
     parent = Path(run_dir) if resume and run_dir is not None else new_run(config, run_dir)
     try:
         with alone_in(parent, "a leave-one-flight-out", below=False):
@@ -82,6 +87,14 @@ def join_folds(folds: dict[str, dict[str, Any]]) -> dict[str, Any]:
     for name, fold in folds.items():
         baselines = {baseline: scores["test"] for baseline, scores in fold.get("baselines", {}).items()}
         joined["folds"][name]["baselines"] = baselines
+    flights = [fold["test"] for fold in folds.values()]
+    joined["bias_spread"] = float(np.std([one["bias"] for one in flights]))
+    joined["worst_r2"] = min(one["r2"] for one in flights)
+    if joined["baselines"] and len(folds) > 1:
+        best = min(joined["baselines"], key=lambda name: joined["baselines"][name]["rmse"]["mean"])
+        theirs = {name: fold["baselines"][best]["test"] for name, fold in folds.items()}
+        ours = {name: fold["test"] for name, fold in folds.items()}
+        joined["against_best"] = {"baseline": best, **paired({"flights": ours}, {"flights": theirs})}
     return joined
 
 
@@ -97,3 +110,6 @@ def print_folds(console: Console, joined: dict[str, Any]) -> None:
     titles = [f"{name} RMSE" for name in joined["baselines"] if name != "mean"]
     title = f"leave-one-flight-out, {joined['space']['loss']}; {S_IS}"
     console.table(title, ["test flight", *labels(SHOWN), *titles], rows)
+    console.say(f"std of the flights' biases {joined['bias_spread']:.3f}; worst R² {joined['worst_r2']:.3f}")
+    if "against_best" in joined:
+        console.say(against_in_words("the network", joined["against_best"]["baseline"], joined["against_best"]))

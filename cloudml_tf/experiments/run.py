@@ -115,7 +115,7 @@ def _fit_and_evaluate(
     from cloudml_tf.diagnostics.diagnosis.verdict import diagnose_training
     from cloudml_tf.evaluation import collect
     from cloudml_tf.evaluation.scores import phase3
-    from cloudml_tf.inference.intervals import head_intervals
+    from cloudml_tf.inference.intervals import INTERVALS, head_intervals, left_out_intervals
     from cloudml_tf.train import network, transfer
     from cloudml_tf.train.batches import point_values
 
@@ -124,6 +124,8 @@ def _fit_and_evaluate(
     console.say(fitted.ending.rstrip(".") + kept)
     if chosen is not None and chosen.factors is not None:
         fitted = _averaged(fitted, chosen.factors, config, prepared, folder)
+    if chosen is not None and "intervals" in chosen.summary:
+        prepared = replace(prepared, details={**prepared.details, INTERVALS: chosen.summary["intervals"]})
     clipped = prepared.scaling.target.clipped
     whole = {part: network.predict_whole(fitted.model, each) for part, each in prepared.parts.items()}
     predictions = {part: clipped(point_values(whole[part], each)) for part, each in prepared.parts.items()}
@@ -139,6 +141,10 @@ def _fit_and_evaluate(
         further = {part: network.further_of(output, prepared.scaling) for part, output in whole.items()}
         metrics["further"] = collect.collect_further(prepared.parts, further, config)
     intervals = {p: head_intervals(whole[p], each, config, prepared.scaling) for p, each in prepared.parts.items()}
+    if INTERVALS in prepared.details:
+        values = {part: prepared.scaling.target.physical(z) for part, z in predictions.items()}
+        of = (prepared.details, config, prepared.scaling)
+        intervals = {part: left_out_intervals(value, *of) for part, value in values.items()}
     if intervals["test"]:
         metrics["coverage"] = collect.collect_coverage(prepared.parts, intervals, config, config.prediction.level)
     if prepared.left_out:

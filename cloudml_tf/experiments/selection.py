@@ -5,10 +5,10 @@ each flight of the training and validation splits is left out once; every recipe
 epochs and with its last weights, and predicts it. The same is done with the baselines. From these predictions come
 
 - the recipe: the one with the lowest error on flights left out;
-- the factors of the average of network, ridge regression and gradient boosting: least squares without negative factors,
-  each flight with the same weight, of deviations from the training mean. They sum to less than 1 where all of them
-  spread too much on flights left out, so that the average is drawn to the mean of the training;
-- what can be expected of the next flight, flight by flight.
+- whether the network is averaged with ridge regression and gradient boosting, and with which factors: least squares
+  without negative factors, each flight with the same weight, of deviations from the training mean. They sum to less
+  than 1 where all of them spread too much on flights left out, so that the average is drawn to the training's mean;
+- what can be expected of the next flight, flight by flight, and the intervals of its predictions.
 
 The average's own error is nested: its factors for a flight come from the others.
 """
@@ -30,7 +30,9 @@ from cloudml_tf.data.readers.arrays import read_npz, write_npz
 from cloudml_tf.data.samples import Samples, together
 from cloudml_tf.data.scaling import fit_scaling
 from cloudml_tf.evaluation import baselines
-from cloudml_tf.evaluation.scores import S_IS, labels, number, scores, texts
+from cloudml_tf.evaluation.scores import S_IS
+from cloudml_tf.evaluation.selection import HEAD, Fold, in_words, judged, rows_of
+from cloudml_tf.train.warm_start import first_model
 from cloudml_tf.utils.console import Console
 from cloudml_tf.utils.errors import DataError, NotFiniteError
 from cloudml_tf.utils.files import write_json
@@ -38,11 +40,6 @@ from cloudml_tf.utils.tf_graphs import forgotten_graphs
 
 FOLDS = "selection"  # the folder of the folds, in the run folder
 FEWEST = 3  # flights: factors of one come from two others
-REGRESSIONS = ("ridge", "gradient_boosting")
-AVERAGED = "averaged"
-SHOWN = ("rmse", "r2", "correlation", "variance_ratio")
-
-Fold = dict[str, np.ndarray]  # "target", "mean" and a prediction by the name of what made it, (n,) in the loss's space
 
 
 @dataclass(frozen=True)
@@ -133,7 +130,7 @@ def left_out_by_baselines(config: Config, train: Samples, left_out: Mapping[str,
 @forgotten_graphs()
 def left_out_by_network(config: Config, train: Samples, left_out: Mapping[str, Samples]) -> dict[str, Fold]:
     """Predictions of a network, fitted to `train`, on flights that are left out; NaN where its loss is no number."""
-    from cloudml_tf.experiments.run import fit_first_model
+    from cloudml_tf.train.fit import fit
     from cloudml_tf.train.network import predict
 
     scaling = fit_scaling(train, config.target, config.preprocessing)
@@ -141,129 +138,11 @@ def left_out_by_network(config: Config, train: Samples, left_out: Mapping[str, S
     prepared = Prepared({"train": train, "val": watched, "test": watched}, train, scaling, "")
     with tempfile.TemporaryDirectory() as home:
         try:
-            fitted, _ = fit_first_model(config, prepared, Path(home), Console(quiet=True), resume=False)
+            fitted = fit(first_model(config, prepared), config, prepared, Path(home), Console(quiet=True))
             found = {flight: predict(fitted.model, samples) for flight, samples in left_out.items()}
         except NotFiniteError:
             found = {flight: np.full(len(samples), np.nan) for flight, samples in left_out.items()}
     return {flight: {"network": scaling.target.unscale(z)} for flight, z in found.items()}
-
-
-def judged(folds: Mapping[str, Mapping[str, Fold]], recipes: list[str], average: bool) -> dict[str, Any]:
-    """Choose by the predictions of each flight that was left out; what selection.json and metrics.json hold.
-
-    Args:
-        folds: flight -> "baselines" or a recipe -> its predictions.
-        recipes: in the order in which equals are taken.
-        average: whether networks are averaged with the regressions.
-    """
-    target = {name: fold["baselines"]["target"] for name, fold in folds.items()}
-    mean = {name: fold["baselines"]["mean"] for name, fold in folds.items()}
-    others = [key for key in next(iter(folds.values()))["baselines"] if key not in ("target", "mean")]
-    rows: dict[str, dict[str, np.ndarray]] = {
-        "mean": {name: np.full(len(target[name]), mean[name]) for name in folds},
-        **{key: {name: fold["baselines"][key] for name, fold in folds.items()} for key in others},
-    }
-    factors: dict[str, list[float]] = {}
-    for recipe in recipes:
-        rows[recipe] = {name: fold[recipe]["network"] for name, fold in folds.items()}
-        if average:
-            parts = [rows[recipe], *(rows[name] for name in REGRESSIONS)]
-            rows[f"{AVERAGED}, {recipe}"], factors[recipe] = _averaged(target, mean, parts)
-    scored = {key: scored_by_flight(target, row) for key, row in rows.items()}
-    candidates = {recipe: scored[f"{AVERAGED}, {recipe}" if average else recipe]["rmse"] for recipe in recipes}
-    recipe = min(recipes, key=lambda name: (not np.isfinite(candidates[name]), candidates[name]))
-    best = min(("mean", *others), key=lambda name: scored[name]["rmse"])
-    ours = f"{AVERAGED}, {recipe}" if average else recipe
-    found: dict[str, Any] = {"recipe": recipe, "ours": ours, "best_baseline": best, "rows": scored}
-    if average:
-        found["factors"] = dict(zip(("network", *REGRESSIONS), factors[recipe], strict=True))
-    return {**found, "against_best": paired(scored[ours], scored[best])}
-
-
-def _averaged(
-    target: Mapping[str, np.ndarray], mean: Mapping[str, np.ndarray], parts: list[dict[str, np.ndarray]]
-) -> tuple[dict[str, np.ndarray], list[float]]:
-    """The average on each flight, by factors of the others; and the factors of all flights together."""
-    seen = {name: np.stack([part[name] - mean[name] for part in parts], axis=1) for name in target}
-    found = {}
-    for name in target:
-        factors = _fit({other: target[other] - mean[other] for other in target if other != name}, seen)
-        found[name] = mean[name] + seen[name] @ factors
-    return found, _fit({name: target[name] - mean[name] for name in target}, seen).tolist()
-
-
-def _fit(wanted: Mapping[str, np.ndarray], seen: Mapping[str, np.ndarray]) -> np.ndarray:
-    """Factors of no negative value, by least squares over flights of equal weight. NaN predictions get none."""
-    from scipy.optimize import nnls
-
-    weight = np.concatenate([np.full(len(each), len(each) ** -0.5) for each in wanted.values()])
-    columns = np.concatenate([seen[name] for name in wanted]) * weight[:, None]
-    usable = np.isfinite(columns).all(axis=0)
-    found = np.zeros(columns.shape[1])
-    found[usable], _ = nnls(columns[:, usable], np.concatenate(list(wanted.values())) * weight)
-    return found
-
-
-def scored_by_flight(target: Mapping[str, np.ndarray], prediction: Mapping[str, np.ndarray]) -> dict[str, Any]:
-    """Scores of each flight; the root of the mean squared error over flights of equal weight; the spread of biases."""
-    flights = {name: scores(target[name], prediction[name]) for name in target}
-    mse = np.array([one["rmse"] ** 2 for one in flights.values()])
-    pooled = scores(*(np.concatenate([each[name] for name in target]) for each in (target, prediction)))
-    biases = np.array([one["bias"] for one in flights.values()])
-    middle = {key: float(np.median([one[key] for one in flights.values()])) for key in SHOWN}
-    return {
-        "rmse": float(np.sqrt(mse.mean())),
-        "r2": pooled["r2"],
-        "correlation": middle["correlation"],
-        "variance_ratio": middle["variance_ratio"],
-        "bias_spread": float(biases.std()),
-        "worst_r2": min(one["r2"] for one in flights.values()),
-        "flights": {name: {key: one[key] for key in (*SHOWN, "bias", "n")} for name, one in flights.items()},
-    }
-
-
-def paired(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> dict[str, Any]:
-    """RMSE less the other's, flight by flight: the mean, its 90 % interval (Student), and on how many it is lower."""
-    from scipy.stats import t
-
-    gap = np.array([ours["flights"][name]["rmse"] - theirs["flights"][name]["rmse"] for name in ours["flights"]])
-    half = float(t.ppf(0.95, len(gap) - 1) * gap.std(ddof=1) / len(gap) ** 0.5)
-    middle = float(gap.mean())
-    return {"mean": middle, "ci90": [middle - half, middle + half], "better": int((gap < 0).sum()), "of": len(gap)}
-
-
-def in_words(found: Mapping[str, Any]) -> list[str]:
-    """What was chosen, and whether a baseline is as good, in sentences that the table bears out."""
-    gap, best, ours = found["against_best"], found["best_baseline"], found["ours"]
-    low, high = gap["ci90"]
-    flights = f"lower on {gap['better']} of {gap['of']} flights; mean difference {gap['mean']:+.3f}"
-    interval = f"{flights}, 90 % interval {low:+.3f} to {high:+.3f}"
-    if high < 0:
-        verdict = f"on flights left out '{ours}' beats the best baseline, {best}: RMSE is {interval}"
-    elif low > 0:
-        verdict = f"a baseline wins: on flights left out {best} is better than '{ours}', whose RMSE is {interval}"
-    else:
-        verdict = (
-            f"on flights left out '{ours}' and the best baseline, {best}, are level within chance: RMSE is {interval}"
-        )
-    said = [verdict]
-    if "factors" in found:
-        shares = ", ".join(f"{value:.2f} x {name}" for name, value in found["factors"].items())
-        said.append(f"the prediction is the training mean and the deviations from it of {shares}")
-        if found["factors"]["network"] < 0.05:
-            said.append("the network adds nothing there: what is trained is in effect a baseline")
-    return said
-
-
-def rows_of(found: Mapping[str, Any]) -> list[list[str]]:
-    """The cells of the table: one row for each recipe and baseline."""
-    return [
-        [name, *texts(one, SHOWN), number(one["bias_spread"]), number(one["worst_r2"])]
-        for name, one in found["rows"].items()
-    ]
-
-
-HEAD = ["", *labels(SHOWN), "std of biases", "worst R²"]
 
 
 def print_selection(console: Console, found: Mapping[str, Any]) -> None:

@@ -1,16 +1,23 @@
-"""Intervals of a run's own head: the target's, and of a network of heights one for each height. NumPy only."""
+"""Intervals of a run: those of its own head, for a network of heights one for each height; or of flights left out.
 
+NumPy only.
+"""
+
+from collections.abc import Mapping
 from statistics import NormalDist
+from typing import Any
 
 import numpy as np
 
 from cloudml_tf.config.schema import Config
 from cloudml_tf.data.samples import Examples
 from cloudml_tf.data.scaling import Scaling
+from cloudml_tf.evaluation.flight_intervals import FlightIntervals
 from cloudml_tf.evaluation.uncertainty import with_error
 from cloudml_tf.inference.heads import MemberHead
 from cloudml_tf.nn.sightlines import km_per_wind
 
+INTERVALS = "flight_intervals"  # in the description of a run's data
 Interval = tuple[np.ndarray, np.ndarray]  # lower and upper ends (n,), in the quantity's own unit
 
 
@@ -38,6 +45,24 @@ def head_intervals(output: np.ndarray, examples: Examples, config: Config, scali
             lower, upper = with_error(value, lower, upper, _of_wind(value, examples, config))
         found[target.name] = (lower, upper)
     return found
+
+
+def left_out_intervals(
+    value: np.ndarray, description: Mapping[str, Any], config: Config, scaling: Scaling
+) -> dict[str, Interval]:
+    """The interval of the target around predictions (n,), from flights that were left out; empty where none were.
+
+    Args:
+        value: in the target's own unit.
+        description: of the run's data (data.json).
+        config, scaling: those of the run.
+    """
+    if INTERVALS not in description:
+        return {}
+    found, target = FlightIntervals.from_json(description[INTERVALS]), scaling.target
+    learned = target.learned(value, target.smearing)
+    half = found.half_width(learned, config.prediction.level)
+    return {config.target.name: (target.untransform(learned - half), target.untransform(learned + half))}
 
 
 def _of_wind(height_km: np.ndarray, examples: Examples, config: Config) -> np.ndarray:

@@ -18,7 +18,7 @@ from cloudml_tf.data.scaling import Scaling, TargetScaling
 from cloudml_tf.data.training_ranges import TrainingRanges
 from cloudml_tf.evaluation.level_scale import LevelScale
 from cloudml_tf.inference.export.formats import FORMATS, SavedModel, formats_in, joined_outputs, open_export
-from cloudml_tf.inference.intervals import Interval, head_intervals
+from cloudml_tf.inference.intervals import INTERVALS, Interval, head_intervals, left_out_intervals
 from cloudml_tf.utils.errors import NotFiniteError
 
 # "value", what the model knows of "lower", "upper" and "spread", and further quantities by name, with their ends behind
@@ -105,6 +105,22 @@ def moved(values: Values, line: LevelScale, scaling: TargetScaling) -> Values:
 
 def _opened(record: ModelRecord, threads: int | None) -> Model:
     """The same, without a calibration."""
+    model, found = _with_own_intervals(record, threads), record.description.get(INTERVALS)
+    if found is None:
+        return model
+    config, scaling = record.config, Scaling.from_json(record.description["scaling"])
+
+    def predict(examples: Examples) -> Values:
+        values = model.predict(examples)
+        ends = left_out_intervals(values["value"], record.description, config, scaling)
+        return {**values, **dict(zip(("lower", "upper"), ends[config.target.name], strict=True))}
+
+    words = f"of the errors on {found['flights']} training flights, each left out"
+    return replace(model, predict=predict, level=config.prediction.level, interval=words)
+
+
+def _with_own_intervals(record: ModelRecord, threads: int | None) -> Model:
+    """The same, without intervals from flights left out."""
     if record.export:
         intervals = record.export.get("intervals") or {"level": None, "calibration": []}
         words = f"of the ensemble, calibrated on {', '.join(intervals['calibration'])}"

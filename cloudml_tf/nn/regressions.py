@@ -31,7 +31,7 @@ class ImageStatistics(Saved, layers.Layer):
     """
 
     def __init__(self, nadir: Sequence[int], log_offset: float | None = None, **kwargs: Any) -> None:
-        super().__init__(autocast=False, dtype="float32", **kwargs)
+        super().__init__(autocast=False, **{"dtype": "float32", **kwargs})
         self.nadir = [int(index) for index in nadir]
         self.log_offset = None if log_offset is None else float(log_offset)
 
@@ -114,7 +114,7 @@ class StraightLine(Saved, layers.Layer):
         intercept: float,
         **kwargs: Any,
     ) -> None:
-        super().__init__(autocast=False, dtype="float32", **kwargs)
+        super().__init__(autocast=False, **{"dtype": "float32", **kwargs})
         self.mean, self.scale = [float(m) for m in mean], [float(s) for s in scale]
         self.coefficients, self.intercept = [float(c) for c in coefficients], float(intercept)
 
@@ -155,7 +155,7 @@ class BoostedTrees(Saved, layers.Layer):
         start: float = 0.0,
         **kwargs: Any,
     ) -> None:
-        super().__init__(autocast=False, dtype="float32", **kwargs)
+        super().__init__(autocast=False, **{"dtype": "float32", **kwargs})
         self.feature, self.left, self.right = (np.asarray(each, int).tolist() for each in (feature, left, right))
         self.threshold, self.value = (np.asarray(each, "float64").tolist() for each in (threshold, value))
         self.ramp, self.start = [float(width) for width in ramp], float(start)
@@ -227,7 +227,7 @@ class WeightedSum(Saved, layers.Layer):
     """
 
     def __init__(self, factors: Sequence[float], **kwargs: Any) -> None:
-        super().__init__(autocast=False, dtype="float32", **kwargs)
+        super().__init__(autocast=False, **{"dtype": "float32", **kwargs})
         self.factors = [float(factor) for factor in factors]
 
     def call(self, answers: list[Any]) -> Any:

@@ -10,6 +10,7 @@ import numpy as np
 from cloudml_tf.data.samples import Examples, Samples
 from cloudml_tf.data.scaling import TargetScaling
 from cloudml_tf.data.scenes import Scenes
+from cloudml_tf.evaluation import selection
 from cloudml_tf.evaluation.collect import table_rows
 from cloudml_tf.evaluation.scores import labels, number, texts
 from cloudml_tf.reports import html, images, maps, plots, shift, tables
@@ -136,6 +137,8 @@ def write_html(
     shown = sections(chapters)
     if "pretraining" in metrics:
         shown.insert(0, _pretraining(metrics))
+    if "selection" in metrics:
+        shown.insert(0, _selection(metrics["selection"]))
     if "shift" in metrics:
         shown.insert(0, shift.section(metrics["shift"]))
     folded = [html.details(name, html.json_block(content)) for name, content in extra.items()]
@@ -160,6 +163,22 @@ def _pretraining(metrics: dict[str, Any]) -> Markup:
         html.table(["", *labels(tables.WORTH)], rows, strong={"test: pretrained"}),
         note="The encoder learned to paint hidden patches of frames without labels. Its worth is the difference to the "
         "control: the same network, trained alike from random weights.",
+    )
+
+
+def _selection(found: dict[str, Any]) -> Markup:
+    """How recipes and baselines did on training flights that were left out, and what was made of it."""
+    flights = found["rows"][found["ours"]]["flights"]
+    shown = (*selection.SHOWN, "bias")
+    by_flight = [[name, *texts(one, shown)] for name, one in flights.items()]
+    return html.section(
+        "Training flights left out in turn",
+        html.bullets(selection.in_words(found)),
+        html.table(selection.HEAD, selection.rows_of(found), strong={found["ours"]}),
+        html.element("h3", f"{found['ours']}, flight by flight"),
+        html.table(["", *labels(shown)], by_flight),
+        note="Each flight was predicted by what was fitted to the others. RMSE is over flights of equal weight; r and "
+        "s are medians over flights.",
     )
 
 
