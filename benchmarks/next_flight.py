@@ -25,8 +25,10 @@ from cloudml_tf.config.schema import Config
 from cloudml_tf.data.readers.arrays import read_npz, write_npz
 from cloudml_tf.data.samples import Samples
 from cloudml_tf.data.sources import available_flights, samples_of
+from cloudml_tf.evaluation.flight_intervals import fit_flight_intervals
 from cloudml_tf.evaluation.scores import scores
-from cloudml_tf.evaluation.selection import Fold, judged, paired
+from cloudml_tf.evaluation.selection import Fold, judged, paired, predictions_left_out
+from cloudml_tf.evaluation.uncertainty import interval_scores
 from cloudml_tf.experiments.selection import left_out_by_baselines, left_out_by_network, recipes_of
 from cloudml_tf.utils.console import Console
 
@@ -108,19 +110,29 @@ def judge(name: str, names: list[str], pairs: dict, config: Config) -> dict:
         parts = {"network": network, **by_name}
         ours = mean + sum(factor * (parts[key] - mean) for key, factor in chosen["factors"].items())
     rows = {"ours": ours, "network": network, **by_name, "best": by_name[chosen["best_baseline"]]}
-    return {"chosen": chosen, **{key: scores(target, np.asarray(x)) for key, x in rows.items()}}
+    found = {"chosen": chosen, **{key: scores(target, np.asarray(x)) for key, x in rows.items()}}
+    known, made, _ = predictions_left_out(inner, list(recipes_of(config)), config.selection.average)
+    level = config.prediction.level
+    for key, constant in (("interval", False), ("constant", True)):
+        fitted = fit_flight_intervals(known, made[chosen["ours"]], constant)
+        assert fitted is not None
+        half = fitted.half_width(ours, level)
+        found[key] = interval_scores(target, ours - half, ours + half, level)
+    return found
 
 
 def table(found: dict[str, dict]) -> str:
     """One row a flight."""
-    rows = ["| left out | ours: R² | s | RMSE | network | best baseline, RMSE | its name | ours / it |"]
-    rows.append("|---|---|---|---|---|---|---|---|")
+    rows = [
+        "| left out | ours: R² | s | RMSE | network | best baseline, RMSE | its name | ours / it | interval covers |"
+    ]
+    rows.append("|---|---|---|---|---|---|---|---|---|")
     for name, each in found.items():
         ours, best = each["ours"], each["best"]
         rows.append(
             f"| {name} | {ours['r2']:.2f} | {ours['variance_ratio']:.2f} | {ours['rmse']:.3f} | "
             f"{each['network']['rmse']:.3f} | {best['rmse']:.3f} | {each['chosen']['best_baseline']} | "
-            f"{ours['rmse'] / best['rmse']:.2f} |"
+            f"{ours['rmse'] / best['rmse']:.2f} | {each['interval']['coverage']:.0%} |"
         )
     for key in ("mean", "ridge", "gradient_boosting", "network", "ours"):
         r2 = [each[key]["r2"] for each in found.values()]
@@ -130,13 +142,18 @@ def table(found: dict[str, dict]) -> str:
 
 def conclusion(results: dict[int, dict[str, dict]]) -> str:
     """RMSE less the best baseline's, paired over the flights of all seeds."""
-    flat = {f"{seed} {name}": each for seed, found in results.items() for name, each in found.items()}
-    gap = paired(*({"flights": {name: each[key] for name, each in flat.items()}} for key in ("ours", "best")))
-    worst = max(each["ours"]["rmse"] / each["best"]["rmse"] for each in flat.values())
+    every = {f"{seed} {name}": each for seed, found in results.items() for name, each in found.items()}
+    gap = paired(*({"flights": {name: each[key] for name, each in every.items()}} for key in ("ours", "best")))
+    worst = max(each["ours"]["rmse"] / each["best"]["rmse"] for each in every.values())
     low, high = gap["ci90"]
+    covered, score, flat = (
+        np.mean([each[key][what] for each in every.values()])
+        for key, what in (("interval", "coverage"), ("interval", "interval_score"), ("constant", "interval_score"))
+    )
     return (
         f"ours less the best baseline, RMSE over {gap['of']} flights: {gap['mean']:+.3f}, 90 % interval {low:+.3f} to "
-        f"{high:+.3f}; better on {gap['better']}; worst ratio {worst:.2f}"
+        f"{high:+.3f}; better on {gap['better']}; worst ratio {worst:.2f}\n90 % intervals cover {covered:.0%} of the "
+        f"labels, flights alike; interval score {score:.2f}, of a constant width {flat:.2f}"
     )
 
 

@@ -54,11 +54,11 @@ class FlightIntervals:
 
 
 def fit_flight_intervals(
-    target: Mapping[str, np.ndarray], prediction: Mapping[str, np.ndarray]
+    target: Mapping[str, np.ndarray], prediction: Mapping[str, np.ndarray], constant: bool = False
 ) -> FlightIntervals | None:
     """Fit them to targets and predictions (n,) of each flight that was left out; None where a prediction is no number.
 
-    Every flight has the same weight.
+    Every flight has the same weight. `constant` asks for one width everywhere, which a varying one has to beat.
     """
     seen = np.concatenate([prediction[name] for name in target])
     error = np.abs(np.concatenate([prediction[name] - target[name] for name in target]))
@@ -67,7 +67,7 @@ def fit_flight_intervals(
         return None
     slope, base = np.polyfit(seen, error, 1, w=np.sqrt(weight)) if np.ptp(seen) > 0 else (0.0, 0.0)
     mean = float(np.average(error, weights=weight))
-    if slope <= 0:  # errors that shrink with the prediction are those of too few labels
+    if constant or slope <= 0:  # errors that shrink with the prediction are those of too few labels
         slope, base = 0.0, mean
     flat = FlightIntervals(float(base), float(slope), max(LEAST * mean, 1e-9), [], len(target))
     quotient = error / flat.width(seen)

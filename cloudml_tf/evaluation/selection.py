@@ -20,13 +20,15 @@ NOTHING = 0.05  # a factor below which a network adds nothing
 Fold = dict[str, np.ndarray]  # "target", "mean" and a prediction by the name of what made it, (n,)
 
 
-def judged(folds: Mapping[str, Mapping[str, Fold]], recipes: list[str], average: bool) -> dict[str, Any]:
-    """Choose by the predictions of each flight that was left out; what selection.json and metrics.json hold.
+def predictions_left_out(
+    folds: Mapping[str, Mapping[str, Fold]], recipes: list[str], average: bool
+) -> tuple[dict[str, np.ndarray], dict[str, dict[str, np.ndarray]], dict[str, list[float]]]:
+    """Targets of each flight, predictions of it by row of the table, and the factors of each recipe's average.
 
     Args:
         folds: flight -> "baselines" or a recipe -> its predictions.
-        recipes: in the order in which equals are taken.
-        average: whether networks are averaged with the regressions.
+        recipes: in the order of the rows.
+        average: whether networks are averaged with the regressions, by factors from the other flights.
     """
     target = {name: fold["baselines"]["target"] for name, fold in folds.items()}
     mean = {name: fold["baselines"]["mean"] for name, fold in folds.items()}
@@ -41,11 +43,20 @@ def judged(folds: Mapping[str, Mapping[str, Fold]], recipes: list[str], average:
         if average:
             parts = [rows[recipe], *(rows[name] for name in REGRESSIONS)]
             rows[f"{AVERAGED}, {recipe}"], factors[recipe] = _averaged(target, mean, parts)
+    return target, rows, factors
+
+
+def judged(folds: Mapping[str, Mapping[str, Fold]], recipes: list[str], average: bool) -> dict[str, Any]:
+    """Choose by the predictions of each flight that was left out; what selection.json and metrics.json hold.
+
+    The arguments are those of `predictions_left_out`; of equal recipes the first is taken.
+    """
+    target, rows, factors = predictions_left_out(folds, recipes, average)
     scored = {key: scored_by_flight(target, row) for key, row in rows.items()}
     tried = [*recipes, *(f"{AVERAGED}, {recipe}" for recipe in recipes if average)]
     ours = min(tried, key=lambda name: (not np.isfinite(scored[name]["rmse"]), scored[name]["rmse"]))
     recipe = ours.removeprefix(f"{AVERAGED}, ")
-    best = min(("mean", *others), key=lambda name: scored[name]["rmse"])
+    best = min((name for name in rows if name not in tried), key=lambda name: scored[name]["rmse"])
     found: dict[str, Any] = {"recipe": recipe, "ours": ours, "best_baseline": best, "rows": scored}
     if ours != recipe:
         found["factors"] = dict(zip(("network", *REGRESSIONS), factors[recipe], strict=True))
