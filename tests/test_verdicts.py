@@ -87,7 +87,7 @@ def test_flights_are_ranked_by_what_level_and_scale_cost() -> None:
 def seen(**changes: Any) -> Seen:
     """A flight like the others."""
     usual = {"labels": 200, "worth": 100.0, "mean": 0.9, "std": 0.5, "brightness": 0.2, "ratio": 1.0}
-    return Seen(**{**usual, "below": 0.0, "above": 0.0, "repeated": 0.0, "own_r": 0.8, **changes})
+    return Seen(**{**usual, "below": 0.0, "above": 0.0, "by_chance": 0.01, "repeated": 0.0, "own_r": 0.8, **changes})
 
 
 def test_labels_of_another_scale_are_told_beside_the_images() -> None:
@@ -105,7 +105,7 @@ def test_the_gain_to_be_varied_is_that_of_the_flights_and_what_is_per_frame_is_t
     test = part(0.1, 0.9, 1.0)
     settings = {"preprocessing": {"per_frame": True}, "augmentation": {"gain_std": 0.02}}
     found = judged(test, ridge=0.1, probes=probes, per_flight={"test": {"c": test}}, **settings)
-    assert found["findings"][0]["set"] == ["augmentation.gain_std=0.2", "preprocessing.per_frame=false"]
+    assert found["findings"][0]["set"] == ["augmentation.gain_std=0.27", "preprocessing.per_frame=false"]
 
 
 def test_clear_sky_that_training_never_had_is_named() -> None:
@@ -114,6 +114,13 @@ def test_clear_sky_that_training_never_had_is_named() -> None:
     found = judged(test, ridge=-1.0, probes=probes, per_flight={"test": {"c": test}})
     assert found["verdict"] == "unseen labels"
     assert found["summary"] == "50% of the labels of c are under all those of the training"
+
+
+def test_few_labels_that_lie_outside_by_chance_are_not_blamed() -> None:
+    probes = Probes(flights={"a": seen(), "b": seen(), "c": seen(below=0.3, worth=9.0, by_chance=0.1)})
+    test = part(-1.0, -0.1, 0.8)
+    found = judged(test, ridge=-1.0, probes=probes, per_flight={"test": {"c": test}})
+    assert found["verdict"] != "unseen labels"
 
 
 def test_training_flights_with_far_less_r_than_the_others_are_named() -> None:

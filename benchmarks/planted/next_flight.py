@@ -2,7 +2,8 @@
 
 The first fifteen are ruined by construction: another gain or offset of the test flight, contrast lost in it, clear sky
 that training never had, a wrong clock, too few labels. The other fifteen are sound: seeds, presets, sizes, splits, and
-shifts so small that they do no harm. `DEVELOPMENT` are others, of other seeds, that rules may be written with.
+shifts so small that they do no harm. `DEVELOPMENT` are others, of other seeds, that rules may be written with; its runs
+of few labels were added after the 30 had been judged by the new rules. `SHIFTED` are for trying out remedies.
 """
 
 from collections.abc import Sequence
@@ -387,6 +388,26 @@ DEVELOPMENT = [
     Planted("d frozen test flight", "frozen camera", {**clean(6, seed=607), "seed": 257}, freeze("sim06")),
     Planted("d labels of a training flight all equal", "healthy", {**clean(7, seed=608), "seed": 258},
             labels_all(0.9, "sim03")),
+    Planted("d a profile in 35 s", "too few labels",
+            {**clean(4, seed=611, frames_per_flight=400, lidar_interval_s=35.0), "seed": 261,
+             **training(batch_size=8)}),
+    Planted("d a profile in 45 s", "too few labels",
+            {**clean(4, seed=612, frames_per_flight=450, lidar_interval_s=45.0), "seed": 262,
+             **training(batch_size=8)}),
+    Planted("d one training flight of five minutes", "too few labels",
+            {**clean(3, seed=613, frames_per_flight=300, lidar_interval_s=12.0), "seed": 263,
+             **training(batch_size=8)}),
     Planted("d sound", "healthy", {**clean(6, seed=609), "seed": 259}),
     Planted("d sound, hard", "healthy", {**clean(8, seed=610, **HARD), "loss": {"weight": 0.05}, "seed": 260}),
+]  # fmt: skip
+
+# Test flights of another level, on which what helps is tried out: `planted_ruin.py --remedies`.
+SHIFTED = [
+    Planted("m gain 1.35", SHIFT, {**clean(6, seed=621), "seed": 271}, brighten(1.35, "sim06")),
+    Planted("m gain 0.7", SHIFT, {**clean(6, seed=622), "seed": 272}, brighten(0.7, "sim06")),
+    Planted("m gain 1.2, one frame", SHIFT, {**clean(6, seed=623), "temporal_frames": 1, "seed": 273,
+            "model": {"architecture": "single_frame"}}, brighten(1.2, "sim06")),
+    Planted("m offset 0.05", SHIFT, {**clean(6, seed=624), "seed": 274}, stray_light(0.05, "sim06")),
+    Planted("m contrast 0.4", SHIFT, {**clean(6, seed=625), "seed": 275}, haze(0.4, "sim06")),
+    Planted("m as it is", "healthy", {**clean(6, seed=626), "seed": 276}),
 ]  # fmt: skip

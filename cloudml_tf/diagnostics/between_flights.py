@@ -4,7 +4,7 @@ Labels that fit another flight's frames, labels outside of those of the training
 equal labels. NumPy only; n labelled frames of a flight, C channels.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -19,6 +19,7 @@ NEAR = 5  # labels to either side, by which two flights' times may differ from t
 ITS_FRAMES = 0.5  # r of labels and brightness from which on they belong together
 BESIDE_OWN = 0.3  # by which another flight's frames must fit better
 CERTAIN = 5.0  # standard errors of r = 0
+NEVER_SHOWN = 0.2  # share of a flight's labels that lie outside of those of the training
 RANGE_MARGIN = 0.05  # of the std of the training's labels
 
 
@@ -43,6 +44,7 @@ class Seen:
     ratio: float | None  # brightness at equal labels, over that of the other flights
     below: float  # share of the labels under all those of the training
     above: float  # share of the labels over all those of the training
+    by_chance: float  # share that would be under or over, were all flights alike
     repeated: float  # share of the labels that are one value other than 0
     own_r: float  # |r| of ranks of labels and brightness
     fits: str = ""  # the flight whose frames its labels fit instead
@@ -52,6 +54,13 @@ class Seen:
     def outside(self) -> float:
         """Share of the labels that training has not shown."""
         return self.below + self.above
+
+    @property
+    def never_shown(self) -> bool:
+        """Whether much of the labels lies outside of those of the training, beyond doubt."""
+        share = self.outside
+        doubt = 2.0 * float(np.sqrt(share * (1.0 - share) / max(self.worth, 1.0)))
+        return share > NEVER_SHOWN and share - doubt > self.by_chance
 
 
 def series_of(parts: Mapping[str, Examples]) -> dict[str, Series]:
@@ -78,30 +87,37 @@ def _joined(found: list[Series]) -> Series:
     return Series(time_s[order], label[order], light[order])
 
 
-def look(series: Mapping[str, Series], training: Iterable[str]) -> dict[str, Seen]:
+def look(series: Mapping[str, Series], training: Sequence[str]) -> dict[str, Seen]:
     """Each flight beside the others; `training` names those of the training split."""
     known = [series[name].label for name in training if name in series]
     some = np.concatenate(known) if known else np.zeros(0)
     margin = RANGE_MARGIN * float(some.std()) if len(some) else 0.0
     low, high = (float(some.min()) - margin, float(some.max()) + margin) if len(some) else (-np.inf, np.inf)
     ratios = ratios_at_labels({name: (one.label, one.brightness) for name, one in series.items()})
+    worth = {name: _worth(one.label) for name, one in series.items()}
+    by_chance = 2.0 / (sum(worth[name] for name in training if name in worth) + 1.0)
     found = {}
     for name, one in series.items():
         label = one.label
         found[name] = Seen(
             labels=len(label),
-            worth=effective_size(label, np.zeros(len(label))) if np.ptp(label) > 0 else 1.0,
+            worth=worth[name],
             mean=float(label.mean()),
             std=float(label.std()),
             brightness=float(np.median(one.brightness[:, 0])),
             ratio=ratios.get(name),
             below=float(np.mean(label < low)),
             above=float(np.mean(label > high)),
+            by_chance=by_chance,
             repeated=repeated(label),
             own_r=_r(label, one.brightness),
         )
     fits = {name: _fits(name, one, series) for name, one in found.items()}
     return {name: replace(one, fits=fits[name][0], fits_r=fits[name][1]) for name, one in found.items()}
+
+
+def _worth(label: np.ndarray) -> float:
+    return effective_size(label, np.zeros(len(label))) if np.ptp(label) > 0 else 1.0
 
 
 def repeated(label: np.ndarray) -> float:
@@ -123,8 +139,7 @@ def _fits(name: str, own: Seen, series: Mapping[str, Series]) -> tuple[str, floa
     label = series[name].label
     if len(label) < FEWEST_LABELS or np.ptp(label) == 0:
         return "", 0.0
-    worth = effective_size(label, np.zeros(len(label)))
-    least = max(ITS_FRAMES, own.own_r + BESIDE_OWN, CERTAIN / np.sqrt(worth))
+    least = max(ITS_FRAMES, own.own_r + BESIDE_OWN, CERTAIN / np.sqrt(own.worth))
     other, r = max(
         ((other, _r_across(series[name], series[other])) for other in series if other != name),
         key=lambda pair: pair[1],

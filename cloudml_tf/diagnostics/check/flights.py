@@ -10,7 +10,6 @@ from cloudml_tf.diagnostics.check.findings import Advice, Finding
 from cloudml_tf.diagnostics.check.survey import Checked
 from cloudml_tf.diagnostics.gain import brightness_at_labels
 
-NEVER_SHOWN = 0.2  # share of a flight's labels that lie outside of those of the training
 REPEATED = 0.5  # share of a flight's labels that are one value
 USUAL_R, BESIDE_THE_OTHERS = 0.5, 0.5  # r of labels and brightness of the others, and a flight's over that
 
@@ -73,7 +72,7 @@ def _unseen(seen: Mapping[str, Seen], advice: Advice) -> list[Finding]:
     findings = []
     for name, one in seen.items():
         parts = advice.parts_of(name)
-        if "train" not in parts and one.outside > NEVER_SHOWN:
+        if "train" not in parts and one.never_shown:
             side = "under" if one.below >= one.above else "over"
             evidence = f"{name} ({' and '.join(parts)}): {max(one.below, one.above):.0%} of the labels are {side} all "
             evidence += "those of the training"

@@ -41,7 +41,8 @@ def gains_apart(gains: Sequence[Gain], parts: Mapping[str, Sequence[str]]) -> li
         return [Finding("ok", "gain", evidence)]
     ranked = sorted(far.items(), key=lambda item: -abs(np.log(item[1])))
     told = ", ".join(f"{name} {ratio:.2f}" + _in(parts.get(name, [])) for name, ratio in ranked)
-    spread = round(float(np.clip(np.std(np.log(ratios)), LEAST_STD, MOST_STD)), 2)
+    most = max(abs(np.log(ratio)) for ratio in far.values())
+    spread = round(float(np.clip(most / 1.5, LEAST_STD, MOST_STD)), 2)
     action = (
         "a network of the other flights ranks the clouds of such a flight and has their level wrong: R² falls far "
         f"under r². Look at gain, exposure and surface there, try {setting('augmentation.gain_std', spread)}, and "

@@ -138,7 +138,7 @@ def bias(e: Evidence) -> Failure | None:
         "calibrate` fits level and scale to a few labels of the flight. Train on more different flights, and vary the "
         "gain in training."
     )
-    wanted: dict[str, Any] = {"augmentation__gain_std": max(e.config.augmentation.gain_std, 0.1)}
+    wanted: dict[str, Any] = {"augmentation__gain_std": max(e.config.augmentation.gain_std, 0.2)}
     if e.config.preprocessing.per_frame:
         wanted["preprocessing__per_frame"] = False
     return Failure("bias", tuple(evidence), remedy, overrides(e, **wanted))

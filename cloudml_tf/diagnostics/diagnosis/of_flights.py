@@ -4,6 +4,7 @@ Each rule returns a finding or None.
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +16,6 @@ from cloudml_tf.diagnostics.diagnosis.failure import Failure, overrides, split_w
 MANY_FROZEN = 0.05  # of a flight's frames
 BESIDE_THE_OTHERS = 0.5  # a flight's r over the median of the others, under which its labels are not of its frames
 LOST_R = 0.3  # by which it has to be lower, beyond doubt
-NEVER_SHOWN = 0.2  # share of a flight's labels that lie outside of those of the training
 LEVEL_IN_TRAINING = 0.1  # of R², that level and scale may cost on the training split
 READ, LOST_TO_TRAINING = 0.3, 0.25  # r of a shifted flight at least, and how far it may be under that of the training
 BEYOND_DOUBT = 0.1  # of R², of level and scale less two standard errors each
@@ -25,7 +25,7 @@ RANKED = 6  # flights that are listed
 OTHER_LIGHT = math.log(1.1)  # of the brightness at equal labels, from which on a gain is tried
 OTHER_LABELS = math.log(1.4)  # of the mean of a flight's labels over that of the training's
 SAME_LIGHT = math.log(1.15)
-LEAST_GAIN_STD, MOST_GAIN_STD, USUAL_GAIN_STD = 0.05, 0.3, 0.1
+LEAST_GAIN_STD, MOST_GAIN_STD, USUAL_GAIN_STD = 0.05, 0.3, 0.2
 
 
 def frozen_camera(e: Evidence) -> Failure | None:
@@ -93,7 +93,7 @@ def unseen_labels(e: Evidence) -> Failure | None:
     found = [
         one
         for one in flights_of(e)
-        if one.split != "train" and one.name in seen and seen[one.name].outside > NEVER_SHOWN and _is_poor(e, one.score)
+        if one.split != "train" and one.name in seen and seen[one.name].never_shown and _is_poor(e, one.score)
     ]
     if not found:
         return None
@@ -148,19 +148,22 @@ def flight_shift(e: Evidence) -> Failure | None:
         "different flights help most."
     )
     wanted: dict[str, Any] = {}
-    ratios = [e.probes.flights[one.name].ratio for one in shifted if one.name in e.probes.flights]
-    if not ratios or any(ratio is not None and abs(math.log(ratio)) > OTHER_LIGHT for ratio in ratios):
-        wanted["augmentation__gain_std"] = max(gain_spread(e), e.config.augmentation.gain_std)
+    there = [e.probes.flights[one.name] for one in shifted if one.name in e.probes.flights]
+    ratios = [one.ratio for one in there if one.ratio is not None]
+    if not there or any(abs(math.log(ratio)) > OTHER_LIGHT for ratio in ratios):
+        wanted["augmentation__gain_std"] = max(gain_spread(ratios), e.config.augmentation.gain_std)
     if e.config.preprocessing.per_frame:
         wanted["preprocessing__per_frame"] = False
     return Failure("flight shift", tuple(evidence), remedy, overrides(e, **wanted))
 
 
-def gain_spread(e: Evidence) -> float:
-    """The std of the logarithm of brightness at equal labels from flight to flight, for augmentation.gain_std."""
-    ratios = [one.ratio for one in e.probes.flights.values() if one.ratio is not None]
-    found = float(np.std(np.log(ratios))) if len(ratios) > 2 else USUAL_GAIN_STD
-    return round(min(max(found, LEAST_GAIN_STD), MOST_GAIN_STD), 2)
+def gain_spread(ratios: Sequence[float]) -> float:
+    """The augmentation.gain_std for flights whose brightness at equal labels is so far from that of the others.
+
+    Two thirds of the largest logarithm: then such a flight is one and a half standard deviations away.
+    """
+    most = max((abs(math.log(ratio)) for ratio in ratios if ratio > 0), default=1.5 * USUAL_GAIN_STD)
+    return round(min(max(most / 1.5, LEAST_GAIN_STD), MOST_GAIN_STD), 2)
 
 
 def lost_to_level(score: Part) -> float:
