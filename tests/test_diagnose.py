@@ -205,7 +205,7 @@ def test_a_shift_of_one_flight_is_named_and_ranked(healthy: Path, tmp_path: Path
 
 def test_a_small_bias_of_one_flight(healthy: Path, tmp_path: Path, capsys) -> None:
     def shifted(part: str, label: np.ndarray, prediction: np.ndarray) -> np.ndarray:
-        good = label + noise(label, 0.6)
+        good = 0.8 * (label + noise(label, 0.5))
         return good - good.mean() + label.mean() + (0.44 * label.std() if part == "test" else 0.0)
 
     found = diagnosed(planted(healthy, tmp_path / "run", shifted), capsys)
