@@ -15,7 +15,7 @@ from cloudml_tf.diagnostics.diagnosis.failure import Failure
 
 HEALTHY, UNCLEAR = "healthy", "unclear"
 RULES: tuple[Callable[[Evidence], Failure | None], ...] = (
-    of_training.not_finite, of_flights.frozen_camera, of_flights.foreign_labels, of_data.bad_clock, of_data.leak,
+    of_training.not_finite, of_flights.frozen_camera, of_data.bad_clock, of_flights.foreign_labels, of_data.leak,
     of_heights.no_parallax, of_heights.wind, of_heights.attitude, of_heights.learned_the_flight,
     of_flights.unseen_labels, of_data.no_correlation, of_training.small_start, of_training.rate_too_high,
     of_training.rate_too_low, of_training.over_regularised, of_data.no_labels, of_flights.flight_shift,
