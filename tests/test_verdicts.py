@@ -98,6 +98,7 @@ def test_labels_of_another_scale_are_told_beside_the_images() -> None:
     text = " ".join(found["findings"][0]["evidence"])
     assert "labels of c: 0.36 ± 0.2; training 0.9 ± 0.5" in text
     assert "its labels are 0.40 times theirs: look at unit, wavelength and scale of the labels first" in text
+    assert found["findings"][0]["set"] == []  # no gain is tried
 
 
 def test_the_gain_to_be_varied_is_that_of_the_flights_and_what_is_per_frame_is_taken_back() -> None:

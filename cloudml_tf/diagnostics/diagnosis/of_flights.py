@@ -24,7 +24,7 @@ CONSTANT = 0.01  # std of labels over that of another flight's, under which they
 RANKED = 6  # flights that are listed
 OTHER_LIGHT = math.log(1.1)  # of the brightness at equal labels, from which on a gain is tried
 OTHER_LABELS = math.log(1.4)  # of the mean of a flight's labels over that of the training's
-SAME_LIGHT = math.log(1.15)
+SAME_LIGHT = math.log(1.25)  # of the median brightness, by which other clouds move it
 LEAST_GAIN_STD, MOST_GAIN_STD, USUAL_GAIN_STD = 0.05, 0.3, 0.2
 
 
@@ -154,8 +154,9 @@ def flight_shift(e: Evidence) -> Failure | None:
     )
     wanted: dict[str, Any] = {}
     there = [e.probes.flights[one.name] for one in shifted if one.name in e.probes.flights]
+    labels_first = any(_other_labels(e, one.name) is not None for one in shifted)
     ratios = [one.ratio for one in there if one.ratio is not None]
-    if not there or any(abs(math.log(ratio)) > OTHER_LIGHT for ratio in ratios):
+    if not labels_first and (not there or any(abs(math.log(ratio)) > OTHER_LIGHT for ratio in ratios)):
         wanted["augmentation__gain_std"] = max(gain_spread(ratios), e.config.augmentation.gain_std)
     if e.config.preprocessing.per_frame:
         wanted["preprocessing__per_frame"] = False
@@ -239,20 +240,27 @@ def _of_labels(e: Evidence, one: OneFlight) -> list[str]:
     if one.name not in seen:
         return []
     own = seen[one.name]
-    others = [seen[name] for name in training["flights"] if name in seen and name != one.name]
     text = (
         f"labels of {one.name}: {own.mean:.3g} ± {own.std:.3g}; training {training['label_mean']:.3g} ± "
         f"{training['label_std']:.3g}"
     )
     if own.ratio is not None:
         text += f"; brightness at equal labels is {own.ratio:.2f} times that of the other flights"
-    if not others or own.brightness <= 0 or own.mean <= 0 or training["label_mean"] <= 0:
-        return [text]
-    factor = own.mean / training["label_mean"]
-    light = math.log(own.brightness / float(np.median([other.brightness for other in others])))
-    if abs(math.log(factor)) > OTHER_LABELS and abs(light) < SAME_LIGHT:
+    alike = _other_labels(e, one.name)
+    if alike is not None:
         text += (
-            f". Its images are as bright as those of the training ({math.exp(light):.2f} times), and its labels are "
-            f"{factor:.2f} times theirs: look at unit, wavelength and scale of the labels first"
+            f". Its images are as bright as those of the training ({alike[0]:.2f} times), and its labels are "
+            f"{alike[1]:.2f} times theirs: look at unit, wavelength and scale of the labels first"
         )
     return [text]
+
+
+def _other_labels(e: Evidence, name: str) -> tuple[float, float] | None:
+    """Brightness and labels of a flight over those of the training, where only the labels are far from them."""
+    seen, training = e.probes.flights, e.description["split"]["train"]
+    lights = [seen[other].brightness for other in training["flights"] if other in seen and other != name]
+    if name not in seen or not lights or min(*lights, seen[name].brightness, training["label_mean"]) <= 0:
+        return None
+    light, factor = seen[name].brightness / float(np.median(lights)), seen[name].mean / training["label_mean"]
+    far = factor > 0 and abs(math.log(factor)) > OTHER_LABELS
+    return (light, factor) if far and abs(math.log(light)) < SAME_LIGHT else None
