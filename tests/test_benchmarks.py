@@ -65,6 +65,10 @@ COMMANDS: dict[str, list[list[str]]] = {  # script: arguments of one call after 
     "new_campaign": [["--out", "pictures", "--seeds", "1", "--labels", "10", "20", "--frames", "900", "--epochs", "2"]],
     "next_flight": [["--home", "folds", "--seeds", "1", "--flights", "6", *sets("training.max_epochs=1")]],
     "parity_r2": [["cases", "cases.npz"], ["check", "cases.npz"]],
+    "planted_ruin": [
+        ["--home", "runs", "--set", "next-flight", "--only", "a profile in 40 s", "--check"],
+        ["--home", "runs", "--remedies", "--only", "m as it is"],
+    ],
     "pretrained_frames": [["--seeds", "1", "2", "--frames", "3", *PRETRAINED, *sets(f"{SHORT}=300")]],
     "replicas": [[]],
     "search_resume": [["--home", "search", "--trials", "3"]],

@@ -24,6 +24,8 @@ ROOT = Path(__file__).parent.parent
 SHARED = Path(os.environ.get("CLOUDML_SHARED", ROOT.parent / "shared"))
 SIZE = {"flight_count": 4, "frames_per_flight": 800, "frame_rows": 16, "frame_columns": 16, "strip_width_m": 6400.0}
 SPLIT = {"kind": "flights", "train": ["sim01", "sim02"], "val": ["sim03"], "test": ["sim04"]}
+DEPTH = "layer_descriptor/Feature_Optical_Depth_532"
+LAYERS = (DEPTH, *(f"layer_descriptor/{name}" for name in ("Number_Layers", "Opacity", "Feature_Type")))
 HEIGHTS = ("layer_descriptor/Layer_Base_Altitude", "layer_descriptor/Layer_Top_Altitude")
 
 
@@ -241,6 +243,79 @@ def test_a_gain_is_found_where_labels_say_nothing_about_brightness(flights: Path
     for folder in flights.iterdir():
         edit(folder, "CPL*", files.DAYS, lambda days: days + 3.0 / 86400)
     assert checked(flights).problems == ["clock or boresight", "gain"]
+
+
+@pytest.mark.parametrize(("name", "gain"), [("sim04", 1.35), ("sim02", 0.72)])
+def test_brightness_that_ruins_the_next_flight_is_a_warning(flights: Path, name: str, gain: float) -> None:
+    """Too little to be told from other clouds for sure, and enough that R² falls far under r²."""
+    edit(flights / name, "*L1B*", files.SIGNAL, lambda signal: (signal * gain).astype(signal.dtype))
+    found = checked(flights)
+    finding = next(finding for finding in found.findings if finding.name == "gain")
+    assert finding.level == "warning"
+    assert f"{name} {'0.' if gain < 1 else '1.'}" in finding.evidence.split("outside of")[1]
+    assert "R² falls far under r²" in finding.action
+    assert "cloudml calibrate" in finding.action
+    assert "--set augmentation.gain_std=0." in finding.action
+
+
+def test_baselines_that_read_the_test_flight_at_another_level_are_a_warning(flights: Path) -> None:
+    edit(flights / "sim04", "*L1B*", files.SIGNAL, lambda signal: (signal * 1.4).astype(signal.dtype))
+    found = checked(flights, evaluation={"baselines": True})
+    finding = next(finding for finding in found.findings if finding.name == "signal")
+    assert finding.level == "warning"
+    assert "over its R²" in finding.evidence
+    assert "unit of the labels" in finding.action
+
+
+def test_labels_of_another_scale_are_not_blamed_on_the_images_alone(flights: Path) -> None:
+    edit(flights / "sim04", "CPL*", DEPTH, lambda depth: np.where(depth > 0, 0.4 * depth, depth))
+    finding = next(f for f in checked(flights, target={"minimum": 0.02}).findings if f.name == "gain")
+    assert finding.level in ("problem", "warning")
+    assert "labels of another unit or scale look the same" in finding.action or "unit" in finding.action
+
+
+def test_lidar_files_of_two_flights_that_were_exchanged(flights: Path) -> None:
+    pairs = {"sim01": "sim02", "sim02": "sim01"}
+    kept = {}
+    for name in pairs:
+        with h5py.File(next((flights / name).glob("CPL*"))) as file:
+            kept[name] = {key: file[key][()] for key in LAYERS}
+    for name, other in pairs.items():
+        for key in LAYERS:
+            edit(flights / name, "CPL*", key, lambda _, new=kept[other][key]: new)
+    finding = only(checked(flights))
+    assert finding.name == "foreign labels"
+    assert "labels of sim01 fit the frames of sim02" in finding.evidence
+    assert "labels of sim02 fit the frames of sim01" in finding.evidence
+    assert "its own lidar file" in finding.action
+
+
+def test_a_flight_whose_labels_are_all_equal(flights: Path) -> None:
+    def flat(depth: np.ndarray) -> np.ndarray:
+        first = np.arange(depth.shape[1]) == 0
+        return np.where(depth > 0, np.where(first, 0.9, 0.0), depth)
+
+    edit(flights / "sim02", "CPL*", DEPTH, flat)
+    found = checked(flights)
+    assert blamed(found) == {"equal labels"}
+    finding = next(finding for finding in found.findings if finding.name == "equal labels")
+    assert "sim02: 100% of" in finding.evidence
+    assert "labels are 0.9" in finding.evidence
+
+
+def test_clear_sky_in_the_test_flight_alone(flights: Path) -> None:
+    """No profile of the training is clear; half of the test flight's are."""
+    for name in ("sim01", "sim02", "sim03"):
+        clear = None
+        with h5py.File(next((flights / name).glob("CPL*"))) as file:
+            clear = np.where(file[DEPTH][()] > 0, file[DEPTH][()], 0.0).sum(axis=1) < 0.1
+        edit(flights / name, "CPL*", LAYERS[2], lambda opaque, where=clear: np.where(where, 1, opaque))
+    edit(flights / "sim04", "CPL*", LAYERS[1], lambda number: np.where(np.arange(len(number)) % 2, number, 0))
+    zeros = {"target": {"minimum": 0.0}, "data": {"lidar": {"clear_sky": "zero"}}}
+    finding = next(f for f in checked(flights, **zeros).findings if f.name == "unseen labels")
+    assert finding.level == "warning"
+    assert "sim04 (test): " in finding.evidence
+    assert "under all those of the training" in finding.evidence
 
 
 def test_the_same_file_twice_is_a_leak(flights: Path) -> None:

@@ -20,13 +20,16 @@ from cloudml_tf.config.load import load_config, parse_config, parse_overrides
 from cloudml_tf.config.simulation import DEFAULT_REGIMES
 from cloudml_tf.data.independence import block_ids, effective_size
 from cloudml_tf.diagnostics.diagnosis.verdict import print_shortly
-from cloudml_tf.evaluation.scores import scores_with_intervals, tier
+from cloudml_tf.evaluation.scores import scores, scores_with_intervals, tier
 from cloudml_tf.experiments.run import train
 from cloudml_tf.utils.console import Console
 from cloudml_tf.utils.errors import EXIT_COLLAPSED, NotFiniteError
 
 SIGNAL = "Product/Signal"
 DAYS = "layer_descriptor/Profile_Decimal_Julian_Day"
+LAYERS = [
+    f"layer_descriptor/{name}" for name in ("Feature_Optical_Depth_532", "Feature_Type", "Number_Layers", "Opacity")
+]
 QUICK = {"evaluation": {"baselines": True}}
 # One regime and a slow aircraft: what is left to go wrong is what a test plants.
 FLIGHTS = {
@@ -76,7 +79,10 @@ def planted(healthy: Path, target: Path, predict: Predict, **changes: Any) -> Pa
         time_s, flight, label = (arrays[f"{part}_{name}"] for name in ("time_s", "flight", "label"))
         series = np.unique(flight, return_inverse=True)[1]
         blocks = block_ids(time_s, series, np.zeros_like(series), 60.0)
-        metrics[part] = scored(label, predict(part, label, arrays[f"{part}_prediction"]), blocks, series)
+        prediction = predict(part, label, arrays[f"{part}_prediction"])
+        metrics[part] = scored(label, prediction, blocks, series)
+        names = {str(name): flight == name for name in np.unique(flight)}
+        metrics["per_flight"][part] = {name: scores(label[at], prediction[at]) for name, at in names.items()}
     metrics["tier"] = tier(metrics["test"])
     (target / "metrics.json").write_text(json.dumps(metrics))
     return target
@@ -176,14 +182,74 @@ def test_inflation(healthy: Path, tmp_path: Path, capsys) -> None:
     assert "which costs" in found["summary"]
 
 
-def test_bias_of_one_flight(healthy: Path, tmp_path: Path, capsys) -> None:
+def test_a_shift_of_one_flight_is_named_and_ranked(healthy: Path, tmp_path: Path, capsys) -> None:
+    """Level and scale alone are wrong: what is advised is not to give up absolute radiance."""
+
     def shifted(part: str, label: np.ndarray, prediction: np.ndarray) -> np.ndarray:
-        return prediction - prediction.mean() + label.mean() + (0.8 * label.std() if part == "test" else 0.0)
+        centred = prediction - prediction.mean()
+        wrong = 0.4 * centred + 0.5 * label.std() if part == "test" else centred
+        return wrong + label.mean()
 
     found = diagnosed(planted(healthy, tmp_path / "run", shifted), capsys)
-    assert found["verdict"] == "bias"
-    assert "+0.80 std" in found["summary"]
-    assert settings_of(found) == {"preprocessing.per_frame": True}
+    assert found["verdict"] == "flight shift"
+    assert [finding["name"] for finding in found["findings"]] == ["flight shift"]  # no collapse: no λ 1.0
+    assert found["summary"].startswith("sim04 (test): R² ")
+    assert "bias +0.50 std; r² is" in found["summary"]
+    evidence, remedy = found["findings"][0]["evidence"], found["findings"][0]["remedy"]
+    assert any(text.startswith("flights by what level and scale cost of R²: sim04 (test) 0.") for text in evidence)
+    assert any(text.startswith("labels of sim04: ") for text in evidence)
+    assert "cloudml calibrate" in remedy
+    assert "unit and scale of its labels" in remedy
+    assert "preprocessing.per_frame" not in settings_of(found)
+
+
+def test_a_small_bias_of_one_flight(healthy: Path, tmp_path: Path, capsys) -> None:
+    def shifted(part: str, label: np.ndarray, prediction: np.ndarray) -> np.ndarray:
+        good = 0.8 * (label + noise(label, 0.5))
+        return good - good.mean() + label.mean() + (0.44 * label.std() if part == "test" else 0.0)
+
+    found = diagnosed(planted(healthy, tmp_path / "run", shifted), capsys)
+    assert found["verdict"] in ("bias", "flight shift")
+    assert "+0.44 std" in found["summary"]
+    assert "preprocessing.per_frame" not in settings_of(found)
+
+
+def test_frozen_frames_are_told_as_check_tells_them(healthy: Path, tmp_path: Path, capsys) -> None:
+    def lost(part: str, label: np.ndarray, prediction: np.ndarray) -> np.ndarray:
+        return np.random.default_rng(4).permutation(prediction) if part == "test" else prediction
+
+    run = planted(healthy, tmp_path / "run", lost)
+    data = read(run / "data.json")
+    data["files"]["sim04"] = copied(data["files"]["sim04"], tmp_path / "copy")
+    with h5py.File(data["files"]["sim04"]["camera"], "r+") as file:
+        counts = file[SIGNAL][()]
+        counts[60:240] = counts[60]
+        file[SIGNAL][...] = counts
+    (run / "data.json").write_text(json.dumps(data))
+    found = diagnosed(run, capsys)
+    assert found["verdict"] == "frozen camera"
+    assert "frames repeat the one before; the longest run is 180 frames" in found["summary"]
+
+
+def test_exchanged_lidar_files_are_named(healthy: Path, tmp_path: Path, capsys) -> None:
+    """Two training flights have each other's labels: neither no correlation nor collapse, and no λ."""
+    run = tmp_path / "run"
+    shutil.copytree(healthy, run)
+    data = read(run / "data.json")
+    kept = {}
+    for name in ("sim01", "sim02"):
+        data["files"][name] = copied(data["files"][name], tmp_path / name)
+        with h5py.File(data["files"][name]["lidar"]) as file:
+            kept[name] = {key: file[key][()] for key in LAYERS}
+    for name, other in (("sim01", "sim02"), ("sim02", "sim01")):
+        with h5py.File(data["files"][name]["lidar"], "r+") as file:
+            for key in LAYERS:
+                file[key][...] = kept[other][key]
+    (run / "data.json").write_text(json.dumps(data))
+    found = diagnosed(run, capsys)
+    assert found["verdict"] == "foreign labels"
+    assert found["summary"].startswith("labels of sim01 fit the frames of sim02 (r 0.")
+    assert settings_of(found) == {}
 
 
 def test_a_flight_on_which_r_was_lost_is_no_inflation(healthy: Path, tmp_path: Path, capsys) -> None:

@@ -18,6 +18,7 @@ from cloudml_tf.data.prepare import reads_scenes
 from cloudml_tf.data.scaling import fit_scaling
 from cloudml_tf.diagnostics.check import scenes, survey
 from cloudml_tf.diagnostics.check.findings import Finding, together
+from cloudml_tf.diagnostics.check.flights import judge_flights
 from cloudml_tf.diagnostics.check.geometry import judge_geometry
 from cloudml_tf.diagnostics.check.sun import judge_sun
 from cloudml_tf.diagnostics.check.survey import Checked
@@ -53,6 +54,7 @@ def _look_at_flights(found: Checked, console: Console) -> None:
     found.findings += judge_sun(found.flights, parts, found.config)
     found.findings += judge_geometry(found.flights, parts, found.config)
     survey.describe_flights(found, advice)
+    judge_flights(found, advice)
 
 
 def _look_at_scenes(found: Checked, console: Console) -> None:

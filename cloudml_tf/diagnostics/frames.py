@@ -50,6 +50,16 @@ class FrameScan:
         return count, int(self.frames[longest]), int(self.frames[longest + count - 1])
 
 
+def frozen_words(flight: Flight, scan: FrameScan) -> str:
+    """What is said of frames that repeat the one before."""
+    count, first, last = scan.longest_frozen()
+    seconds = float(flight.time_s[last] - flight.time_s[first]) if count else 0.0
+    return (
+        f"{flight.name}: {scan.frozen.sum()} of {len(scan.frames)} frames repeat the one before; the longest run is "
+        f"{count} frames, {seconds:.0f} s, from frame {first}"
+    )
+
+
 def scan_frames(flight: Flight, config: Config) -> FrameScan:
     """Scan a flight's frames."""
     chosen = _runs(len(flight))

@@ -57,6 +57,22 @@ def gains(flights: Sequence[Flight], scans: dict[str, FrameScan], aligned: set[s
     return [gain for gain in found if gain is not None]
 
 
+def ratios_at_labels(pairs: dict[str, tuple[np.ndarray, np.ndarray]]) -> dict[str, float]:
+    """How bright each flight is at equal labels, over the others; of the channel in which it is furthest from 1.
+
+    `pairs` are labels (n,) and brightness (n,C). Flights whose labels say little about brightness are left out.
+    """
+    channels = min((light.shape[1] for _, light in pairs.values()), default=0)
+    found: dict[str, float] = {}
+    for channel in range(channels):
+        related = [name for name in pairs if _is_related(*pairs[name], channel)]
+        for name in related if len(related) > 2 else []:
+            gain = _gain_at_labels(name, channel, related, pairs)
+            if gain is not None and gain.ratio > 0:
+                found[name] = max(found.get(name, 1.0), gain.ratio, key=lambda ratio: abs(np.log(ratio)))
+    return found
+
+
 def _is_related(label: np.ndarray, brightness: np.ndarray, channel: int) -> bool:
     if len(label) < BINS * FEWEST_IN_BIN or np.ptp(label) == 0 or np.ptp(brightness[:, channel]) == 0:
         return False

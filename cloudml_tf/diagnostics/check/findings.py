@@ -20,8 +20,7 @@ from cloudml_tf.data.readers.flights import Flight
 from cloudml_tf.data.samples import Samples
 from cloudml_tf.data.splits import PARTS
 from cloudml_tf.diagnostics.alignment import REACH_S, Alignment, FarOffset
-from cloudml_tf.diagnostics.frames import FrameScan
-from cloudml_tf.diagnostics.gain import Gain
+from cloudml_tf.diagnostics.frames import FrameScan, frozen_words
 
 Level = Literal["ok", "note", "warning", "problem"]
 FEW_BAD, MANY_BAD = 0.01, 0.2  # shares of a flight's frames
@@ -186,12 +185,10 @@ def artefacts(flight: Flight, scan: FrameScan, advice: Advice) -> Iterator[Findi
     count, first, last = scan.longest_frozen()
     seconds = float(flight.time_s[last] - flight.time_s[first]) if count else 0.0
     if scan.frozen.any():
-        repeated = f"{scan.frozen.sum()} of {len(scan.frames)} frames repeat the one before"
-        evidence = f"{flight.name}: {repeated}; the longest run is {count} frames, {seconds:.0f} s, from frame {first}"
         stuck = seconds >= LONG_FREEZE_S or scan.frozen.mean() > FEW_BAD
         action = f"cut frames {flight.row[first]} to {flight.row[last]} from {flight.camera_path}, "
         level: Level = "problem" if stuck else "note"
-        yield Finding(level, "frozen camera", evidence, action + advice.leave_out(flight.name))
+        yield Finding(level, "frozen camera", frozen_words(flight, scan), action + advice.leave_out(flight.name))
     hints = {
         "black": "they are left out of every sequence; check data.camera.channels",
         "saturated": "they are left out; see data.camera.saturation and data.camera.bad_pixel_fraction",
@@ -253,7 +250,7 @@ def _and(names: Sequence[str]) -> str:
     return " and ".join(names) or "no split"
 
 
-# --- geometry and gain
+# --- geometry
 
 
 def offsets(pooled: Alignment, single: Mapping[str, Alignment], advice: Advice) -> list[Finding]:
@@ -331,29 +328,6 @@ def _offset_findings(who: str, found: Alignment, advice: Advice, only: str = "")
             f"{shift:+d} {other} from the nadir pixel; along track the two look alike ({gain})"
         )
         yield Finding("problem", "clock or boresight", evidence, own or f"{clock}, or {advice.boresight(*along)}")
-
-
-def gain(found: Gain, flight: Flight, advice: Advice) -> Finding:
-    """A flight that is brighter or darker than the others at equal labels."""
-    channel = advice.config.data.camera.channels[found.channel]
-    with hdf5.open_file(flight.camera_path) as file:
-        scale = float(np.ravel(file[channel].attrs.get("scale_factor", 1.0))[0])
-    evidence = (
-        f"{flight.name}: '{channel}' is {found.ratio:.2f} times as bright as in the other flights at equal "
-        f"{found.at_equal}; they differ by {np.expm1(found.scatter):.0%} among themselves"
-    )
-    action = f"set the attribute scale_factor of '{channel}' in {flight.camera_path} to about {scale / found.ratio:.3g}"
-    return Finding("problem", "gain", evidence, f"{action} (now {scale:g}), {advice.leave_out(flight.name)}")
-
-
-def gains_are_alike(gains: Sequence[Gain]) -> list[Finding]:
-    """How similar the flights are, where none stands out."""
-    if not gains:
-        return []
-    ratios = [gain.ratio for gain in gains]
-    among = " and ".join(sorted({gain.at_equal for gain in gains}))
-    evidence = f"brightness at equal {among} is {min(ratios):.2f} to {max(ratios):.2f} of that of the other flights"
-    return [Finding("ok", "gain", evidence)]
 
 
 def shift(flight: str, what: str, found: Mapping[str, float]) -> list[Finding]:

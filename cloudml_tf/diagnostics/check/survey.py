@@ -27,6 +27,8 @@ from cloudml_tf.diagnostics import alignment, labels
 from cloudml_tf.diagnostics import gain as shift
 from cloudml_tf.diagnostics.check import findings as say
 from cloudml_tf.diagnostics.check.findings import Advice, Finding
+from cloudml_tf.diagnostics.check.gains import gain as gain_of_one
+from cloudml_tf.diagnostics.check.gains import gains_apart
 from cloudml_tf.diagnostics.frames import FrameScan, copied_frames, scan_frames
 from cloudml_tf.utils.console import Console
 from cloudml_tf.utils.errors import DataError, FlightError
@@ -185,8 +187,9 @@ def _judge_gain(found: Checked, aligned: set[str], advice: Advice) -> None:
     by_name = {flight.name: flight for flight in found.flights}
     gains = shift.gains(found.flights, found.scans, aligned)
     outliers = [gain for gain in gains if gain.outlier]
-    found.findings += [say.gain(gain, by_name[gain.flight], advice) for gain in outliers]
-    found.findings += [] if outliers else say.gains_are_alike(gains)
+    parts = {name: advice.parts_of(name) for name in by_name}
+    found.findings += [gain_of_one(gain, by_name[gain.flight], advice) for gain in outliers]
+    found.findings += [] if outliers else gains_apart(gains, parts)
     found.numbers["gain"] = [asdict(gain) for gain in gains]
 
 

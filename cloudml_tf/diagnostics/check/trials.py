@@ -23,6 +23,8 @@ from cloudml_tf.evaluation.oracle import oracle_predictions
 from cloudml_tf.evaluation.scores import TIERS, scores
 
 SHUFFLES = 2
+READ = 0.5  # r of a baseline that follows the labels
+SHIFTED = 0.2  # of R², that level and scale of the test flights may cost
 MOST_ROWS = 10_000  # training samples of a trial
 LEAST_SIGNAL, MOST_BY_CHANCE = 0.05, 0.1  # R² on the test split
 # What all conditions of a tier together need.
@@ -186,11 +188,9 @@ def judge_reach(reach: Reach) -> Iterator[Finding]:
     title = name.replace("_", " ")
     given = {n.replace("_", " "): found for n, found in reach.given.items()}
     scored = ", ".join(f"{n} R² {found['r2']:.2f} (r {found['correlation']:.2f})" for n, found in given.items())
-    if best["r2"] < LEAST_SIGNAL:
-        action = "expect no more of a network; check that imagery and lidar saw the same clouds, and the target"
-        yield Finding("warning", "signal", f"no baseline beats the mean on the test split: {scored}", action)
-    else:
-        yield Finding("ok", "signal", f"on the test split {scored}")
+    beaten = best["r2"] < LEAST_SIGNAL
+    said = f"no baseline beats the mean on the test split: {scored}" if beaten else f"on the test split {scored}"
+    yield _level(given, said) or _strength(beaten, said)
     pretended = reach.random_r2[name] - best["r2"]
     evidence = f"{title} R² {reach.random_r2[name]:.2f} on a random split, {best['r2']:.2f} on this one"
     pretends = pretended > 0.1 and reach.random_r2[name] > LEAST_SIGNAL
@@ -202,6 +202,27 @@ def judge_reach(reach: Reach) -> Iterator[Finding]:
         yield Finding("problem", "shuffled labels", f"R² on the test split {shuffled}, must be 0 or below", action)
     else:
         yield Finding("ok", "shuffled labels", f"R² on the test split {shuffled}")
+
+
+def _strength(beaten: bool, evidence: str) -> Finding:
+    if not beaten:
+        return Finding("ok", "signal", evidence)
+    action = "expect no more of a network; check that imagery and lidar saw the same clouds, and the target"
+    return Finding("warning", "signal", evidence, action)
+
+
+def _level(given: Mapping[str, Mapping[str, float]], evidence: str) -> Finding | None:
+    """Is r² far over R²? Then the test flights are read, with another level and scale than those of the training."""
+    far = {n: found["correlation"] ** 2 - found["r2"] for n, found in given.items() if found["correlation"] > READ}
+    name, lost = max(far.items(), key=lambda item: item[1], default=("", 0.0))
+    if lost <= SHIFTED:
+        return None
+    action = (
+        "brightness and labels of the test flights go together at another level and scale than in training: look at "
+        "gain, exposure and surface there, and at the unit of the labels; `cloudml calibrate` fits level and scale to "
+        "a few labels of a flight"
+    )
+    return Finding("warning", "signal", f"{evidence}; r² of {name} is {lost:.2f} over its R²", action)
 
 
 def judge_ceiling(ceiling: Ceiling) -> list[Finding]:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from cloudml_tf.config.schema import Config
+from cloudml_tf.diagnostics.between_flights import Seen
 from cloudml_tf.evaluation.scores import TIERS
 from cloudml_tf.nn.sightlines import ALTITUDE, FORWARD
 
@@ -40,15 +41,15 @@ class Part:
     def of(cls, found: dict[str, Any]) -> "Part":
         """Read scores as returned by `evaluation.scores.scores_with_intervals`, or stored in metrics.json."""
         n_eff = max(float(found.get("n_eff", GUESSED_EFFECTIVE * found["n"])), 1.0)
-        s, r = _number(found["variance_ratio"]), _number(found["correlation"])
+        s, r = plain(found["variance_ratio"]), plain(found["correlation"])
         ci95 = found.get("ci95", {})
         return cls(
             n=int(found["n"]),
             n_eff=n_eff,
-            r2=_number(found["r2"], -math.inf),
+            r2=plain(found["r2"], -math.inf),
             r=r,
             s=s,
-            b=_number(found["bias"]) / _number(found["target_std"], 1.0),
+            b=plain(found["bias"]) / (plain(found["target_std"], 1.0) or 1.0),
             r2_error=_half_width(ci95.get("r2"), 2 * abs(r) * (1 - r * r) / math.sqrt(n_eff)),
             s_error=_half_width(ci95.get("variance_ratio"), s / math.sqrt(2 * n_eff)),
         )
@@ -151,6 +152,8 @@ class Probes:
     label_memory_s: float = 0.0  # how far apart labels must be to be independent
     parallax: Parallax | None = None  # of a height
     moved: dict[str, float] = field(default_factory=dict)  # what was spoilt -> change of the predictions over their std
+    flights: dict[str, Seen] = field(default_factory=dict)  # each flight's labels and brightness beside the others'
+    frozen: dict[str, tuple[float, str]] = field(default_factory=dict)  # share of frozen frames, and words, by flight
     notes: tuple[str, ...] = ()
 
 
@@ -231,7 +234,7 @@ class Evidence:
         if not flights:
             return None
         n, std, s, r = (
-            [_number(found[key]) for found in flights] for key in ("n", "target_std", "variance_ratio", "correlation")
+            [plain(found[key]) for found in flights] for key in ("n", "target_std", "variance_ratio", "correlation")
         )
         of_label = [k * t * t for k, t in zip(n, std, strict=True)]  # sums of squares within flights
         both = sum(q * a * b for q, a, b in zip(of_label, s, r, strict=True))
@@ -264,7 +267,7 @@ class Evidence:
         """The bias of each flight of a split, km; empty where single flights were not scored, or not in km."""
         known = self.config.target.quantity.is_height and self.config.target.transform == "none"
         found = self.per_flight.get(part, {}) if known else {}
-        return {flight: _number(scores["bias"]) for flight, scores in found.items()}
+        return {flight: plain(scores["bias"]) for flight, scores in found.items()}
 
     @property
     def reads_heights(self) -> bool:
@@ -428,7 +431,8 @@ def _mean_r2(parts: list[Part]) -> float:
     return sum(part.r2 for part in parts) / len(parts)
 
 
-def _number(value: float | None, otherwise: float = 0.0) -> float:
+def plain(value: float | None, otherwise: float = 0.0) -> float:
+    """A number, or `otherwise` where it is undefined."""
     return otherwise if value is None or not math.isfinite(value) else float(value)
 
 

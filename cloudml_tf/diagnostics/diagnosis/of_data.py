@@ -134,13 +134,13 @@ def bias(e: Evidence) -> Failure | None:
         if part in by_part and by_part[part].b * e.parts[part].b > 0
     ]
     remedy = (
-        "Inspect the images of that flight: gain, exposure, sun and surface. Train on more different flights and vary "
-        "the gain in training; `cloudml calibrate` fits level and scale to a few labels of the flight. Or standardise "
-        "each frame by itself, which gives up absolute radiance and so some of r: worse where clouds differ."
+        "Inspect images and labels of that flight: gain, exposure, sun and surface; unit and scale. `cloudml "
+        "calibrate` fits level and scale to a few labels of the flight. Train on more different flights, and vary the "
+        "gain in training."
     )
-    wanted: dict[str, Any] = {"preprocessing__per_frame": True}
+    wanted: dict[str, Any] = {"augmentation__gain_std": max(e.config.augmentation.gain_std, 0.2)}
     if e.config.preprocessing.per_frame:
-        wanted = {"augmentation__gain_std": 0.1, "data__sun_angles": False}
+        wanted["preprocessing__per_frame"] = False
     return Failure("bias", tuple(evidence), remedy, overrides(e, **wanted))
 
 

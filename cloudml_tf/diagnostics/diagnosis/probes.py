@@ -23,8 +23,11 @@ from cloudml_tf.data.samples import Examples, Samples, nadir_pixel
 from cloudml_tf.data.scaling import TargetScaling
 from cloudml_tf.data.sources import read_flights
 from cloudml_tf.diagnostics.alignment import REACH_S, estimate_alignment, ranks
+from cloudml_tf.diagnostics.between_flights import look as look_between
+from cloudml_tf.diagnostics.between_flights import series_of
 from cloudml_tf.diagnostics.diagnosis.evidence import ClockFault, Probes
 from cloudml_tf.diagnostics.diagnosis.parallax import parallax_of, spoilt_predictions
+from cloudml_tf.diagnostics.frames import frozen_words, scan_frames
 from cloudml_tf.evaluation.baselines import fit_predict
 from cloudml_tf.evaluation.collect import collect_baselines
 from cloudml_tf.evaluation.scores import scores
@@ -47,6 +50,7 @@ def look(run: Path, config: Config, description: dict[str, Any], evaluated: bool
             look_at(prepared, config),
             moved=moved(run, config, description, prepared),
             clock=clocks_of(prepared, config),
+            frozen=frozen_of(prepared, config),
             baselines=None if evaluated else collect_baselines(prepared.parts, prepared.scaling.target, config),
             blocks_apart=blocks_apart(prepared, config) if isinstance(config.split, TimeBlocks) else None,
         )
@@ -64,7 +68,12 @@ def look_at(prepared: Prepared, config: Config) -> Probes:
         shared_labels=shared_labels(parts),
         label_memory_s=label_memory_s(train),
         parallax=None if sequences is None else parallax_of(sequences),
+        flights=look_between(series_of(parts), _flights_in(train)),
     )
+
+
+def _flights_in(examples: Examples) -> list[str]:
+    return [examples.group_names[number] for number in np.unique(examples.group)]
 
 
 def moved(run: Path, config: Config, description: dict[str, Any], prepared: Prepared) -> dict[str, float]:
@@ -85,6 +94,18 @@ def clocks_of(prepared: Prepared, config: Config) -> tuple[ClockFault, ...]:
     if not prepared.flights:
         return ()
     return clock_faults(read_flights(prepared.flights, sorted(prepared.flights), config), config)
+
+
+def frozen_of(prepared: Prepared, config: Config) -> dict[str, tuple[float, str]]:
+    """Frames that repeat the one before: their share and `check`'s words, of the flights that have such frames."""
+    if not prepared.flights:
+        return {}
+    found = {}
+    for flight in read_flights(prepared.flights, sorted(prepared.flights), config):
+        scan = scan_frames(flight, config)
+        if scan.frozen.any():
+            found[flight.name] = (float(scan.frozen.mean()), frozen_words(flight, scan))
+    return found
 
 
 def brightness(parts: Mapping[str, Examples]) -> tuple[float, float]:

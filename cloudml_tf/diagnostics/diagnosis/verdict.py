@@ -18,6 +18,7 @@ from cloudml_tf.diagnostics.diagnosis.rules import HEALTHY, UNCLEAR, findings
 from cloudml_tf.utils.console import Console
 from cloudml_tf.utils.errors import RunError
 
+REPEATED = 0.5  # share of a flight's labels that are one value
 NOTED = 0.1  # of s - r or bias/std, which costs 0.01 of R²; and of R² from validation to test
 LOW_R = 0.5  # below, the clocks are checked after a training; also where one flight has far less than the other
 
@@ -68,12 +69,12 @@ def diagnose_training(
     metrics: dict[str, Any], history: list[dict[str, float]], config: Config, prepared: Prepared
 ) -> dict[str, Any]:
     """Diagnose at the end of a training, from what is in memory."""
-    from cloudml_tf.diagnostics.diagnosis.probes import clocks_of, look_at
+    from cloudml_tf.diagnostics.diagnosis.probes import clocks_of, frozen_of, look_at
 
     probes, description = look_at(prepared, config), prepared.description()
     evidence = Evidence.of(metrics, history, config, description, probes)
     if evidence.lost or any(part.r < LOW_R for part in evidence.held_out):
-        probes = replace(probes, clock=clocks_of(prepared, config))
+        probes = replace(probes, clock=clocks_of(prepared, config), frozen=frozen_of(prepared, config))
     return judge_run(replace(evidence, probes=probes))
 
 
@@ -149,6 +150,11 @@ def notes(e: Evidence, verdict: str) -> Iterator[str]:
             f"R² {e.parts['val'].r2:.2f} on validation, {test.r2:.2f} on test: the weights were chosen on validation, "
             "or the test flight differs from it; report the test score; `cloudml train --lofo` evaluates each flight"
         )
+    yield from (
+        f"{seen.repeated:.0%} of the labels of {name} are one value: they teach a constant; inspect its lidar file"
+        for name, seen in e.probes.flights.items()
+        if seen.repeated > REPEATED
+    )
     yield from (f"a sun outside the training range: {text}" for text in e.description.get("sun_outside_training", []))
     if verdict == HEALTHY and e.lost:
         yield _where_lost(e)
