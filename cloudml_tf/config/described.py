@@ -103,7 +103,14 @@ def type_name(annotation: Any, section: Callable[[type], str] = lambda model: mo
 
     `section` names a model.
     """
-    simple = {int: "whole number", float: "number", str: "text", bool: "true or false", type(None): "null"}
+    simple: dict[Any, str] = {
+        int: "whole number",
+        float: "number",
+        str: "text",
+        bool: "true or false",
+        type(None): "null",
+        Any: "any value",
+    }
     if annotation in simple:
         return simple[annotation]
     origin, parts = typing.get_origin(annotation), typing.get_args(annotation)

@@ -15,7 +15,7 @@ class Selection(Settings):
     """Leave out each flight of the training and validation splits in turn before the training itself."""
 
     recipes: dict[str, dict[str, Any]] = Field(
-        default_factory=dict,
+        {},
         max_length=2,
         description="Changes to compare with the configuration as it is, by name, such as "
         '{"short": {"training.max_epochs": 4}}; the best on flights left out is trained. At most two.',

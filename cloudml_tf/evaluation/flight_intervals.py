@@ -3,8 +3,8 @@
 The errors of a model within the flights that it was trained on say nothing about the level of the next one. Here the
 errors are those of `experiments.selection`, each on a flight that neither the network nor its factors had seen. They
 are divided by a width that grows with the prediction, and an interval reaches as far as the wanted share of the
-quotients, every flight counting alike (Dunn, Wasserman and Ramdas 2023, "Distribution-free prediction sets for
-two-layer hierarchical models"). NumPy only.
+quotients, every flight counting alike ("pooling CDFs" of Dunn, Wasserman and Ramdas 2023, "Distribution-free prediction
+sets for two-layer hierarchical models"). NumPy only.
 """
 
 from collections.abc import Mapping
@@ -35,9 +35,12 @@ class FlightIntervals:
     flights: int
 
     def half_width(self, prediction: np.ndarray, level: float) -> np.ndarray:
-        """(n,) -> (n,). With F flights the share is level (1 + 1/F), as for any finite sample of exchangeable ones."""
-        share = min(level * (1.0 + 1.0 / self.flights), 1.0)
-        return self.width(prediction) * float(np.interp(share, SHARES, self.quotients))
+        """(n,) -> (n,), for intervals of this level.
+
+        No correction for few flights is made: level (1 + 1/F) of F flights reaches for the worst of ten, and was far
+        too wide.
+        """
+        return self.width(prediction) * float(np.interp(level, SHARES, self.quotients))
 
     def width(self, prediction: np.ndarray) -> np.ndarray:
         """The usual size of an error at each prediction, (n,)."""
