@@ -103,7 +103,7 @@ def test_export_again_and_replace(finished: Path, tmp_path: Path, capsys) -> Non
     assert {p.name for p in tmp_path.iterdir()} == {"model"}
 
 
-@pytest.mark.no_cover
+@pytest.mark.slow
 def test_evaluate_gives_a_run_and_its_export_the_same_scores(
     finished: Path, exported: Path, tmp_path: Path, capsys
 ) -> None:

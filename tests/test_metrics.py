@@ -54,7 +54,9 @@ def test_against_scikit_learn_and_numpy() -> None:
 
 
 @pytest.mark.parametrize(("metric", "key"), list(zip(ALL, KEYS, strict=True)))
-@pytest.mark.parametrize("size", [1, 13, 501])
+@pytest.mark.parametrize(
+    "size", [pytest.param(1, marks=pytest.mark.slow), 13, pytest.param(501, marks=pytest.mark.slow)]
+)
 @pytest.mark.no_cover
 def test_the_log_and_the_report_are_the_same_number(metric: type, key: str, size: int) -> None:
     t, p = data()

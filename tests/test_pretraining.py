@@ -147,7 +147,7 @@ def test_which_frames_of_a_sequence_are_reconstructed(chosen: str, seen: list[in
     assert len(found) == (120 if chosen == "all" else 40)
 
 
-@pytest.mark.no_cover
+@pytest.mark.slow
 def test_it_learns_and_every_path_of_the_encoder_gets_a_gradient() -> None:
     model = regressor()
     encoder = frame_encoder_of(model)

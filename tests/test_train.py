@@ -236,6 +236,7 @@ def test_print_config_resolves_and_runs_nothing(tiny_file, tmp_path: Path, capsy
     assert not (tmp_path / "runs").exists()
 
 
+@pytest.mark.no_cover
 def test_leave_one_flight_out_joins_the_folds(tiny_file, tmp_path: Path, capsys) -> None:
     path = tiny_file(training={"max_epochs": 1}, evaluation={"baselines": True})
     assert main(["train", str(path), "--lofo", "sim01,sim03", "--run-dir", str(tmp_path / "run")]) == 0
