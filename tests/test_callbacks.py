@@ -233,7 +233,7 @@ def scheduled(kind: str, epochs: int = 5, **options: Any) -> list[float]:
     return history.history["penalty_weight"]
 
 
-@pytest.mark.no_cover
+@pytest.mark.slow
 def test_the_penalty_is_constant_or_rises_or_waits_for_the_correlation() -> None:
     assert scheduled("constant") == [0.5] * 5
     assert scheduled("ramp", ramp_epochs=(1, 3)) == pytest.approx([0.0, 0.0, 0.25, 0.5, 0.5])

@@ -92,6 +92,8 @@ def test_what_no_trial_could_run_is_refused_before_any_does(search_file, space, 
 def test_a_bad_base_is_refused_by_name(search_file, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"base: 'training.batch_size'"):
         load_search(search_file(training={"batch_size": 0}))
+    with pytest.raises(ConfigError, match="selection chooses by flights left out, and a search by one validation part"):
+        load_search(search_file(selection={}))
     (tmp_path / "other.json").write_text(json.dumps({"experiment_name": "x", "base": "none.json", "space": SPACE}))
     with pytest.raises(ConfigError, match=r"none\.json: no such configuration"):
         load_search(tmp_path / "other.json")

@@ -170,7 +170,7 @@ def test_a_training_with_a_selection_from_folds_to_export(
         model=SMALL,
         training={"max_epochs": 2},
         selection={},
-        output={"export": True, "report": whole},
+        output={"export": whole, "report": whole},
     )
     folder, metrics = train(config, Console(), str(tmp_path / "run"))
     found = metrics["selection"]
@@ -186,7 +186,7 @@ def test_a_training_with_a_selection_from_folds_to_export(
     assert used.training.keep == "last"
     predictions = np.load(folder / "predictions.npz")["test_prediction"]
     samples = samples_of_run(used, description, "test")
-    for source in (folder, Path(metrics["export"]["folder"])):
+    for source in (folder, *([Path(metrics["export"]["folder"])] if whole else [])):
         model = open_record(read_model(source))
         values = model.predict(samples)
         np.testing.assert_allclose(values["value"], predictions, atol=1e-4)

@@ -169,6 +169,7 @@ def test_a_finished_run_folder_is_not_overwritten(tiny_file, finished: Path, cap
     assert "exists and is not empty" in capsys.readouterr().err
 
 
+@pytest.mark.no_cover
 def test_a_collapse_has_its_own_exit_code_and_leaves_a_report(tiny_file, tmp_path: Path, capsys) -> None:
     path = tiny_file(
         loss={"weight": 0},

@@ -106,7 +106,7 @@ def moved(values: Values, line: LevelScale, scaling: TargetScaling) -> Values:
 def _opened(record: ModelRecord, threads: int | None) -> Model:
     """The same, without a calibration."""
     model, found = _with_own_intervals(record, threads), record.description.get(INTERVALS)
-    if found is None:
+    if found is None or "members" in record.export:  # an ensemble's intervals are its own, or none
         return model
     config, scaling = record.config, Scaling.from_json(record.description["scaling"])
 

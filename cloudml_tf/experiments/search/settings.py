@@ -111,6 +111,11 @@ class Search(Settings):
         """The base, or a trial with some values. Raises `ConfigError` where they do not fit together."""
         config = parse_config(self.content(values or {}), source)
         refuse_workers(config.training, "a search")
+        if config.selection is not None:
+            raise ConfigError(
+                f"{source}: selection chooses by flights left out, and a search by one validation part; set selection to "
+                "null here, or name up to two recipes in selection.recipes and train."
+            )
         return config
 
     def warnings(self) -> list[str]:
