@@ -113,8 +113,8 @@ class Search(Settings):
         refuse_workers(config.training, "a search")
         if config.selection is not None:
             raise ConfigError(
-                f"{source}: selection chooses by flights left out, and a search by one validation part; set selection to "
-                "null here, or name up to two recipes in selection.recipes and train."
+                f"{source}: selection chooses by flights left out, and a search by one validation part; set selection "
+                "to null here, or name up to two recipes in selection.recipes and train."
             )
         return config
 
