@@ -57,7 +57,7 @@ test-oldest: .venv-oldest/.installed
 	touch $@
 
 # The network and what guards it on the other backends of Keras, in an environment that holds PyTorch and JAX too.
-CORE := losses distributions metrics models parallax height_network dense callbacks monitors pretraining
+CORE := losses distributions metrics models regressions parallax height_network dense callbacks monitors pretraining
 CORE_TESTS := $(CORE:%=tests/test_%.py)
 test-backends: .venv-peers/.installed
 	KERAS_BACKEND=jax JAX_PLATFORMS=cpu .venv-peers/bin/pytest -n 2 -p no:cacheprovider $(CORE_TESTS)
