@@ -17,7 +17,7 @@ from cloudml_tf.experiments.run import train
 from cloudml_tf.experiments.selection import recipes_of
 from cloudml_tf.inference.model import open_record
 from cloudml_tf.utils.console import Console
-from cloudml_tf.utils.errors import ConfigError, DataError
+from cloudml_tf.utils.errors import ConfigError, DataError, NotFiniteError
 
 RECIPES = ["as it is", "other"]
 
@@ -93,7 +93,17 @@ def test_a_recipe_without_numbers_is_never_taken() -> None:
     found = folds(ridge=0.3, boosting=0.3, as_it_is=0.1, other=0.4)
     found["f3"]["as it is"]["network"] = np.full(80, np.nan)
     assert judged(found, RECIPES, average=False)["recipe"] == "other"
-    assert judged(found, RECIPES, average=True)["factors"]["network"] >= 0
+    assert judged(found, RECIPES, average=True)["recipe"] == "other"
+    found["f3"]["other"]["network"] = np.full(80, np.nan)
+    with pytest.raises(NotFiniteError, match="the loss of every recipe"):
+        judged(found, RECIPES, average=True)
+
+
+def test_a_flight_of_equal_labels_has_no_r_and_spoils_no_median() -> None:
+    found = folds(ridge=0.3, boosting=0.3, as_it_is=0.1, other=0.4)
+    found["f0"]["baselines"]["target"] = np.full(80, 1.0)
+    row = judged(found, RECIPES, average=False)["rows"]["as it is"]
+    assert np.isfinite([row["correlation"], row["worst_r2"]]).all()
 
 
 def test_pairs_of_flights_give_the_interval_of_student() -> None:
@@ -136,8 +146,10 @@ def test_intervals_cover_flights_that_they_were_not_fitted_to() -> None:
         ({"selection": {}, "split": {"kind": "time_blocks"}}, "split.kind of flights or leave_one_out"),
         ({"selection": {}, "model": {"head": "quantile"}, "loss": {"base": "pinball"}}, "model.head of point"),
         ({"selection": {}, "pretraining": {"enabled": True}}, "pretraining.enabled of false"),
-        ({"selection": {"recipes": {"x": {"data.path": "y"}}}}, "'data.path' is none of them"),
+        ({"selection": {"recipes": {"x": {"data.path": "y"}}}}, "'data.path' is none"),
         ({"selection": {"recipes": {n: {} for n in "abc"}}}, "at most 2"),
+        ({"selection": {"recipes": {"ridge": {}}}}, "Received: 'ridge'"),
+        ({"selection": {"recipes": {"../x": {}}}}, "Received: '../x'"),
     ],
 )
 def test_what_cannot_be_selected_is_refused(tiny_content: Any, changes: dict[str, Any], message: str) -> None:
@@ -154,6 +166,7 @@ def test_a_wrong_recipe_is_told_before_anything_is_read(tiny_content: Any) -> No
 def test_two_flights_are_too_few(tiny: Any, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="needs 3 or more"):
         train(tiny(selection={}), Console(quiet=True), str(tmp_path / "run"))
+    assert not (tmp_path / "run").exists()  # bad input leaves nothing
 
 
 SPLIT = {"kind": "flights", "train": ["sim01", "sim02"], "val": ["sim03"], "test": ["sim04"]}

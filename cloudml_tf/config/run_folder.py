@@ -234,7 +234,10 @@ def read_run(path: Path, overrides: dict[str, Any] | None = None) -> tuple[Confi
         raise RunError(f"{path}: has a configuration but no data.json, so nothing was trained here.{hint}")
     config = resolve(of_run_folder(read_json(path / "config.json")), overrides, str(path / "config.json"))
     if (path / CHOSEN).is_file():
-        config = as_chosen(config, read_json(path / CHOSEN)["recipe"])
+        recipe = read_json(path / CHOSEN).get("recipe")
+        if config.selection is None or recipe not in (AS_IT_IS, *config.selection.recipes):
+            raise RunError(f"{path / CHOSEN}: names no recipe of config.json. The run folder is damaged.")
+        config = as_chosen(config, recipe)
     return config, read_json(path / "data.json")
 
 
@@ -243,8 +246,7 @@ def as_chosen(config: Config, recipe: str) -> Config:
 
     Raises `ConfigError` where the recipe's changes are wrong.
     """
-    if config.selection is None:
-        return config
+    assert config.selection is not None
     changes = {} if recipe == AS_IT_IS else dict(config.selection.recipes[recipe])
     content = {**config.model_dump(mode="json"), "selection": None}
     try:

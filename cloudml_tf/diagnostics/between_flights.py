@@ -20,6 +20,7 @@ ITS_FRAMES = 0.5  # r of labels and brightness from which on they belong togethe
 BESIDE_OWN = 0.3  # by which another flight's frames must fit better
 CERTAIN = 5.0  # standard errors of r = 0
 NEVER_SHOWN = 0.2  # share of a flight's labels that lie outside of those of the training
+REPEATED = 0.5  # share of a flight's labels that are one value
 RANGE_MARGIN = 0.05  # of the std of the training's labels
 
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from cloudml_tf.evaluation.flight_intervals import fit_flight_intervals
 from cloudml_tf.evaluation.scores import labels, number, scores, texts
+from cloudml_tf.utils.errors import NotFiniteError
 
 REGRESSIONS = ("ridge", "gradient_boosting")  # that a network is averaged with
 AVERAGED = "averaged"
@@ -40,7 +41,7 @@ def predictions_left_out(
     factors: dict[str, list[float]] = {}
     for recipe in recipes:
         rows[recipe] = {name: fold[recipe]["network"] for name, fold in folds.items()}
-        if average:
+        if average and all(np.isfinite(each).all() for each in rows[recipe].values()):
             parts = [rows[recipe], *(rows[name] for name in REGRESSIONS)]
             rows[f"{AVERAGED}, {recipe}"], factors[recipe] = _averaged(target, mean, parts)
     return target, rows, factors
@@ -53,8 +54,10 @@ def judged(folds: Mapping[str, Mapping[str, Fold]], recipes: list[str], average:
     """
     target, rows, factors = predictions_left_out(folds, recipes, average)
     scored = {key: scored_by_flight(target, row) for key, row in rows.items()}
-    tried = [*recipes, *(f"{AVERAGED}, {recipe}" for recipe in recipes if average)]
+    tried = [*recipes, *(f"{AVERAGED}, {recipe}" for recipe in factors)]
     ours = min(tried, key=lambda name: (not np.isfinite(scored[name]["rmse"]), scored[name]["rmse"]))
+    if not np.isfinite(scored[ours]["rmse"]):
+        raise NotFiniteError("the loss of every recipe stops being a number on some flight; lower the learning rate.")
     recipe = ours.removeprefix(f"{AVERAGED}, ")
     best = min((name for name in rows if name not in tried), key=lambda name: scored[name]["rmse"])
     found: dict[str, Any] = {"recipe": recipe, "ours": ours, "best_baseline": best, "rows": scored}
@@ -79,15 +82,13 @@ def _averaged(
 
 
 def _fit(wanted: Mapping[str, np.ndarray], seen: Mapping[str, np.ndarray]) -> np.ndarray:
-    """Factors of no negative value, by least squares over flights of equal weight. NaN predictions get none."""
+    """Factors of no negative value, by least squares over flights of equal weight."""
     from scipy.optimize import nnls
 
     weight = np.concatenate([np.full(len(each), len(each) ** -0.5) for each in wanted.values()])
     columns = np.concatenate([seen[name] for name in wanted]) * weight[:, None]
-    usable = np.isfinite(columns).all(axis=0)
-    found = np.zeros(columns.shape[1])
-    found[usable], _ = nnls(columns[:, usable], np.concatenate(list(wanted.values())) * weight)
-    return found
+    found, _ = nnls(columns, np.concatenate(list(wanted.values())) * weight)
+    return np.asarray(found)
 
 
 def scored_by_flight(target: Mapping[str, np.ndarray], prediction: Mapping[str, np.ndarray]) -> dict[str, Any]:
@@ -96,14 +97,14 @@ def scored_by_flight(target: Mapping[str, np.ndarray], prediction: Mapping[str, 
     mse = np.array([one["rmse"] ** 2 for one in flights.values()])
     pooled = scores(*(np.concatenate([each[name] for name in target]) for each in (target, prediction)))
     biases = np.array([one["bias"] for one in flights.values()])
-    middle = {key: float(np.median([one[key] for one in flights.values()])) for key in SHOWN}
+    spread = {key: [one[key] for one in flights.values() if np.isfinite(one[key])] or [np.nan] for key in SHOWN}
     return {
         "rmse": float(np.sqrt(mse.mean())),
         "r2": pooled["r2"],
-        "correlation": middle["correlation"],
-        "variance_ratio": middle["variance_ratio"],
+        "correlation": float(np.median(spread["correlation"])),
+        "variance_ratio": float(np.median(spread["variance_ratio"])),
         "bias_spread": float(biases.std()),
-        "worst_r2": min(one["r2"] for one in flights.values()),
+        "worst_r2": float(min(spread["r2"])),
         "flights": {name: {key: one[key] for key in (*SHOWN, "bias", "n")} for name, one in flights.items()},
     }
 

@@ -38,7 +38,7 @@ def leave_one_out(
     if wrong:
         raise ConfigError(f"--lofo names {', '.join(wrong)}; the flights are {', '.join(available)}.")
     if exclude and not names:
-        console.warn(f"not left out in turn, and in no split: {', '.join(exclude)} (the test of the configuration)")
+        console.warn(f"kept apart by the split, so neither left out nor trained on: {', '.join(exclude)}")
     parent = Path(run_dir) if resume and run_dir is not None else new_run(config, run_dir)
     try:
         with alone_in(parent, "a leave-one-flight-out", below=False):
@@ -89,7 +89,7 @@ def join_folds(folds: dict[str, dict[str, Any]]) -> dict[str, Any]:
         joined["folds"][name]["baselines"] = baselines
     flights = [fold["test"] for fold in folds.values()]
     joined["bias_spread"] = float(np.std([one["bias"] for one in flights]))
-    joined["worst_r2"] = min(one["r2"] for one in flights)
+    joined["worst_r2"] = float(np.nanmin(np.array([one["r2"] for one in flights], float)))  # JSON has null for NaN
     if joined["baselines"] and len(folds) > 1:
         best = min(joined["baselines"], key=lambda name: joined["baselines"][name]["rmse"]["mean"])
         theirs = {name: fold["baselines"][best]["test"] for name, fold in folds.items()}

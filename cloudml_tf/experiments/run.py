@@ -50,6 +50,10 @@ def train(
         recipes_of(config)  # a recipe that is wrong is told before anything is read
     resumed = run_folder.run_to_resume(config, run_dir) if resume else None
     prepared = read_data(config, console)
+    if config.selection is not None:
+        from cloudml_tf.experiments.selection import check_flights
+
+        check_flights(prepared)
     if resumed is not None:
         run_folder.check_same(resumed, config, prepared.fingerprint)
     if config.output.export:
@@ -140,11 +144,12 @@ def _fit_and_evaluate(
     if config.target.further:
         further = {part: network.further_of(output, prepared.scaling) for part, output in whole.items()}
         metrics["further"] = collect.collect_further(prepared.parts, further, config)
-    intervals = {p: head_intervals(whole[p], each, config, prepared.scaling) for p, each in prepared.parts.items()}
-    if INTERVALS in prepared.details:
-        values = {part: prepared.scaling.target.physical(z) for part, z in predictions.items()}
-        of = (prepared.details, config, prepared.scaling)
-        intervals = {part: left_out_intervals(value, *of) for part, value in values.items()}
+    of, physical = (config, prepared.scaling), prepared.scaling.target.physical
+    intervals = {
+        part: head_intervals(whole[part], each, *of)
+        | left_out_intervals(physical(predictions[part]), prepared.details, *of)
+        for part, each in prepared.parts.items()
+    }
     if intervals["test"]:
         metrics["coverage"] = collect.collect_coverage(prepared.parts, intervals, config, config.prediction.level)
     if prepared.left_out:

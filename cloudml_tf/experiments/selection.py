@@ -37,6 +37,7 @@ from cloudml_tf.utils.console import Console
 from cloudml_tf.utils.errors import DataError, NotFiniteError
 from cloudml_tf.utils.files import write_json
 from cloudml_tf.utils.tf_graphs import forgotten_graphs
+from cloudml_tf.utils.tf_logging import quiet_tensorflow
 
 FOLDS = "selection"  # the folder of the folds, in the run folder
 FEWEST = 3  # flights: factors of one come from two others
@@ -63,16 +64,22 @@ def recipes_of(config: Config) -> dict[str, Config]:
     return {name: as_chosen(config, name) for name in (AS_IT_IS, *config.selection.recipes)}
 
 
-def choose(config: Config, prepared: Prepared, folder: Path, console: Console) -> Chosen:
-    """Fit every recipe without each flight, choose, and write selection.json. Finished folds are read, not repeated."""
-    assert config.selection is not None
-    recipes, samples = recipes_of(config), _samples(prepared)
-    names = [samples.flight_names[number] for number in np.unique(samples.flight)]
+def check_flights(prepared: Prepared) -> None:
+    """Refuse too few flights to leave one out. Raises `DataError`."""
+    names = _flights_in(_samples(prepared))
     if len(names) < FEWEST:
         raise DataError(
             f"selection leaves out each flight in turn and needs {FEWEST} or more in the training and validation "
             f"splits. Received: {', '.join(names)}. Set selection to null."
         )
+
+
+def choose(config: Config, prepared: Prepared, folder: Path, console: Console) -> Chosen:
+    """Fit every recipe without each flight, choose, and write selection.json. Finished folds are read, not repeated."""
+    assert config.selection is not None
+    quiet_tensorflow()
+    recipes, samples = recipes_of(config), _samples(prepared)
+    names = _flights_in(samples)
     total = len(names) * (len(recipes) + 1)
     console.say(f"leaving out each of {len(names)} flights in turn: {len(recipes)} recipes and the baselines")
     folds: dict[str, dict[str, Fold]] = {}
@@ -94,6 +101,10 @@ def choose(config: Config, prepared: Prepared, folder: Path, console: Console) -
 def _samples(prepared: Prepared) -> Samples:
     """The labelled sequences of the training and validation splits."""
     return together(_of_part(prepared, "train"), _of_part(prepared, "val"))
+
+
+def _flights_in(samples: Samples) -> list[str]:
+    return [samples.flight_names[number] for number in np.unique(samples.flight)]
 
 
 def _of_part(prepared: Prepared, part: str) -> Samples:

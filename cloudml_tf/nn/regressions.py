@@ -8,7 +8,7 @@ What was fitted are constants of the layers, in their config. `keras.ops` alone,
 T time, H rows, W columns, C channels, S statistics, K trees, N nodes of a tree.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -223,7 +223,7 @@ class WeightedSum(Saved, layers.Layer):
     """Sum of answers (B,1), each times its weight.
 
     Args:
-        factors: one number for each answer; together at most about 1, so that answers are drawn to the training mean.
+        factors: one number for each answer.
     """
 
     def __init__(self, factors: Sequence[float], **kwargs: Any) -> None:
@@ -255,26 +255,31 @@ def averaged_with_regressions(
         factors: of the network, the line and the trees.
         line, trees: the arguments of `StraightLine` and `BoostedTrees`.
     """
-    inputs = {x.name: x for x in network.inputs}
-    return joined(network, inputs, inputs, ImageStatistics(nadir, log_offset, name="statistics"), factors, line, trees)
+    layers_of = (
+        ImageStatistics(nadir, log_offset, name="statistics"),
+        StraightLine(**line, name="line"),
+        BoostedTrees(**trees, name="trees"),
+        WeightedSum(factors, name="weighted_sum"),
+    )
+    return _joined(network, lambda inputs: inputs, *layers_of)
 
 
-def joined(
+def with_network(model: keras.Model, network: keras.Model, seen: Callable[[Any], Any]) -> keras.Model:
+    """The same weighted sum around another network; `seen` turns its inputs into those that statistics are taken of."""
+    return _joined(network, seen, *(model.get_layer(name) for name in ("statistics", "line", "trees", "weighted_sum")))
+
+
+def _joined(
     network: keras.Model,
-    inputs: dict[str, Any],
-    seen: dict[str, Any],
-    statistics: ImageStatistics,
-    factors: Sequence[float],
-    line: dict[str, Any],
-    trees: dict[str, Any],
+    seen: Callable[[Any], Any],
+    statistics: layers.Layer,
+    line: layers.Layer,
+    trees: layers.Layer,
+    weighted_sum: layers.Layer,
 ) -> keras.Model:
-    """The same from the tensors that statistics are taken of: where frames are shared, they are not the inputs."""
-    found = statistics({name: x for name, x in seen.items() if name in (FRAMES, SUN, FEATURES)})
-    answers = [network(inputs), StraightLine(**line, name="line")(found), BoostedTrees(**trees, name="trees")(found)]
-    return keras.Model(inputs, WeightedSum(factors, name=JOINED)(answers), name="averaged")
-
-
-JOINED = "weighted_sum"
+    inputs = {x.name: x for x in network.inputs}
+    found = statistics({name: x for name, x in seen(inputs).items() if name in (FRAMES, SUN, FEATURES)})
+    return keras.Model(inputs, weighted_sum([network(inputs), line(found), trees(found)]), name="averaged")
 
 
 def network_of(model: keras.Model) -> keras.Model:
@@ -287,23 +292,3 @@ def network_of(model: keras.Model) -> keras.Model:
 def is_joined(model: keras.Model) -> bool:
     """Whether a model is a weighted sum with regressions."""
     return any(isinstance(layer, WeightedSum) for layer in model.layers)
-
-
-def with_network(model: keras.Model, network: keras.Model, seen: Any = None) -> keras.Model:
-    """The same weighted sum around another network, which may take other inputs.
-
-    `seen` turns that network's inputs into those that statistics are taken of; by default they are the same.
-    """
-    layer = {name: model.get_layer(name) for name in ("statistics", "line", "trees", JOINED)}
-    inputs = {x.name: x for x in network.inputs}
-    config = {name: each.get_config() for name, each in layer.items()}
-    own = {
-        name: {key: config[name][key] for key in keys}
-        for name, keys in (
-            ("line", ("mean", "scale", "coefficients", "intercept")),
-            ("trees", ("feature", "threshold", "left", "right", "value", "ramp", "start")),
-        )
-    }
-    statistics = ImageStatistics(config["statistics"]["nadir"], config["statistics"]["log_offset"], name="statistics")
-    tensors = inputs if seen is None else seen(inputs)
-    return joined(network, inputs, tensors, statistics, config[JOINED]["factors"], own["line"], own["trees"])

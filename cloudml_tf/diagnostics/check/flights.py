@@ -5,12 +5,11 @@ from dataclasses import asdict
 
 import numpy as np
 
-from cloudml_tf.diagnostics.between_flights import Seen, Series, look
+from cloudml_tf.diagnostics.between_flights import REPEATED, Seen, Series, look
 from cloudml_tf.diagnostics.check.findings import Advice, Finding
 from cloudml_tf.diagnostics.check.survey import Checked
 from cloudml_tf.diagnostics.gain import brightness_at_labels
 
-REPEATED = 0.5  # share of a flight's labels that are one value
 USUAL_R, BESIDE_THE_OTHERS = 0.5, 0.5  # r of labels and brightness of the others, and a flight's over that
 
 

@@ -13,12 +13,12 @@ from typing import Any
 from cloudml_tf.config.run_folder import WHOLE, read_history, read_json, read_run
 from cloudml_tf.config.schema import Config
 from cloudml_tf.data.prepare import Prepared
+from cloudml_tf.diagnostics.between_flights import REPEATED
 from cloudml_tf.diagnostics.diagnosis.evidence import HELD_OUT, Evidence, Probes, pooled
 from cloudml_tf.diagnostics.diagnosis.rules import HEALTHY, UNCLEAR, findings
 from cloudml_tf.utils.console import Console
 from cloudml_tf.utils.errors import RunError
 
-REPEATED = 0.5  # share of a flight's labels that are one value
 NOTED = 0.1  # of s - r or bias/std, which costs 0.01 of R²; and of R² from validation to test
 LOW_R = 0.5  # below, the clocks are checked after a training; also where one flight has far less than the other
 
